@@ -1,0 +1,1 @@
+"""Functional backpropagation: pure functions, differentiated by a reverse mode that you can open."""

@@ -1,0 +1,15 @@
+"""Every test runs under strict settings: no rank promotion, no dtype promotion, eight CPU devices."""
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def x64():
+    """Run the test with 64-bit floats."""
+    with jax.enable_x64(True):
+        yield
