@@ -1,0 +1,168 @@
+"""Backpropagation: a program run forward with a tape, then the tape run backward.
+
+The forward pass evaluates a Graph equation by equation. Where an equation lies on a way from
+a wanted input to a useful output, its pullback goes on the tape: a function from the
+cotangents of its outputs to those of its inputs. The backward pass walks the tape from its
+end, hands each pullback the cotangents that have arrived, and adds what comes out to the
+cotangents of the inputs. A cotangent that never arrived is zero, and is never made.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax import lax
+from jax.extend.core import primitives
+
+from fbp.autodiff.graph import (
+    Environment,
+    Graph,
+    JaxprEqn,
+    Unevaluated,
+    Var,
+    bind,
+    differentiable,
+    scope,
+    source,
+)
+from fbp.autodiff.rules.rule import Cotangents, Rules
+
+Pullback = Callable[[Cotangents], Cotangents]
+
+
+class MissingRule(NotImplementedError):
+    """A primitive on the way of the gradient has no rule: names it, its line, and the mend."""
+
+    def __init__(self, eqn: JaxprEqn):
+        super().__init__(
+            f"no rule for the primitive '{eqn.primitive}', used at {source(eqn)}. "
+            f"State one and pass it: fbp.grad(f, rules=fbp.RULES | fbp.vjp_rule(primitive, "
+            f"lambda ct, y, *xs: ...)). See docs/rules.md for the primitives that have one."
+        )
+
+
+@dataclass(frozen=True)
+class Call:
+    """An equation that holds programs, as its rule sees it."""
+
+    eqn: JaxprEqn
+    rules: Rules
+    wanted: tuple[bool, ...]
+    useful: tuple[bool, ...]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The equation's parameters."""
+        return self.eqn.params
+
+
+def forward(
+    rules: Rules,
+    graph: Graph,
+    args: Sequence[Any],
+    wanted: Sequence[bool],
+    useful: Sequence[bool],
+) -> tuple[list[Any], Pullback]:
+    """Run `graph` on `args`; also the pullback from its useful outputs to its wanted inputs."""
+    active = active_variables(rules, graph, wanted, useful)
+    env = Environment(graph, args)
+    tape = []
+    for eqn in graph.eqns:
+        ins = env.read(eqn.invars)
+        if active.isdisjoint(eqn.outvars):
+            outs = bind(eqn, ins)
+        else:
+            outs, pullback = _differentiate(rules, eqn, ins, active)
+            tape.append((eqn, pullback))
+        env.write(eqn.outvars, outs)
+
+    def pullback(cts: Cotangents) -> Cotangents:
+        return backward(graph, tape, active, cts)
+
+    return env.read(graph.outvars), pullback
+
+
+def backward(
+    graph: Graph,
+    tape: Sequence[tuple[JaxprEqn, Pullback]],
+    active: set[Var],
+    cts: Cotangents,
+) -> Cotangents:
+    """Walk the tape from its end; the cotangents of the graph's inputs, None for zero."""
+    arrived: dict[Var, Any] = {}
+
+    def add(variables, cotangents):
+        for v, ct in zip(variables, cotangents, strict=True):
+            if ct is not None and v in active:
+                arrived[v] = accumulate(arrived[v], ct) if v in arrived else ct
+
+    add((v if isinstance(v, Var) else None for v in graph.outvars), cts)
+    for eqn, pullback in reversed(tape):
+        out_cts = [arrived.pop(v, None) for v in eqn.outvars]
+        if any(ct is not None for ct in out_cts):
+            with scope(eqn), jax.named_scope("backward"):
+                in_cts = pullback(out_cts)
+            add((v if isinstance(v, Var) else None for v in eqn.invars), in_cts)
+    return [arrived.get(v) for v in graph.invars]
+
+
+def accumulate(a: Any, b: Any) -> Any:
+    """The sum of two cotangents of one value."""
+    return primitives.add_jaxvals_p.bind(a, b)
+
+
+def active_variables(
+    rules: Rules, graph: Graph, wanted: Sequence[bool], useful: Sequence[bool]
+) -> set[Var]:
+    """The variables on a way from a wanted input to a useful output, along which something
+    can be differentiated."""
+    reached = {v for v, want in zip(graph.invars, wanted, strict=True) if want}
+    for eqn in graph.eqns:
+        if not _is_constant(rules, eqn) and any(
+            isinstance(v, Var) and v in reached for v in eqn.invars
+        ):
+            reached.update(v for v in eqn.outvars if differentiable(v.aval))
+    needed = {
+        v
+        for v, use in zip(graph.outvars, useful, strict=True)
+        if use and isinstance(v, Var) and v in reached
+    }
+    for eqn in reversed(graph.eqns):
+        if not needed.isdisjoint(eqn.outvars):
+            needed.update(v for v in eqn.invars if isinstance(v, Var) and v in reached)
+    return needed
+
+
+def _is_constant(rules: Rules, eqn: JaxprEqn) -> bool:
+    rule = rules.get(eqn.primitive)
+    return rule is not None and rule.kind == "constant"
+
+
+def _differentiate(
+    rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]
+) -> tuple[list[Any], Pullback]:
+    """Apply one equation; its outputs and its pullback."""
+    if eqn.primitive not in rules:
+        raise MissingRule(eqn)
+    rule = rules[eqn.primitive]
+    wanted = tuple(isinstance(v, Var) and v in active for v in eqn.invars)
+    if rule.kind == "call":
+        useful = tuple(v in active for v in eqn.outvars)
+        (run,) = rule.functions
+        return run(Call(eqn, rules, wanted, useful), ins)
+    outs = bind(eqn, ins)
+    return outs, lambda cts: rule.pull(cts, outs, ins, wanted, eqn.params)
+
+
+def zeros_where_none(cts: Cotangents, avals: Sequence[Any]) -> Cotangents:
+    """Make the zeros, for those who must have an array."""
+    return [
+        lax.full(aval.shape, 0, aval.dtype) if ct is None else ct
+        for ct, aval in zip(cts, avals, strict=True)
+    ]
+
+
+def known(values: Sequence[Any]) -> tuple[bool, ...]:
+    """Which values are there, and which are linear inputs that have only a shape."""
+    return tuple(not isinstance(x, Unevaluated) for x in values)

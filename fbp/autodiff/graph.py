@@ -1,0 +1,201 @@
+"""The one door into JAX's program representation; what differs between JAX versions lives here.
+
+A `Graph` is a program as a list of equations. It is staged from a function with
+`jax.make_jaxpr`, read by the reverse mode, cut in two by `partition`, and evaluated again,
+equation by equation, under whatever transformation is in force (jit, vmap, jvp, or none).
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+from jax.extend import source_info_util
+from jax.extend.core import JaxprEqn, Literal, Primitive, Var
+from jax.interpreters import ad
+
+Atom = Var | Literal
+
+
+class Graph(NamedTuple):
+    """A program: equations from `invars` (and constants) to `outvars`."""
+
+    invars: tuple[Var, ...]
+    outvars: tuple[Atom, ...]
+    eqns: tuple[JaxprEqn, ...]
+    constvars: tuple[Var, ...] = ()
+    consts: tuple[Any, ...] = ()
+
+
+class Unevaluated(NamedTuple):
+    """Stands for a linear input: it has a shape and a dtype, but no value that a rule could read."""
+
+    aval: Any
+
+    shape = property(lambda self: self.aval.shape)
+    dtype = property(lambda self: self.aval.dtype)
+    ndim = property(lambda self: len(self.aval.shape))
+    size = property(lambda self: self.aval.size)
+
+
+def stage(fun: Callable, *args: Any) -> tuple[Graph, Any]:
+    """Trace `fun` to a Graph over the leaves of `args`; also the shapes of its output tree."""
+    jaxpr, out_shapes = jax.make_jaxpr(fun, return_shape=True)(*args)
+    return from_jaxpr(jaxpr), out_shapes
+
+
+@functools.lru_cache(maxsize=1024)
+def from_jaxpr(jaxpr: Any) -> Graph:
+    """Read a jaxpr, closed or open; the same jaxpr gives the same Graph."""
+    return open_graph(jaxpr, getattr(jaxpr, "consts", ()))
+
+
+def open_graph(jaxpr: Any, consts: Sequence[Any]) -> Graph:
+    """Read a jaxpr together with the values of its constants."""
+    return Graph(
+        tuple(jaxpr.invars),
+        tuple(jaxpr.outvars),
+        tuple(jaxpr.eqns),
+        tuple(jaxpr.constvars),
+        tuple(consts),
+    )
+
+
+def close(graph: Graph) -> Graph:
+    """The same program with its constants as leading inputs."""
+    return Graph((*graph.constvars, *graph.invars), graph.outvars, graph.eqns)
+
+
+def evaluate(graph: Graph, args: Iterable[Any]) -> list[Any]:
+    """Run the program forward."""
+    env = Environment(graph, args)
+    for eqn in graph.eqns:
+        env.write(eqn.outvars, bind(eqn, env.read(eqn.invars)))
+    return env.read(graph.outvars)
+
+
+class Environment:
+    """The values of a program's variables during one evaluation."""
+
+    def __init__(self, graph: Graph, args: Iterable[Any]):
+        self.values = dict(zip(graph.constvars, graph.consts, strict=True))
+        self.write(graph.invars, args)
+
+    def read(self, atoms: Iterable[Atom]) -> list[Any]:
+        """The values of variables and literals."""
+        values = self.values
+        return [a.val if isinstance(a, Literal) else values[a] for a in atoms]
+
+    def write(self, variables: Iterable[Var], values: Iterable[Any]) -> None:
+        """Record the values of variables."""
+        self.values.update(zip(variables, values, strict=True))
+
+
+def bind(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
+    """Apply one equation's primitive to values; linear inputs make linear outputs."""
+    if any(isinstance(x, Unevaluated) for x in args):
+        return [Unevaluated(v.aval) for v in eqn.outvars]
+    with scope(eqn):
+        out = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params))
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+@contextmanager
+def scope(eqn: JaxprEqn):
+    """What is bound inside carries the equation's source line, named scope and context."""
+    stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+    with (
+        source_info_util.user_context(eqn.source_info.traceback, name_stack=stack),
+        eqn.ctx.manager,
+    ):
+        yield
+
+
+def source(eqn: JaxprEqn) -> str:
+    """`file:line (function)` of the user's code that made an equation."""
+    return source_info_util.summarize(eqn.source_info)
+
+
+def live(graph: Graph) -> Graph:
+    """Drop the equations whose outputs nothing reads and that have no effect."""
+    needed = {v for v in graph.outvars if isinstance(v, Var)}
+    eqns = []
+    for eqn in reversed(graph.eqns):
+        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            needed.update(v for v in eqn.invars if isinstance(v, Var))
+            eqns.append(eqn)
+    return graph._replace(eqns=tuple(reversed(eqns)))
+
+
+@functools.cache
+def is_inexact(dtype: Any) -> bool:
+    """Whether a dtype has a derivative: floating or complex, bfloat16 and float8 included."""
+    return jax.dtypes.issubdtype(dtype, np.inexact)
+
+
+def differentiable(aval: Any) -> bool:
+    """Whether a value of this type can carry a cotangent."""
+    dtype = getattr(aval, "dtype", None)
+    return dtype is not None and is_inexact(dtype)
+
+
+def struct(aval: Any) -> jax.ShapeDtypeStruct:
+    """The abstract value as an argument that `stage` can trace with."""
+    return jax.ShapeDtypeStruct(
+        aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False)
+    )
+
+
+# User rules: custom_jvp and custom_vjp hide them behind traced thunks, which differ from the
+# equations' other parameters in that they are called, not read.
+
+
+def custom_jvp_graph(eqn: JaxprEqn, active: Sequence[bool]) -> tuple[Graph, list[bool]]:
+    """The user's rule as a program (primals, active tangents) -> (outs, tangents), and which
+    output tangents are zero (those are left out)."""
+    rule = eqn.params["jvp_jaxpr_fun"]
+    jaxpr, consts, out_zeros = rule.call_wrapped(*(not a for a in active))
+    return open_graph(jaxpr, consts), list(out_zeros)
+
+
+def custom_vjp_forward(
+    eqn: JaxprEqn, args: Sequence[Any], active: Sequence[bool]
+) -> tuple[list[Any], list[Any]]:
+    """Run the user's `fwd`: the outputs and the residuals for `bwd`."""
+    _, fwd, _ = eqn.primitive.get_bind_params(eqn.params)["subfuns"]
+    pairs = [x for pair in zip(args, active, strict=True) for x in pair]
+    results = list(fwd.call_wrapped(*pairs))
+    _, residual_tree, forwarded = eqn.params["out_trees"]()
+    fresh = sum(f is None for f in forwarded) + residual_tree.num_leaves - len(forwarded)
+    outs, made = results[fresh:], iter(results[:fresh])
+    return outs, [next(made) if f is None else args[f] for f in forwarded]
+
+
+def custom_vjp_backward(eqn: JaxprEqn, residuals: list[Any], cts: list[Any]) -> list[Any]:
+    """Run the user's `bwd`: one cotangent, or None for zero, per input."""
+    _, _, bwd = eqn.primitive.get_bind_params(eqn.params)["subfuns"]
+    if eqn.params["symbolic_zeros"]:
+        cts = [
+            SymbolicZero(v.aval.to_tangent_aval()) if ct is None else ct
+            for ct, v in zip(cts, eqn.outvars, strict=True)
+        ]
+    else:
+        cts = [
+            zeros_cotangent(v.aval) if ct is None else ct
+            for ct, v in zip(cts, eqn.outvars, strict=True)
+        ]
+    results = bwd.call_wrapped(*residuals, *cts)
+    return [None if isinstance(ct, (ad.Zero, SymbolicZero)) else ct for ct in results]
+
+
+def zeros_cotangent(aval: Any) -> Any:
+    """A cotangent of zeros for a value of this type: float0 for integers and keys."""
+    if differentiable(aval):
+        return jax.lax.full(aval.shape, 0, aval.dtype)
+    return np.zeros(aval.shape, jax.dtypes.float0)
+
+
+__all__ = ["Atom", "Graph", "JaxprEqn", "Literal", "Primitive", "Unevaluated", "Var"]

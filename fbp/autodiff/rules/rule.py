@@ -1,0 +1,194 @@
+"""What a rule is: how the cotangent of a primitive's output becomes those of its operands.
+
+There are five ways to state one, from the shortest:
+
+    constant(p, ...)            no derivative: rounding, comparisons, integers
+    derivative(p, f, ...)       elementwise y = p(x, ...): ct * f(x, ..., y), one f per operand
+    transpose(p, f, ...)        linear in an operand: f(ct, x, ...), which may ask x only for its shape
+    vjp(p, f, ...)              any primitive with one output: f(ct, y, x, ...)
+    vjp_jointly(p, f)           all operands at once: f(cts, outs, ins, wanted) -> one cotangent each
+
+and `call(p, f)` for primitives that hold programs (jit, scan, ...): see `calls.py`.
+
+A function names, keyword-only, the equation's parameters that it reads. None in the place of
+a function says that the operand has no derivative (an index, a predicate); None in the place
+of a cotangent is a zero that is never made.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from jax import lax
+
+from fbp.autodiff.graph import Primitive
+
+Cotangents = list[Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One primitive's rule: its kind, and the functions as they stand in the table."""
+
+    primitive: Primitive
+    kind: str
+    functions: tuple[Callable | None, ...]
+    pull: Callable[..., Cotangents] | None
+
+    def __or__(self, other: "Rule | Rules") -> "Rules":
+        return Rules(self) | other
+
+
+@dataclass(frozen=True, eq=False)
+class Rules(Mapping):
+    """An immutable table of rules; `table | rules` is a new table in which the right side wins.
+
+    >>> import fbp, jax.numpy as jnp
+    >>> from jax import lax
+    >>> straight_through = fbp.derivative(lax.round_p, lambda x, y: 1.0)
+    >>> float(fbp.grad(jnp.round, rules=fbp.RULES | straight_through)(0.3))
+    1.0
+    """
+
+    by_primitive: Mapping[Primitive, Rule]
+
+    def __init__(self, *rules: "Rule | Rules | list[Rule]"):
+        table = {}
+        for entry in rules:
+            for rule in _flatten(entry):
+                table[rule.primitive] = rule
+        object.__setattr__(self, "by_primitive", MappingProxyType(table))
+
+    def __getitem__(self, primitive: Primitive) -> Rule:
+        return self.by_primitive[primitive]
+
+    def __iter__(self) -> Iterator[Primitive]:
+        return iter(self.by_primitive)
+
+    def __len__(self) -> int:
+        return len(self.by_primitive)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __or__(self, other: "Rule | Rules | list[Rule]") -> "Rules":
+        return Rules(self, other)
+
+
+def _flatten(entry: "Rule | Rules | list[Rule]") -> Iterator[Rule]:
+    if isinstance(entry, Rule):
+        yield entry
+    elif isinstance(entry, Rules):
+        yield from entry.by_primitive.values()
+    else:
+        for item in entry:
+            yield from _flatten(item)
+
+
+def constant(*primitives: Primitive) -> list[Rule]:
+    """Primitives without a derivative.
+
+    >>> from jax import lax
+    >>> [rule.kind for rule in constant(lax.floor_p, lax.sign_p)]
+    ['constant', 'constant']
+    """
+    return [Rule(p, "constant", (), None) for p in primitives]
+
+
+def derivative(primitive: Primitive, *functions: Callable | None) -> Rule:
+    """y = p(x, ...) elementwise: the cotangent of an operand is ct * f(x, ..., y).
+
+    >>> from jax import lax
+    >>> derivative(lax.sin_p, lambda x, y: lax.cos(x)).kind
+    'derivative'
+    """
+    wanted_params = [_named_params(f) for f in functions]
+
+    def pull(cts, outs, ins, wanted, params):
+        (ct,), (y,) = cts, outs
+        return [
+            fit(lax.mul(ct, f(*ins, y, **_pick(params, names))), x) if want and f else None
+            for f, names, x, want in zip(functions, wanted_params, ins, wanted, strict=True)
+        ]
+
+    return Rule(primitive, "derivative", functions, pull)
+
+
+def transpose(primitive: Primitive, *functions: Callable | None) -> Rule:
+    """p is linear in an operand: its cotangent is f(ct, x, ...), where x is asked for its shape.
+
+    Fewer functions than operands: the last one serves the rest (concatenate, add).
+
+    >>> from jax import lax
+    >>> transpose(lax.neg_p, lambda ct, x: lax.neg(ct)).kind
+    'transpose'
+    """
+    return _per_operand(primitive, "transpose", functions, reads_output=False)
+
+
+def vjp(primitive: Primitive, *functions: Callable | None) -> Rule:
+    """Any primitive with one output y: the cotangent of an operand is f(ct, y, x, ...).
+
+    >>> from jax import lax
+    >>> vjp(lax.abs_p, lambda ct, y, x: lax.mul(ct, lax.sign(x))).kind
+    'vjp'
+    """
+    return _per_operand(primitive, "vjp", functions, reads_output=True)
+
+
+def vjp_jointly(primitive: Primitive, function: Callable) -> Rule:
+    """All operands at once: f(cts, outs, ins, wanted) gives one cotangent, or None, per operand.
+
+    `cts` and `outs` have one entry per output (a cotangent may be None, for zero), `wanted`
+    one bool per operand.
+    """
+    names = _named_params(function)
+
+    def pull(cts, outs, ins, wanted, params):
+        return list(function(cts, outs, ins, wanted, **_pick(params, names)))
+
+    return Rule(primitive, "vjp_jointly", (function,), pull)
+
+
+def call(primitive: Primitive, function: Callable) -> Rule:
+    """A primitive that holds programs: f(call, ins) gives the outputs and a pullback."""
+    return Rule(primitive, "call", (function,), None)
+
+
+def _per_operand(primitive, kind, functions, reads_output) -> Rule:
+    wanted_params = [_named_params(f) for f in functions]
+    last = len(functions) - 1
+
+    def pull(cts, outs, ins, wanted, params):
+        (ct,) = cts
+        seen = (*outs, *ins) if reads_output else ins
+
+        def one(i: int) -> Any:
+            f, names = functions[min(i, last)], wanted_params[min(i, last)]
+            return None if f is None else fit(f(ct, *seen, **_pick(params, names)), ins[i])
+
+        return [one(i) if want else None for i, want in enumerate(wanted)]
+
+    return Rule(primitive, kind, functions, pull)
+
+
+def fit(ct: Any, x: Any) -> Any:
+    """A scalar operand is spread over its partner's shape: its cotangent is the sum over it."""
+    if ct is None or x.shape == ct.shape or x.shape != ():
+        return ct
+    return lax.reduce_sum(ct, axes=tuple(range(ct.ndim)))
+
+
+def _named_params(f: Callable | None) -> tuple[str, ...] | None:
+    if f is None:
+        return ()
+    parameters = inspect.signature(f).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+def _pick(params: Mapping[str, Any], names: tuple[str, ...] | None) -> Mapping[str, Any]:
+    return params if names is None else {name: params[name] for name in names}
