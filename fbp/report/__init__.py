@@ -1,0 +1,1 @@
+"""Records made readable: statistics, figures and one page for each run."""
