@@ -45,8 +45,6 @@ def test_interval_holds_the_mean_and_lies_within_the_sample():
 def test_interval_is_the_same_for_the_same_seed():
     sample = [1.0, 2.0, 4.0]
     assert bootstrap_interval(sample, seed=7) == bootstrap_interval(sample, seed=7)
-        [1.0, 2.0, 4.0], seed=7
-    )
 
 
 def test_interval_covers_the_true_mean_about_as_often_as_it_says():
