@@ -19,14 +19,13 @@ from fbp.autodiff.graph import (
     Environment,
     Graph,
     JaxprEqn,
-    Unevaluated,
     Var,
     bind,
     differentiable,
     scope,
     source,
 )
-from fbp.autodiff.rules.rule import Cotangents, Rules
+from fbp.autodiff.rule import Cotangents, Rules
 
 Pullback = Callable[[Cotangents], Cotangents]
 
@@ -37,7 +36,7 @@ class MissingRule(NotImplementedError):
     def __init__(self, eqn: JaxprEqn):
         super().__init__(
             f"no rule for the primitive '{eqn.primitive}', used at {source(eqn)}. "
-            f"State one and pass it: fbp.grad(f, rules=fbp.RULES | fbp.vjp_rule(primitive, "
+            f"State one and pass it: fbp.grad(f, rules=fbp.RULES | fbp.rule(primitive, "
             f"lambda ct, y, *xs: ...)). See docs/rules.md for the primitives that have one."
         )
 
@@ -155,14 +154,6 @@ def _differentiate(
     return outs, lambda cts: rule.pull(cts, outs, ins, wanted, eqn.params)
 
 
-def zeros_where_none(cts: Cotangents, avals: Sequence[Any]) -> Cotangents:
-    """Make the zeros, for those who must have an array."""
-    return [
-        lax.full(aval.shape, 0, aval.dtype) if ct is None else ct
-        for ct, aval in zip(cts, avals, strict=True)
-    ]
-
-
-def known(values: Sequence[Any]) -> tuple[bool, ...]:
-    """Which values are there, and which are linear inputs that have only a shape."""
-    return tuple(not isinstance(x, Unevaluated) for x in values)
+def zeros(aval: Any) -> Any:
+    """A cotangent of zeros."""
+    return lax.full(aval.shape, 0, aval.dtype)

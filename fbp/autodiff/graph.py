@@ -8,6 +8,7 @@ equation by equation, under whatever transformation is in force (jit, vmap, jvp,
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +21,8 @@ from jax.interpreters import ad
 Atom = Var | Literal
 
 
-class Graph(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Graph:
     """A program: equations from `invars` (and constants) to `outvars`."""
 
     invars: tuple[Var, ...]
@@ -51,6 +53,11 @@ def stage(fun: Callable, *args: Any) -> tuple[Graph, Any]:
 def from_jaxpr(jaxpr: Any) -> Graph:
     """Read a jaxpr, closed or open; the same jaxpr gives the same Graph."""
     return open_graph(jaxpr, getattr(jaxpr, "consts", ()))
+
+
+def body(params: dict[str, Any]) -> Graph:
+    """The program that a call-like equation holds."""
+    return from_jaxpr(params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"])
 
 
 def open_graph(jaxpr: Any, consts: Sequence[Any]) -> Graph:
@@ -119,15 +126,20 @@ def source(eqn: JaxprEqn) -> str:
     return source_info_util.summarize(eqn.source_info)
 
 
+def variables(*atoms: Iterable[Atom]) -> set[Var]:
+    """The variables among atoms."""
+    return {a for group in atoms for a in group if isinstance(a, Var)}
+
+
 def live(graph: Graph) -> Graph:
     """Drop the equations whose outputs nothing reads and that have no effect."""
-    needed = {v for v in graph.outvars if isinstance(v, Var)}
+    needed = variables(graph.outvars)
     eqns = []
     for eqn in reversed(graph.eqns):
         if eqn.effects or not needed.isdisjoint(eqn.outvars):
-            needed.update(v for v in eqn.invars if isinstance(v, Var))
+            needed |= variables(eqn.invars)
             eqns.append(eqn)
-    return graph._replace(eqns=tuple(reversed(eqns)))
+    return replace(graph, eqns=tuple(reversed(eqns)))
 
 
 @functools.cache
@@ -142,11 +154,23 @@ def differentiable(aval: Any) -> bool:
     return dtype is not None and is_inexact(dtype)
 
 
-def struct(aval: Any) -> jax.ShapeDtypeStruct:
+def struct(aval: Any, weak_type: bool | None = None) -> jax.ShapeDtypeStruct:
     """The abstract value as an argument that `stage` can trace with."""
-    return jax.ShapeDtypeStruct(
-        aval.shape, aval.dtype, weak_type=getattr(aval, "weak_type", False)
-    )
+    weak = getattr(aval, "weak_type", False) if weak_type is None else weak_type
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=weak)
+
+
+def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """How many of a scan's operands are constants, and how many carry."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(list(consts)), len(list(carry))
+
+
+def num_bytes(aval: Any) -> int:
+    """The size of a value of this type."""
+    return aval.size * getattr(aval.dtype, "itemsize", 8)
 
 
 # User rules: custom_jvp and custom_vjp hide them behind traced thunks, which differ from the

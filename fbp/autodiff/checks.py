@@ -1,0 +1,65 @@
+"""What grad asks of its arguments: the conditions and the wording are those of jax.grad."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import valid_jaxtype
+
+
+def check_callable(fun: Callable) -> None:
+    """Raises TypeError for what cannot be called."""
+    if not callable(fun):
+        raise TypeError(f"Expected a callable value, got {fun!r}")
+
+
+def check_inputs(primals: tuple, holomorphic: bool, allow_int: bool) -> None:
+    """Raises TypeError for a leaf that has no derivative, with its path."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(primals):
+        where = f" (argument {jax.tree_util.keystr(path)})"
+        if not valid_jaxtype(leaf):
+            raise TypeError(
+                f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type{where}."
+            )
+        dtype = jax.dtypes.result_type(leaf)
+        if holomorphic and not jax.dtypes.issubdtype(dtype, np.complexfloating):
+            raise TypeError(
+                "grad with holomorphic=True requires inputs with complex dtype, but got "
+                f"{dtype.name}{where}."
+            )
+        if not allow_int and not jax.dtypes.issubdtype(dtype, np.inexact):
+            raise TypeError(
+                "grad requires real- or complex-valued inputs (input dtype that is a sub-dtype "
+                f"of np.inexact), but got {dtype.name}{where}. If you want to use Boolean- or "
+                "integer-valued inputs, use vjp or set allow_int to True."
+            )
+
+
+def check_output(avals: Sequence[Any], tree: Any, holomorphic: bool) -> None:
+    """Raises TypeError unless the value is one real scalar (complex if holomorphic)."""
+    if not jax.tree_util.treedef_is_leaf(tree):
+        raise TypeError(f"Gradient only defined for scalar-output functions. Output was {tree}.")
+    (aval,) = avals
+    if aval.shape != ():
+        raise TypeError(
+            f"Gradient only defined for scalar-output functions. Output had shape: {aval.shape}."
+        )
+    is_complex = jax.dtypes.issubdtype(aval.dtype, np.complexfloating)
+    if holomorphic and not is_complex:
+        raise TypeError(
+            "grad with holomorphic=True requires outputs with complex dtype, but got "
+            f"{aval.dtype.name}."
+        )
+    if holomorphic or jax.dtypes.issubdtype(aval.dtype, np.floating):
+        return
+    advice = (
+        "For holomorphic differentiation, pass holomorphic=True. For differentiation of "
+        "non-holomorphic functions involving complex outputs, use fbp.vjp directly."
+        if is_complex
+        else "For differentiation of functions with integer outputs, use fbp.vjp directly."
+    )
+    raise TypeError(
+        "grad requires real-valued outputs (output dtype that is a sub-dtype of np.floating), "
+        f"but got {aval.dtype.name}. {advice}"
+    )

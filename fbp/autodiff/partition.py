@@ -1,0 +1,221 @@
+"""Cut a joint program in two: what runs forward and is kept, what runs backward.
+
+A joint program computes a function's outputs and, from their cotangents, those of its inputs.
+What does not depend on a cotangent is known in the forward pass; the rest is the backward
+pass, which reads some of the known values. Which of them are stored, and which are computed
+again from those that are, is the choice of a `Store` (see `store.py`).
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from fbp.autodiff.backprop import forward, zeros
+from fbp.autodiff.graph import (
+    Graph,
+    JaxprEqn,
+    Unevaluated,
+    Var,
+    evaluate,
+    live,
+    stage,
+    struct,
+    variables,
+)
+from fbp.autodiff.rule import Cotangents, Rules
+from fbp.autodiff.store import Store
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Which values a function and its pullback exchange.
+
+    `linear` and `linear_outs` are the inputs and outputs without a value, `useful` the outputs
+    whose cotangents go in, `given` the inputs whose cotangents come out.
+    """
+
+    linear: tuple[bool, ...]
+    linear_outs: tuple[bool, ...]
+    useful: tuple[bool, ...]
+    given: tuple[bool, ...]
+    out_avals: tuple[Any, ...]
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """The numbers of inputs and of outputs that have a value."""
+        return self.linear.count(False), self.linear_outs.count(False)
+
+
+class Joint(NamedTuple):
+    """A function and its pullback as one program: (ins, cotangents) -> (outs, cotangents)."""
+
+    graph: Graph
+    signature: Signature
+
+
+@functools.lru_cache(maxsize=1024)
+def joint(
+    rules: Rules,
+    graph: Graph,
+    wanted: tuple[bool, ...],
+    useful: tuple[bool, ...],
+    linear: tuple[bool, ...],
+) -> Joint:
+    """Stage a graph together with its pullback from the useful outputs to the wanted inputs."""
+    in_avals = [v.aval for v in graph.invars]
+    out_avals = tuple(v.aval for v in graph.outvars)
+    linear_outs: tuple[bool, ...] = ()
+
+    def run(ins, cts):
+        nonlocal linear_outs
+        args = merge(linear, [Unevaluated(a) for a in select(linear, in_avals)], ins)
+        outs, pullback = forward(rules, graph, args, wanted, useful)
+        linear_outs = tuple(isinstance(x, Unevaluated) for x in outs)
+        return select(not_(linear_outs), outs), pullback(merge(useful, cts))
+
+    ins = [struct(a) for a in select(not_(linear), in_avals)]
+    cts = [struct(a, weak_type=False) for a in select(useful, out_avals)]
+    program, (_, in_cts) = stage(run, ins, cts)
+    given = tuple(ct is not None for ct in in_cts)
+    return Joint(program, Signature(linear, linear_outs, useful, given, out_avals))
+
+
+class Residual(NamedTuple):
+    """A value that the backward pass reads: input, output or stored value number `index`."""
+
+    origin: str
+    index: int
+    var: Var
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """The halves: `forward` ends in the stored values, `backward` begins with the residuals."""
+
+    forward: Graph
+    backward: Graph
+    residuals: tuple[Residual, ...]
+
+
+def cut(program: Joint, store: Store) -> Cut:
+    """Cut a joint program in two."""
+    graph, (num_ins, num_outs) = program.graph, program.signature.sizes
+    ins, cts = graph.invars[:num_ins], graph.invars[num_ins:]
+    outs, in_cts = graph.outvars[:num_outs], graph.outvars[num_outs:]
+    before, after = split_by_dependence(graph.eqns, cts)
+    after = live(replace(graph, eqns=tuple(after), outvars=in_cts)).eqns
+
+    free = {*ins, *graph.constvars}
+    made_after = {*cts, *(v for eqn in after for v in eqn.outvars)}
+    read = variables(*(eqn.invars for eqn in after), in_cts) - made_after
+    stored = store(before, read - free, free)
+    again, read = recomputed(before, read, stored | free)
+
+    order = {v: ("stored", v) for eqn in before for v in eqn.outvars if v in stored & read}
+    saved = [v for v in order if v not in outs]
+    where = dict(zip(saved, (("stored", i) for i in range(len(saved))), strict=True))
+    where |= {v: ("output", i) for i, v in enumerate(outs) if isinstance(v, Var)}
+    where |= {v: ("input", i) for i, v in enumerate(ins)}
+    residuals = tuple(Residual(*where[v], v) for v in (*ins, *order) if v in read)
+    return Cut(
+        live(replace(graph, invars=ins, outvars=(*outs, *saved), eqns=tuple(before))),
+        replace(
+            graph,
+            invars=(*(r.var for r in residuals), *cts),
+            outvars=in_cts,
+            eqns=(*again, *after),
+        ),
+        residuals,
+    )
+
+
+def split_by_dependence(
+    eqns: Sequence[JaxprEqn], sources: Iterable[Var]
+) -> tuple[list[JaxprEqn], list[JaxprEqn]]:
+    """The equations that do not depend on the sources, and those that do."""
+    dependent, before, after = set(sources), [], []
+    for eqn in eqns:
+        depends = not dependent.isdisjoint(variables(eqn.invars))
+        (after if depends else before).append(eqn)
+        if depends:
+            dependent.update(eqn.outvars)
+    return before, after
+
+
+def recomputed(
+    eqns: Sequence[JaxprEqn], read: set[Var], available: set[Var]
+) -> tuple[list[JaxprEqn], set[Var]]:
+    """The equations to run again to make `read` from what is available, and all that is read."""
+    read, again = set(read), []
+    for eqn in reversed(eqns):
+        if any(v in read and v not in available for v in eqn.outvars):
+            read |= variables(eqn.invars)
+            again.append(eqn)
+    return again[::-1], read
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """Two programs to run: forward (ins) -> (outs, stored), backward (residuals, cts) -> in_cts."""
+
+    signature: Signature
+    forward: Graph
+    backward: Graph
+    residuals: tuple[Residual, ...]
+
+    def run(self, ins: Sequence[Any]) -> tuple[list[Any], Callable[[Cotangents], Cotangents]]:
+        """Run forward; the outputs, and the pullback that runs backward."""
+        outs, residuals = self.run_forward(ins)
+        return outs, lambda cts: self.run_backward(residuals, cts)
+
+    def run_forward(self, ins: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        """The outputs and the residuals."""
+        linear, linear_outs = self.signature.linear, self.signature.linear_outs
+        ins = select(not_(linear), ins)
+        results = evaluate(self.forward, ins)
+        num_outs = linear_outs.count(False)
+        values = {"input": ins, "output": results[:num_outs], "stored": results[num_outs:]}
+        shapes = [Unevaluated(a) for a in select(linear_outs, self.signature.out_avals)]
+        outs = merge(linear_outs, shapes, values["output"])
+        return outs, [values[r.origin][r.index] for r in self.residuals]
+
+    def run_backward(self, residuals: Sequence[Any], cts: Cotangents) -> Cotangents:
+        """The cotangents of the inputs."""
+        useful, avals = self.signature.useful, self.signature.out_avals
+        arrived = [
+            zeros(a) if ct is None else ct
+            for ct, a in zip(select(useful, cts), select(useful, avals), strict=True)
+        ]
+        return merge(self.signature.given, evaluate(self.backward, (*residuals, *arrived)))
+
+
+def halves(program: Joint, store: Store, wrap: Callable[[Graph, str], Graph]) -> Halves:
+    """Cut a joint program, and wrap each half in what the whole was wrapped in."""
+    parts = cut(program, store)
+    return Halves(
+        program.signature,
+        wrap(parts.forward, "forward"),
+        wrap(parts.backward, "backward"),
+        parts.residuals,
+    )
+
+
+# Lists and masks
+
+
+def select(mask: Sequence[bool], values: Iterable[Any]) -> list[Any]:
+    """The values where the mask is true."""
+    return [x for x, keep in zip(values, mask, strict=True) if keep]
+
+
+def merge(mask: Sequence[bool], chosen: Iterable[Any], others: Iterable[Any] | None = None) -> list:
+    """Put the chosen values where the mask is true, the others (or None) elsewhere."""
+    chosen = iter(chosen)
+    rest = None if others is None else iter(others)
+    return [next(chosen) if m else None if rest is None else next(rest) for m in mask]
+
+
+def not_(mask: Sequence[bool]) -> tuple[bool, ...]:
+    """The complement of a mask."""
+    return tuple(not m for m in mask)

@@ -1,0 +1,86 @@
+"""The pullback that vjp returns: a pytree whose leaves are the residuals."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.partition import Halves
+from fbp.autodiff.staged import Staged
+
+
+class ResidualInfo(NamedTuple):
+    """One value that a pullback keeps: where it comes from, its type, and its size in bytes."""
+
+    origin: str
+    source: str
+    shape: tuple[int, ...]
+    dtype: Any
+    bytes: int
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True, eq=False)
+class VJP:
+    """ct -> (ct df/dx, ...): one cotangent per primal, of its shape and dtype."""
+
+    values: list[Any]
+    staged: Staged
+    parts: Halves
+
+    def tree_flatten(self) -> tuple[list[Any], tuple[Staged, Halves]]:
+        """The residuals are the leaves."""
+        return self.values, (self.staged, self.parts)
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple[Staged, Halves], values: Any) -> "VJP":
+        """From residuals."""
+        return cls(list(values), *static)
+
+    def __call__(self, ct: Any, *more: Any) -> tuple:
+        if more:
+            raise TypeError(
+                f"the pullback takes one argument, the cotangent of the whole output, but was "
+                f"called with {len(more) + 1}: pass a tuple if the function returns one."
+            )
+        cts = self._check(ct)
+        num_consts = len(self.parts.signature.given) - len(self.staged.in_avals)
+        return self.staged.cotangents(self.parts.run_backward(self.values, cts)[num_consts:])
+
+    @property
+    def residuals(self) -> list[ResidualInfo]:
+        """What the pullback keeps, and the line that each value comes from."""
+        made_by = {v: eqn for eqn in self.parts.forward.eqns for v in eqn.outvars}
+        return [
+            ResidualInfo(
+                str(made_by[r.var].primitive) if r.var in made_by else f"input {r.index}",
+                g.source(made_by[r.var]) if r.var in made_by else "",
+                tuple(r.var.aval.shape),
+                r.var.aval.dtype,
+                g.num_bytes(r.var.aval),
+            )
+            for r in self.parts.residuals
+        ]
+
+    def _check(self, ct: Any) -> list[Any]:
+        cts, tree = jax.tree.flatten(ct)
+        if tree != self.staged.out_tree:
+            raise ValueError(
+                "unexpected tree structure. The cotangent must have the structure of the "
+                f"function's output: expected {self.staged.out_tree}, got {tree}."
+            )
+        for i, (x, aval) in enumerate(zip(cts, self.staged.value_avals, strict=True)):
+            dtype = aval.dtype if g.differentiable(aval) else jax.dtypes.float0
+            got = (np.shape(x), jax.dtypes.result_type(x) if dtype != jax.dtypes.float0 else dtype)
+            if got != (aval.shape, dtype):
+                raise ValueError(
+                    "unexpected JAX type (e.g. shape/dtype) for argument to VJP function: leaf "
+                    f"{i} is {got[1]}{list(got[0])}, but expected {dtype}{list(aval.shape)}, "
+                    "because the corresponding output of the differentiated function has it."
+                )
+        useful = self.parts.signature.useful
+        return [x if use else None for x, use in zip(cts, useful, strict=False)] + [None] * (
+            len(useful) - len(cts)
+        )

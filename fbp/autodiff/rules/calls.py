@@ -1,0 +1,123 @@
+"""Primitives that hold one program: jit, checkpoint, custom_jvp, custom_vjp."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+from jax.extend.core import primitives as p
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import Call, Pullback, forward
+from fbp.autodiff.graph import Graph, Unevaluated
+from fbp.autodiff.partition import Halves, halves, joint, merge, not_, select
+from fbp.autodiff.rule import Rules, call
+from fbp.autodiff.store import by_policy, everything
+
+Result = tuple[list[Any], Pullback]
+Masks = tuple[tuple[bool, ...], tuple[bool, ...], tuple[bool, ...]]
+
+
+def inline(call: Call, ins: list[Any]) -> Result:
+    """A call is its body."""
+    body = g.body(call.params)
+    return forward(call.rules, body, ins, call.wanted, call.useful)
+
+
+def jit(call: Call, ins: list[Any]) -> Result:
+    """A jit stays a jit: one for the forward pass, one for the backward pass."""
+    return _jit(call.rules, g.body(call.params), masks(call, ins), call.params["name"]).run(ins)
+
+
+@functools.lru_cache(maxsize=1024)
+def _jit(rules: Rules, body: Graph, masks: Masks, name: str) -> Halves:
+    def wrap(half: Graph, direction: str) -> Graph:
+        run = _runner(half, name if direction == "forward" else f"{name}_backward")
+        return wrapped(jax.jit(run), half)
+
+    return halves(joint(rules, body, *masks), everything, wrap)
+
+
+def checkpoint(call: Call, ins: list[Any]) -> Result:
+    """The backward pass computes again what the policy does not store."""
+    params = call.params
+    rules = call.rules if params["policy"] is None else call.rules | JITS_INLINED
+    return _checkpoint(
+        rules, g.body(params), masks(call, ins), params["policy"], params["prevent_cse"]
+    ).run(ins)
+
+
+@functools.lru_cache(maxsize=1024)
+def _checkpoint(
+    rules: Rules, body: Graph, masks: Masks, policy: Callable | None, prevent_cse: bool
+) -> Halves:
+    def wrap(half: Graph, direction: str) -> Graph:
+        def run(*args):
+            late = direction == "backward" and prevent_cse and args
+            return g.evaluate(half, lax.optimization_barrier(args) if late else args)
+
+        remat = jax.checkpoint(run, prevent_cse=prevent_cse, policy=policy)
+        return wrapped(remat, half)
+
+    return halves(joint(rules, body, *masks), by_policy(policy), wrap)
+
+
+def custom_jvp(call: Call, ins: list[Any]) -> Result:
+    """The user's rule makes tangents, linearly from tangents: its transpose makes cotangents."""
+    if any(isinstance(x, Unevaluated) for x in ins):
+        return inline(call, ins)
+    num_consts = call.params["num_consts"]
+    primals, active = ins[num_consts:], call.wanted[num_consts:]
+    rule, zero_outs = g.custom_jvp_graph(call.eqn, active)
+    nonzero = not_(zero_outs)
+    tangents = [Unevaluated(v.aval) for v in rule.invars[len(primals) :]]
+    no_outs = [False] * len(zero_outs)
+    outs, pullback = forward(
+        call.rules,
+        rule,
+        [*primals, *tangents],
+        wanted=[False] * len(primals) + [True] * len(tangents),
+        useful=[*no_outs, *select(nonzero, call.useful)],
+    )
+
+    def pull(cts):
+        made = pullback([None] * len(no_outs) + select(nonzero, cts))
+        return [None] * num_consts + merge(active, made[len(primals) :])
+
+    return outs[: len(no_outs)], pull
+
+
+def custom_vjp(call: Call, ins: list[Any]) -> Result:
+    """The user's fwd runs forward, the user's bwd runs backward."""
+    outs, residuals = g.custom_vjp_forward(call.eqn, ins, call.wanted)
+    return outs, lambda cts: g.custom_vjp_backward(call.eqn, residuals, cts)
+
+
+def masks(call: Call, ins: list[Any]) -> Masks:
+    """Which inputs are wanted, which outputs useful, which inputs linear."""
+    return call.wanted, call.useful, tuple(isinstance(x, Unevaluated) for x in ins)
+
+
+def wrapped(fun: Callable, half: Graph) -> Graph:
+    """The program that calls `fun` where `half` stood."""
+    return g.stage(fun, *(g.struct(v.aval) for v in half.invars))[0]
+
+
+def _runner(half: Graph, name: str) -> Callable:
+    def run(*args):
+        return g.evaluate(half, args)
+
+    run.__name__ = run.__qualname__ = name
+    return run
+
+
+JITS_INLINED = call(p.jit_p, inline)
+
+RULES = Rules(
+    call(p.jit_p, jit),
+    call(p.closed_call_p, inline),
+    call(p.remat_p, checkpoint),
+    call(p.custom_jvp_call_p, custom_jvp),
+    call(p.custom_vjp_call_p, custom_vjp),
+)

@@ -1,0 +1,183 @@
+"""Branches: cond and switch. The branch that ran forward runs backward."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jax import lax
+from jax.extend.core import primitives as p
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import Call, Pullback, zeros
+from fbp.autodiff.graph import Graph, Var, evaluate, struct
+from fbp.autodiff.partition import (
+    Halves,
+    Joint,
+    Residual,
+    Signature,
+    cut,
+    joint,
+    merge,
+    not_,
+    select,
+)
+from fbp.autodiff.rule import Rules, call
+from fbp.autodiff.rules.calls import Masks, masks
+from fbp.autodiff.store import everything
+
+
+def cond(call: Call, ins: list[Any]) -> tuple[list[Any], Pullback]:
+    """One cond for the forward pass, one for the backward pass."""
+    branches = tuple(g.from_jaxpr(b) for b in call.params["branches"])
+    return _cond(call.rules, branches, masks(call, ins)).run(ins)
+
+
+@functools.lru_cache(maxsize=512)
+def _cond(rules: Rules, graphs: tuple[Graph, ...], masks: Masks) -> Halves:
+    (_, *wanted), useful, (_, *linear) = masks
+    joints = [joint(rules, x, tuple(wanted), useful, tuple(linear)) for x in graphs]
+    whole = _union([j.signature for j in joints])
+    in_types = tuple(v.aval for v in graphs[0].invars)
+    branches = [_branch(j, whole, in_types) for j in joints]
+    shared = _room([b.stored_types for b in branches])
+
+    outs = [struct(a) for a in select(not_(whole.linear_outs), whole.out_avals)]
+    cts = [struct(a, weak_type=False) for a in select(whole.useful, whole.out_avals)]
+    operands = [struct(v.aval) for v in branches[0].ins]
+    index = struct(lax.full((), 0, "int32"))
+
+    def run_forward(index, *operands):
+        runs = [functools.partial(b.run_forward, shared) for b in branches]
+        return lax.switch(index, runs, *operands)
+
+    def run_backward(index, operands, outs, stored, cts):
+        runs = [functools.partial(b.run_backward, shared, whole.given) for b in branches]
+        return lax.switch(index, runs, operands, outs, stored, cts)
+
+    origins = [
+        *(("input", i) for i in range(1 + len(operands))),
+        *(("output", i) for i in range(len(outs))),
+        *(("stored", i) for i in range(len(shared))),
+    ]
+    forward, _ = g.stage(run_forward, index, *operands)
+    backward, _ = g.stage(run_backward, index, operands, outs, shared, cts)
+    return _with_read_residuals(
+        replace(whole, linear=(False, *whole.linear), given=(False, *whole.given)),
+        forward,
+        backward,
+        origins,
+    )
+
+
+def _with_read_residuals(
+    signature: Signature, forward: Graph, backward: Graph, origins: Sequence[tuple[str, int]]
+) -> Halves:
+    """Keep as residuals only what the backward program reads."""
+    num = len(origins)
+    backward = g.live(backward)
+    read = g.variables(*(eqn.invars for eqn in backward.eqns), backward.outvars)
+    residuals = [
+        Residual(*origin, v)
+        for origin, v in zip(origins, backward.invars[:num], strict=True)
+        if v in read
+    ]
+    invars = (*(r.var for r in residuals), *backward.invars[num:])
+    return Halves(signature, forward, replace(backward, invars=invars), tuple(residuals))
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """One branch, cut in two, in the terms of the whole cond."""
+
+    forward: Graph
+    backward: Graph
+    given: tuple[bool, ...]
+    in_types: tuple[Any, ...]
+    ins: tuple[Var, ...]
+    outs: tuple[Any, ...]
+    stored: tuple[Var, ...]
+    read: tuple[Var, ...]
+
+    @property
+    def stored_types(self) -> list[Any]:
+        """The types of what this branch stores."""
+        return [struct(v.aval) for v in self.stored]
+
+    def run_forward(self, room: Sequence[Any], *operands: Any) -> list[Any]:
+        """The outputs, and what is stored, each in a place of its type; zeros elsewhere."""
+        results = evaluate(self.forward, operands)
+        outs, stored = results[: len(self.outs)], results[len(self.outs) :]
+        filled = dict(zip(_places(room, self.stored_types), stored, strict=True))
+        return [*outs, *(filled[i] if i in filled else zeros(t) for i, t in enumerate(room))]
+
+    def run_backward(self, room, given, operands, outs, stored, cts) -> list[Any]:
+        """The cotangents of the inputs, zeros where only another branch gives one."""
+        mine = [stored[i] for i in _places(room, self.stored_types)]
+        variables = (*self.ins, *self.outs, *self.stored)
+        values = {
+            v: x
+            for v, x in zip(variables, (*operands, *outs, *mine), strict=True)
+            if isinstance(v, Var)
+        }
+        in_cts = merge(self.given, evaluate(self.backward, (*(values[v] for v in self.read), *cts)))
+        return [
+            zeros(t) if ct is None else ct
+            for ct, t in zip(select(given, in_cts), select(given, self.in_types), strict=True)
+        ]
+
+
+def _branch(program: Joint, whole: Signature, in_types: tuple[Any, ...]) -> Branch:
+    parts = cut(program, everything)
+    num_ins, num_outs = program.signature.sizes
+    mine = merge(not_(program.signature.linear_outs), parts.forward.outvars[:num_outs])
+    outs = tuple(select(not_(whole.linear_outs), mine))
+    stored = [
+        r.var for r in parts.residuals if r.origin != "input" and r.var not in g.variables(outs)
+    ]
+    return Branch(
+        g.live(replace(parts.forward, outvars=(*outs, *stored))),
+        parts.backward,
+        program.signature.given,
+        in_types,
+        program.graph.invars[:num_ins],
+        outs,
+        tuple(stored),
+        tuple(r.var for r in parts.residuals),
+    )
+
+
+def _union(signatures: Sequence[Signature]) -> Signature:
+    """A value is linear, or a cotangent given, where it is in some branch."""
+
+    def any_of(masks):
+        return tuple(any(column) for column in zip(*masks, strict=True))
+
+    return replace(
+        signatures[0],
+        linear_outs=any_of(s.linear_outs for s in signatures),
+        given=any_of(s.given for s in signatures),
+    )
+
+
+def _room(types_by_branch: Sequence[Sequence[Any]]) -> list[Any]:
+    """The fewest places in which each branch finds one for everything that it stores."""
+    room: list[Any] = []
+    for types in types_by_branch:
+        for t in types:
+            room.extend([t] * (types.count(t) - room.count(t)))
+    return room
+
+
+def _places(room: Sequence[Any], types: Sequence[Any]) -> list[int]:
+    """The place in the room of each of a branch's values."""
+    free = list(enumerate(room))
+    places = []
+    for t in types:
+        place = next(entry for entry in free if entry[1] == t)
+        free.remove(place)
+        places.append(place[0])
+    return places
+
+
+RULES = Rules(call(p.cond_p, cond))

@@ -1,0 +1,264 @@
+"""Loops: scan stays a scan, forward and backward.
+
+The body's joint program is cut once. Per iteration the forward scan stacks the values of least
+total size from which the backward one can make the rest; values that depend only on the
+constants are made once, outside; what is stacked already (scanned inputs, outputs) is read again.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+from jax import lax
+from jax.extend.core import primitives as p
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import Call, Pullback, accumulate, active_variables, zeros
+from fbp.autodiff.graph import Graph, Var, differentiable, evaluate, struct
+from fbp.autodiff.partition import (
+    Halves,
+    Joint,
+    Residual,
+    Signature,
+    cut,
+    joint,
+    merge,
+    select,
+    split_by_dependence,
+)
+from fbp.autodiff.rule import Rules, call
+from fbp.autodiff.rules.calls import Masks, masks
+from fbp.autodiff.store import minimum_cut
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The shape of a scan: body (constants, carry, xs) -> (carry, ys)."""
+
+    num_consts: int
+    num_carry: int
+    length: int
+    reverse: bool
+    unroll: int | bool
+
+    def ins(self, values: Sequence[Any]) -> tuple[tuple, tuple, tuple]:
+        """Constants, carry, and what is scanned over."""
+        end = self.num_consts + self.num_carry
+        return (
+            tuple(values[: self.num_consts]),
+            tuple(values[self.num_consts : end]),
+            tuple(values[end:]),
+        )
+
+    def outs(self, values: Sequence[Any]) -> tuple[tuple, tuple]:
+        """Carry, and what is stacked."""
+        return tuple(values[: self.num_carry]), tuple(values[self.num_carry :])
+
+    def with_carry(self, values: Sequence[Any], carry: Sequence[Any]) -> tuple:
+        """The same inputs with another carry."""
+        consts, _, xs = self.ins(values)
+        return (*consts, *carry, *xs)
+
+
+def scan(call: Call, ins: list[Any]) -> tuple[list[Any], Pullback]:
+    """Run the loop, stacking what its pullback reads; the pullback runs from the other end."""
+    params = call.params
+    loop = Loop(*g.scan_counts(params), params["length"], params["reverse"], params["unroll"])
+    return _scan(call.rules, g.body(params), masks(call, ins), loop).run(ins)
+
+
+@functools.lru_cache(maxsize=512)
+def _scan(rules: Rules, body: Graph, masks: Masks, loop: Loop) -> Halves:
+    wanted, useful, linear = _fixed_point(rules, body, masks, loop)
+    return _halves(joint(rules, body, wanted, useful, linear), loop)
+
+
+def _fixed_point(rules: Rules, body: Graph, masks: Masks, loop: Loop) -> Masks:
+    """What holds for a carry's input holds for its output, and the other way round."""
+    wanted, useful, linear = masks
+    everywhere_in = tuple(differentiable(v.aval) for v in body.invars)
+    everywhere_out = tuple(differentiable(v.aval) for v in body.outvars)
+    while True:
+        reached = active_variables(rules, body, wanted, everywhere_out)
+        needed = active_variables(rules, body, everywhere_in, useful)
+        _, dependent = split_by_dependence(body.eqns, select(linear, body.invars))
+        made = {*select(linear, body.invars), *(v for e in dependent for v in e.outvars)}
+        before = wanted, useful, linear
+        carry_in, carry_out = loop.ins(body.invars)[1], loop.outs(body.outvars)[0]
+        wanted = loop.with_carry(wanted, _either(loop.ins(wanted)[1], carry_out, reached))
+        linear = loop.with_carry(linear, _either(loop.ins(linear)[1], carry_out, made))
+        carry_useful, ys_useful = loop.outs(useful)
+        useful = (*_either(carry_useful, carry_in, needed), *ys_useful)
+        if (wanted, useful, linear) == before:
+            break
+    carry = [w and u for w, u in zip(loop.ins(wanted)[1], loop.outs(useful)[0], strict=True)]
+    ys = [
+        u and isinstance(v, Var) and v in reached
+        for u, v in zip(loop.outs(useful)[1], loop.outs(body.outvars)[1], strict=True)
+    ]
+    return loop.with_carry(wanted, carry), (*carry, *ys), linear
+
+
+def _either(mask: Sequence[bool], atoms: Sequence[Any], chosen: set[Var]) -> tuple[bool, ...]:
+    return tuple(
+        m or (isinstance(v, Var) and v in chosen) for m, v in zip(mask, atoms, strict=True)
+    )
+
+
+def _halves(program: Joint, loop: Loop) -> Halves:
+    """Cut the body's joint program, and put a scan around each half."""
+    graph, signature = program
+    num_ins, num_outs = signature.sizes
+    known = _without_linear(loop, signature)
+    consts, _, xs = known.ins(graph.invars[:num_ins])
+    outs = graph.outvars[:num_outs]
+    ys = known.outs(outs)[1]
+
+    once = _invariant(graph, consts)
+    parts = cut(program, minimum_cut(_cost(graph, once, consts, {*xs, *g.variables(ys)}, loop)))
+    read = [r.var for r in parts.residuals]
+    invariants = [v for v in read if v in once]
+    stacked_already = {
+        v: ("input", known.num_consts + known.num_carry + i) for i, v in enumerate(xs)
+    }
+    stacked_already |= {v: ("output", known.num_carry + i) for i, v in enumerate(ys)}
+    scanned = [v for v in read if v not in once]
+    stacks = [v for v in scanned if v not in stacked_already]
+    made_once = [v for v in invariants if v not in consts]
+
+    where = {v: ("input", i) for i, v in enumerate(consts)} | stacked_already
+    where |= {v: ("stored", i) for i, v in enumerate((*stacks, *made_once))}
+    step = g.live(replace(parts.forward, outvars=(*outs, *stacks)))
+    before = g.live(replace(parts.forward, invars=consts, outvars=tuple(made_once)))
+    forward = _forward_loop(known, step, before)
+    backward = _backward_loop(loop, parts.backward, signature, read, invariants, scanned)
+    return Halves(
+        _loop_signature(signature, loop),
+        forward,
+        backward,
+        tuple(Residual(*where[v], v) for v in (*invariants, *scanned)),
+    )
+
+
+def _without_linear(loop: Loop, signature: Signature) -> Loop:
+    consts, carry, _ = loop.ins(signature.linear)
+    return replace(loop, num_consts=consts.count(False), num_carry=carry.count(False))
+
+
+def _loop_signature(body: Signature, loop: Loop) -> Signature:
+    """The body's signature, with outputs stacked and a cotangent for every wanted carry."""
+    carry, ys = loop.outs(body.out_avals)
+    stacked = [jax.ShapeDtypeStruct((loop.length, *a.shape), a.dtype) for a in ys]
+    return replace(
+        body,
+        given=loop.with_carry(body.given, loop.outs(body.useful)[0]),
+        out_avals=(*carry, *stacked),
+    )
+
+
+def _invariant(graph: Graph, consts: Sequence[Var]) -> set[Var]:
+    """The values that are the same in every iteration."""
+    varying = [v for v in graph.invars if v not in consts]
+    eqns, _ = split_by_dependence(graph.eqns, varying)
+    return {*consts, *graph.constvars, *(v for eqn in eqns for v in eqn.outvars)}
+
+
+def _cost(graph, once, consts, stacked_already, loop):
+    """Bytes per iteration: none for what is there anyway, a share for what is made once."""
+    free = {*consts, *graph.constvars, *stacked_already}
+
+    def cost(v: Var) -> int:
+        if v in free:
+            return 0
+        size = g.num_bytes(v.aval)
+        return -(-size // max(1, loop.length)) if v in once else size
+
+    return cost
+
+
+def _forward_loop(loop: Loop, step: Graph, before: Graph) -> Graph:
+    """(consts, init, xs) -> (carry, ys, stacks, what is made once)."""
+
+    def run(*ins):
+        consts, init, xs = loop.ins(ins)
+
+        def body(carry, x):
+            return loop.outs(evaluate(step, (*consts, *carry, *x)))
+
+        carry, stacked = lax.scan(
+            body, init, xs, length=loop.length, reverse=loop.reverse, unroll=loop.unroll
+        )
+        return (*carry, *stacked, *evaluate(before, consts))
+
+    consts, init, xs = loop.ins([struct(v.aval) for v in step.invars])
+    return g.stage(run, *consts, *init, *(_stacked(x, loop) for x in xs))[0]
+
+
+def _backward_loop(
+    loop: Loop,
+    step: Graph,
+    signature: Signature,
+    read: Sequence[Var],
+    invariants: Sequence[Var],
+    scanned: Sequence[Var],
+) -> Graph:
+    """(invariants, scanned residuals, cotangents) -> cotangents of (consts, init, xs)."""
+    consts_given, carry_given, xs_given = loop.ins(signature.given)
+    carry_useful, ys_useful = loop.outs(signature.useful)
+    carry_avals, ys_avals = loop.outs(signature.out_avals)
+    carry_types = [struct(a, weak_type=False) for a in select(carry_useful, carry_avals)]
+    ys_types = [struct(a, weak_type=False) for a in select(ys_useful, ys_avals)]
+    made_consts = consts_given.count(True)
+
+    def run(fixed, stacked, carry_cts, ys_cts):
+        fixed_values = dict(zip(invariants, fixed, strict=True))
+
+        def body(state, slices):
+            carry_cts, sums = state
+            residuals, ys_cts = slices
+            values = fixed_values | dict(zip(scanned, residuals, strict=True))
+            made = evaluate(step, (*(values[v] for v in read), *carry_cts, *ys_cts))
+            consts_cts, rest = made[:made_consts], iter(made[made_consts:])
+            carry = merge(select(carry_useful, carry_given), rest)
+            carry = [
+                zeros(t) if ct is None else ct for ct, t in zip(carry, carry_types, strict=True)
+            ]
+            return (carry, list(map(accumulate, sums, consts_cts))), list(rest)
+
+        sums = [zeros(struct(v)) for v in consts_types]
+        (carry_cts, sums), xs_cts = lax.scan(
+            body,
+            (carry_cts, sums),
+            (stacked, ys_cts),
+            length=loop.length,
+            reverse=not loop.reverse,
+            unroll=loop.unroll,
+        )
+        return (*sums, *carry_cts, *xs_cts)
+
+    consts_types = [v.aval for v in step.outvars[:made_consts]]
+    types = {r: struct(r.aval) for r in read}
+    return g.stage(
+        run,
+        [types[v] for v in invariants],
+        [_stacked(types[v], loop) for v in scanned],
+        carry_types,
+        [_stacked(t, loop) for t in ys_types],
+    )[0]
+
+
+def _stacked(t: Any, loop: Loop) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((loop.length, *t.shape), t.dtype)
+
+
+def while_loop(call: Call, ins: list[Any]) -> tuple[list[Any], Pullback]:
+    """A loop whose number of iterations is known only when it ends cannot be run backward."""
+    raise NotImplementedError(
+        f"reverse mode through while_loop, or fori_loop with a dynamic trip count, used at "
+        f"{g.source(call.eqn)}: use lax.scan, or fori_loop with a static trip count."
+    )
+
+
+RULES = Rules(call(p.scan_p, scan), call(p.while_p, while_loop))

@@ -1,0 +1,119 @@
+"""A user's function as a program over the leaves of its arguments."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import valid_jaxtype
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.graph import Graph, differentiable
+
+STAGING = (
+    "fbp stages the function to a program before it differentiates it, as jax.jit does, so "
+    "Python's if, while and float() cannot see a traced value: use jax.lax.cond, jax.lax.scan, "
+    "jax.lax.fori_loop or jnp.where."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Staged:
+    """The program, the leaves to run it on, and how its inputs and outputs are put together.
+
+    The first `len(value_avals)` outputs are the leaves of the value, the others the arrays of
+    the auxiliary output.
+    """
+
+    graph: Graph
+    leaves: list[Any]
+    in_tree: Any
+    in_avals: tuple[Any, ...]
+    out_tree: Any
+    value_avals: tuple[Any, ...]
+    aux_of: Callable[[Sequence[Any]], Any]
+
+    @property
+    def wanted(self) -> tuple[bool, ...]:
+        """The inputs that have a derivative."""
+        return tuple(differentiable(a) for a in self.in_avals)
+
+    @property
+    def useful(self) -> tuple[bool, ...]:
+        """The outputs that have one: never the auxiliary ones."""
+        values = tuple(differentiable(a) for a in self.value_avals)
+        return (*values, *(False for _ in self.graph.outvars[len(values) :]))
+
+    def split_outs(self, outs: Sequence[Any]) -> tuple[list[Any], Any]:
+        """The leaves of the value, and the auxiliary output."""
+        arrays = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in outs]
+        num_values = len(self.value_avals)
+        return arrays[:num_values], self.aux_of(arrays[num_values:])
+
+    def cotangents(self, cts: Sequence[Any]) -> tuple:
+        """The tree of cotangents: zeros where none arrived, float0 for integers and keys."""
+        made = [
+            g.zeros_cotangent(aval) if ct is None else ct
+            for ct, aval in zip(cts, self.in_avals, strict=True)
+        ]
+        return jax.tree.unflatten(self.in_tree, made)
+
+    def without_values(self) -> "Staged":
+        """The same, without what keeps arrays alive."""
+        empty = Graph((), (), ())
+        return replace(self, graph=empty, leaves=[], aux_of=lambda arrays: None)
+
+
+def stage_function(fun: Callable, primals: tuple, has_aux: bool) -> Staged:
+    """Trace a function of `primals`; with `has_aux` it returns a pair (value, aux)."""
+    leaves, in_tree = jax.tree.flatten(primals)
+    leaves = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in leaves]
+    out_tree, num_values, aux_of = None, 0, None
+
+    def flat(*leaves):
+        nonlocal out_tree, num_values, aux_of
+        out = fun(*jax.tree.unflatten(in_tree, leaves))
+        value, aux = _pair(out) if has_aux else (out, None)
+        values, out_tree = jax.tree.flatten(value)
+        num_values = len(values)
+        arrays, aux_of = _separate(aux)
+        return [*values, *arrays]
+
+    try:
+        graph, _ = g.stage(flat, *leaves)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as e:
+        e.add_note(STAGING)
+        raise
+    return Staged(
+        graph,
+        leaves,
+        in_tree,
+        tuple(v.aval for v in graph.invars),
+        out_tree,
+        tuple(v.aval for v in graph.outvars[:num_values]),
+        aux_of,
+    )
+
+
+def _pair(out: Any) -> tuple[Any, Any]:
+    if isinstance(out, Sequence) and len(out) == 2:
+        return out[0], out[1]
+    raise TypeError(
+        "with has_aux=True the function returns a pair (value, auxiliary data), but it returned "
+        f"a {type(out).__name__}: {out!r}"
+    )
+
+
+def _separate(aux: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
+    """The arrays of a tree, and the tree as a function of them; other leaves stay as they are."""
+    leaves, tree = jax.tree.flatten(aux)
+    is_array = [valid_jaxtype(x) for x in leaves]
+    others = [None if array else x for x, array in zip(leaves, is_array, strict=True)]
+
+    def rebuild(arrays: Sequence[Any]) -> Any:
+        values = iter(arrays)
+        merged = [next(values) if array else x for x, array in zip(others, is_array, strict=True)]
+        return jax.tree.unflatten(tree, merged)
+
+    return [x for x, array in zip(leaves, is_array, strict=True) if array], rebuild

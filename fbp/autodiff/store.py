@@ -1,0 +1,122 @@
+"""What a backward pass stores: everything it reads, what a policy names, or a minimum cut.
+
+A store is a function of the known equations, of the values that the backward pass reads, and
+of the values that are free (inputs and constants). It answers which values to store; the
+others are computed again from those.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jax.extend.core import primitives as p
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
+from fbp.autodiff.graph import JaxprEqn, Var, variables
+
+Store = Callable[[Sequence[JaxprEqn], set[Var], set[Var]], set[Var]]
+
+
+def everything(eqns: Sequence[JaxprEqn], read: set[Var], free: set[Var]) -> set[Var]:
+    """Store whatever the backward pass reads: nothing is computed twice."""
+    return read
+
+
+def by_policy(policy: Callable[..., Any] | None) -> Store:
+    """Store what a `jax.checkpoint_policies` policy names; without a policy, nothing."""
+
+    def store(eqns: Sequence[JaxprEqn], read: set[Var], free: set[Var]) -> set[Var]:
+        return {
+            v
+            for eqn in eqns
+            if eqn.effects or (policy is not None and _saveable(policy, eqn))
+            for v in eqn.outvars
+        }
+
+    return store
+
+
+def _saveable(policy: Callable[..., Any], eqn: JaxprEqn) -> bool:
+    verdict = policy(eqn.primitive, *(v.aval for v in eqn.invars), **eqn.params)
+    kind = getattr(verdict, "__name__", type(verdict).__name__)
+    if "Offload" in kind:
+        raise NotImplementedError(
+            f"the checkpoint policy offloads the result of '{eqn.primitive}', and fbp keeps "
+            "residuals where they are: use a policy that saves or recomputes."
+        )
+    return verdict if isinstance(verdict, bool) else kind.startswith("Save")
+
+
+def minimum_cut(cost: Callable[[Var], int]) -> Store:
+    """Store the values of least total cost from which all that is read can be made again.
+
+    A maximum flow from what cannot be computed again to what is read: each value is an edge
+    whose capacity is its cost, and by the max-flow min-cut theorem (Ford and Fulkerson, 1956)
+    the saturated edges nearest to the source are the values to store.
+    """
+
+    def store(eqns: Sequence[JaxprEqn], read: set[Var], free: set[Var]) -> set[Var]:
+        values = sorted_values(eqns, free)
+        number = {v: i for i, v in enumerate(values)}
+        source, sink = 2 * len(values), 2 * len(values) + 1
+        costs = np.array([cost(v) for v in values], dtype=np.int64)
+        unit = max(1, int(costs.sum()) // 2**28)
+        capacities = {(2 * i, 2 * i + 1): int(c) // unit for i, c in enumerate(costs)}
+        for v in free & number.keys():
+            capacities[source, 2 * number[v]] = UNCUTTABLE
+        for eqn in eqns:
+            again = eqn.primitive in CHEAP and not eqn.effects
+            for out in eqn.outvars:
+                if not again:
+                    capacities[source, 2 * number[out]] = UNCUTTABLE
+                else:
+                    for v in variables(eqn.invars):
+                        capacities[2 * number[v] + 1, 2 * number[out]] = UNCUTTABLE
+        for v in read:
+            capacities[2 * number[v] + 1, sink] = UNCUTTABLE
+        reachable = _source_side(capacities, source, sink, 2 * len(values) + 2)
+        return {
+            v
+            for v, i in number.items()
+            if v not in free and 2 * i in reachable and 2 * i + 1 not in reachable
+        }
+
+    return store
+
+
+UNCUTTABLE = 2**30
+
+CHEAP = frozenset(
+    {
+        *(p.add_p, p.sub_p, p.mul_p, p.div_p, p.neg_p, p.max_p, p.min_p, p.abs_p, p.sign_p),
+        *(p.square_p, p.integer_pow_p, p.sqrt_p, p.rsqrt_p, p.exp_p, p.log_p, p.log1p_p),
+        *(p.expm1_p, p.tanh_p, p.logistic_p, p.sin_p, p.cos_p, p.select_n_p, p.clamp_p),
+        *(p.eq_p, p.ne_p, p.lt_p, p.le_p, p.gt_p, p.ge_p, p.and_p, p.or_p, p.not_p),
+        *(p.add_jaxvals_p, p.convert_element_type_p, p.stop_gradient_p, p.copy_p, p.name_p),
+        *(p.broadcast_in_dim_p, p.reshape_p, p.squeeze_p, p.transpose_p, p.slice_p, p.rev_p),
+        *(p.iota_p, p.is_finite_p),
+    }
+)
+"""Elementwise and shape operations, which are cheaper to run again than to store and load."""
+
+
+def sorted_values(eqns: Sequence[JaxprEqn], free: set[Var]) -> list[Var]:
+    """Every value once, inputs first."""
+    inputs = variables(*(eqn.invars for eqn in eqns)) | free
+    made = [v for eqn in eqns for v in eqn.outvars]
+    return [*(inputs - set(made)), *made]
+
+
+def _source_side(
+    capacities: dict[tuple[int, int], int], source: int, sink: int, size: int
+) -> set[int]:
+    """The nodes that the source still reaches when the flow is at its maximum."""
+    edges = [e for e, c in capacities.items() if c > 0]
+    rows, columns = zip(*edges, strict=True) if edges else ((), ())
+    weights = np.array([capacities[e] for e in edges], dtype=np.int32)
+    network = csr_array((weights, (rows, columns)), shape=(size, size))
+    residual = network - maximum_flow(network, source, sink).flow
+    residual.data = np.maximum(residual.data, 0)
+    residual.eliminate_zeros()
+    return set(breadth_first_order(residual, source, return_predecessors=False).tolist())

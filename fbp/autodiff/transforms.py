@@ -1,0 +1,146 @@
+"""The calls that users make: grad, value_and_grad, vjp, with the signatures of JAX's."""
+
+import functools
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import lax
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import forward
+from fbp.autodiff.checks import check_callable, check_inputs, check_output
+from fbp.autodiff.partition import halves, joint
+from fbp.autodiff.pullback import VJP
+from fbp.autodiff.rule import Rules
+from fbp.autodiff.staged import stage_function
+from fbp.autodiff.store import everything
+from fbp.autodiff.table import RULES
+
+
+def grad(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    rules: Rules = RULES,
+) -> Callable:
+    """The gradient of a scalar function: x -> df/dx, of the shape of x.
+
+    Takes and returns what `jax.grad` does: with `argnums` a tuple, one gradient per argument;
+    with `has_aux`, `fun` returns (value, aux) and the result is (gradient, aux). `rules` is the
+    table to differentiate by. Raises TypeError for an integer argument (unless `allow_int`) and
+    for a value that is not a real scalar, and MissingRule for a primitive without a rule.
+
+    >>> import fbp, jax.numpy as jnp
+    >>> print(fbp.grad(jnp.tanh)(0.2))
+    0.961043
+    """
+    value_and_gradient = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, rules=rules)
+
+    @functools.wraps(fun)
+    def gradient(*args, **kwargs):
+        value, grads = value_and_gradient(*args, **kwargs)
+        return (grads, value[1]) if has_aux else grads
+
+    return gradient
+
+
+def value_and_grad(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    rules: Rules = RULES,
+) -> Callable:
+    """A scalar function's value and gradient: x -> (f(x), df/dx), or ((f(x), aux), df/dx).
+
+    The arguments are those of `grad`.
+
+    >>> import fbp, jax.numpy as jnp
+    >>> value, gradient = fbp.value_and_grad(lambda x: jnp.sum(x**2))(jnp.array([1.0, 2.0]))
+    >>> print(value, gradient)
+    5.0 [2. 4.]
+    """
+    check_callable(fun)
+    argnums = _as_index(argnums)
+
+    @functools.wraps(fun)
+    def value_and_gradient(*args, **kwargs):
+        partial, primals = _partial(fun, argnums, args, kwargs)
+        check_inputs(primals, holomorphic, allow_int)
+        staged = stage_function(partial, primals, has_aux)
+        check_output(staged.value_avals, staged.out_tree, holomorphic)
+        outs, pullback = forward(rules, staged.graph, staged.leaves, staged.wanted, staged.useful)
+        (value,), aux = staged.split_outs(outs)
+        one = lax.full((), 1, value.dtype)
+        grads = staged.cotangents(pullback([one, *(None for _ in outs[1:])]))
+        grads = grads[0] if isinstance(argnums, int) else grads
+        return ((value, aux) if has_aux else value), grads
+
+    return value_and_gradient
+
+
+def vjp(fun: Callable, *primals: Any, has_aux: bool = False, rules: Rules = RULES) -> Any:
+    """A function's value and its pullback: (f(x), ct -> ct df/dx), and aux with `has_aux`.
+
+    The pullback takes a cotangent of the shape of f(x) and returns a tuple with one per primal.
+    It is a pytree whose leaves are its residuals, so that it passes through jit, vmap and scan.
+    Raises as `grad` does; the pullback raises ValueError for a cotangent that does not fit.
+
+    >>> import fbp, jax.numpy as jnp
+    >>> y, pullback = fbp.vjp(jnp.sin, 0.0)
+    >>> print(*pullback(2.0))
+    2.0
+    """
+    check_callable(fun)
+    staged = stage_function(fun, primals, has_aux)
+    num_consts = len(staged.graph.consts)
+    program = joint.__wrapped__(
+        rules,
+        g.close(staged.graph),
+        (*(False for _ in range(num_consts)), *staged.wanted),
+        staged.useful,
+        (False,) * (num_consts + len(staged.leaves)),
+    )
+    parts = halves(program, everything, lambda half, _: half)
+    outs, residuals = parts.run_forward((*staged.graph.consts, *staged.leaves))
+    values, aux = staged.split_outs(outs)
+    value = jax.tree.unflatten(staged.out_tree, values)
+    pullback = VJP(residuals, staged.without_values(), parts)
+    return (value, pullback, aux) if has_aux else (value, pullback)
+
+
+def _as_index(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
+    try:
+        return operator.index(argnums)
+    except TypeError:
+        return tuple(operator.index(i) for i in argnums)
+
+
+def _partial(
+    fun: Callable, argnums: int | tuple[int, ...], args: tuple, kwargs: dict[str, Any]
+) -> tuple[Callable, tuple]:
+    """The function of the differentiated arguments alone, and those arguments."""
+    chosen = (argnums,) if isinstance(argnums, int) else argnums
+    if not all(-len(args) <= i < len(args) for i in chosen):
+        raise TypeError(
+            f"differentiating with respect to {argnums=} requires at least "
+            f"{max(chosen) + 1} positional arguments to be passed by the caller, but got only "
+            f"{len(args)} positional arguments. Keyword arguments are passed on, but never "
+            "differentiated."
+        )
+    places = [i % len(args) for i in chosen]
+
+    def partial(*primals):
+        merged = list(args)
+        for i, primal in zip(places, primals, strict=True):
+            merged[i] = primal
+        return fun(*merged, **kwargs)
+
+    return functools.wraps(fun)(partial), tuple(args[i] for i in places)
