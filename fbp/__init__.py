@@ -1,1 +1,19 @@
-"""Functional backpropagation: pure functions, differentiated by a reverse mode that you can open."""
+"""Functional backpropagation: pure functions, differentiated by a reverse mode that you can open.
+
+`grad`, `value_and_grad` and `vjp` take what JAX's take. The rules by which they differentiate
+are the table `RULES`; `rule` says how to state one. `fbp.nn`, `fbp.train`, `fbp.sweep`,
+`fbp.data` and `fbp.report` are the way from a network to the learning rate that trains it best.
+"""
+
+from fbp.autodiff import RULES as RULES
+from fbp.autodiff import VJP as VJP
+from fbp.autodiff import MissingRule as MissingRule
+from fbp.autodiff import Rule as Rule
+from fbp.autodiff import Rules as Rules
+from fbp.autodiff import grad as grad
+from fbp.autodiff import rule as rule
+from fbp.autodiff import value_and_grad as value_and_grad
+from fbp.autodiff import vjp as vjp
+from fbp.errors import InputError as InputError
+
+__version__ = "0.1.0"

@@ -1,14 +1,10 @@
 """How a gradient is made: stage a function, run it forward with a tape, run the tape backward."""
 
+from fbp.autodiff import rule as rule
 from fbp.autodiff.backprop import MissingRule as MissingRule
 from fbp.autodiff.pullback import VJP as VJP
 from fbp.autodiff.rule import Rule as Rule
 from fbp.autodiff.rule import Rules as Rules
-from fbp.autodiff.rule import constant as constant
-from fbp.autodiff.rule import derivative as derivative
-from fbp.autodiff.rule import transpose as transpose
-from fbp.autodiff.rule import vjp as vjp_rule
-from fbp.autodiff.rule import vjp_jointly as vjp_jointly
 from fbp.autodiff.table import RULES as RULES
 from fbp.autodiff.transforms import grad as grad
 from fbp.autodiff.transforms import value_and_grad as value_and_grad

@@ -35,9 +35,9 @@ class MissingRule(NotImplementedError):
 
     def __init__(self, eqn: JaxprEqn):
         super().__init__(
-            f"no rule for the primitive '{eqn.primitive}', used at {source(eqn)}. "
-            f"State one and pass it: fbp.grad(f, rules=fbp.RULES | fbp.rule(primitive, "
-            f"lambda ct, y, *xs: ...)). See docs/rules.md for the primitives that have one."
+            f"no rule for the primitive '{eqn.primitive}', used at {source(eqn)}. State one and "
+            "pass it: fbp.grad(f, rules=fbp.RULES | fbp.rule.vjp(primitive, lambda ct, y, *xs: "
+            "...)). docs/rules.md lists the primitives that have one."
         )
 
 
@@ -149,7 +149,8 @@ def _differentiate(
     if rule.kind == "call":
         useful = tuple(v in active for v in eqn.outvars)
         (run,) = rule.functions
-        return run(Call(eqn, rules, wanted, useful), ins)
+        with scope(eqn):
+            return run(Call(eqn, rules, wanted, useful), ins)
     outs = bind(eqn, ins)
     return outs, lambda cts: rule.pull(cts, outs, ins, wanted, eqn.params)
 

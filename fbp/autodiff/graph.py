@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +20,8 @@ from jax.extend.core import JaxprEqn, Literal, Primitive, Var
 from jax.interpreters import ad
 
 Atom = Var | Literal
+
+source_info_util.register_exclusion(str(Path(__file__).parent))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,7 @@ class Graph:
 
 
 class Unevaluated(NamedTuple):
-    """Stands for a linear input: it has a shape and a dtype, but no value that a rule could read."""
+    """Stands for a linear input: a shape and a dtype, but no value that a rule could read."""
 
     aval: Any
 

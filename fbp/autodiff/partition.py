@@ -99,7 +99,7 @@ class Cut:
 
 
 def cut(program: Joint, store: Store) -> Cut:
-    """Cut a joint program in two."""
+    """Cut a joint program in two; what is made from literals alone is never stored."""
     graph, (num_ins, num_outs) = program.graph, program.signature.sizes
     ins, cts = graph.invars[:num_ins], graph.invars[num_ins:]
     outs, in_cts = graph.outvars[:num_outs], graph.outvars[num_outs:]
@@ -109,7 +109,8 @@ def cut(program: Joint, store: Store) -> Cut:
     free = {*ins, *graph.constvars}
     made_after = {*cts, *(v for eqn in after for v in eqn.outvars)}
     read = variables(*(eqn.invars for eqn in after), in_cts) - made_after
-    stored = store(before, read - free, free)
+    literal, _ = split_by_dependence(before, free)
+    stored = store(before, read - free, free) - {v for eqn in literal for v in eqn.outvars}
     again, read = recomputed(before, read, stored | free)
 
     order = {v: ("stored", v) for eqn in before for v in eqn.outvars if v in stored & read}

@@ -40,6 +40,7 @@ class VJP:
         return cls(list(values), *static)
 
     def __call__(self, ct: Any, *more: Any) -> tuple:
+        """The cotangents of the primals, from that of the output."""
         if more:
             raise TypeError(
                 f"the pullback takes one argument, the cotangent of the whole output, but was "

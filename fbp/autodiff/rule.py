@@ -2,11 +2,11 @@
 
 There are five ways to state one, from the shortest:
 
-    constant(p, ...)            no derivative: rounding, comparisons, integers
-    derivative(p, f, ...)       elementwise y = p(x, ...): ct * f(x, ..., y), one f per operand
-    transpose(p, f, ...)        linear in an operand: f(ct, x, ...), which may ask x only for its shape
-    vjp(p, f, ...)              any primitive with one output: f(ct, y, x, ...)
-    vjp_jointly(p, f)           all operands at once: f(cts, outs, ins, wanted) -> one cotangent each
+    constant(p, ...)       no derivative: rounding, comparisons, integers
+    derivative(p, f, ...)  elementwise y = p(x, ...): ct * f(x, ..., y), one f per operand
+    transpose(p, f, ...)   linear in an operand: f(ct, x, ...), which asks x only for its shape
+    vjp(p, f, ...)         any primitive with one output: f(ct, y, x, ...), one f per operand
+    vjp_jointly(p, f)      all operands at once: f(cts, outs, ins, wanted), one cotangent each
 
 and `call(p, f)` for primitives that hold programs (jit, scan, ...): see `calls.py`.
 
@@ -47,7 +47,7 @@ class Rules(Mapping):
 
     >>> import fbp, jax.numpy as jnp
     >>> from jax import lax
-    >>> straight_through = fbp.derivative(lax.round_p, lambda x, y: 1.0)
+    >>> straight_through = fbp.rule.derivative(lax.round_p, lambda x, y: 1.0)
     >>> float(fbp.grad(jnp.round, rules=fbp.RULES | straight_through)(0.3))
     1.0
     """

@@ -62,7 +62,7 @@ class Staged:
     def without_values(self) -> "Staged":
         """The same, without what keeps arrays alive."""
         empty = Graph((), (), ())
-        return replace(self, graph=empty, leaves=[], aux_of=lambda arrays: None)
+        return replace(self, graph=empty, leaves=[], aux_of=tuple)
 
 
 def stage_function(fun: Callable, primals: tuple, has_aux: bool) -> Staged:

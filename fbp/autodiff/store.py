@@ -18,7 +18,7 @@ from fbp.autodiff.graph import JaxprEqn, Var, variables
 Store = Callable[[Sequence[JaxprEqn], set[Var], set[Var]], set[Var]]
 
 
-def everything(eqns: Sequence[JaxprEqn], read: set[Var], free: set[Var]) -> set[Var]:
+def everything(_: Sequence[JaxprEqn], read: set[Var], __: set[Var]) -> set[Var]:
     """Store whatever the backward pass reads: nothing is computed twice."""
     return read
 
@@ -26,7 +26,7 @@ def everything(eqns: Sequence[JaxprEqn], read: set[Var], free: set[Var]) -> set[
 def by_policy(policy: Callable[..., Any] | None) -> Store:
     """Store what a `jax.checkpoint_policies` policy names; without a policy, nothing."""
 
-    def store(eqns: Sequence[JaxprEqn], read: set[Var], free: set[Var]) -> set[Var]:
+    def store(eqns: Sequence[JaxprEqn], _: set[Var], __: set[Var]) -> set[Var]:
         return {
             v
             for eqn in eqns

@@ -205,7 +205,7 @@ def _backward_loop(
     scanned: Sequence[Var],
 ) -> Graph:
     """(invariants, scanned residuals, cotangents) -> cotangents of (consts, init, xs)."""
-    consts_given, carry_given, xs_given = loop.ins(signature.given)
+    consts_given, carry_given, _ = loop.ins(signature.given)
     carry_useful, ys_useful = loop.outs(signature.useful)
     carry_avals, ys_avals = loop.outs(signature.out_avals)
     carry_types = [struct(a, weak_type=False) for a in select(carry_useful, carry_avals)]
