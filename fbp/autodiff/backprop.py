@@ -7,8 +7,7 @@ end, hands each pullback the cotangents that have arrived, and adds what comes o
 cotangents of the inputs. A cotangent that never arrived is zero, and is never made.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -25,9 +24,7 @@ from fbp.autodiff.graph import (
     scope,
     source,
 )
-from fbp.autodiff.rule import Cotangents, Rules
-
-Pullback = Callable[[Cotangents], Cotangents]
+from fbp.autodiff.rule import Applied, Call, Cotangents, Pullback, Rules
 
 
 class MissingRule(NotImplementedError):
@@ -41,28 +38,13 @@ class MissingRule(NotImplementedError):
         )
 
 
-@dataclass(frozen=True)
-class Call:
-    """An equation that holds programs, as its rule sees it."""
-
-    eqn: JaxprEqn
-    rules: Rules
-    wanted: tuple[bool, ...]
-    useful: tuple[bool, ...]
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The equation's parameters."""
-        return self.eqn.params
-
-
 def forward(
     rules: Rules,
     graph: Graph,
     args: Sequence[Any],
     wanted: Sequence[bool],
     useful: Sequence[bool],
-) -> tuple[list[Any], Pullback]:
+) -> Applied:
     """Run `graph` on `args`; also the pullback from its useful outputs to its wanted inputs."""
     active = active_variables(rules, graph, wanted, useful)
     env = Environment(graph, args)
@@ -76,10 +58,7 @@ def forward(
             tape.append((eqn, pullback))
         env.write(eqn.outvars, outs)
 
-    def pullback(cts: Cotangents) -> Cotangents:
-        return backward(graph, tape, active, cts)
-
-    return env.read(graph.outvars), pullback
+    return env.read(graph.outvars), lambda cts: backward(graph, tape, active, cts)
 
 
 def backward(
@@ -138,21 +117,14 @@ def _is_constant(rules: Rules, eqn: JaxprEqn) -> bool:
     return rule is not None and rule.kind == "constant"
 
 
-def _differentiate(
-    rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]
-) -> tuple[list[Any], Pullback]:
+def _differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]) -> Applied:
     """Apply one equation; its outputs and its pullback."""
     if eqn.primitive not in rules:
         raise MissingRule(eqn)
-    rule = rules[eqn.primitive]
     wanted = tuple(isinstance(v, Var) and v in active for v in eqn.invars)
-    if rule.kind == "call":
-        useful = tuple(v in active for v in eqn.outvars)
-        (run,) = rule.functions
-        with scope(eqn):
-            return run(Call(eqn, rules, wanted, useful), ins)
-    outs = bind(eqn, ins)
-    return outs, lambda cts: rule.pull(cts, outs, ins, wanted, eqn.params)
+    useful = tuple(v in active for v in eqn.outvars)
+    with scope(eqn):
+        return rules[eqn.primitive].apply(Call(eqn, rules, wanted, useful), ins)
 
 
 def zeros(aval: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import valid_jaxtype
 
@@ -23,12 +24,12 @@ def check_inputs(primals: tuple, holomorphic: bool, allow_int: bool) -> None:
                 f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type{where}."
             )
         dtype = jax.dtypes.result_type(leaf)
-        if holomorphic and not jax.dtypes.issubdtype(dtype, np.complexfloating):
+        if holomorphic and not jnp.issubdtype(dtype, np.complexfloating):
             raise TypeError(
                 "grad with holomorphic=True requires inputs with complex dtype, but got "
                 f"{dtype.name}{where}."
             )
-        if not allow_int and not jax.dtypes.issubdtype(dtype, np.inexact):
+        if not allow_int and not jnp.issubdtype(dtype, np.inexact):
             raise TypeError(
                 "grad requires real- or complex-valued inputs (input dtype that is a sub-dtype "
                 f"of np.inexact), but got {dtype.name}{where}. If you want to use Boolean- or "
@@ -45,13 +46,13 @@ def check_output(avals: Sequence[Any], tree: Any, holomorphic: bool) -> None:
         raise TypeError(
             f"Gradient only defined for scalar-output functions. Output had shape: {aval.shape}."
         )
-    is_complex = jax.dtypes.issubdtype(aval.dtype, np.complexfloating)
+    is_complex = jnp.issubdtype(aval.dtype, np.complexfloating)
     if holomorphic and not is_complex:
         raise TypeError(
             "grad with holomorphic=True requires outputs with complex dtype, but got "
             f"{aval.dtype.name}."
         )
-    if holomorphic or jax.dtypes.issubdtype(aval.dtype, np.floating):
+    if holomorphic or jnp.issubdtype(aval.dtype, np.floating):
         return
     advice = (
         "For holomorphic differentiation, pass holomorphic=True. For differentiation of "

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import source_info_util
@@ -105,11 +106,16 @@ class Environment:
 
 
 def bind(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
+    """Apply one equation's primitive to values, within the equation's scope."""
+    with scope(eqn):
+        return apply_primitive(eqn, args)
+
+
+def apply_primitive(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
     """Apply one equation's primitive to values; linear inputs make linear outputs."""
     if any(isinstance(x, Unevaluated) for x in args):
         return [Unevaluated(v.aval) for v in eqn.outvars]
-    with scope(eqn):
-        out = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params))
+    out = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params))
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
@@ -148,7 +154,7 @@ def live(graph: Graph) -> Graph:
 @functools.cache
 def is_inexact(dtype: Any) -> bool:
     """Whether a dtype has a derivative: floating or complex, bfloat16 and float8 included."""
-    return jax.dtypes.issubdtype(dtype, np.inexact)
+    return jnp.issubdtype(dtype, np.inexact)
 
 
 def differentiable(aval: Any) -> bool:

@@ -54,16 +54,14 @@ class VJP:
     def residuals(self) -> list[ResidualInfo]:
         """What the pullback keeps, and the line that each value comes from."""
         made_by = {v: eqn for eqn in self.parts.forward.eqns for v in eqn.outvars}
-        return [
-            ResidualInfo(
-                str(made_by[r.var].primitive) if r.var in made_by else f"input {r.index}",
-                g.source(made_by[r.var]) if r.var in made_by else "",
-                tuple(r.var.aval.shape),
-                r.var.aval.dtype,
-                g.num_bytes(r.var.aval),
-            )
-            for r in self.parts.residuals
-        ]
+
+        def describe(index: int, var: g.Var, aval: Any) -> ResidualInfo:
+            eqn = made_by.get(var)
+            origin = f"input {index}" if eqn is None else str(eqn.primitive)
+            line = "" if eqn is None else g.source(eqn)
+            return ResidualInfo(origin, line, tuple(aval.shape), aval.dtype, g.num_bytes(aval))
+
+        return [describe(r.index, r.var, r.var.aval) for r in self.parts.residuals]
 
     def _check(self, ct: Any) -> list[Any]:
         cts, tree = jax.tree.flatten(ct)

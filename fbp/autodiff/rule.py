@@ -23,22 +23,41 @@ from typing import Any
 
 from jax import lax
 
-from fbp.autodiff.graph import Primitive
+from fbp.autodiff.graph import JaxprEqn, Primitive, apply_primitive
 
 Cotangents = list[Any]
+Pullback = Callable[[Cotangents], Cotangents]
+Applied = tuple[list[Any], Pullback]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One primitive's rule: its kind, and the functions as they stand in the table."""
+    """One primitive's rule: its kind, the functions as they stand in the table, and what they
+    mean: `apply` runs the primitive and gives its outputs and pullback."""
 
     primitive: Primitive
     kind: str
     functions: tuple[Callable | None, ...]
-    pull: Callable[..., Cotangents] | None
+    apply: Callable[["Call", list[Any]], Applied]
 
     def __or__(self, other: "Rule | Rules") -> "Rules":
         return Rules(self) | other
+
+
+@dataclass(frozen=True)
+class Call:
+    """A use of a primitive: the equation, the rules in force, which of its inputs want a
+    cotangent, and which of its outputs can get one."""
+
+    eqn: JaxprEqn
+    rules: "Rules"
+    wanted: tuple[bool, ...]
+    useful: tuple[bool, ...]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The equation's parameters."""
+        return self.eqn.params
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +113,10 @@ def constant(*primitives: Primitive) -> list[Rule]:
     >>> [rule.kind for rule in constant(lax.floor_p, lax.sign_p)]
     ['constant', 'constant']
     """
-    return [Rule(p, "constant", (), None) for p in primitives]
+    return [
+        Rule(p, "constant", (), _local(lambda _cts, _outs, ins, *_: [None] * len(ins)))
+        for p in primitives
+    ]
 
 
 def derivative(primitive: Primitive, *functions: Callable | None) -> Rule:
@@ -113,7 +135,7 @@ def derivative(primitive: Primitive, *functions: Callable | None) -> Rule:
             for f, names, x, want in zip(functions, wanted_params, ins, wanted, strict=True)
         ]
 
-    return Rule(primitive, "derivative", functions, pull)
+    return Rule(primitive, "derivative", functions, _local(pull))
 
 
 def transpose(primitive: Primitive, *functions: Callable | None) -> Rule:
@@ -149,12 +171,12 @@ def vjp_jointly(primitive: Primitive, function: Callable) -> Rule:
     def pull(cts, outs, ins, wanted, params):
         return list(function(cts, outs, ins, wanted, **_pick(params, names)))
 
-    return Rule(primitive, "vjp_jointly", (function,), pull)
+    return Rule(primitive, "vjp_jointly", (function,), _local(pull))
 
 
 def call(primitive: Primitive, function: Callable) -> Rule:
-    """A primitive that holds programs: f(call, ins) gives the outputs and a pullback."""
-    return Rule(primitive, "call", (function,), None)
+    """A primitive that holds programs: f(call, ins) gives the outputs and the pullback."""
+    return Rule(primitive, "call", (function,), function)
 
 
 def _per_operand(primitive, kind, functions, reads_output) -> Rule:
@@ -171,7 +193,17 @@ def _per_operand(primitive, kind, functions, reads_output) -> Rule:
 
         return [one(i) if want else None for i, want in enumerate(wanted)]
 
-    return Rule(primitive, kind, functions, pull)
+    return Rule(primitive, kind, functions, _local(pull))
+
+
+def _local(pull: Callable[..., Cotangents]) -> Callable[[Call, list[Any]], Applied]:
+    """Run the primitive as it is; the pullback remembers its inputs and outputs."""
+
+    def apply(call: Call, ins: list[Any]) -> Applied:
+        outs = apply_primitive(call.eqn, ins)
+        return outs, lambda cts: pull(cts, outs, ins, call.wanted, call.params)
+
+    return apply
 
 
 def fit(ct: Any, x: Any) -> Any:

@@ -69,7 +69,7 @@ def stage_function(fun: Callable, primals: tuple, has_aux: bool) -> Staged:
     """Trace a function of `primals`; with `has_aux` it returns a pair (value, aux)."""
     leaves, in_tree = jax.tree.flatten(primals)
     leaves = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in leaves]
-    out_tree, num_values, aux_of = None, 0, None
+    out_tree, num_values, aux_of = None, 0, tuple
 
     def flat(*leaves):
         nonlocal out_tree, num_values, aux_of

@@ -117,10 +117,9 @@ def vjp(fun: Callable, *primals: Any, has_aux: bool = False, rules: Rules = RULE
 
 
 def _as_index(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
-    try:
-        return operator.index(argnums)
-    except TypeError:
+    if isinstance(argnums, Sequence):
         return tuple(operator.index(i) for i in argnums)
+    return operator.index(argnums)
 
 
 def _partial(

@@ -9,23 +9,22 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import Call, Pullback, forward
+from fbp.autodiff.backprop import forward
 from fbp.autodiff.graph import Graph, Unevaluated
 from fbp.autodiff.partition import Halves, halves, joint, merge, not_, select
-from fbp.autodiff.rule import Rules, call
+from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.store import by_policy, everything
 
-Result = tuple[list[Any], Pullback]
 Masks = tuple[tuple[bool, ...], tuple[bool, ...], tuple[bool, ...]]
 
 
-def inline(call: Call, ins: list[Any]) -> Result:
+def inline(call: Call, ins: list[Any]) -> Applied:
     """A call is its body."""
     body = g.body(call.params)
     return forward(call.rules, body, ins, call.wanted, call.useful)
 
 
-def jit(call: Call, ins: list[Any]) -> Result:
+def jit(call: Call, ins: list[Any]) -> Applied:
     """A jit stays a jit: one for the forward pass, one for the backward pass."""
     return _jit(call.rules, g.body(call.params), masks(call, ins), call.params["name"]).run(ins)
 
@@ -39,7 +38,7 @@ def _jit(rules: Rules, body: Graph, masks: Masks, name: str) -> Halves:
     return halves(joint(rules, body, *masks), everything, wrap)
 
 
-def checkpoint(call: Call, ins: list[Any]) -> Result:
+def checkpoint(call: Call, ins: list[Any]) -> Applied:
     """The backward pass computes again what the policy does not store."""
     params = call.params
     rules = call.rules if params["policy"] is None else call.rules | JITS_INLINED
@@ -63,7 +62,7 @@ def _checkpoint(
     return halves(joint(rules, body, *masks), by_policy(policy), wrap)
 
 
-def custom_jvp(call: Call, ins: list[Any]) -> Result:
+def custom_jvp(call: Call, ins: list[Any]) -> Applied:
     """The user's rule makes tangents, linearly from tangents: its transpose makes cotangents."""
     if any(isinstance(x, Unevaluated) for x in ins):
         return inline(call, ins)
@@ -88,7 +87,7 @@ def custom_jvp(call: Call, ins: list[Any]) -> Result:
     return outs[: len(no_outs)], pull
 
 
-def custom_vjp(call: Call, ins: list[Any]) -> Result:
+def custom_vjp(call: Call, ins: list[Any]) -> Applied:
     """The user's fwd runs forward, the user's bwd runs backward."""
     outs, residuals = g.custom_vjp_forward(call.eqn, ins, call.wanted)
     return outs, lambda cts: g.custom_vjp_backward(call.eqn, residuals, cts)

@@ -9,7 +9,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import Call, Pullback, zeros
+from fbp.autodiff.backprop import zeros
 from fbp.autodiff.graph import Graph, Var, evaluate, struct
 from fbp.autodiff.partition import (
     Halves,
@@ -22,12 +22,12 @@ from fbp.autodiff.partition import (
     not_,
     select,
 )
-from fbp.autodiff.rule import Rules, call
+from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import Masks, masks
 from fbp.autodiff.store import everything
 
 
-def cond(call: Call, ins: list[Any]) -> tuple[list[Any], Pullback]:
+def cond(call: Call, ins: list[Any]) -> Applied:
     """One cond for the forward pass, one for the backward pass."""
     branches = tuple(g.from_jaxpr(b) for b in call.params["branches"])
     return _cond(call.rules, branches, masks(call, ins)).run(ins)

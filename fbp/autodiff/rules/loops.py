@@ -15,7 +15,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import Call, Pullback, accumulate, active_variables, zeros
+from fbp.autodiff.backprop import accumulate, active_variables, zeros
 from fbp.autodiff.graph import Graph, Var, differentiable, evaluate, struct
 from fbp.autodiff.partition import (
     Halves,
@@ -28,7 +28,7 @@ from fbp.autodiff.partition import (
     select,
     split_by_dependence,
 )
-from fbp.autodiff.rule import Rules, call
+from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import Masks, masks
 from fbp.autodiff.store import minimum_cut
 
@@ -62,7 +62,7 @@ class Loop:
         return (*consts, *carry, *xs)
 
 
-def scan(call: Call, ins: list[Any]) -> tuple[list[Any], Pullback]:
+def scan(call: Call, ins: list[Any]) -> Applied:
     """Run the loop, stacking what its pullback reads; the pullback runs from the other end."""
     params = call.params
     loop = Loop(*g.scan_counts(params), params["length"], params["reverse"], params["unroll"])
@@ -253,7 +253,7 @@ def _stacked(t: Any, loop: Loop) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((loop.length, *t.shape), t.dtype)
 
 
-def while_loop(call: Call, ins: list[Any]) -> tuple[list[Any], Pullback]:
+def while_loop(call: Call, ins: list[Any]) -> Applied:
     """A loop whose number of iterations is known only when it ends cannot be run backward."""
     raise NotImplementedError(
         f"reverse mode through while_loop, or fori_loop with a dynamic trip count, used at "
