@@ -221,6 +221,8 @@ def custom_vjp_backward(eqn: JaxprEqn, residuals: list[Any], cts: list[Any]) -> 
             for ct, v in zip(cts, eqn.outvars, strict=True)
         ]
     results = bwd.call_wrapped(*residuals, *cts)
+    with_logs = bool(results) and isinstance(results[0], list | tuple)  # since JAX 0.11
+    results = results[0] if with_logs else results
     return [None if isinstance(ct, (ad.Zero, SymbolicZero)) else ct for ct in results]
 
 
