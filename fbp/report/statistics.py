@@ -1,46 +1,14 @@
-"""What a sweep's records say: intervals, the best setting, the time to the target.
-
-A record is one row of `records.jsonl`. Rows of one trial share their number, their seed and
-their hyperparameters; a setting is a value of every hyperparameter, so trials of one setting
-differ in the seed alone.
-"""
+"""What a sweep's trials say: intervals, the best setting, the time to the target."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-Record = Mapping[str, Any]
-Setting = tuple[tuple[str, float], ...]
-
-MEASUREMENTS = frozenset(
-    {"kind", "trial", "seed", "step", "split", "loss", "accuracy", "r2"}
-)  # every other column is a hyperparameter
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training run: its setting, what was measured on validation and test, how it ended."""
-
-    number: int
-    seed: int
-    setting: Setting
-    evals: tuple[Record, ...]
-    test: Record | None
-    diverged: bool
-
-    @property
-    def learning_rate(self) -> float:
-        """The rate of this trial."""
-        return dict(self.setting)["learning_rate"]
-
-    def last(self, column: str) -> float:
-        """The last validation value of a column; NaN where there is none."""
-        value = self.evals[-1].get(column) if self.evals else None
-        return math.nan if value is None else float(value)
+from fbp.report.trials import Record, Setting, Trial, settings, trials
 
 
 def bootstrap_interval(
@@ -71,19 +39,6 @@ def bootstrap_interval(
         (sample,), np.mean, confidence_level=confidence, method="percentile", rng=seed
     ).confidence_interval
     return mean, float(bounds.low), float(bounds.high)
-
-
-def trials(records: Iterable[Record]) -> list[Trial]:
-    """The records gathered by trial, in the order of the trials' numbers."""
-    rows: dict[int, list[Record]] = {}
-    for record in records:
-        rows.setdefault(record["trial"], []).append(record)
-    return [_trial(number, rows[number]) for number in sorted(rows)]
-
-
-def settings(runs: Iterable[Trial]) -> list[Setting]:
-    """The settings of the trials, each once, in ascending order."""
-    return sorted({run.setting for run in runs})
 
 
 def summarise(
@@ -124,27 +79,6 @@ def summarise(
         "best": None if best is None else _best_entry(best, groups, score),
         "rates": [_entry(s, group, score, metric, target) for s, group in groups.items()],
     }
-
-
-def _trial(number: int, rows: Sequence[Record]) -> Trial:
-    evals = sorted(
-        (row for row in rows if row["kind"] == "eval" and row["split"] == "validation"),
-        key=lambda row: row["step"],
-    )
-    return Trial(
-        number=number,
-        seed=rows[0]["seed"],
-        setting=_setting(rows[0]),
-        evals=tuple(evals),
-        test=next((row for row in rows if row["kind"] == "test"), None),
-        diverged=any(row["kind"] == "diverged" for row in rows)
-        or (bool(evals) and evals[-1]["loss"] is None),
-    )
-
-
-def _setting(record: Record) -> Setting:
-    others = sorted(set(record) - MEASUREMENTS - {"learning_rate"})
-    return tuple((column, record[column]) for column in ("learning_rate", *others))
 
 
 def _best(groups: Mapping[Setting, Sequence[Trial]], metric: str) -> Setting | None:
@@ -214,9 +148,9 @@ def _steps_to_target(
     if target is None:
         return {"median": None, "reached": 0}
     steps = [_first_step(run, metric, target) for run in group]
-    median = float(np.median(steps))
+    middle = float(median(steps))
     return {
-        "median": median if math.isfinite(median) else None,
+        "median": middle if math.isfinite(middle) else None,
         "reached": sum(map(math.isfinite, steps)),
     }
 

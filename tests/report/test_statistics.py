@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from fbp.report.statistics import bootstrap_interval, settings, summarise, trials
+from fbp.report.statistics import bootstrap_interval, summarise
+from fbp.report.trials import settings, trials
 
 
 def evaluation(trial, rate, loss, accuracy, *, step=100, seed=None, **columns):

@@ -1,0 +1,136 @@
+"""Records gathered by trial, and what one setting's trials say together.
+
+A record is one row of `records.jsonl`. Rows of one trial share their number, their seed and
+their hyperparameters; a setting is a value of every hyperparameter, so trials of one setting
+differ in the seed alone.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+Record = Mapping[str, Any]
+Setting = tuple[tuple[str, float], ...]
+
+MEASUREMENTS = frozenset(
+    {"kind", "trial", "seed", "step", "split", "loss", "accuracy", "r2"}
+)  # every other column is a hyperparameter
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run: its setting, what was measured of it, in order of steps, how it ended."""
+
+    number: int
+    seed: int
+    setting: Setting
+    training: tuple[Record, ...]
+    evals: tuple[Record, ...]
+    test: Record | None
+    diverged_at: int | None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss stopped being finite."""
+        return self.diverged_at is not None
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of this trial."""
+        return dict(self.setting)["learning_rate"]
+
+    @property
+    def others(self) -> Setting:
+        """The setting without the rate."""
+        return tuple(pair for pair in self.setting if pair[0] != "learning_rate")
+
+    def last(self, column: str) -> float:
+        """The last validation value of a column; NaN where there is none."""
+        value = self.evals[-1].get(column) if self.evals else None
+        return math.nan if value is None else float(value)
+
+
+def trials(records: Iterable[Record]) -> list[Trial]:
+    """The records gathered by trial, in the order of the trials' numbers."""
+    rows: dict[int, list[Record]] = {}
+    for record in records:
+        rows.setdefault(record["trial"], []).append(record)
+    return [_trial(number, rows[number]) for number in sorted(rows)]
+
+
+def settings(runs: Iterable[Trial]) -> list[Setting]:
+    """The settings of the trials, each once, in ascending order."""
+    return sorted({run.setting for run in runs})
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A loss against the step: median over seeds, lowest and highest value."""
+
+    step: Float64[np.ndarray, " steps"]
+    median: Float64[np.ndarray, " steps"]
+    low: Float64[np.ndarray, " steps"]
+    high: Float64[np.ndarray, " steps"]
+
+
+def curve(runs: Sequence[Trial], part: Literal["training", "evals"]) -> Curve:
+    """The loss of one setting's trials against the step.
+
+    A diverged trial counts as infinite from then on; the curve ends where the median does,
+    that is where half of the trials have diverged.
+
+    >>> row = {"kind": "train", "learning_rate": 0.1, "step": 1}
+    >>> rows = [row | {"trial": seed, "seed": seed, "loss": 1.0 + seed} for seed in range(3)]
+    >>> curve(trials(rows), "training").median
+    array([2.])
+    """
+    losses = [(run, {row["step"]: row["loss"] for row in getattr(run, part)}) for run in runs]
+    points = []
+    for step in sorted(set().union(*(measured for _, measured in losses))):
+        values = [_loss_at(step, run, measured) for run, measured in losses]
+        present = [value for value in values if value is not None]
+        middle = median(present)
+        if math.isfinite(middle):
+            finite = [value for value in present if math.isfinite(value)]
+            points.append((step, middle, min(finite), max(finite)))
+    return Curve(*np.array(points, dtype=np.float64).reshape(-1, 4).T)
+
+
+def _trial(number: int, rows: Sequence[Record]) -> Trial:
+    ordered = sorted(rows, key=lambda row: row["step"])
+    evals = [row for row in ordered if row["kind"] == "eval" and row["split"] == "validation"]
+    return Trial(
+        number=number,
+        seed=rows[0]["seed"],
+        setting=_setting(rows[0]),
+        training=tuple(row for row in ordered if row["kind"] == "train"),
+        evals=tuple(evals),
+        test=next((row for row in rows if row["kind"] == "test"), None),
+        diverged_at=_diverged_at(ordered, evals),
+    )
+
+
+def _diverged_at(rows: Sequence[Record], evals: Sequence[Record]) -> int | None:
+    declared = next((row["step"] for row in rows if row["kind"] == "diverged"), None)
+    if declared is None and evals and evals[-1]["loss"] is None:
+        return evals[-1]["step"]
+    return declared
+
+
+def _loss_at(step: int, run: Trial, measured: Mapping[int, float | None]) -> float | None:
+    """The loss, infinite once the trial has diverged, None where it was not measured."""
+    loss = measured.get(step)
+    if loss is not None:
+        return loss
+    diverged = run.diverged_at is not None and step >= run.diverged_at
+    return math.inf if diverged or step in measured else None
+
+
+def _setting(record: Record) -> Setting:
+    others = sorted(set(record) - MEASUREMENTS - {"learning_rate"})
+    return tuple((column, record[column]) for column in ("learning_rate", *others))
