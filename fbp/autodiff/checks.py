@@ -15,14 +15,24 @@ def check_callable(fun: Callable) -> None:
         raise TypeError(f"Expected a callable value, got {fun!r}")
 
 
-def check_inputs(primals: tuple, holomorphic: bool, allow_int: bool) -> None:
-    """Raises TypeError for a leaf that has no derivative, with its path."""
+def check_arrays(primals: tuple) -> None:
+    """Raises TypeError for a leaf that is not an array or a number, with its path."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(primals):
-        where = f" (argument {jax.tree_util.keystr(path)})"
         if not valid_jaxtype(leaf):
             raise TypeError(
-                f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type{where}."
+                f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type{_where(path)}."
             )
+
+
+def _where(path: tuple) -> str:
+    return f" (argument {jax.tree_util.keystr(path)})"
+
+
+def check_inputs(primals: tuple, holomorphic: bool, allow_int: bool) -> None:
+    """Raises TypeError for a leaf that has no derivative, with its path."""
+    check_arrays(primals)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(primals):
+        where = _where(path)
         dtype = jax.dtypes.result_type(leaf)
         if holomorphic and not jnp.issubdtype(dtype, np.complexfloating):
             raise TypeError(
@@ -39,7 +49,7 @@ def check_inputs(primals: tuple, holomorphic: bool, allow_int: bool) -> None:
 
 def check_output(avals: Sequence[Any], tree: Any, holomorphic: bool) -> None:
     """Raises TypeError unless the value is one real scalar (complex if holomorphic)."""
-    if not jax.tree_util.treedef_is_leaf(tree):
+    if len(avals) != 1 or not jax.tree_util.treedef_is_leaf(tree):
         raise TypeError(f"Gradient only defined for scalar-output functions. Output was {tree}.")
     (aval,) = avals
     if aval.shape != ():

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import source_info_util
-from jax.extend.core import JaxprEqn, Literal, Primitive, Var
+from jax.extend.core import JaxprEqn, Literal, Primitive, Var, primitives
 from jax.interpreters import ad
 
 Atom = Var | Literal
@@ -224,6 +224,17 @@ def custom_vjp_backward(eqn: JaxprEqn, residuals: list[Any], cts: list[Any]) -> 
     with_logs = bool(results) and isinstance(results[0], list | tuple)  # since JAX 0.11
     results = results[0] if with_logs else results
     return [None if isinstance(ct, (ad.Zero, SymbolicZero)) else ct for ct in results]
+
+
+def cotangent(ct: Any, aval: Any) -> Any:
+    """A cotangent as the user gets it: weakly typed as its primal is, zeros for None."""
+    ct = zeros_cotangent(aval) if ct is None else ct
+    weak = getattr(aval, "weak_type", False) and differentiable(aval)
+    if weak == getattr(ct, "weak_type", False):
+        return ct
+    return primitives.convert_element_type_p.bind(
+        ct, new_dtype=aval.dtype, weak_type=weak, sharding=None
+    )
 
 
 def zeros_cotangent(aval: Any) -> Any:

@@ -1,12 +1,13 @@
 """A user's function as a program over the leaves of its arguments."""
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import valid_jaxtype
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.graph import Graph, differentiable
@@ -16,6 +17,14 @@ STAGING = (
     "Python's if, while and float() cannot see a traced value: use jax.lax.cond, jax.lax.scan, "
     "jax.lax.fori_loop or jnp.where."
 )
+
+NEEDS_A_VALUE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+LEAVES = inspect.Signature([inspect.Parameter("leaves", inspect.Parameter.VAR_POSITIONAL)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +62,7 @@ class Staged:
 
     def cotangents(self, cts: Sequence[Any]) -> tuple:
         """The tree of cotangents: zeros where none arrived, float0 for integers and keys."""
-        made = [
-            g.zeros_cotangent(aval) if ct is None else ct
-            for ct, aval in zip(cts, self.in_avals, strict=True)
-        ]
+        made = [g.cotangent(ct, aval) for ct, aval in zip(cts, self.in_avals, strict=True)]
         return jax.tree.unflatten(self.in_tree, made)
 
     def without_values(self) -> "Staged":
@@ -71,6 +77,7 @@ def stage_function(fun: Callable, primals: tuple, has_aux: bool) -> Staged:
     leaves = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in leaves]
     out_tree, num_values, aux_of = None, 0, tuple
 
+    @functools.wraps(fun)
     def flat(*leaves):
         nonlocal out_tree, num_values, aux_of
         out = fun(*jax.tree.unflatten(in_tree, leaves))
@@ -80,9 +87,10 @@ def stage_function(fun: Callable, primals: tuple, has_aux: bool) -> Staged:
         arrays, aux_of = _separate(aux)
         return [*values, *arrays]
 
+    flat.__signature__ = LEAVES  # type: ignore[attr-defined]
     try:
         graph, _ = g.stage(flat, *leaves)
-    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as e:
+    except NEEDS_A_VALUE as e:
         e.add_note(STAGING)
         raise
     return Staged(
@@ -108,7 +116,7 @@ def _pair(out: Any) -> tuple[Any, Any]:
 def _separate(aux: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
     """The arrays of a tree, and the tree as a function of them; other leaves stay as they are."""
     leaves, tree = jax.tree.flatten(aux)
-    is_array = [valid_jaxtype(x) for x in leaves]
+    is_array = [isinstance(x, jax.Array) for x in leaves]
     others = [None if array else x for x, array in zip(leaves, is_array, strict=True)]
 
     def rebuild(arrays: Sequence[Any]) -> Any:

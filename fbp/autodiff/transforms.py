@@ -10,7 +10,7 @@ from jax import lax
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import forward
-from fbp.autodiff.checks import check_callable, check_inputs, check_output
+from fbp.autodiff.checks import check_arrays, check_callable, check_inputs, check_output
 from fbp.autodiff.partition import halves, joint
 from fbp.autodiff.pullback import VJP
 from fbp.autodiff.rule import Rules
@@ -99,6 +99,7 @@ def vjp(fun: Callable, *primals: Any, has_aux: bool = False, rules: Rules = RULE
     2.0
     """
     check_callable(fun)
+    check_arrays(primals)
     staged = stage_function(fun, primals, has_aux)
     num_consts = len(staged.graph.consts)
     program = joint.__wrapped__(
@@ -128,13 +129,15 @@ def _partial(
     """The function of the differentiated arguments alone, and those arguments."""
     chosen = (argnums,) if isinstance(argnums, int) else argnums
     if not all(-len(args) <= i < len(args) for i in chosen):
+        needed = max(i + 1 if i >= 0 else -i for i in chosen)
         raise TypeError(
-            f"differentiating with respect to {argnums=} requires at least "
-            f"{max(chosen) + 1} positional arguments to be passed by the caller, but got only "
-            f"{len(args)} positional arguments. Keyword arguments are passed on, but never "
-            "differentiated."
+            f"differentiating with respect to {argnums=} requires at least {needed} positional "
+            f"arguments to be passed by the caller, but got only {len(args)} positional "
+            "arguments. Keyword arguments are passed on, but never differentiated."
         )
     places = [i % len(args) for i in chosen]
+    if len(set(places)) < len(places):
+        raise ValueError(f"{argnums=} names an argument twice, of {len(args)} positional ones.")
 
     def partial(*primals):
         merged = list(args)

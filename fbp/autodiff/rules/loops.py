@@ -25,11 +25,13 @@ from fbp.autodiff.partition import (
     cut,
     joint,
     merge,
+    not_,
     select,
     split_by_dependence,
 )
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import Masks, masks
+from fbp.autodiff.rules.sums import Iteration, worthwhile
 from fbp.autodiff.store import minimum_cut
 
 
@@ -210,35 +212,48 @@ def _backward_loop(
     carry_avals, ys_avals = loop.outs(signature.out_avals)
     carry_types = [struct(a, weak_type=False) for a in select(carry_useful, carry_avals)]
     ys_types = [struct(a, weak_type=False) for a in select(ys_useful, ys_avals)]
-    made_consts = consts_given.count(True)
+
+    num_consts, num_carry = consts_given.count(True), carry_given.count(True)
+    terms, rest = step.outvars[:num_consts], step.outvars[num_consts:]
+    ys_cts_vars = step.invars[len(read) + len(carry_types) :]
+    there = {*scanned, *ys_cts_vars}
+    iteration = _iteration(step, invariants)
+    sums = [iteration.sum(v) for v in terms]
+    waits = worthwhile(sums, terms, there)
+    late = [s for s in select(waits, sums) if s is not None]
+    stacks = list(dict.fromkeys(v for s in late for v in s.stacked if v not in there))
+    added = select(not_(waits), terms)
+    body_graph = g.live(replace(step, outvars=(*added, *rest, *stacks)))
 
     def run(fixed, stacked, carry_cts, ys_cts):
         fixed_values = dict(zip(invariants, fixed, strict=True))
 
         def body(state, slices):
-            carry_cts, sums = state
+            carry_cts, totals = state
             residuals, ys_cts = slices
             values = fixed_values | dict(zip(scanned, residuals, strict=True))
-            made = evaluate(step, (*(values[v] for v in read), *carry_cts, *ys_cts))
-            consts_cts, rest = made[:made_consts], iter(made[made_consts:])
-            carry = merge(select(carry_useful, carry_given), rest)
-            carry = [
-                zeros(t) if ct is None else ct for ct, t in zip(carry, carry_types, strict=True)
+            made = evaluate(body_graph, (*(values[v] for v in read), *carry_cts, *ys_cts))
+            terms, made = made[: len(added)], made[len(added) :]
+            arrived = merge(select(carry_useful, carry_given), made[:num_carry])
+            carry_cts = [
+                zeros(t) if ct is None else ct for ct, t in zip(arrived, carry_types, strict=True)
             ]
-            return (carry, list(map(accumulate, sums, consts_cts))), list(rest)
+            return (carry_cts, list(map(accumulate, totals, terms))), made[num_carry:]
 
-        sums = [zeros(struct(v)) for v in consts_types]
-        (carry_cts, sums), xs_cts = lax.scan(
+        totals = [zeros(v.aval) for v in added]
+        (carry_cts, totals), made = lax.scan(
             body,
-            (carry_cts, sums),
+            (carry_cts, totals),
             (stacked, ys_cts),
             length=loop.length,
             reverse=not loop.reverse,
             unroll=loop.unroll,
         )
-        return (*sums, *carry_cts, *xs_cts)
+        xs_cts = made[: len(made) - len(stacks)]
+        env = dict(zip(scanned, stacked, strict=True)) | dict(zip(ys_cts_vars, ys_cts, strict=True))
+        env |= dict(zip(stacks, made[len(xs_cts) :], strict=True))
+        return (*merge(waits, [s.finish(env) for s in late], totals), *carry_cts, *xs_cts)
 
-    consts_types = [v.aval for v in step.outvars[:made_consts]]
     types = {r: struct(r.aval) for r in read}
     return g.stage(
         run,
@@ -247,6 +262,13 @@ def _backward_loop(
         carry_types,
         [_stacked(t, loop) for t in ys_types],
     )[0]
+
+
+def _iteration(step: Graph, invariants: Sequence[Var]) -> Iteration:
+    sources = [v for v in step.invars if v not in invariants]
+    _, eqns = split_by_dependence(step.eqns, sources)
+    made_by = {v: eqn for eqn in step.eqns for v in eqn.outvars}
+    return Iteration(made_by, {*sources, *(v for eqn in eqns for v in eqn.outvars)})
 
 
 def _stacked(t: Any, loop: Loop) -> jax.ShapeDtypeStruct:

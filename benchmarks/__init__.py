@@ -1,0 +1,1 @@
+"""fbp beside its peers, in one run: each benchmark prints ratios."""

@@ -1,0 +1,113 @@
+"""What a backward loop adds up, iteration by iteration, computed at once when the loop has ended.
+
+The cotangent of a loop's constant is a sum over the iterations. Where each term is a product
+of two values of the iteration (or a sum over one), the values are stacked instead, and one
+product over all iterations makes the sum:  sum_t a_t b_t = [a_1 ... a_T] [b_1 ... b_T]'.
+One large product is faster than many small ones and their additions.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jax import lax
+from jax.extend.core import primitives as p
+
+from fbp.autodiff.backprop import accumulate
+from fbp.autodiff.graph import Atom, JaxprEqn, Primitive, Var, apply_primitive, num_bytes
+
+Finish = Callable[[dict[Var, Any]], Any]
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum over iterations: what to stack, and the sum as a function of what is stacked."""
+
+    stacked: tuple[Var, ...]
+    finish: Finish
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """An iteration: the equation that makes each value, and which values differ by iteration."""
+
+    made_by: dict[Var, JaxprEqn]
+    varying: set[Var]
+
+    def sum(self, v: Atom) -> Sum | None:
+        """The sum of a value over the iterations, if it can wait for the loop's end."""
+        eqn = self.made_by.get(v) if isinstance(v, Var) else None
+        form = None if eqn is None else FORMS.get(eqn.primitive)
+        return None if form is None else form(self, eqn)
+
+    def operands(self, eqn: JaxprEqn) -> tuple[Var, ...] | None:
+        """An equation's operands, if all of them differ by iteration."""
+        found = tuple(v for v in eqn.invars if isinstance(v, Var) and v in self.varying)
+        return found if len(found) == len(eqn.invars) else None
+
+
+def _sum_of_sums(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
+    """sum (a + b) = sum a + sum b"""
+    a, b = (iteration.sum(v) for v in eqn.invars)
+    if a is None or b is None:
+        return None
+    stacked = tuple(dict.fromkeys((*a.stacked, *b.stacked)))
+    return Sum(stacked, lambda env: accumulate(a.finish(env), b.finish(env)))
+
+
+def _moved(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
+    """sum T a = T sum a, where T moves elements."""
+    a = iteration.sum(eqn.invars[0])
+    return a and Sum(a.stacked, lambda env: apply_primitive(eqn, [a.finish(env)])[0])
+
+
+def _product(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
+    """sum a b: the iterations are one more contracted dimension."""
+    operands = iteration.operands(eqn)
+    if operands is None:
+        return None
+    (contract_a, contract_b), (batch_a, batch_b) = eqn.params["dimension_numbers"]
+    dimensions = (
+        ((0, *_later(contract_a)), (0, *_later(contract_b))),
+        (_later(batch_a), _later(batch_b)),
+    )
+    params = eqn.params | {"dimension_numbers": dimensions}
+    return Sum(operands, lambda env: p.dot_general_p.bind(*(env[v] for v in operands), **params))
+
+
+def _reduced(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
+    """sum of sums over axes: the iterations are one more axis."""
+    operands = iteration.operands(eqn)
+    if operands is None:
+        return None
+    axes = (0, *_later(eqn.params["axes"]))
+    return Sum(operands, lambda env: lax.reduce_sum(env[operands[0]], axes=axes))
+
+
+def _later(axes: Sequence[int]) -> tuple[int, ...]:
+    """Axes of one iteration, counted where the iterations are axis 0."""
+    return tuple(i + 1 for i in axes)
+
+
+FORMS: dict[Primitive, Callable[[Iteration, JaxprEqn], Sum | None]] = {
+    p.add_jaxvals_p: _sum_of_sums,
+    p.transpose_p: _moved,
+    p.reshape_p: _moved,
+    p.dot_general_p: _product,
+    p.reduce_sum_p: _reduced,
+}
+
+
+def worthwhile(sums: Sequence[Sum | None], terms: Sequence[Any], stacked: set[Var]) -> list[bool]:
+    """Which sums to defer: those for which no more is stacked than would be added, per iteration.
+
+    What is stacked already, or for another sum, costs nothing; the largest sums choose first.
+    """
+    stacked, chosen = set(stacked), [False] * len(sums)
+    for i in sorted(range(len(sums)), key=lambda i: -num_bytes(terms[i].aval)):
+        waits = sums[i]
+        if waits is not None:
+            more = set(waits.stacked) - stacked
+            chosen[i] = sum(num_bytes(v.aval) for v in more) <= num_bytes(terms[i].aval)
+            stacked |= more if chosen[i] else set()
+    return chosen
