@@ -10,7 +10,6 @@ cotangents of the inputs. A cotangent that never arrived is zero, and is never m
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 from jax import lax
 from jax.extend.core import primitives
 
@@ -79,7 +78,7 @@ def backward(
     for eqn, pullback in reversed(tape):
         out_cts = [arrived.pop(v, None) for v in eqn.outvars]
         if any(ct is not None for ct in out_cts):
-            with scope(eqn), jax.named_scope("backward"):
+            with scope(eqn, within="backward"):
                 in_cts = pullback(out_cts)
             add((v if isinstance(v, Var) else None for v in eqn.invars), in_cts)
     return [arrived.get(v) for v in graph.invars]

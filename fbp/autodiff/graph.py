@@ -7,7 +7,6 @@ equation by equation, under whatever transformation is in force (jit, vmap, jvp,
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,15 +118,25 @@ def apply_primitive(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-@contextmanager
-def scope(eqn: JaxprEqn):
-    """What is bound inside carries the equation's source line, named scope and context."""
-    stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
-    with (
-        source_info_util.user_context(eqn.source_info.traceback, name_stack=stack),
-        eqn.ctx.manager,
-    ):
-        yield
+class scope:
+    """What is bound inside carries the equation's source line, named scopes and context."""
+
+    __slots__ = ("context", "line")
+
+    def __init__(self, eqn: JaxprEqn, within: str = ""):
+        stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+        if within:
+            stack = stack.extend(within)
+        self.line = source_info_util.user_context(eqn.source_info.traceback, name_stack=stack)
+        self.context = eqn.ctx.manager
+
+    def __enter__(self):
+        self.line.__enter__()
+        self.context.__enter__()
+
+    def __exit__(self, *exception: Any):
+        self.context.__exit__(*exception)
+        return self.line.__exit__(*exception)
 
 
 def source(eqn: JaxprEqn) -> str:

@@ -37,8 +37,9 @@ class Iteration:
     def sum(self, v: Atom) -> Sum | None:
         """The sum of a value over the iterations, if it can wait for the loop's end."""
         eqn = self.made_by.get(v) if isinstance(v, Var) else None
-        form = None if eqn is None else FORMS.get(eqn.primitive)
-        return None if form is None else form(self, eqn)
+        if eqn is None or eqn.primitive not in FORMS:
+            return None
+        return FORMS[eqn.primitive](self, eqn)
 
     def operands(self, eqn: JaxprEqn) -> tuple[Var, ...] | None:
         """An equation's operands, if all of them differ by iteration."""
