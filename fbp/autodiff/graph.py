@@ -6,6 +6,7 @@ equation by equation, under whatever transformation is in force (jit, vmap, jvp,
 """
 
 import functools
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,10 +50,26 @@ class Unevaluated(NamedTuple):
 def stage(fun: Callable, *args: Any) -> tuple[Graph, Any]:
     """Trace `fun` to a Graph over the leaves of `args`; also the shapes of its output tree."""
     jaxpr, out_shapes = jax.make_jaxpr(fun, return_shape=True)(*args)
-    return from_jaxpr(jaxpr), out_shapes
+    return open_graph(jaxpr, jaxpr.consts), out_shapes
 
 
-@functools.lru_cache(maxsize=1024)
+def remembered(function: Callable) -> Callable:
+    """Remember the results of `function(program, *options)` while the program lives."""
+    by_program: Any = weakref.WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def call(program: Any, *options: Any) -> Any:
+        if program not in by_program:
+            alive = weakref.ref(program)
+            by_program[program] = functools.lru_cache(maxsize=64)(
+                lambda *options: function(alive(), *options)
+            )
+        return by_program[program](*options)
+
+    return call
+
+
+@remembered
 def from_jaxpr(jaxpr: Any) -> Graph:
     """Read a jaxpr, closed or open; the same jaxpr gives the same Graph."""
     return open_graph(jaxpr, getattr(jaxpr, "consts", ()))

@@ -6,7 +6,6 @@ pass, which reads some of the known values. Which of them are stored, and which 
 again from those that are, is the choice of a `Store` (see `store.py`).
 """
 
-import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from fbp.autodiff.graph import (
     Var,
     evaluate,
     live,
+    remembered,
     stage,
     struct,
     variables,
@@ -54,10 +54,10 @@ class Joint(NamedTuple):
     signature: Signature
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered
 def joint(
-    rules: Rules,
     graph: Graph,
+    rules: Rules,
     wanted: tuple[bool, ...],
     useful: tuple[bool, ...],
     linear: tuple[bool, ...],

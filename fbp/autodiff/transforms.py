@@ -102,9 +102,9 @@ def vjp(fun: Callable, *primals: Any, has_aux: bool = False, rules: Rules = RULE
     check_arrays(primals)
     staged = stage_function(fun, primals, has_aux)
     num_consts = len(staged.graph.consts)
-    program = joint.__wrapped__(
-        rules,
+    program = joint(
         g.close(staged.graph),
+        rules,
         (*(False for _ in range(num_consts)), *staged.wanted),
         staged.useful,
         (False,) * (num_consts + len(staged.leaves)),

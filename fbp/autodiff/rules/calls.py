@@ -1,6 +1,5 @@
 """Primitives that hold one program: jit, checkpoint, custom_jvp, custom_vjp."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,16 +25,16 @@ def inline(call: Call, ins: list[Any]) -> Applied:
 
 def jit(call: Call, ins: list[Any]) -> Applied:
     """A jit stays a jit: one for the forward pass, one for the backward pass."""
-    return _jit(call.rules, g.body(call.params), masks(call, ins), call.params["name"]).run(ins)
+    return _jit(g.body(call.params), call.rules, masks(call, ins), call.params["name"]).run(ins)
 
 
-@functools.lru_cache(maxsize=1024)
-def _jit(rules: Rules, body: Graph, masks: Masks, name: str) -> Halves:
+@g.remembered
+def _jit(body: Graph, rules: Rules, masks: Masks, name: str) -> Halves:
     def wrap(half: Graph, direction: str) -> Graph:
         run = _runner(half, name if direction == "forward" else f"{name}_backward")
         return wrapped(jax.jit(run), half)
 
-    return halves(joint(rules, body, *masks), everything, wrap)
+    return halves(joint(body, rules, *masks), everything, wrap)
 
 
 def checkpoint(call: Call, ins: list[Any]) -> Applied:
@@ -43,13 +42,13 @@ def checkpoint(call: Call, ins: list[Any]) -> Applied:
     params = call.params
     rules = call.rules if params["policy"] is None else call.rules | JITS_INLINED
     return _checkpoint(
-        rules, g.body(params), masks(call, ins), params["policy"], params["prevent_cse"]
+        g.body(params), rules, masks(call, ins), params["policy"], params["prevent_cse"]
     ).run(ins)
 
 
-@functools.lru_cache(maxsize=1024)
+@g.remembered
 def _checkpoint(
-    rules: Rules, body: Graph, masks: Masks, policy: Callable | None, prevent_cse: bool
+    body: Graph, rules: Rules, masks: Masks, policy: Callable | None, prevent_cse: bool
 ) -> Halves:
     def wrap(half: Graph, direction: str) -> Graph:
         def run(*args):
@@ -59,7 +58,7 @@ def _checkpoint(
         remat = jax.checkpoint(run, prevent_cse=prevent_cse, policy=policy)
         return wrapped(remat, half)
 
-    return halves(joint(rules, body, *masks), by_policy(policy), wrap)
+    return halves(joint(body, rules, *masks), by_policy(policy), wrap)
 
 
 def custom_jvp(call: Call, ins: list[Any]) -> Applied:

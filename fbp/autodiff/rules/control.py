@@ -29,14 +29,15 @@ from fbp.autodiff.store import everything
 
 def cond(call: Call, ins: list[Any]) -> Applied:
     """One cond for the forward pass, one for the backward pass."""
-    branches = tuple(g.from_jaxpr(b) for b in call.params["branches"])
-    return _cond(call.rules, branches, masks(call, ins)).run(ins)
+    first, *others = (g.from_jaxpr(b) for b in call.params["branches"])
+    return _cond(first, tuple(others), call.rules, masks(call, ins)).run(ins)
 
 
-@functools.lru_cache(maxsize=512)
-def _cond(rules: Rules, graphs: tuple[Graph, ...], masks: Masks) -> Halves:
+@g.remembered
+def _cond(first: Graph, others: tuple[Graph, ...], rules: Rules, masks: Masks) -> Halves:
+    graphs = (first, *others)
     (_, *wanted), useful, (_, *linear) = masks
-    joints = [joint(rules, x, tuple(wanted), useful, tuple(linear)) for x in graphs]
+    joints = [joint(x, rules, tuple(wanted), useful, tuple(linear)) for x in graphs]
     whole = _union([j.signature for j in joints])
     in_types = tuple(v.aval for v in graphs[0].invars)
     branches = [_branch(j, whole, in_types) for j in joints]

@@ -5,7 +5,6 @@ total size from which the backward one can make the rest; values that depend onl
 constants are made once, outside; what is stacked already (scanned inputs, outputs) is read again.
 """
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,13 +67,13 @@ def scan(call: Call, ins: list[Any]) -> Applied:
     """Run the loop, stacking what its pullback reads; the pullback runs from the other end."""
     params = call.params
     loop = Loop(*g.scan_counts(params), params["length"], params["reverse"], params["unroll"])
-    return _scan(call.rules, g.body(params), masks(call, ins), loop).run(ins)
+    return _scan(g.body(params), call.rules, masks(call, ins), loop).run(ins)
 
 
-@functools.lru_cache(maxsize=512)
-def _scan(rules: Rules, body: Graph, masks: Masks, loop: Loop) -> Halves:
+@g.remembered
+def _scan(body: Graph, rules: Rules, masks: Masks, loop: Loop) -> Halves:
     wanted, useful, linear = _fixed_point(rules, body, masks, loop)
-    return _halves(joint(rules, body, wanted, useful, linear), loop)
+    return _halves(joint(body, rules, wanted, useful, linear), loop)
 
 
 def _fixed_point(rules: Rules, body: Graph, masks: Masks, loop: Loop) -> Masks:
