@@ -14,7 +14,7 @@ from jaxtyping import Num
 
 from fbp.data.dataset import Source
 from fbp.data.integrity import content, verified
-from fbp.data.partition import published
+from fbp.data.parts import published
 from fbp.errors import InputError
 
 DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Num
 
-from fbp.data import bundled, idx, npz, table
+from fbp.data import bundled, csv_file, idx, npz
 from fbp.data.dataset import Dataset, Partition, Source, Split
-from fbp.data.partition import checked, stratified
+from fbp.data.parts import checked, stratified
 from fbp.errors import InputError
 
 PACKAGED = {
@@ -80,7 +80,7 @@ def _read(name: str, directory: Path | None, target: str | None) -> Source:
         return idx.read(directory, f"put there {', '.join(idx.FILES)}, plain or gzipped")
     path = (directory or Path()) / name
     if name.endswith((".csv", ".csv.gz")):
-        return table.read(path, target)
+        return csv_file.read(path, target)
     if name.endswith(".npz"):
         return npz.read(path)
     raise InputError(

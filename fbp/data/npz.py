@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Num, Shaped
 
 from fbp.data.dataset import Partition, Source
-from fbp.data.partition import published
+from fbp.data.parts import published
 from fbp.errors import InputError
 
 PARTS = ("train", "validation", "test")

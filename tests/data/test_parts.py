@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fbp.data.dataset import Partition
-from fbp.data.partition import checked, published, stratified
+from fbp.data.parts import checked, published, stratified
 from fbp.errors import InputError
 
 
