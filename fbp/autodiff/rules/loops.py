@@ -25,6 +25,7 @@ from fbp.autodiff.partition import (
     joint,
     merge,
     not_,
+    recomputed,
     select,
     split_by_dependence,
 )
@@ -124,15 +125,18 @@ def _halves(program: Joint, loop: Loop) -> Halves:
     stacked_already = {
         v: ("input", known.num_consts + known.num_carry + i) for i, v in enumerate(xs)
     }
-    stacked_already |= {v: ("output", known.num_carry + i) for i, v in enumerate(ys)}
+    stacked_already |= {
+        v: ("output", known.num_carry + i) for i, v in enumerate(ys) if isinstance(v, Var)
+    }
     scanned = [v for v in read if v not in once]
     stacks = [v for v in scanned if v not in stacked_already]
     made_once = [v for v in invariants if v not in consts]
 
-    where = {v: ("input", i) for i, v in enumerate(consts)} | stacked_already
+    where = stacked_already | {v: ("input", i) for i, v in enumerate(consts)}
     where |= {v: ("stored", i) for i, v in enumerate((*stacks, *made_once))}
     step = g.live(replace(parts.forward, outvars=(*outs, *stacks)))
-    before = g.live(replace(parts.forward, invars=consts, outvars=tuple(made_once)))
+    once_eqns, _ = recomputed(parts.forward.eqns, set(made_once), set(consts))
+    before = replace(parts.forward, invars=consts, outvars=tuple(made_once), eqns=tuple(once_eqns))
     forward = _forward_loop(known, step, before)
     backward = _backward_loop(loop, parts.backward, signature, read, invariants, scanned)
     return Halves(
