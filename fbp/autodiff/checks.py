@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import valid_jaxtype
 
+from fbp.autodiff.graph import is_inexact
+
 
 def check_callable(fun: Callable) -> None:
     """Raises TypeError for what cannot be called."""
@@ -30,21 +32,26 @@ def _where(path: tuple) -> str:
 
 def check_inputs(primals: tuple, holomorphic: bool, allow_int: bool) -> None:
     """Raises TypeError for a leaf that has no derivative, with its path."""
-    check_arrays(primals)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(primals):
-        where = _where(path)
-        dtype = jax.dtypes.result_type(leaf)
-        if holomorphic and not jnp.issubdtype(dtype, np.complexfloating):
-            raise TypeError(
-                "grad with holomorphic=True requires inputs with complex dtype, but got "
-                f"{dtype.name}{where}."
-            )
-        if not allow_int and not jnp.issubdtype(dtype, np.inexact):
-            raise TypeError(
-                "grad requires real- or complex-valued inputs (input dtype that is a sub-dtype "
-                f"of np.inexact), but got {dtype.name}{where}. If you want to use Boolean- or "
-                "integer-valued inputs, use vjp or set allow_int to True."
-            )
+    for i, leaf in enumerate(jax.tree.leaves(primals)):
+        wrong = _wrong_input(leaf, holomorphic, allow_int)
+        if wrong:
+            path = jax.tree_util.tree_leaves_with_path(primals)[i][0]
+            raise TypeError(f"{wrong} It is the argument {jax.tree_util.keystr(path)}.")
+
+
+def _wrong_input(leaf: Any, holomorphic: bool, allow_int: bool) -> str | None:
+    if not valid_jaxtype(leaf):
+        return f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type."
+    dtype = jax.typeof(leaf).dtype
+    if holomorphic and not jnp.issubdtype(dtype, np.complexfloating):
+        return f"grad with holomorphic=True requires inputs with complex dtype, but got {dtype}."
+    if not allow_int and not is_inexact(dtype):
+        return (
+            "grad requires real- or complex-valued inputs (input dtype that is a sub-dtype of "
+            f"np.inexact), but got {dtype}. If you want to use Boolean- or integer-valued "
+            "inputs, use vjp or set allow_int to True."
+        )
+    return None
 
 
 def check_output(avals: Sequence[Any], tree: Any, holomorphic: bool) -> None:
