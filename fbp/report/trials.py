@@ -68,6 +68,22 @@ def settings(runs: Iterable[Trial]) -> list[Setting]:
     return sorted({run.setting for run in runs})
 
 
+def others(entry: Mapping[str, Any]) -> Setting:
+    """The hyperparameters, but for the rate, of an entry of a summary.
+
+    >>> others({"learning_rate": 0.1, "momentum": 0.9, "trials": 5, "diverged": 0})
+    (('momentum', 0.9),)
+    """
+    known = {"learning_rate", "trials", "diverged", "at_edge"}
+    numbers = {k: v for k, v in entry.items() if k not in known and isinstance(v, int | float)}
+    return tuple(sorted(numbers.items()))
+
+
+def setting_of(entry: Mapping[str, Any]) -> Setting:
+    """The setting of an entry of a summary, as a trial has it."""
+    return (("learning_rate", entry["learning_rate"]), *others(entry))
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
     """A loss against the step: median over seeds, lowest and highest value."""

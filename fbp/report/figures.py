@@ -1,0 +1,250 @@
+"""The pictures of a sweep: every one is a function from what was measured to a Figure.
+
+Rates and settings are told apart by marker as well as by colour (viridis, which stays in order
+for colour-blind readers and in grey).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from fbp.report.trials import Record, Setting, Trial, curve, trials
+from fbp.report.trials import others as others_of
+
+MARKERS = "os^vDP<>Xhp*d8"
+LOSS = {
+    "classification": "loss (cross-entropy, nats)",
+    "regression": "loss (squared error, 1 = variance)",
+}
+ACCENT = "#b2182b"
+WIDTH = 6.4
+PALEST = 0.88  # the yellow end of viridis is too pale on white
+
+
+def draw(records: Iterable[Record], summary: Mapping[str, Any]) -> dict[str, Figure]:
+    """Every figure of a sweep, under its name; `summary` is as `summarise` makes it."""
+    runs = trials(records)
+    score = "r2" if summary["task"] == "regression" else "accuracy"
+    return {
+        "loss_by_step": loss_by_step(runs, summary),
+        "loss_by_rate": loss_by_rate(runs, summary),
+        f"{score}_by_rate": score_by_rate(runs, summary, score),
+        "diverged_by_rate": diverged_by_rate(summary),
+    }
+
+
+def loss_by_step(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
+    """Training and validation loss against the step: median and range of the seeds of each rate.
+
+    Of other hyperparameters the best setting's are shown, or the first one's.
+    """
+    best = summary["best"]
+    others = others_of(best if best is not None else summary["rates"][0])
+    shown = [run for run in runs if run.others == others]
+    rates = sorted({run.learning_rate for run in shown})
+    figure = Figure(figsize=(WIDTH, 8.5), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True)
+    for panel, part, title in zip(
+        panels, ("training", "evals"), ("training", "validation"), strict=True
+    ):
+        panel.set(yscale="log", ylabel=f"{title} {LOSS[summary['task']]}")
+        for number, rate in enumerate(rates):
+            seeds = [run for run in shown if run.learning_rate == rate]
+            emphasis = best is not None and rate == best["learning_rate"]
+            _curve(panel, seeds, part, _style(number, len(rates)), emphasis)
+        panel.grid(alpha=0.3)
+    _cap_at_start(panels)
+    panels[-1].set_xlabel("step (parameter updates)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, title="learning rate", ncols=4, loc="outside lower center")
+    return figure
+
+
+def loss_by_rate(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
+    """Final validation loss against the rate, both on log axes."""
+    figure, axes = _by_rate(runs, summary, "loss", f"final validation {LOSS[summary['task']]}")
+    axes.set_yscale("log")
+    return figure
+
+
+def score_by_rate(runs: Sequence[Trial], summary: Mapping[str, Any], score: str) -> Figure:
+    """Final validation accuracy, or r2, against the rate."""
+    figure, axes = _by_rate(runs, summary, score, f"final validation {score}")
+    low, high = axes.get_ylim()
+    if score == "accuracy":
+        axes.set_ylim(min(low, 0.0), 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    else:
+        axes.set_ylim(max(low, -1.0), max(high, 1.02))
+        axes.set_ylabel("final validation r² (share of variance explained)")
+    return figure
+
+
+def diverged_by_rate(summary: Mapping[str, Any]) -> Figure:
+    """Share of the trials whose loss stopped being finite, against the rate."""
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    axes = figure.subplots()
+    groups = _groups(summary)
+    for number, (others, entries) in enumerate(groups.items()):
+        style = _style(number, len(groups))
+        beside = 1.05 ** (number - (len(groups) - 1) / 2)  # settings side by side
+        rates = [entry["learning_rate"] * beside for entry in entries]
+        shares = [entry["diverged"] / entry["trials"] for entry in entries]
+        axes.vlines(rates, 0, shares, color=style["color"], linewidth=2)
+        axes.plot(rates, shares, **style, linestyle="none", label=_name(others), clip_on=False)
+        if len(groups) == 1:
+            _write_counts(axes, entries)
+    _rate_axis(axes, summary)
+    axes.set(ylabel="diverged trials", ylim=(0, 1.15))
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(alpha=0.3)
+    if len(groups) > 1:
+        axes.legend()
+    return figure
+
+
+def _by_rate(
+    runs: Sequence[Trial], summary: Mapping[str, Any], column: str, label: str
+) -> tuple[Figure, Axes]:
+    """Mean and interval of a validation column against the rate, and every seed as a dot."""
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    axes = figure.subplots()
+    _rate_axis(axes, summary)
+    axes.set_ylabel(label)
+    groups = _groups(summary)
+    for number, (others, entries) in enumerate(groups.items()):
+        style = _style(number, len(groups))
+        survivors = [run for run in runs if run.others == others and not run.diverged and run.evals]
+        axes.plot(
+            [run.learning_rate for run in survivors],
+            [run.last(column) for run in survivors],
+            **style | {"markersize": 3, "alpha": 0.35, "linestyle": "none"},
+            label="one trial" if number == 0 else None,
+        )
+        _intervals(axes, entries, column, style | {"label": f"{_name(others)} and 95% interval"})
+    _mark_lost(axes, summary, height=0.96 if column == "loss" else 0.04)
+    _mark_best(axes, summary, column)
+    if summary["metric"] == column and summary["target"] is not None:
+        axes.axhline(summary["target"], color="black", linestyle="--", linewidth=1, label="target")
+    axes.grid(alpha=0.3)
+    figure.legend(ncols=2, loc="outside lower center")
+    return figure, axes
+
+
+def _rate_axis(axes: Axes, summary: Mapping[str, Any]) -> None:
+    rates = [entry["learning_rate"] for entry in summary["rates"]]
+    axes.set(xscale="log", xlabel="learning rate", xlim=(min(rates) / 1.5, max(rates) * 1.5))
+
+
+def _curve(
+    panel: Axes, seeds: Sequence[Trial], part: Any, style: Mapping[str, Any], emphasis: bool
+) -> None:
+    line = curve(seeds, part)
+    rate = f"{seeds[0].learning_rate:.3g}"
+    count = len(line.step)
+    panel.fill_between(line.step, line.low, line.high, color=style["color"], alpha=0.12, lw=0)
+    panel.plot(
+        line.step,
+        line.median,
+        **style,
+        linewidth=3.0 if emphasis else 1.3,
+        markevery=max(1, count // 8),
+        label=f"{rate} (best)" if emphasis else rate,
+        zorder=3 if emphasis else 2,
+    )
+    lost = all(run.diverged for run in seeds)
+    if lost and count:
+        panel.plot(line.step[-1:], line.median[-1:], "x", color=ACCENT, markersize=9, zorder=4)
+
+
+def _cap_at_start(panels: Iterable[Axes]) -> None:
+    """Cut off what climbs far above the losses at the start: those runs diverge."""
+    for panel in panels:
+        losses = (np.asarray(line.get_ydata(), np.float64) for line in panel.lines)
+        starts = sorted(loss[0] for loss in losses if len(loss) > 1)
+        if starts:
+            top = 10 * starts[len(starts) // 2]
+            panel.set_ylim(top=min(top, panel.get_ylim()[1]))
+
+
+def _intervals(
+    axes: Axes, entries: Sequence[Mapping[str, Any]], column: str, style: Mapping[str, Any]
+) -> None:
+    numbers = [(e["learning_rate"], e[f"validation_{column}"]) for e in entries]
+    measured = [(rate, n) for rate, n in numbers if n["mean"] is not None]
+    means = [n["mean"] for _, n in measured]
+    below, above = (
+        [abs(n["mean"] - n[bound]) if n[bound] is not None else 0.0 for _, n in measured]
+        for bound in ("low", "high")
+    )
+    axes.errorbar([rate for rate, _ in measured], means, yerr=(below, above), capsize=3, **style)
+
+
+def _mark_lost(axes: Axes, summary: Mapping[str, Any], height: float) -> None:
+    lost = sorted(
+        {e["learning_rate"] for e in summary["rates"]}
+        - {e["learning_rate"] for e in summary["rates"] if e["diverged"] < e["trials"]}
+    )
+    if lost:
+        axes.plot(
+            lost,
+            [height] * len(lost),
+            "x",
+            color=ACCENT,
+            transform=axes.get_xaxis_transform(),
+            label="all trials diverged",
+        )
+
+
+def _mark_best(axes: Axes, summary: Mapping[str, Any], column: str) -> None:
+    best = summary["best"]
+    if best is None:
+        return
+    rate = best["learning_rate"]
+    edge = " (edge of the grid)" if best["at_edge"] else ""
+    axes.axvline(rate, color=ACCENT, linestyle=":", linewidth=1.2)
+    axes.plot(
+        rate,
+        best[f"validation_{column}"]["mean"],
+        "*",
+        markersize=16,
+        markerfacecolor="none",
+        color=ACCENT,
+        label=f"best rate {rate:.3g}{edge}",
+        zorder=5,
+    )
+
+
+def _write_counts(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
+    for entry in entries:
+        axes.annotate(
+            f"{entry['diverged']}/{entry['trials']}",
+            (entry["learning_rate"], entry["diverged"] / entry["trials"]),
+            textcoords="offset points",
+            xytext=(0, 6),
+            ha="center",
+            fontsize=8,
+        )
+
+
+def _style(number: int, count: int) -> dict[str, Any]:
+    position = PALEST * number / max(count - 1, 1)
+    colour = matplotlib.colormaps["viridis"](position)
+    return {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 5}
+
+
+def _groups(summary: Mapping[str, Any]) -> dict[Setting, list[Mapping[str, Any]]]:
+    groups: dict[Setting, list[Mapping[str, Any]]] = {}
+    for entry in summary["rates"]:
+        groups.setdefault(others_of(entry), []).append(entry)
+    return groups
+
+
+def _name(others: Setting) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in others) or "mean"

@@ -1,0 +1,119 @@
+"""Reads what a sweep left in its directory, also when it was interrupted."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fbp.errors import InputError
+from fbp.report.statistics import Record, summarise
+
+KEYS = frozenset({"kind", "trial", "learning_rate", "seed", "step"})
+SUMMARY_KEYS = frozenset({"name", "task", "metric", "target", "best", "rates"})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a sweep: its config as text, where it ran, its records and their summary.
+
+    `complete` is false for a run that was interrupted: its summary is then made here, of what
+    was measured.
+    """
+
+    path: Path
+    config: str
+    environment: Mapping[str, Any]
+    records: tuple[Record, ...]
+    summary: Mapping[str, Any]
+    complete: bool
+
+
+def read(path: Path) -> Run:
+    """The run in a directory; InputError naming the file, and its line, that is missing or damaged.
+
+    The directory holds `config.toml`, `environment.json`, `records.jsonl` and, unless the run was
+    interrupted, `summary.json`. A last record that was cut off is left out.
+    """
+    if not path.is_dir():
+        raise InputError(f"{path}: no such directory: give the one that fbp sweep wrote")
+    config = _text(path / "config.toml")
+    records = _records(path / "records.jsonl")
+    complete = (path / "summary.json").exists()
+    return Run(
+        path=path,
+        config=config,
+        environment=_json(path / "environment.json"),
+        records=records,
+        summary=_stored(path) if complete else _summary(path, config, records),
+        complete=complete,
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: missing: give a directory that fbp sweep wrote") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}): run the sweep again") from error
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: damaged ({error}): run the sweep again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: damaged, it holds no object: run the sweep again")
+    return content
+
+
+def _records(path: Path) -> tuple[Record, ...]:
+    lines = _text(path).split("\n")
+    whole, cut = lines[:-1], lines[-1]  # every whole record ends its line
+    records = tuple(_record(line, path, number) for number, line in enumerate(whole, start=1))
+    if not records:
+        state = "one cut off record" if cut else "no record"
+        raise InputError(f"{path}: {state}, nothing was measured: run the sweep again")
+    return records
+
+
+def _record(line: str, path: Path, number: int) -> Record:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: line {number} is damaged ({error.msg}): remove it or run the sweep again"
+        ) from error
+    if not isinstance(record, dict) or not record.keys() >= KEYS:
+        raise InputError(
+            f"{path}: line {number} is no record, it lacks one of {', '.join(sorted(KEYS))}: "
+            "remove the line or run the sweep again"
+        )
+    return record
+
+
+def _stored(path: Path) -> Mapping[str, Any]:
+    summary = _json(path / "summary.json")
+    if not summary.keys() >= SUMMARY_KEYS:
+        raise InputError(
+            f"{path / 'summary.json'}: damaged, it lacks one of {', '.join(sorted(SUMMARY_KEYS))}: "
+            "remove it, so that the summary is made of the records"
+        )
+    return summary
+
+
+def _summary(path: Path, config: str, records: tuple[Record, ...]) -> Mapping[str, Any]:
+    try:
+        settings = tomllib.loads(config)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(
+            f"{path / 'config.toml'}: damaged ({error}): run the sweep again"
+        ) from error
+    train = settings.get("train", {})
+    regression = any(record.get("r2") is not None for record in records)
+    task, score = ("regression", "r2") if regression else ("classification", "accuracy")
+    metric = train.get("metric") or score
+    return summarise(records, settings.get("name", path.name), task, metric, train.get("target"))

@@ -1,0 +1,191 @@
+"""What a sweep's summary says in words and numbers, for a page or a terminal."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fbp.report.reading import Run
+from fbp.report.trials import Setting, others, setting_of
+
+Entry = Mapping[str, Any]
+Cell = tuple[str, str]  # a value, and what is added in small
+
+SCORES = {"accuracy": "accuracy", "r2": "r²"}
+UNMEASURED = "No rate can be named: nothing was measured on the validation set yet."
+CAPTIONS = {
+    "loss_by_step": "Loss on the training and the validation set while the network learns: a line "
+    "is the median over seeds, its band reaches from the lowest to the highest seed, a red cross "
+    "marks where all seeds of a rate had diverged; curves that leave the picture at the top grow "
+    "without bound.",
+    "loss_by_rate": "Validation loss after the last step: too small a rate has not learnt yet, too "
+    "large a rate climbs again or diverges.",
+    "accuracy_by_rate": "Validation accuracy after the last step; the best rate is chosen here "
+    "when the metric is accuracy.",
+    "r2_by_rate": "Share of the validation targets' variance that is explained after the last "
+    "step (1 is perfect, 0 is no better than the mean, values below -1 are left out).",
+    "diverged_by_rate": "Share of the trials whose loss stopped being finite or grew beyond the "
+    "limit set in the config: the rates above it are too large.",
+}
+
+
+def verdict(summary: Entry) -> str:
+    """The answer in a sentence or two.
+
+    >>> interval = {"mean": 0.975, "low": 0.97, "high": 0.981}
+    >>> loss = {"mean": 0.1, "low": None, "high": None}
+    >>> rate = {"learning_rate": 0.1, "trials": 1, "diverged": 0}
+    >>> best = {"learning_rate": 0.1, "validation_accuracy": interval, "validation_loss": loss}
+    >>> print(verdict({"task": "classification", "best": best, "rates": [rate]}))
+    Learning rate 0.1 trained best: validation accuracy 97.5% [97.0, 98.1].
+    """
+    best, score = summary["best"], _score(summary)
+    if best is None:
+        lost = all(entry["diverged"] == entry["trials"] for entry in summary["rates"])
+        return "No rate trained the network: every trial diverged." if lost else UNMEASURED
+    parts = [
+        f"{part} {SCORES[score]} {_value(best[f'{part}_{score}'], score)}"
+        for part in ("validation", "test")
+        if f"{part}_{score}" in best
+    ]
+    answer = f"Learning rate {setting_label(best)} trained best: {', '.join(parts)}"
+    return " ".join([f"{answer}{_seeds(summary)}.", *_gradient_check(summary)])
+
+
+def warnings(run: Run) -> list[str]:
+    """What the reader must know before believing the verdict."""
+    summary, best = run.summary, run.summary["best"]
+    found = []
+    if not run.complete:
+        last = max(record["step"] for record in run.records)
+        found.append(
+            f"This run was interrupted: the page shows what was measured until step {last}, and "
+            "nothing was measured on the test set."
+        )
+    if best is not None and best["at_edge"]:
+        rates = [entry["learning_rate"] for entry in summary["rates"]]
+        side = "above" if best["learning_rate"] == max(rates) else "below"
+        found.append(
+            f"The best rate lies at the edge of the grid: a better one may lie {side} "
+            f"{best['learning_rate']:.3g}. Extend the grid and run again."
+        )
+    if all(entry["trials"] == 1 for entry in summary["rates"]):
+        found.append(
+            "Each rate was trained with one seed: there are no intervals, and a difference between "
+            "rates may be chance. Give more seeds."
+        )
+    return found
+
+
+def table_note(summary: Entry) -> str:
+    """How to read the table, and which settings the best one does not clearly beat."""
+    note = (
+        "Values after the last step: mean over the seeds that did not diverge, with the 95% "
+        "bootstrap interval. A diverged trial counts as a failure in the choice of the best rate, "
+        "which is made on the validation set."
+    )
+    rivals = _rivals(summary)
+    if rivals:
+        note += f" Intervals that overlap the best one's: {'; '.join(rivals)}."
+    return note
+
+
+def caption(picture: str, summary: Entry) -> str:
+    """What a picture shows, in a sentence."""
+    shown = others(summary["best"] or summary["rates"][0])
+    if picture != "loss_by_step" or not shown:
+        return CAPTIONS[picture]
+    return f"{CAPTIONS[picture]} Of the other hyperparameters: {_names(shown)}."
+
+
+def columns(summary: Entry) -> dict[str, Callable[[Entry], Cell]]:
+    """The table's columns: a title, and the cell for an entry of the summary."""
+    score = _score(summary)
+    names = [name for name, _ in others(summary["rates"][0])]
+    table: dict[str, Callable[[Entry], Cell]] = {"learning rate": _number("learning_rate")}
+    table |= {name: _number(name) for name in names}
+    table |= {
+        "diverged": lambda entry: (f"{entry['diverged']} of {entry['trials']}", ""),
+        "validation loss": lambda entry: _cell(entry["validation_loss"], "loss"),
+        f"validation {SCORES[score]}": lambda entry: _cell(entry[f"validation_{score}"], score),
+    }
+    if summary["target"] is not None:
+        target = _plain(summary["target"], summary["metric"])
+        table[f"median steps to {target}"] = _steps
+    return table
+
+
+def setting_label(entry: Entry) -> str:
+    """The rate, and the other hyperparameters where there are any.
+
+    >>> setting_label({"learning_rate": 0.0316228, "momentum": 0.9, "trials": 5})
+    '0.0316 (momentum 0.9)'
+    """
+    rest = _names(others(entry))
+    return f"{entry['learning_rate']:.3g}" + (f" ({rest})" if rest else "")
+
+
+def _names(setting: Setting) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in setting)
+
+
+def _score(summary: Entry) -> str:
+    return "r2" if summary["task"] == "regression" else "accuracy"
+
+
+def _gradient_check(summary: Entry) -> list[str]:
+    check = summary.get("gradient_check")
+    if check is None:
+        return []
+    return [
+        f"The gradients that fbp made differ from those of jax.grad by at most "
+        f"{check['max_ulps']:.3g} ULPs (leaf {check['leaf']})."
+    ]
+
+
+def _rivals(summary: Entry) -> list[str]:
+    metric, best = f"validation_{summary['metric']}", summary["best"]
+    if best is None or best[metric]["low"] is None:
+        return []
+    return [
+        setting_label(entry)
+        for entry in summary["rates"]
+        if setting_of(entry) != setting_of(best)
+        and entry[metric]["low"] is not None
+        and entry[metric]["low"] <= best[metric]["high"]
+        and entry[metric]["high"] >= best[metric]["low"]
+    ]
+
+
+def _seeds(summary: Entry) -> str:
+    seeds = max(entry["trials"] for entry in summary["rates"])
+    return f" (mean of {seeds} seeds [95% bootstrap interval])" if seeds > 1 else ""
+
+
+def _number(name: str) -> Callable[[Entry], Cell]:
+    return lambda entry: (f"{entry[name]:.3g}", "")
+
+
+def _value(interval: Entry, measure: str) -> str:
+    return " ".join(filter(None, _cell(interval, measure)))
+
+
+def _cell(interval: Entry, measure: str) -> Cell:
+    """The mean, accuracy in percent, and its interval."""
+    if interval["mean"] is None:
+        return "–", ""
+    mean = _plain(interval["mean"], measure)
+    if interval["low"] is None:
+        return mean, ""
+    low, high = (_plain(interval[bound], measure) for bound in ("low", "high"))
+    return mean, f"[{low.removesuffix('%')}, {high.removesuffix('%')}]"
+
+
+def _plain(value: float, measure: str) -> str:
+    if measure == "accuracy":
+        return f"{100 * value:.1f}%"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def _steps(entry: Entry) -> Cell:
+    arrival = entry["steps_to_target"]
+    median = "–" if arrival["median"] is None else f"{arrival['median']:,.0f}"
+    return median, f"{arrival['reached']} of {entry['trials']} arrive"

@@ -1,0 +1,96 @@
+"""Figures: every one has labelled axes, and shows what was measured, no more and no less."""
+
+import made_run
+import numpy as np
+import pytest
+
+from fbp.report.figures import draw
+from fbp.report.statistics import summarise
+
+
+def figures(rows, *, task="classification", metric="accuracy", target=0.7):
+    return draw(rows, summarise(rows, "made", task, metric, target))
+
+
+def labels(figure):
+    axes = [text for a in figure.axes for text in a.get_legend_handles_labels()[1]]
+    return axes + [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+CASES = {
+    "a sweep": ({}, {}),
+    "regression": ({"score": "r2"}, {"task": "regression", "metric": "r2"}),
+    "compared by loss": ({}, {"metric": "loss", "target": 1.0}),
+    "one rate, one seed": ({"rates": [0.1], "seeds": 1}, {}),
+    "all diverged": ({"rates": [1.0, 2.0], "steps": (20,)}, {}),
+    "two settings": ({"extra": ({"momentum": 0.0}, {"momentum": 0.9})}, {}),
+    "no target": ({}, {"target": None}),
+}
+
+
+@pytest.mark.parametrize(("made", "options"), CASES.values(), ids=CASES)
+def test_every_axis_is_labelled(made, options):
+    drawn = figures(made_run.records(**made), **options)
+    assert len(drawn) == 4
+    for figure in drawn.values():
+        figure.draw_without_rendering()
+        assert all(axes.get_ylabel() for axes in figure.axes)
+        assert figure.axes[-1].get_xlabel()
+
+
+def test_a_run_with_training_rows_alone_is_drawn():
+    rows = [row for row in made_run.records(rates=[0.01, 0.1]) if row["kind"] == "train"]
+    for figure in figures(rows).values():
+        figure.draw_without_rendering()
+
+
+def test_the_best_rate_is_marked_and_an_edge_is_named():
+    assert "best rate 0.1" in labels(figures(made_run.records())["loss_by_rate"])
+    edge = figures(made_run.records(rates=[0.001, 0.01]))["accuracy_by_rate"]
+    assert "best rate 0.01 (edge of the grid)" in labels(edge)
+
+
+def test_the_target_is_drawn_where_it_belongs():
+    drawn = figures(made_run.records())
+    assert "target" in labels(drawn["accuracy_by_rate"])
+    assert "target" not in labels(drawn["loss_by_rate"])
+
+
+def test_rates_are_told_apart_by_marker_as_well_as_by_colour():
+    rates = np.geomspace(1e-4, 0.5, 12)
+    panel = figures(made_run.records(rates=rates))["loss_by_step"].axes[0]
+    lines = [line for line in panel.lines if not line.get_label().startswith("_")]
+    assert len({line.get_marker() for line in lines}) == 12
+    assert len({line.get_color() for line in lines}) == 12
+
+
+def test_rates_of_which_every_trial_diverged_are_marked():
+    drawn = figures(made_run.records())
+    assert "all trials diverged" in labels(drawn["accuracy_by_rate"])
+    assert "all trials diverged" not in labels(
+        figures(made_run.records(rates=[0.01]))["loss_by_rate"]
+    )
+
+
+def test_the_share_of_diverged_trials_is_written_at_each_rate():
+    (axes,) = figures(made_run.records())["diverged_by_rate"].axes
+    assert [text.get_text() for text in axes.texts] == ["0/3", "0/3", "0/3", "3/3"]
+
+
+def test_curves_show_the_best_setting_of_the_other_hyperparameters():
+    rows = made_run.records(rates=[0.01], extra=({"momentum": 0.0}, {"momentum": 0.9}))
+    for row in rows:
+        if row["momentum"] == 0.9 and "accuracy" in row:
+            row["accuracy"] += 0.1
+    losses = [row["loss"] for row in rows if row["momentum"] == 0.9 and row["kind"] == "train"]
+    line = figures(rows)["loss_by_step"].axes[0].lines[0]
+    np.testing.assert_allclose(line.get_ydata(), np.median(np.reshape(losses, (3, 3)), axis=0))
+
+
+def test_losses_far_above_the_start_are_cut_off():
+    rows = made_run.records(rates=[0.001, 0.01, 0.1, 0.5])
+    for row in rows:
+        if row["learning_rate"] == 0.5 and row["step"] > 10:
+            row["loss"] *= 1e30
+    for panel in figures(rows)["loss_by_step"].axes:
+        assert panel.get_ylim()[1] < 100
