@@ -1,0 +1,62 @@
+"""Self-attention: every position takes what it needs from the others."""
+
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import lecun_normal, zeros
+from jax.typing import DTypeLike
+
+from fbp.nn.dense import affine
+from fbp.nn.layer import Layer, LayerError, Parameter, Shape, make_layer
+
+
+def multi_head_attention(
+    heads: int, *, causal: bool = False, dtype: DTypeLike = jnp.float32
+) -> Layer:
+    """Self-attention: softmax(Q K^T / sqrt(d)) V for each head, then a dense layer.
+
+    [batch, time, features] -> the same, d = features / heads. Q, K and V are dense layers of the
+    input, computed as one. Parameters: qkv_kernel [features, 3 features], whose columns are those
+    of Q, K and V in this order, each split into heads; out_kernel [features, features]; qkv_bias
+    and out_bias, which start at zero.
+
+    Args:
+      heads: number of heads, which must divide the features.
+      causal: whether a position attends to itself and those before it only.
+      dtype: the parameters' dtype.
+
+    Raises LayerError for an input with other axes, or features that the heads do not divide or
+    that are not the parameters'.
+
+    Source: Vaswani et al. 2017, Attention is all you need.
+
+    >>> params, out_shape = multi_head_attention(4).init(jax.random.key(0), (-1, 10, 32))
+    >>> params["qkv_kernel"].shape, out_shape
+    ((32, 96), (-1, 10, 32))
+    """
+
+    def out_shape(in_shape: Shape) -> Shape:
+        if len(in_shape) != 3 or heads < 1 or in_shape[-1] % heads:
+            raise LayerError(
+                ("multi_head_attention",),
+                f"the input must be [batch, time, features], its features a multiple of {heads} "
+                f"heads, got shape {list(in_shape)}",
+            )
+        return in_shape
+
+    def parameters(in_shape):
+        features = in_shape[-1]
+        return {
+            "qkv_kernel": Parameter((features, 3 * features), lecun_normal()),
+            "qkv_bias": Parameter((3 * features,), zeros),
+            "out_kernel": Parameter((features, features), lecun_normal()),
+            "out_bias": Parameter((features,), zeros),
+        }
+
+    def forward(params, x):
+        split = (*x.shape[:-1], heads, x.shape[-1] // heads)
+        projected = affine(x, params["qkv_kernel"], params["qkv_bias"])
+        q, k, v = (jnp.reshape(part, split) for part in jnp.split(projected, 3, axis=-1))
+        mixed = jax.nn.dot_product_attention(q, k, v, is_causal=causal)
+        return affine(jnp.reshape(mixed, x.shape), params["out_kernel"], params["out_bias"])
+
+    return make_layer("multi_head_attention", forward, out_shape, parameters, dtype)

@@ -1,0 +1,155 @@
+"""Layers made of layers: one after another, side by side, around a shortcut."""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+
+from fbp.nn.layer import Layer, LayerError, Params, Shape, inside, keys_for, named
+
+
+def serial(*layers: Layer, **named_layers: Layer) -> Layer:
+    """Layers one after another: y = f_n(... f_2(f_1(x))).
+
+    The parameters are a dict with one entry for each layer, `{}` for one that has none. Layers
+    given by position are called `0_dense`, `1_relu`, ...; those given by keyword, which come
+    after, by their keywords.
+
+    Raises LayerError, with the path of the layer at fault, where one of them does, and where
+    parameters are of other layers.
+
+    >>> import jax
+    >>> from fbp.nn import dense, relu, serial
+    >>> network = serial(dense(16), relu(), head=dense(3))
+    >>> params, out_shape = network.init(jax.random.key(0), (-1, 4))
+    >>> sorted(params), out_shape
+    (['0_dense', '1_relu', 'head'], (-1, 3))
+    >>> network.apply(params, jnp.ones((5, 7)))
+    Traceback (most recent call last):
+    ...
+    fbp.nn.layer.LayerError: serial/0_dense: an input [5, 7] needs bias [16], kernel [7, 16], \
+the parameters have bias [16], kernel [4, 16]
+    """
+    return named("serial", *_chain("serial", _children(layers, named_layers)))
+
+
+def parallel(*layers: Layer, **named_layers: Layer) -> Layer:
+    """Layers side by side on one input, their outputs joined: y = [f_1(x), ..., f_n(x)].
+
+    Outputs are joined along the last axis; their other axes must be the same. Names and
+    parameters are as in `serial`.
+
+    Raises LayerError, with the path, where one of the layers does, where outputs cannot be
+    joined, and where parameters are of other layers.
+
+    Source: Szegedy et al. 2015, Going deeper with convolutions (inception blocks).
+
+    >>> import jax
+    >>> from fbp.nn import conv, parallel
+    >>> block = parallel(narrow=conv(8, (1, 1)), wide=conv(4, (3, 3)))
+    >>> block.init(jax.random.key(0), (-1, 28, 28, 1))[1]
+    (-1, 28, 28, 12)
+    """
+    children = _children(layers, named_layers)
+    if not children:
+        raise LayerError(("parallel",), "no layers were given: give one or more")
+
+    def init(key, in_shape):
+        params, shapes = {}, {}
+        for name, k in keys_for(children, key).items():
+            with inside("parallel", name):
+                params[name], shapes[name] = children[name].init(k, tuple(in_shape))
+        return params, _joined(shapes)
+
+    def apply(params, x, *, key=None):
+        _check_children("parallel", params, children)
+        outputs = {}
+        for name, k in keys_for(children, key).items():
+            with inside("parallel", name):
+                outputs[name] = children[name].apply(params[name], x, key=k)
+        _joined({name: y.shape for name, y in outputs.items()})
+        return jnp.concatenate(list(outputs.values()), axis=-1)
+
+    return named("parallel", init, apply)
+
+
+def residual(*layers: Layer, **named_layers: Layer) -> Layer:
+    """Layers with a shortcut around them: y = x + f_n(... f_1(x)).
+
+    Names and parameters are as in `serial`.
+
+    Raises LayerError, with the path, where one of the layers does, where the output has not the
+    shape of the input, and where parameters are of other layers.
+
+    Source: He et al. 2016, Deep residual learning for image recognition.
+
+    >>> import jax
+    >>> from fbp.nn import dense, relu, residual
+    >>> residual(relu(), dense(4)).init(jax.random.key(0), (-1, 3))
+    Traceback (most recent call last):
+    ...
+    fbp.nn.layer.LayerError: residual: the layers make [-1, 4] of an input [-1, 3]: \
+both must have one shape to be added
+    """
+    chain = _chain("residual", _children(layers, named_layers))
+
+    def init(key, in_shape):
+        params, out_shape = chain.init(key, in_shape)
+        _check_addable(tuple(in_shape), out_shape)
+        return params, out_shape
+
+    def apply(params, x, *, key=None):
+        y = chain.apply(params, x, key=key)
+        _check_addable(x.shape, y.shape)
+        return x + y
+
+    return named("residual", init, apply)
+
+
+def _children(layers: tuple[Layer, ...], named_layers: Mapping[str, Layer]) -> dict[str, Layer]:
+    return {f"{i}_{layer.name}": layer for i, layer in enumerate(layers)} | dict(named_layers)
+
+
+def _chain(outer: str, children: Mapping[str, Layer]) -> Layer:
+    def init(key, in_shape):
+        params, shape = {}, tuple(in_shape)
+        for name, k in keys_for(children, key).items():
+            with inside(outer, name):
+                params[name], shape = children[name].init(k, shape)
+        return params, shape
+
+    def apply(params, x, *, key=None):
+        _check_children(outer, params, children)
+        for name, k in keys_for(children, key).items():
+            with inside(outer, name):
+                x = children[name].apply(params[name], x, key=k)
+        return x
+
+    return Layer(init, apply)
+
+
+def _check_children(outer: str, params: Params, children: Mapping[str, Layer]) -> None:
+    if set(params) != set(children):
+        raise LayerError(
+            (outer,),
+            f"the layers are {', '.join(children)}, the parameters are of "
+            f"{', '.join(sorted(params)) or 'none'}: give those that init returns",
+        )
+
+
+def _joined(shapes: Mapping[str, Shape]) -> Shape:
+    first, *others = shapes.values()
+    if not first or any(shape[:-1] != first[:-1] for shape in others):
+        listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        raise LayerError(
+            ("parallel",), f"the outputs are {listed}: all axes but the last must be the same"
+        )
+    return (*first[:-1], sum(shape[-1] for shape in shapes.values()))
+
+
+def _check_addable(before: Shape, after: Shape) -> None:
+    if before != after:
+        raise LayerError(
+            ("residual",),
+            f"the layers make {list(after)} of an input {list(before)}: "
+            "both must have one shape to be added",
+        )

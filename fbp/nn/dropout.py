@@ -1,0 +1,38 @@
+"""Dropout: noise in training that keeps units from relying on each other."""
+
+import jax
+import jax.numpy as jnp
+
+from fbp.nn.layer import Layer, LayerError, named
+
+
+def dropout(rate: float) -> Layer:
+    """With a key, each entry becomes 0 with probability `rate`, else x / (1 - rate).
+
+    Without a key the input is returned as it is: that is evaluation. Any shape.
+
+    Raises LayerError for a rate outside of [0, 1).
+
+    Source: Srivastava et al. 2014, Dropout.
+
+    >>> x = jnp.ones(100)
+    >>> sorted(set(dropout(0.5).apply({}, x).tolist()))
+    [1.0]
+    >>> sorted(set(dropout(0.5).apply({}, x, key=jax.random.key(0)).tolist()))
+    [0.0, 2.0]
+    """
+    if not 0 <= rate < 1:
+        raise LayerError(("dropout",), f"the rate must be at least 0 and less than 1, got {rate}")
+
+    def init(key, in_shape):
+        del key
+        return {}, tuple(in_shape)
+
+    def apply(params, x, *, key=None):
+        del params
+        if key is None:
+            return x
+        kept = jax.random.bernoulli(key, 1 - rate, x.shape)
+        return jnp.where(kept, x / (1 - rate), 0)
+
+    return named("dropout", init, apply)

@@ -1,0 +1,129 @@
+"""Pooling: what is in a window, or in a whole example, becomes one number for each channel."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from fbp.nn.layer import Layer, LayerError, Shape, make_layer
+from fbp.nn.window import Padding, check_window, slide
+
+
+def max_pool(
+    window: Sequence[int], *, strides: Sequence[int] | None = None, padding: Padding = "VALID"
+) -> Layer:
+    """The largest entry of each window.
+
+    [batch, *spatial, channels] -> [batch, *spatial', channels], with one or two spatial axes;
+    spatial' as in `conv`. Strides are the window's size by default.
+
+    Raises LayerError for an input that has other axes or is smaller than the window.
+
+    >>> import jax
+    >>> max_pool((2, 2)).init(jax.random.key(0), (-1, 28, 28, 8))
+    ({}, (-1, 14, 14, 8))
+    """
+
+    def pool(x, dimensions, steps):
+        lowest = np.array(-np.inf, x.dtype)
+        return lax.reduce_window(x, lowest, lax.max, dimensions, steps, padding)
+
+    return _pool("max_pool", pool, window, strides, padding)
+
+
+def average_pool(
+    window: Sequence[int], *, strides: Sequence[int] | None = None, padding: Padding = "VALID"
+) -> Layer:
+    """The mean of each window; what padding adds is not counted.
+
+    Shapes, strides and errors are those of `max_pool`.
+
+    >>> x = jnp.arange(4.0).reshape(1, 4, 1)
+    >>> print(average_pool((2,)).apply({}, x).ravel())
+    [0.5 2.5]
+    """
+
+    def pool(x, dimensions, steps):
+        add = lambda a: lax.reduce_window(
+            a, np.zeros((), x.dtype), lax.add, dimensions, steps, padding
+        )
+        if padding == "VALID":
+            return add(x) / math.prod(dimensions)
+        sums = add(x)
+        counts = add(jnp.ones((1, *x.shape[1:-1], 1), x.dtype))
+        return sums / jnp.broadcast_to(counts, sums.shape)
+
+    return _pool("average_pool", pool, window, strides, padding)
+
+
+def global_max_pool() -> Layer:
+    """The largest entry of each channel: [batch, *spatial, channels] -> [batch, channels].
+
+    Raises LayerError for an input without spatial axes.
+
+    >>> import jax
+    >>> global_max_pool().init(jax.random.key(0), (-1, 7, 7, 16))
+    ({}, (-1, 16))
+    """
+    return _global_pool("global_max_pool", jnp.max)
+
+
+def global_average_pool() -> Layer:
+    """The mean of each channel: [batch, *spatial, channels] -> [batch, channels].
+
+    Raises LayerError for an input without spatial axes.
+
+    >>> print(global_average_pool().apply({}, jnp.array([[[1.0], [2.0], [6.0]]])))
+    [[3.]]
+    """
+    return _global_pool("global_average_pool", jnp.mean)
+
+
+def flatten() -> Layer:
+    """All features of an example in one axis: [batch, ...] -> [batch, features].
+
+    Raises LayerError for an input without axes.
+
+    >>> import jax
+    >>> flatten().init(jax.random.key(0), (-1, 8, 8, 1))
+    ({}, (-1, 64))
+    """
+
+    def out_shape(in_shape: Shape) -> Shape:
+        if not in_shape:
+            raise LayerError(("flatten",), "the input must have a batch axis, got shape []")
+        return (in_shape[0], math.prod(in_shape[1:]))
+
+    return make_layer("flatten", lambda _, x: jnp.reshape(x, out_shape(x.shape)), out_shape)
+
+
+def _pool(
+    name: str,
+    pool: Callable[[Float[Array, "..."], Shape, Shape], Float[Array, "..."]],
+    window: Sequence[int],
+    strides: Sequence[int] | None,
+    padding: Padding,
+) -> Layer:
+    window = tuple(window)
+    strides = tuple(strides or window)
+    check_window(name, window, strides)
+    return make_layer(
+        name,
+        lambda _, x: pool(x, (1, *window, 1), (1, *strides, 1)),
+        lambda shape: (shape[0], *slide(name, shape, window, strides, padding), shape[-1]),
+    )
+
+
+def _global_pool(name: str, reduce: Callable) -> Layer:
+    def out_shape(in_shape: Shape) -> Shape:
+        if len(in_shape) < 3:
+            raise LayerError(
+                (name,),
+                f"the input must be [batch, *spatial, channels], got shape {list(in_shape)}",
+            )
+        return (in_shape[0], in_shape[-1])
+
+    return make_layer(name, lambda _, x: reduce(x, axis=tuple(range(1, x.ndim - 1))), out_shape)
