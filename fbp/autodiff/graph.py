@@ -212,12 +212,13 @@ def num_bytes(aval: Any) -> int:
 # equations' other parameters in that they are called, not read.
 
 
-def custom_jvp_graph(eqn: JaxprEqn, active: Sequence[bool]) -> tuple[Graph, list[bool]]:
-    """The user's rule as a program (primals, active tangents) -> (outs, tangents), and which
-    output tangents are zero (those are left out)."""
+def custom_jvp_graph(eqn: JaxprEqn, active: Sequence[bool]) -> tuple[Graph, list[bool], list[bool]]:
+    """The user's rule as a program (primals, tangents) -> (outs, tangents), which of the inputs
+    have a tangent in it (all, unless the rule takes symbolic zeros), and which outputs have."""
+    given = [a or not eqn.params["symbolic_zeros"] for a in active]
     rule = eqn.params["jvp_jaxpr_fun"]
-    jaxpr, consts, out_zeros = rule.call_wrapped(*(not a for a in active))
-    return open_graph(jaxpr, consts), list(out_zeros)
+    jaxpr, consts, out_zeros = rule.call_wrapped(*(not x for x in given))
+    return open_graph(jaxpr, consts), given, [not zero for zero in out_zeros]
 
 
 def custom_vjp_forward(

@@ -10,7 +10,7 @@ from jax.extend.core import primitives as p
 from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.graph import Graph, Unevaluated
-from fbp.autodiff.partition import Halves, halves, joint, merge, not_, select
+from fbp.autodiff.partition import Halves, halves, joint, merge, select
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.store import by_policy, everything
 
@@ -67,21 +67,20 @@ def custom_jvp(call: Call, ins: list[Any]) -> Applied:
         return inline(call, ins)
     num_consts = call.params["num_consts"]
     primals, active = ins[num_consts:], call.wanted[num_consts:]
-    rule, zero_outs = g.custom_jvp_graph(call.eqn, active)
-    nonzero = not_(zero_outs)
+    rule, given, made = g.custom_jvp_graph(call.eqn, active)
     tangents = [Unevaluated(v.aval) for v in rule.invars[len(primals) :]]
-    no_outs = [False] * len(zero_outs)
+    no_outs = [False] * len(made)
     outs, pullback = forward(
         call.rules,
         rule,
         [*primals, *tangents],
-        wanted=[False] * len(primals) + [True] * len(tangents),
-        useful=[*no_outs, *select(nonzero, call.useful)],
+        wanted=[False] * len(primals) + select(given, active),
+        useful=[*no_outs, *select(made, call.useful)],
     )
 
     def pull(cts):
-        made = pullback([None] * len(no_outs) + select(nonzero, cts))
-        return [None] * num_consts + merge(active, made[len(primals) :])
+        in_cts = pullback([None] * len(no_outs) + select(made, cts))
+        return [None] * num_consts + merge(given, in_cts[len(primals) :])
 
     return outs[: len(no_outs)], pull
 
