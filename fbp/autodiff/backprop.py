@@ -29,9 +29,10 @@ from fbp.autodiff.rule import Applied, Call, Cotangents, Pullback, Rules
 class MissingRule(NotImplementedError):
     """A primitive on the way of the gradient has no rule: names it, its line, and the mend."""
 
-    def __init__(self, eqn: JaxprEqn):
+    def __init__(self, eqn: JaxprEqn, where: str):
+        self.eqn, self.where = eqn, where
         super().__init__(
-            f"no rule for the primitive '{eqn.primitive}', used at {source(eqn)}. State one and "
+            f"no rule for the primitive '{eqn.primitive}', used at {where}. State one and "
             "pass it: fbp.grad(f, rules=fbp.RULES | fbp.rule.vjp(primitive, lambda ct, y, *xs: "
             "...)). docs/rules.md lists the primitives that have one."
         )
@@ -119,11 +120,16 @@ def _is_constant(rules: Rules, eqn: JaxprEqn) -> bool:
 def _differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]) -> Applied:
     """Apply one equation; its outputs and its pullback."""
     if eqn.primitive not in rules:
-        raise MissingRule(eqn)
+        raise MissingRule(eqn, source(eqn))
     wanted = tuple(isinstance(v, Var) and v in active for v in eqn.invars)
     useful = tuple(v in active for v in eqn.outvars)
-    with scope(eqn):
-        return rules[eqn.primitive].apply(Call(eqn, rules, wanted, useful), ins)
+    try:
+        with scope(eqn):
+            return rules[eqn.primitive].apply(Call(eqn, rules, wanted, useful), ins)
+    except MissingRule as missing:
+        if missing.where:
+            raise
+        raise MissingRule(missing.eqn, source(eqn)) from None  # inside a library's own jit
 
 
 def zeros(aval: Any) -> Any:
