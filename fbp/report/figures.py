@@ -19,23 +19,21 @@ from fbp.report.trials import others as others_of
 MARKERS = "os^vDP<>Xhp*d8"
 LOSS = {
     "classification": "loss (cross-entropy, nats)",
-    "regression": "loss (squared error, 1 = variance)",
+    "regression": "loss (squared error / variance)",
 }
 ACCENT = "#b2182b"
 WIDTH = 6.4
+ENLARGED = 0.1  # the share of accuracies that is shown apart
 PALEST = 0.88  # the yellow end of viridis is too pale on white
 
 
 def draw(records: Iterable[Record], summary: Mapping[str, Any]) -> dict[str, Figure]:
     """Every figure of a sweep, under its name; `summary` is as `summarise` makes it."""
     runs = trials(records)
-    score = "r2" if summary["task"] == "regression" else "accuracy"
-    return {
-        "loss_by_step": loss_by_step(runs, summary),
-        "loss_by_rate": loss_by_rate(runs, summary),
-        f"{score}_by_rate": score_by_rate(runs, summary, score),
-        "diverged_by_rate": diverged_by_rate(summary),
-    }
+    score_by_rate = r2_by_rate if summary["task"] == "regression" else accuracy_by_rate
+    drawn = [figure(runs, summary) for figure in (loss_by_step, loss_by_rate, score_by_rate)]
+    names = ("loss_by_step", "loss_by_rate", score_by_rate.__name__, "diverged_by_rate")
+    return dict(zip(names, [*drawn, diverged_by_rate(summary)], strict=True))
 
 
 def loss_by_step(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
@@ -67,21 +65,38 @@ def loss_by_step(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
 
 def loss_by_rate(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
     """Final validation loss against the rate, both on log axes."""
-    figure, axes = _by_rate(runs, summary, "loss", f"final validation {LOSS[summary['task']]}")
-    axes.set_yscale("log")
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set(yscale="log", ylabel=f"final validation {LOSS[summary['task']]}")
+    _by_rate(axes, runs, summary, "loss")
+    figure.legend(*axes.get_legend_handles_labels(), ncols=2, loc="outside lower center")
     return figure
 
 
-def score_by_rate(runs: Sequence[Trial], summary: Mapping[str, Any], score: str) -> Figure:
-    """Final validation accuracy, or r2, against the rate."""
-    figure, axes = _by_rate(runs, summary, score, f"final validation {score}")
+def accuracy_by_rate(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
+    """Final validation accuracy against the rate: from 0 to 100%, and its upper end enlarged."""
+    figure = Figure(figsize=(WIDTH, 7.6), layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True)
+    for panel, name in zip(panels, ("accuracy", "accuracy, enlarged"), strict=True):
+        _by_rate(panel, runs, summary, "accuracy")
+        panel.set_ylabel(f"final validation {name}")
+        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
+    top = max((e["validation_accuracy"]["mean"] or 0.0 for e in summary["rates"]), default=0.0)
+    panels[0].set_ylim(0.0, 1.02)
+    panels[1].set_ylim(max(0.0, top - ENLARGED), min(1.0, top + ENLARGED / 2) + 0.002)
+    panels[0].set_xlabel("")
+    figure.legend(*panels[0].get_legend_handles_labels(), ncols=2, loc="outside lower center")
+    return figure
+
+
+def r2_by_rate(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
+    """Share of the validation targets' variance that is explained, against the rate."""
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    axes = figure.subplots()
+    _by_rate(axes, runs, summary, "r2")
     low, high = axes.get_ylim()
-    if score == "accuracy":
-        axes.set_ylim(min(low, 0.0), 1.02)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    else:
-        axes.set_ylim(max(low, -1.0), max(high, 1.02))
-        axes.set_ylabel("final validation r² (share of variance explained)")
+    axes.set(ylim=(max(low, -1.0), max(high, 1.02)), ylabel="final validation r²")
+    figure.legend(*axes.get_legend_handles_labels(), ncols=2, loc="outside lower center")
     return figure
 
 
@@ -109,14 +124,9 @@ def diverged_by_rate(summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _by_rate(
-    runs: Sequence[Trial], summary: Mapping[str, Any], column: str, label: str
-) -> tuple[Figure, Axes]:
-    """Mean and interval of a validation column against the rate, and every seed as a dot."""
-    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
-    axes = figure.subplots()
+def _by_rate(axes: Axes, runs: Sequence[Trial], summary: Mapping[str, Any], column: str) -> None:
+    """Mean and interval of a validation column against the rate, and every trial as a dot."""
     _rate_axis(axes, summary)
-    axes.set_ylabel(label)
     groups = _groups(summary)
     for number, (others, entries) in enumerate(groups.items()):
         style = _style(number, len(groups))
@@ -133,8 +143,6 @@ def _by_rate(
     if summary["metric"] == column and summary["target"] is not None:
         axes.axhline(summary["target"], color="black", linestyle="--", linewidth=1, label="target")
     axes.grid(alpha=0.3)
-    figure.legend(ncols=2, loc="outside lower center")
-    return figure, axes
 
 
 def _rate_axis(axes: Axes, summary: Mapping[str, Any]) -> None:
@@ -146,7 +154,8 @@ def _curve(
     panel: Axes, seeds: Sequence[Trial], part: Any, style: Mapping[str, Any], emphasis: bool
 ) -> None:
     line = curve(seeds, part)
-    rate = f"{seeds[0].learning_rate:.3g}"
+    lost = all(run.diverged for run in seeds)
+    note = " (best)" if emphasis else " (diverged)" if lost else ""
     count = len(line.step)
     panel.fill_between(line.step, line.low, line.high, color=style["color"], alpha=0.12, lw=0)
     panel.plot(
@@ -155,10 +164,9 @@ def _curve(
         **style,
         linewidth=3.0 if emphasis else 1.3,
         markevery=max(1, count // 8),
-        label=f"{rate} (best)" if emphasis else rate,
+        label=f"{seeds[0].learning_rate:.3g}{note}",
         zorder=3 if emphasis else 2,
     )
-    lost = all(run.diverged for run in seeds)
     if lost and count:
         panel.plot(line.step[-1:], line.median[-1:], "x", color=ACCENT, markersize=9, zorder=4)
 

@@ -18,12 +18,12 @@ CAPTIONS = {
     "without bound.",
     "loss_by_rate": "Validation loss after the last step: too small a rate has not learnt yet, too "
     "large a rate climbs again or diverges.",
-    "accuracy_by_rate": "Validation accuracy after the last step; the best rate is chosen here "
-    "when the metric is accuracy.",
-    "r2_by_rate": "Share of the validation targets' variance that is explained after the last "
-    "step (1 is perfect, 0 is no better than the mean, values below -1 are left out).",
+    "accuracy_by_rate": "Validation accuracy after the last step, on the whole scale and with its "
+    "upper end enlarged.",
+    "r2_by_rate": "Share of the variance of the validation targets that is explained after the "
+    "last step: 1 is perfect, 0 no better than the mean, values below -1 are left out.",
     "diverged_by_rate": "Share of the trials whose loss stopped being finite or grew beyond the "
-    "limit set in the config: the rates above it are too large.",
+    "limit set in the config.",
 }
 
 
