@@ -135,6 +135,8 @@ def _gradient_check(summary: Entry) -> list[str]:
     check = summary.get("gradient_check")
     if check is None:
         return []
+    if check["max_ulps"] == 0:
+        return ["The gradients that fbp made equal those of jax.grad exactly."]
     return [
         f"The gradients that fbp made differ from those of jax.grad by at most "
         f"{check['max_ulps']:.3g} ULPs (leaf {check['leaf']})."

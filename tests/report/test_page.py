@@ -1,9 +1,9 @@
 """The page: it stands alone, opens with the verdict, and says what the reader must know."""
 
 import base64
-import os
 import re
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import made_run
@@ -78,6 +78,13 @@ def test_the_page_opens_with_the_verdict(tmp_path):
     assert "test accuracy 74.6%" in text
     assert "at most 1.5 ULPs (leaf ['dense']['w'])" in text
     assert text.index("trained best") < text.index("Every rate")
+
+
+def test_equal_gradients_are_called_equal(tmp_path):
+    run = read(made_run.write(tmp_path))
+    check = {"gradient_check": {"max_ulps": 0.0, "leaf": "w"}}
+    text = visible(html(replace(run, summary={**run.summary, **check}), {}))
+    assert "gradients that fbp made equal those of jax.grad exactly" in text
 
 
 def test_the_table_has_a_row_for_every_rate_and_marks_the_best(tmp_path):
@@ -165,10 +172,9 @@ def test_a_directory_that_cannot_be_written_is_named_and_nothing_is_lost(tmp_pat
     assert (run / "records.jsonl").read_bytes() == before
 
 
-@pytest.mark.parametrize("full", ["/dev/full"])
-def test_a_full_disk_is_named(tmp_path, full):
+def test_a_full_disk_is_named(tmp_path):
     run = made_run.write(tmp_path)
-    os.symlink(full, run / "report.html")
+    (run / "report.html").symlink_to("/dev/full")
     with pytest.raises(InputError, match="No space left on device"):
         report.write(run)
 
