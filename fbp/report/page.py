@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from fbp.errors import InputError
 from fbp.report import figures
-from fbp.report.reading import Run, read
+from fbp.report.run import Run, read
 from fbp.report.trials import setting_of
 from fbp.report.words import caption, columns, table_note, verdict, warnings
 

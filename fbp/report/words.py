@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fbp.report.reading import Run
+from fbp.report.run import Run
 from fbp.report.trials import Setting, others, setting_of
 
 Entry = Mapping[str, Any]

@@ -12,7 +12,7 @@ import pytest
 from fbp import report
 from fbp.errors import InputError
 from fbp.report.page import html
-from fbp.report.reading import read
+from fbp.report.run import read
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

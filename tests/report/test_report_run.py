@@ -4,7 +4,7 @@ import made_run
 import pytest
 
 from fbp.errors import InputError
-from fbp.report.reading import read
+from fbp.report.run import read
 
 
 def test_a_complete_run_is_read_as_it_was_written(tmp_path):
