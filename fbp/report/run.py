@@ -10,7 +10,8 @@ from typing import Any
 from fbp.errors import InputError
 from fbp.report.statistics import Record, summarise
 
-KEYS = frozenset({"kind", "trial", "learning_rate", "seed", "step"})
+NUMBERS = ("trial", "learning_rate", "seed", "step")
+FURTHER = {"train": ("loss",), "eval": ("loss", "split"), "test": ("loss",), "diverged": ()}
 SUMMARY_KEYS = frozenset({"name", "task", "metric", "target", "best", "rates"})
 
 
@@ -87,12 +88,23 @@ def _record(line: str, path: Path, number: int) -> Record:
         raise InputError(
             f"{path}: line {number} is damaged ({error.msg}): remove it or run the sweep again"
         ) from error
-    if not isinstance(record, dict) or not record.keys() >= KEYS:
+    if not _is_record(record):
         raise InputError(
-            f"{path}: line {number} is no record, it lacks one of {', '.join(sorted(KEYS))}: "
-            "remove the line or run the sweep again"
+            f"{path}: line {number} is no record, it needs a kind (one of {', '.join(FURTHER)}), "
+            f"the kind's values, and the numbers {', '.join(NUMBERS)}: remove it or run the sweep "
+            "again"
         )
     return record
+
+
+def _is_record(row: Any) -> bool:
+    return (
+        isinstance(row, dict)
+        and all(isinstance(row.get(key), int | float) for key in NUMBERS)
+        and row.get("kind") in FURTHER
+        and row.keys() >= set(FURTHER[row["kind"]])
+        and isinstance(row.get("loss"), int | float | None)
+    )
 
 
 def _stored(path: Path) -> Mapping[str, Any]:

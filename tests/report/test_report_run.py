@@ -69,7 +69,7 @@ def test_a_missing_directory_is_named(tmp_path):
         ("records.jsonl", '{"kind"', r"records\.jsonl: one cut off record, nothing was measured"),
         ("records.jsonl", "{\n", r"records\.jsonl: line 1 is damaged"),
         ("records.jsonl", "3\n", r"records\.jsonl: line 1 is no record"),
-        ("records.jsonl", '{"kind": "eval"}\n', r"records\.jsonl: line 1 is no record, it lacks"),
+        ("records.jsonl", '{"kind": "eval"}\n', r"records\.jsonl: line 1 is no record, it needs"),
         ("config.toml", "\udcff", r"config\.toml: cannot be read"),
     ],
 )
@@ -77,6 +77,17 @@ def test_a_damaged_file_is_named(tmp_path, name, text, message):
     made_run.write(tmp_path)
     (tmp_path / name).write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(InputError, match=message):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "guess"}, {"kind": None}, {"step": "ten"}, {"learning_rate": None}, {"loss": "low"}],
+)
+def test_a_record_of_the_wrong_shape_is_named_by_its_line(tmp_path, change):
+    rows = made_run.records()
+    made_run.write(tmp_path, [rows[0], rows[1] | change], complete=False)
+    with pytest.raises(InputError, match=r"records\.jsonl: line 2 is no record"):
         read(tmp_path)
 
 
