@@ -58,7 +58,7 @@ def forward(
             tape.append((eqn, pullback))
         env.write(eqn.outvars, outs)
 
-    return env.read(graph.outvars), lambda cts: backward(graph, tape, active, cts)
+    return env.results(graph), lambda cts: backward(graph, tape, active, cts)
 
 
 def backward(

@@ -17,31 +17,29 @@ def check_callable(fun: Callable) -> None:
         raise TypeError(f"Expected a callable value, got {fun!r}")
 
 
-def check_arrays(primals: tuple) -> None:
+def check_arrays(primals: Any) -> None:
     """Raises TypeError for a leaf that is not an array or a number, with its path."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(primals):
-        if not valid_jaxtype(leaf):
-            raise TypeError(
-                f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type{_where(path)}."
-            )
-
-
-def _where(path: tuple) -> str:
-    return f" (argument {jax.tree_util.keystr(path)})"
+    _check_leaves(primals, lambda _: None)
 
 
 def check_inputs(primals: tuple, holomorphic: bool, allow_int: bool) -> None:
     """Raises TypeError for a leaf that has no derivative, with its path."""
-    for i, leaf in enumerate(jax.tree.leaves(primals)):
-        wrong = _wrong_input(leaf, holomorphic, allow_int)
-        if wrong:
-            path = jax.tree_util.tree_leaves_with_path(primals)[i][0]
-            raise TypeError(f"{wrong} It is the argument {jax.tree_util.keystr(path)}.")
+    _check_leaves(primals, lambda leaf: _wrong_input(leaf, holomorphic, allow_int))
+
+
+def _check_leaves(tree: Any, wrong: Callable[[Any], str | None]) -> None:
+    for i, leaf in enumerate(jax.tree.leaves(tree)):
+        complaint = (
+            wrong(leaf)
+            if valid_jaxtype(leaf)
+            else f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type."
+        )
+        if complaint:
+            path = jax.tree_util.tree_leaves_with_path(tree)[i][0]
+            raise TypeError(f"{complaint} It is the argument {jax.tree_util.keystr(path)}.")
 
 
 def _wrong_input(leaf: Any, holomorphic: bool, allow_int: bool) -> str | None:
-    if not valid_jaxtype(leaf):
-        return f"Argument {leaf!r} of type {type(leaf)} is not a valid JAX type."
     dtype = jax.typeof(leaf).dtype
     if holomorphic and not jnp.issubdtype(dtype, np.complexfloating):
         return f"grad with holomorphic=True requires inputs with complex dtype, but got {dtype}."

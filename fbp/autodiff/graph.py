@@ -101,7 +101,7 @@ def evaluate(graph: Graph, args: Iterable[Any]) -> list[Any]:
     env = Environment(graph, args)
     for eqn in graph.eqns:
         env.write(eqn.outvars, bind(eqn, env.read(eqn.invars)))
-    return env.read(graph.outvars)
+    return env.results(graph)
 
 
 class Environment:
@@ -115,6 +115,11 @@ class Environment:
         """The values of variables and literals."""
         values = self.values
         return [a.val if isinstance(a, Literal) else values[a] for a in atoms]
+
+    def results(self, graph: Graph) -> list[Any]:
+        """The values of the outputs, each an array: Python's numbers have no shape or dtype."""
+        values = self.read(graph.outvars)
+        return [x if hasattr(x, "shape") else jnp.asarray(x) for x in values]
 
     def write(self, variables: Iterable[Var], values: Iterable[Any]) -> None:
         """Record the values of variables."""

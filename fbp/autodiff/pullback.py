@@ -7,12 +7,17 @@ import jax
 import numpy as np
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.checks import check_arrays
 from fbp.autodiff.partition import Halves
 from fbp.autodiff.staged import Staged
 
 
 class ResidualInfo(NamedTuple):
-    """One value that a pullback keeps: where it comes from, its type, and its size in bytes."""
+    """One value that a pullback keeps: where it comes from, its type, and its size in bytes.
+
+    `origin` is the primitive that made it, the path of an input, or the number of a constant
+    that the function closes over; `source` is the line of a primitive.
+    """
 
     origin: str
     source: str
@@ -46,24 +51,32 @@ class VJP:
                 f"the pullback takes one argument, the cotangent of the whole output, but was "
                 f"called with {len(more) + 1}: pass a tuple if the function returns one."
             )
-        cts = self._check(ct)
-        num_consts = len(self.parts.signature.given) - len(self.staged.in_avals)
-        return self.staged.cotangents(self.parts.run_backward(self.values, cts)[num_consts:])
+        cts = self.parts.run_backward(self.values, self._check(ct))
+        return self.staged.cotangents(cts[self._num_consts :])
 
     @property
     def residuals(self) -> list[ResidualInfo]:
         """What the pullback keeps, and the line that each value comes from."""
         made_by = {v: eqn for eqn in self.parts.forward.eqns for v in eqn.outvars}
+        inputs = self.staged.in_tree.unflatten(range(self.staged.in_tree.num_leaves))
+        paths, _ = zip(*jax.tree_util.tree_leaves_with_path(inputs), strict=True)
+        names = [f"constant {i}" for i in range(self._num_consts)]
+        names += [f"input {jax.tree_util.keystr(path)}" for path in paths]
 
         def describe(index: int, var: g.Var, aval: Any) -> ResidualInfo:
             eqn = made_by.get(var)
-            origin = f"input {index}" if eqn is None else str(eqn.primitive)
+            origin = names[index] if eqn is None else str(eqn.primitive)
             line = "" if eqn is None else g.source(eqn)
             return ResidualInfo(origin, line, tuple(aval.shape), aval.dtype, g.num_bytes(aval))
 
         return [describe(r.index, r.var, r.var.aval) for r in self.parts.residuals]
 
+    @property
+    def _num_consts(self) -> int:
+        return len(self.parts.signature.given) - len(self.staged.in_avals)
+
     def _check(self, ct: Any) -> list[Any]:
+        check_arrays(ct)
         cts, tree = jax.tree.flatten(ct)
         if tree != self.staged.out_tree:
             raise ValueError(
