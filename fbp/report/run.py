@@ -101,7 +101,7 @@ def _is_record(row: Any) -> bool:
     return (
         isinstance(row, dict)
         and all(isinstance(row.get(key), int | float) for key in NUMBERS)
-        and row.get("kind") in FURTHER
+        and row.get("kind") in tuple(FURTHER)
         and row.keys() >= set(FURTHER[row["kind"]])
         and isinstance(row.get("loss"), int | float | None)
     )
