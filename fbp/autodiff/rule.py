@@ -207,10 +207,12 @@ def _local(pull: Callable[..., Cotangents]) -> Callable[[Call, list[Any]], Appli
 
 
 def fit(ct: Any, x: Any) -> Any:
-    """A scalar operand is spread over its partner's shape: its cotangent is the sum over it."""
-    if ct is None or x.shape == ct.shape or x.shape != ():
+    """An operand of size 1 is spread over its partner's axis: its cotangent is the sum along it."""
+    if ct is None or x.shape == ct.shape:
         return ct
-    return lax.reduce_sum(ct, axes=tuple(range(ct.ndim)))
+    spread = [i for i, n in enumerate(ct.shape) if x.ndim != ct.ndim or x.shape[i] != n]
+    total = lax.reduce_sum(ct, axes=spread)
+    return total if x.ndim == 0 else lax.reshape(total, x.shape)
 
 
 def _named_params(f: Callable | None) -> tuple[str, ...] | None:
