@@ -26,6 +26,8 @@ from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import Masks, masks
 from fbp.autodiff.store import everything
 
+Place = tuple[str, int]
+
 
 def cond(call: Call, ins: list[Any]) -> Applied:
     """One cond for the forward pass, one for the backward pass."""
@@ -43,48 +45,29 @@ def _cond(first: Graph, others: tuple[Graph, ...], rules: Rules, masks: Masks) -
     branches = [_branch(j, whole, in_types) for j in joints]
     shared = _room([b.stored_types for b in branches])
 
-    outs = [struct(a) for a in select(not_(whole.linear_outs), whole.out_avals)]
     cts = [struct(a, weak_type=False) for a in select(whole.useful, whole.out_avals)]
     operands = [struct(v.aval) for v in branches[0].ins]
     index = struct(lax.full((), 0, "int32"))
+    read = {place: struct(v.aval) for b in branches for v, place in b.places(shared)}
 
     def run_forward(index, *operands):
         runs = [functools.partial(b.run_forward, shared) for b in branches]
         return lax.switch(index, runs, *operands)
 
-    def run_backward(index, operands, outs, stored, cts):
+    def run_backward(index, residuals, cts):
+        values = dict(zip(read, residuals, strict=True))
         runs = [functools.partial(b.run_backward, shared, whole.given) for b in branches]
-        return lax.switch(index, runs, operands, outs, stored, cts)
+        return lax.switch(index, runs, values, cts)
 
-    origins = [
-        *(("input", i) for i in range(1 + len(operands))),
-        *(("output", i) for i in range(len(outs))),
-        *(("stored", i) for i in range(len(shared))),
-    ]
     forward, _ = g.stage(run_forward, index, *operands)
-    backward, _ = g.stage(run_backward, index, operands, outs, shared, cts)
-    return _with_read_residuals(
+    backward, _ = g.stage(run_backward, index, list(read.values()), cts)
+    origins = (("input", 0), *read)
+    return Halves(
         replace(whole, linear=(False, *whole.linear), given=(False, *whole.given)),
         forward,
         backward,
-        origins,
+        tuple(Residual(*o, v) for o, v in zip(origins, backward.invars, strict=False)),
     )
-
-
-def _with_read_residuals(
-    signature: Signature, forward: Graph, backward: Graph, origins: Sequence[tuple[str, int]]
-) -> Halves:
-    """Keep as residuals only what the backward program reads."""
-    num = len(origins)
-    backward = g.live(backward)
-    read = g.variables(*(eqn.invars for eqn in backward.eqns), backward.outvars)
-    residuals = [
-        Residual(*origin, v)
-        for origin, v in zip(origins, backward.invars[:num], strict=True)
-        if v in read
-    ]
-    invars = (*(r.var for r in residuals), *backward.invars[num:])
-    return Halves(signature, forward, replace(backward, invars=invars), tuple(residuals))
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,16 +95,20 @@ class Branch:
         filled = dict(zip(_places(room, self.stored_types), stored, strict=True))
         return [*outs, *(filled[i] if i in filled else zeros(t) for i, t in enumerate(room))]
 
-    def run_backward(self, room, given, operands, outs, stored, cts) -> list[Any]:
+    def places(self, room: Sequence[Any]) -> list[tuple[Var, Place]]:
+        """What the backward pass reads, and where that lies."""
+        stored = zip(self.stored, _places(room, self.stored_types), strict=True)
+        where: dict[Any, Place] = {v: ("stored", i) for v, i in stored}
+        where |= {v: ("output", i) for i, v in enumerate(self.outs) if isinstance(v, Var)}
+        where |= {v: ("input", 1 + i) for i, v in enumerate(self.ins)}
+        return [(v, where[v]) for v in self.read]
+
+    def run_backward(
+        self, room: Sequence[Any], given: Sequence[bool], values: dict[Place, Any], cts: Any
+    ) -> list[Any]:
         """The cotangents of the inputs, zeros where only another branch gives one."""
-        mine = [stored[i] for i in _places(room, self.stored_types)]
-        variables = (*self.ins, *self.outs, *self.stored)
-        values = {
-            v: x
-            for v, x in zip(variables, (*operands, *outs, *mine), strict=True)
-            if isinstance(v, Var)
-        }
-        in_cts = merge(self.given, evaluate(self.backward, (*(values[v] for v in self.read), *cts)))
+        residuals = [values[place] for _, place in self.places(room)]
+        in_cts = merge(self.given, evaluate(self.backward, (*residuals, *cts)))
         return [
             zeros(t) if ct is None else ct
             for ct, t in zip(select(given, in_cts), select(given, self.in_types), strict=True)
