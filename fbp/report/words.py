@@ -190,4 +190,4 @@ def _plain(value: float, measure: str) -> str:
 def _steps(entry: Entry) -> Cell:
     arrival = entry["steps_to_target"]
     median = "–" if arrival["median"] is None else f"{arrival['median']:,.0f}"
-    return median, f"{arrival['reached']} of {entry['trials']} arrive"
+    return median, f"({arrival['reached']} of {entry['trials']} arrive)"
