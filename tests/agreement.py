@@ -1,0 +1,71 @@
+"""Whether two gradients are the same: structure, shape, dtype, and values in ULPs of the leaf.
+
+An error is measured against the largest entry of its leaf, since that is what cancellation in
+a sum of terms of that size leaves.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import fbp
+
+
+def ulps(got: Any, want: Any) -> float:
+    """The largest difference of two arrays, in units in the last place of the largest entry."""
+    if not want.size or want.dtype == jax.dtypes.float0:
+        return 0.0
+    eps = float(jnp.finfo(want.dtype).eps)
+    exact = np.complex128 if jnp.iscomplexobj(want) else np.float64
+    a, b = np.asarray(got).astype(exact), np.asarray(want).astype(exact)
+    finite = np.isfinite(b)
+    np.testing.assert_array_equal(a[~finite], b[~finite])
+    scale = max(np.max(np.abs(b), where=finite, initial=0.0), float(jnp.finfo(want.dtype).tiny))
+    return float(np.max(np.abs(a - b), where=finite, initial=0.0) / (eps * scale))
+
+
+def assert_same(got: Any, want: Any, tolerance: float = 4) -> None:
+    """Two trees of gradients are the same, to `tolerance` ULPs of each leaf."""
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for path, b in jax.tree_util.tree_leaves_with_path(want):
+        a = _at(got, path)
+        where = jax.tree_util.keystr(path) or "the leaf"
+        assert np.shape(a) == np.shape(b), f"{where}: {np.shape(a)} for {np.shape(b)}"
+        assert a.dtype == b.dtype, f"{where}: {a.dtype} for {b.dtype}"
+        weak = [getattr(x, "weak_type", False) for x in (a, b)]
+        assert weak[0] == weak[1], f"{where}: weak types {weak}"
+        assert ulps(a, b) <= tolerance, f"{where}: {ulps(a, b)} ULPs\n{a}\n{b}"
+
+
+def _at(tree: Any, path: tuple) -> Any:
+    return dict(jax.tree_util.tree_leaves_with_path(tree))[path]
+
+
+def assert_grad(
+    fun: Callable, *args: Any, argnums: Any = 0, tolerance: float = 4, **options: Any
+) -> None:
+    """fbp and JAX give the same value and gradient of a scalar function, within jit and not."""
+    want = jax.value_and_grad(fun, argnums, **options)(*args)
+    want = jax.tree.map(jnp.asarray, want)
+    assert_same(fbp.value_and_grad(fun, argnums, **options)(*args), want, tolerance)
+    assert_jitted_grad(fun, *args, argnums=argnums, tolerance=tolerance, **options)
+
+
+def assert_jitted_grad(
+    fun: Callable, *args: Any, argnums: Any = 0, tolerance: float = 4, **options: Any
+) -> None:
+    """fbp and JAX give the same value and gradient of a scalar function, within jit."""
+    want = jax.jit(jax.value_and_grad(fun, argnums, **options))(*args)
+    got = jax.jit(fbp.value_and_grad(fun, argnums, **options))(*args)
+    assert_same(got, want, tolerance)
+
+
+def total(tree: Any) -> jax.Array:
+    """A scalar that depends on every entry of a tree, with unequal weights."""
+    return sum(
+        (jnp.sum(jnp.sin(x) * (1 + jnp.arange(x.size, dtype=x.dtype).reshape(x.shape) / 8)))
+        for x in map(jnp.asarray, jax.tree.leaves(tree))
+    )
