@@ -81,12 +81,14 @@ def body(params: dict[str, Any]) -> Graph:
 
 
 def open_graph(jaxpr: Any, consts: Sequence[Any]) -> Graph:
-    """Read a jaxpr together with the values of its constants."""
+    """Read a jaxpr together with the values of its constants: since JAX 0.11 these may be its
+    first inputs."""
+    first = len(consts) - len(jaxpr.constvars)
     return Graph(
-        tuple(jaxpr.invars),
+        tuple(jaxpr.invars[first:]),
         tuple(jaxpr.outvars),
         tuple(jaxpr.eqns),
-        tuple(jaxpr.constvars),
+        (*jaxpr.constvars, *jaxpr.invars[:first]),
         tuple(consts),
     )
 
@@ -186,6 +188,23 @@ def live(graph: Graph) -> Graph:
 def is_inexact(dtype: Any) -> bool:
     """Whether a dtype has a derivative: floating or complex, bfloat16 and float8 included."""
     return jnp.issubdtype(dtype, np.inexact)
+
+
+@functools.cache
+def is_complex(dtype: Any) -> bool:
+    """Whether a dtype is complex."""
+    return jnp.issubdtype(dtype, np.complexfloating)
+
+
+def named_primitives(*names: str) -> list[Primitive]:
+    """Those of the named primitives that this version of JAX has."""
+    return [getattr(primitives, name) for name in names if hasattr(primitives, name)]
+
+
+def primitive_of(fun: Callable, *args: Any) -> Primitive:
+    """The primitive of a one-equation function: for those that have no public name."""
+    (eqn,) = stage(fun, *args)[0].eqns
+    return eqn.primitive
 
 
 def differentiable(aval: Any) -> bool:
