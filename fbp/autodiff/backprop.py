@@ -20,6 +20,7 @@ from fbp.autodiff.graph import (
     Var,
     bind,
     differentiable,
+    remembered,
     scope,
     source,
 )
@@ -95,12 +96,7 @@ def active_variables(
 ) -> set[Var]:
     """The variables on a way from a wanted input to a useful output, along which something
     can be differentiated."""
-    reached = {v for v, want in zip(graph.invars, wanted, strict=True) if want}
-    for eqn in graph.eqns:
-        if not _is_constant(rules, eqn) and any(
-            isinstance(v, Var) and v in reached for v in eqn.invars
-        ):
-            reached.update(v for v in eqn.outvars if differentiable(v.aval))
+    reached = reached_variables(rules, graph, wanted)
     needed = {
         v
         for v, use in zip(graph.outvars, useful, strict=True)
@@ -112,9 +108,26 @@ def active_variables(
     return needed
 
 
-def _is_constant(rules: Rules, eqn: JaxprEqn) -> bool:
-    rule = rules.get(eqn.primitive)
-    return rule is not None and rule.kind == "constant"
+def reached_variables(rules: Rules, graph: Graph, wanted: Sequence[bool]) -> set[Var]:
+    """The variables that have a derivative in a wanted input."""
+    reached = {v for v, want in zip(graph.invars, wanted, strict=True) if want}
+    for eqn in graph.eqns:
+        if any(isinstance(v, Var) and v in reached for v in eqn.invars):
+            rule = rules.get(eqn.primitive)
+            if rule is None or rule.reach is None:
+                reached.update(v for v in eqn.outvars if differentiable(v.aval))
+            else:
+                hit = tuple(isinstance(v, Var) and v in reached for v in eqn.invars)
+                hits = rule.reach(eqn, rules, hit)
+                reached.update(v for v, hit in zip(eqn.outvars, hits, strict=True) if hit)
+    return reached
+
+
+@remembered
+def reached_outputs(graph: Graph, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+    """The outputs of a program that have a derivative in a wanted input."""
+    reached = reached_variables(rules, graph, wanted)
+    return tuple(isinstance(v, Var) and v in reached for v in graph.outvars)
 
 
 def _differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]) -> Applied:

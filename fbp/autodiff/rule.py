@@ -16,11 +16,12 @@ of a cotangent is a zero that is never made.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from jax import lax
 
 from fbp.autodiff.graph import JaxprEqn, Primitive, apply_primitive
@@ -33,12 +34,14 @@ Applied = tuple[list[Any], Pullback]
 @dataclass(frozen=True)
 class Rule:
     """One primitive's rule: its kind, the functions as they stand in the table, and what they
-    mean: `apply` runs the primitive and gives its outputs and pullback."""
+    mean: `apply` runs the primitive and gives its outputs and pullback; `reach` says which
+    outputs have a derivative in the wanted inputs (None: all of them)."""
 
     primitive: Primitive
     kind: str
     functions: tuple[Callable | None, ...]
     apply: Callable[["Call", list[Any]], Applied]
+    reach: "Reach | None" = None
 
     def __or__(self, other: "Rule | Rules") -> "Rules":
         return Rules(self) | other
@@ -58,6 +61,9 @@ class Call:
     def params(self) -> dict[str, Any]:
         """The equation's parameters."""
         return self.eqn.params
+
+
+Reach = Callable[[JaxprEqn, "Rules", tuple[bool, ...]], Sequence[bool]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +98,9 @@ class Rules(Mapping):
     def __hash__(self) -> int:
         return id(self)
 
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
     def __or__(self, other: "Rule | Rules | list[Rule]") -> "Rules":
         return Rules(self, other)
 
@@ -114,7 +123,13 @@ def constant(*primitives: Primitive) -> list[Rule]:
     ['constant', 'constant']
     """
     return [
-        Rule(p, "constant", (), _local(lambda _cts, _outs, ins, *_: [None] * len(ins)))
+        Rule(
+            p,
+            "constant",
+            (),
+            _local(lambda _cts, _outs, ins, *_: [None] * len(ins)),
+            lambda eqn, *_: [False] * len(eqn.outvars),
+        )
         for p in primitives
     ]
 
@@ -131,7 +146,7 @@ def derivative(primitive: Primitive, *functions: Callable | None) -> Rule:
     def pull(cts, outs, ins, wanted, params):
         (ct,), (y,) = cts, outs
         return [
-            fit(lax.mul(ct, f(*ins, y, **_pick(params, names))), x) if want and f else None
+            fit(scaled(ct, f(*ins, y, **_pick(params, names))), x) if want and f else None
             for f, names, x, want in zip(functions, wanted_params, ins, wanted, strict=True)
         ]
 
@@ -174,9 +189,12 @@ def vjp_jointly(primitive: Primitive, function: Callable) -> Rule:
     return Rule(primitive, "vjp_jointly", (function,), _local(pull))
 
 
-def call(primitive: Primitive, function: Callable) -> Rule:
-    """A primitive that holds programs: f(call, ins) gives the outputs and the pullback."""
-    return Rule(primitive, "call", (function,), function)
+def call(primitive: Primitive, function: Callable, reach: Reach | None = None) -> Rule:
+    """A primitive that holds programs: f(call, ins) gives the outputs and the pullback.
+
+    `reach(eqn, rules, wanted)` says which outputs have a derivative in the wanted inputs.
+    """
+    return Rule(primitive, "call", (function,), function, reach)
 
 
 def _per_operand(primitive, kind, functions, reads_output) -> Rule:
@@ -204,6 +222,11 @@ def _local(pull: Callable[..., Cotangents]) -> Callable[[Call, list[Any]], Appli
         return outs, lambda cts: pull(cts, outs, ins, call.wanted, call.params)
 
     return apply
+
+
+def scaled(ct: Any, slope: Any) -> Any:
+    """ct times the derivative, which may be a number."""
+    return lax.mul(ct, np.asarray(slope, ct.dtype) if isinstance(slope, int | float) else slope)
 
 
 def fit(ct: Any, x: Any) -> Any:

@@ -3,16 +3,23 @@
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.rules import (
     calls,
+    constants,
     control,
     convolution,
+    elementwise,
     indexing,
     loops,
+    ordering,
     products,
+    reductions,
     shape,
     windows,
 )
 
 RULES = Rules(
+    elementwise.RULES,
+    reductions.RULES,
+    ordering.RULES,
     shape.RULES,
     indexing.RULES,
     products.RULES,
@@ -21,4 +28,5 @@ RULES = Rules(
     calls.RULES,
     control.RULES,
     loops.RULES,
+    constants.RULES,
 )

@@ -1,6 +1,6 @@
 """Primitives that hold one program: jit, checkpoint, custom_jvp, custom_vjp."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -8,8 +8,8 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import forward
-from fbp.autodiff.graph import Graph, Unevaluated
+from fbp.autodiff.backprop import forward, reached_outputs
+from fbp.autodiff.graph import Graph, JaxprEqn, Unevaluated
 from fbp.autodiff.partition import Halves, halves, joint, merge, select
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.store import by_policy, everything
@@ -21,6 +21,11 @@ def inline(call: Call, ins: list[Any]) -> Applied:
     """A call is its body."""
     body = g.body(call.params)
     return forward(call.rules, body, ins, call.wanted, call.useful)
+
+
+def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> Sequence[bool]:
+    """A call reaches what its body reaches."""
+    return reached_outputs(g.body(eqn.params), rules, wanted)
 
 
 def jit(call: Call, ins: list[Any]) -> Applied:
@@ -109,12 +114,12 @@ def _runner(half: Graph, name: str) -> Callable:
     return run
 
 
-JITS_INLINED = call(p.jit_p, inline)
+JITS_INLINED = call(p.jit_p, inline, reach)
 
 RULES = Rules(
-    call(p.jit_p, jit),
-    call(p.closed_call_p, inline),
-    call(p.remat_p, checkpoint),
+    call(p.jit_p, jit, reach),
+    call(p.closed_call_p, inline, reach),
+    call(p.remat_p, checkpoint, reach),
     call(p.custom_jvp_call_p, custom_jvp),
     call(p.custom_vjp_call_p, custom_vjp),
 )

@@ -9,8 +9,8 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import zeros
-from fbp.autodiff.graph import Graph, Var, evaluate, struct
+from fbp.autodiff.backprop import reached_outputs, zeros
+from fbp.autodiff.graph import Graph, JaxprEqn, Var, evaluate, struct
 from fbp.autodiff.partition import (
     Halves,
     Joint,
@@ -168,4 +168,11 @@ def _places(room: Sequence[Any], types: Sequence[Any]) -> list[int]:
     return places
 
 
-RULES = Rules(call(p.cond_p, cond))
+def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> list[bool]:
+    """A cond reaches what one of its branches reaches."""
+    branches = (g.from_jaxpr(b) for b in eqn.params["branches"])
+    by_branch = [reached_outputs(b, rules, wanted[1:]) for b in branches]
+    return [any(hits) for hits in zip(*by_branch, strict=True)]
+
+
+RULES = Rules(call(p.cond_p, cond, reach))

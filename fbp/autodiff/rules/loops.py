@@ -14,8 +14,8 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import accumulate, active_variables, zeros
-from fbp.autodiff.graph import Graph, Var, differentiable, evaluate, struct
+from fbp.autodiff.backprop import accumulate, active_variables, reached_outputs, zeros
+from fbp.autodiff.graph import Graph, JaxprEqn, Var, differentiable, evaluate, struct
 from fbp.autodiff.partition import (
     Halves,
     Joint,
@@ -75,6 +75,18 @@ def scan(call: Call, ins: list[Any]) -> Applied:
 def _scan(body: Graph, rules: Rules, masks: Masks, loop: Loop) -> Halves:
     wanted, useful, linear = _fixed_point(rules, body, masks, loop)
     return _halves(joint(body, rules, wanted, useful, linear), loop)
+
+
+def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+    """A loop reaches what its body reaches in the end."""
+    body, (num_consts, num_carry) = g.body(eqn.params), g.scan_counts(eqn.params)
+    carry = slice(num_consts, num_consts + num_carry)
+    while True:
+        hits = reached_outputs(body, rules, wanted)
+        more = tuple(a or b for a, b in zip(wanted[carry], hits[:num_carry], strict=True))
+        if more == wanted[carry]:
+            return (*more, *hits[num_carry:])
+        wanted = (*wanted[: carry.start], *more, *wanted[carry.stop :])
 
 
 def _fixed_point(rules: Rules, body: Graph, masks: Masks, loop: Loop) -> Masks:
@@ -286,4 +298,4 @@ def while_loop(call: Call, ins: list[Any]) -> Applied:
     )
 
 
-RULES = Rules(call(p.scan_p, scan), call(p.while_p, while_loop))
+RULES = Rules(call(p.scan_p, scan, reach), call(p.while_p, while_loop))

@@ -1,0 +1,259 @@
+"""Elementwise functions: the table of derivatives.
+
+Unary rules name the operand x and the result y, binary ones the operands x, y and the result z.
+Conventions at kinks are JAX's: a maximum splits its cotangent evenly between equal operands,
+|x| has the derivative 1 at 0, and at a bound clamp has none.
+"""
+
+from math import log as ln
+from math import pi, sqrt
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import primitives as p
+from jax.lax import (
+    abs,
+    conj,
+    cos,
+    cosh,
+    digamma,
+    exp,
+    floor,
+    imag,
+    integer_pow,
+    log,
+    neg,
+    polygamma,
+    real,
+    rsqrt,
+    select,
+    sign,
+    sin,
+    sinh,
+    square,
+)
+
+from fbp.autodiff.graph import is_complex, named_primitives
+from fbp.autodiff.rule import Cotangents, Rules, derivative, transpose, vjp, vjp_jointly
+
+
+def lifted(operation: Any) -> Any:
+    """A binary operation of lax that also takes a Python number, in the other's dtype."""
+
+    def apply(a: Any, b: Any) -> Any:
+        if isinstance(a, int | float):
+            return operation(np.asarray(a, b.dtype), b)
+        if isinstance(b, int | float):
+            return operation(a, np.asarray(b, a.dtype))
+        return operation(a, b)
+
+    return apply
+
+
+add, sub, mul, div = map(lifted, (lax.add, lax.sub, lax.mul, lax.div))
+eq, ge, gt, lt = map(lifted, (lax.eq, lax.ge, lax.gt, lax.lt))
+
+
+def filled(x: Any, value: float) -> Any:
+    """An array like x, of one value."""
+    return lax.full(x.shape, value, x.dtype)
+
+
+def spread(x: Any, like: Any) -> Any:
+    """A scalar operand, in the shape of its partner."""
+    return lax.broadcast(x, like.shape) if np.ndim(x) == 0 and like.ndim else x
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """a where the condition holds, b elsewhere; one of them may be a number."""
+    a = filled(b, a) if isinstance(a, int | float) else a
+    b = filled(a, b) if isinstance(b, int | float) else b
+    return select(condition, a, b)
+
+
+def larger_share(x: Any, y: Any, z: Any) -> Any:
+    """d max(x, y) / dx: 1 where x is larger, 1/2 where they are equal."""
+    x, y = spread(x, z), spread(y, z)
+    return where(gt(x, y), 1, where(eq(x, y), filled(z, 0.5), 0))
+
+
+def smaller_share(x: Any, y: Any, z: Any) -> Any:
+    """d min(x, y) / dx: 1 where x is smaller, 1/2 where they are equal."""
+    return larger_share(neg(x), neg(y), z)
+
+
+def power_of_base(x: Any, y: Any, z: Any) -> Any:
+    """d x^y / dx = y x^(y-1), and 0 where y = 0 whatever x is."""
+    x, y = spread(x, z), spread(y, z)
+    zero = eq(y, 0)
+    slope = lax.pow(x, where(zero, 1, sub(y, 1)))
+    return where(zero, 0, mul(lax.convert_element_type(y, z.dtype), slope))
+
+
+def power_of_exponent(x: Any, y: Any, z: Any) -> Any:
+    """d x^y / dy = log(x) x^y, and 0 where x = 0."""
+    x = spread(x, z)
+    return mul(log(where(eq(x, 0), 1, x)), z)
+
+
+def truncated_quotient(x: Any, y: Any, z: Any) -> Any:
+    """x / y rounded towards zero, as rem does."""
+    quotient = div(spread(x, z), spread(y, z))
+    return mul(sign(quotient), floor(abs(quotient)))
+
+
+def direction(ct: Any, y: Any, x: Any) -> Any:
+    """The cotangent of x from that of |x|: ct or -ct, for complex x ct conj(x) / |x|."""
+    if not is_complex(x.dtype):
+        return select(ge(x, 0), ct, neg(ct))
+    modulus = where(eq(y, 0), 1, y)
+    return mul(lax.complex(div(ct, modulus), filled(ct, 0)), conj(x))
+
+
+def to_dtype(ct: Any, x: Any) -> Any:
+    """Back to the dtype of x; to a real one, the real part."""
+    if is_complex(ct.dtype) and not is_complex(x.dtype):
+        ct = real(ct)
+    return lax.convert_element_type(ct, x.dtype)
+
+
+def conjugate(ct: Any, x: Any) -> Any:
+    """The transpose of conj, whose operand may be real."""
+    return conj(ct) if is_complex(x.dtype) else real(ct)
+
+
+def chosen(which: Any, i: int, ct: Any) -> Any:
+    """ct where `which` selects case i, zero elsewhere; True is case 1."""
+    if which.dtype == np.bool_:
+        return select(which, *((ct, filled(ct, 0)) if i else (filled(ct, 0), ct)))
+    return select(eq(which, i), ct, filled(ct, 0))
+
+
+def cases(cts: Cotangents, outs: Any, ins: Any, wanted: Any) -> Cotangents:
+    """Each case of select_n gets the cotangent where it was selected."""
+    (ct,), which = cts, jnp.asarray(ins[0])
+    return [chosen(which, i - 1, ct) if want else None for i, want in enumerate(wanted)]
+
+
+def powers(cts: Cotangents, outs: Any, ins: Any, wanted: Any) -> Cotangents:
+    """y = c_0 + c_1 x + ... + c_n x^n, by Horner's rule."""
+    (ct,), (x, *coefficients) = cts, ins
+    slope = filled(ct, 0)
+    for k in range(len(coefficients) - 1, 0, -1):
+        slope = add(mul(slope, x), spread(mul(coefficients[k], float(k)), ct))
+    terms = [mul(ct, integer_pow(x, k)) for k in range(len(coefficients))]
+    totals = [
+        lax.reduce_sum(t, axes=tuple(range(t.ndim))) if c.shape == () else t
+        for t, c in zip(terms, coefficients, strict=True)
+    ]
+    return [
+        made if want else None for made, want in zip([mul(ct, slope), *totals], wanted, strict=True)
+    ]
+
+
+def held_together(cts: Cotangents, outs: Any, ins: Any, wanted: Any) -> Cotangents:
+    """A barrier for the cotangents that there are."""
+    there = [i for i, ct in enumerate(cts) if ct is not None]
+    made = dict(zip(there, lax.optimization_barrier([cts[i] for i in there]), strict=True))
+    return [made.get(i) for i in range(len(ins))]
+
+
+ARITHMETIC = Rules(
+    transpose(p.neg_p, lambda ct, x: neg(ct)),
+    transpose(p.add_p, lambda ct, x, y: ct),
+    transpose(p.add_jaxvals_p, lambda ct, x, y: ct),
+    transpose(p.sub_p, lambda ct, x, y: ct, lambda ct, x, y: neg(ct)),
+    derivative(p.mul_p, lambda x, y, z: y, lambda x, y, z: x),
+    vjp(
+        p.div_p,
+        lambda ct, z, x, y: div(ct, y),
+        lambda ct, z, x, y: neg(div(mul(ct, z), y)),
+    ),
+    vjp(
+        p.rem_p,
+        lambda ct, z, x, y: ct,
+        lambda ct, z, x, y: neg(mul(ct, truncated_quotient(x, y, z))),
+    ),
+)
+
+POWERS = Rules(
+    derivative(p.pow_p, power_of_base, power_of_exponent),
+    derivative(p.integer_pow_p, lambda x, z, *, y: mul(y, integer_pow(x, y - 1)) if y else 0),
+    derivative(p.square_p, lambda x, y: mul(2, x)),
+    derivative(p.sqrt_p, lambda x, y: div(0.5, y)),
+    derivative(p.rsqrt_p, lambda x, y: mul(-0.5, div(y, x))),
+    derivative(p.cbrt_p, lambda x, y: mul(1 / 3, integer_pow(y, -2))),
+    derivative(p.exp_p, lambda x, y: y),
+    derivative(p.exp2_p, lambda x, y: mul(ln(2), y)),
+    derivative(p.expm1_p, lambda x, y: add(y, 1)),
+    vjp(p.log_p, lambda ct, y, x: div(ct, x)),
+    vjp(p.log1p_p, lambda ct, y, x: div(ct, add(x, 1))),
+    *(vjp(q, lambda ct, y, x: div(ct, mul(x, ln(2)))) for q in named_primitives("log2_p")),
+    *(derivative(q, lambda x, y: mul(-2, x)) for q in named_primitives("one_minus_square_p")),
+    *(vjp_jointly(q, powers) for q in named_primitives("polynomial_p")),
+)
+
+TRIGONOMETRY = Rules(
+    derivative(p.sin_p, lambda x, y: cos(x)),
+    derivative(p.cos_p, lambda x, y: neg(sin(x))),
+    derivative(p.tan_p, lambda x, y: add(1, square(y))),
+    derivative(p.asin_p, lambda x, y: rsqrt(mul(sub(1, x), add(1, x)))),
+    derivative(p.acos_p, lambda x, y: neg(rsqrt(mul(sub(1, x), add(1, x))))),
+    derivative(p.atan_p, lambda x, y: div(1, add(1, square(x)))),
+    derivative(
+        p.atan2_p,
+        lambda x, y, z: div(y, add(square(x), square(y))),
+        lambda x, y, z: div(neg(x), add(square(x), square(y))),
+    ),
+    derivative(p.sinh_p, lambda x, y: cosh(x)),
+    derivative(p.cosh_p, lambda x, y: sinh(x)),
+    derivative(p.tanh_p, lambda x, y: mul(add(1, y), sub(1, y))),
+    derivative(p.asinh_p, lambda x, y: rsqrt(add(square(x), 1))),
+    derivative(p.acosh_p, lambda x, y: mul(rsqrt(sub(x, 1)), rsqrt(add(x, 1)))),
+    derivative(p.atanh_p, lambda x, y: div(1, mul(sub(1, x), add(1, x)))),
+)
+
+SPECIAL = Rules(
+    derivative(p.logistic_p, lambda x, y: mul(y, sub(1, y))),
+    derivative(p.erf_p, lambda x, y: mul(2 / sqrt(pi), exp(neg(square(x))))),
+    derivative(p.erfc_p, lambda x, y: mul(-2 / sqrt(pi), exp(neg(square(x))))),
+    derivative(p.erf_inv_p, lambda x, y: mul(sqrt(pi) / 2, exp(square(y)))),
+    derivative(p.lgamma_p, lambda x, y: digamma(x)),
+    derivative(p.digamma_p, lambda x, y: polygamma(filled(x, 1), x)),
+)
+
+KINKS = Rules(
+    derivative(p.max_p, larger_share, lambda x, y, z: larger_share(y, x, z)),
+    derivative(p.min_p, smaller_share, lambda x, y, z: smaller_share(y, x, z)),
+    vjp(
+        p.clamp_p,
+        lambda ct, y, low, x, high: where(gt(spread(low, x), x), ct, 0),
+        lambda ct, y, low, x, high: where(
+            lax.bitwise_and(gt(x, spread(low, x)), lt(x, spread(high, x))), ct, 0
+        ),
+        lambda ct, y, low, x, high: where(lt(spread(high, x), x), ct, 0),
+    ),
+    vjp(p.abs_p, direction),
+    vjp_jointly(p.select_n_p, cases),
+)
+
+TYPES = Rules(
+    transpose(p.convert_element_type_p, to_dtype),
+    transpose(
+        p.reduce_precision_p,
+        lambda ct, x, *, exponent_bits, mantissa_bits: lax.reduce_precision(
+            ct, exponent_bits, mantissa_bits
+        ),
+    ),
+    transpose(p.real_p, lambda ct, x: lax.complex(ct, filled(ct, 0))),
+    transpose(p.imag_p, lambda ct, x: lax.complex(filled(ct, 0), neg(ct))),
+    transpose(p.complex_p, lambda ct, x, y: real(ct), lambda ct, x, y: neg(imag(ct))),
+    transpose(p.conj_p, conjugate),
+    transpose(p.copy_p, lambda ct, x: ct),
+    transpose(p.name_p, lambda ct, x: ct),
+    vjp_jointly(lax.optimization_barrier_p, held_together),
+)
+
+RULES = Rules(ARITHMETIC, POWERS, TRIGONOMETRY, SPECIAL, KINKS, TYPES)

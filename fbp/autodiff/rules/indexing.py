@@ -1,0 +1,235 @@
+"""Reading and writing parts of an array: slices, gathers, scatters.
+
+The cotangent of what was read is written where it was read, that of what was written is read
+there. A place that was overwritten passes nothing on to what stood there before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from jax import lax
+from jax.extend.core import primitives as p
+from jax.lax import GatherDimensionNumbers, ScatterDimensionNumbers
+
+from fbp.autodiff.backprop import zeros
+from fbp.autodiff.graph import Unevaluated
+from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp, vjp_jointly
+
+# Blocks
+
+
+def unslice(ct: Any, x: Any, starts: Sequence[int], strides: Sequence[int] | None) -> Any:
+    """Undo a slice: zeros before, between and after its elements."""
+    steps = strides or (1,) * ct.ndim
+    spans = [(n - 1) * step + 1 if n else 0 for n, step in zip(ct.shape, steps, strict=True)]
+    config = [
+        (start, size - start - span, step - 1)
+        for start, size, span, step in zip(starts, x.shape, spans, steps, strict=True)
+    ]
+    return lax.pad(ct, np.zeros((), ct.dtype), config)
+
+
+def write_block(x: Any, block: Any, starts: Sequence[Any]) -> Any:
+    """x with the block at `starts` overwritten."""
+    return p.dynamic_update_slice_p.bind(x, block, *starts)
+
+
+def read_block(x: Any, starts: Sequence[Any], shape: tuple[int, ...]) -> Any:
+    """The block of x at `starts`."""
+    return p.dynamic_slice_p.bind(x, *starts, slice_sizes=shape)
+
+
+# Scattered places
+
+
+@dataclass(frozen=True)
+class Places:
+    """The places of an array that a scatter writes, one for each element of its updates."""
+
+    indices: Any
+    updates: Any
+    params: dict[str, Any]
+
+    @property
+    def unique(self) -> bool:
+        """Whether no place is written twice."""
+        return self.params["unique_indices"]
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {k: self.params[k] for k in ("indices_are_sorted", "unique_indices", "mode")}
+
+    def read(self, x: Any, missing: int = 0) -> Any:
+        """The elements of x at the places, and `missing` for those that lie outside."""
+        written = self.params["dimension_numbers"]
+        window = iter(self.updates.shape[i] for i in written.update_window_dims)
+        single = {*written.inserted_window_dims, *written.operand_batching_dims}
+        dims = GatherDimensionNumbers(
+            offset_dims=written.update_window_dims,
+            collapsed_slice_dims=written.inserted_window_dims,
+            start_index_map=written.scatter_dims_to_operand_dims,
+            operand_batching_dims=written.operand_batching_dims,
+            start_indices_batching_dims=written.scatter_indices_batching_dims,
+        )
+        sizes = [1 if i in single else next(window) for i in range(x.ndim)]
+        return lax.gather(x, self.indices, dims, sizes, fill_value=missing, **self._how)
+
+    def write(self, scatter: Any, x: Any, updates: Any) -> Any:
+        """x, scattered to: `scatter` says whether updates replace, add, ..."""
+        return scatter(x, self.indices, updates, self.params["dimension_numbers"], **self._how)
+
+
+def unread(ct: Any, x: Any, indices: Any, params: dict[str, Any]) -> Any:
+    """Undo a gather: each place of x sums the cotangents of those who read it."""
+    read = params["dimension_numbers"]
+    dims = ScatterDimensionNumbers(
+        update_window_dims=read.offset_dims,
+        inserted_window_dims=read.collapsed_slice_dims,
+        scatter_dims_to_operand_dims=read.start_index_map,
+        operand_batching_dims=read.operand_batching_dims,
+        scatter_indices_batching_dims=read.start_indices_batching_dims,
+    )
+    places = Places(indices, ct, params | {"dimension_numbers": dims})
+    return places.write(lax.scatter_add, zeros(x), ct)
+
+
+def replaced(ct: Any, places: Places) -> Any:
+    """The cotangent of what stood there before: zero where something was written."""
+    if places.params["update_jaxpr"] is not None:
+        raise NotImplementedError(
+            "reverse mode through x.at[i].apply(f), or lax.scatter_apply: write "
+            "x.at[i].set(f(x[i])) instead."
+        )
+    return places.write(lax.scatter, ct, zeros(places.updates))
+
+
+def replacing(ct: Any, y: Any, places: Places) -> Any:
+    """The cotangent of what was written: where a place was written twice, only the last counts."""
+    arrived, updates = places.read(ct), places.updates
+    if places.unique:
+        return arrived
+    number = lax.reshape(lax.iota(np.int32, updates.size), updates.shape)
+    candidate = number
+    if not isinstance(updates, Unevaluated):
+        stands = same(updates, places.read(y))
+        candidate = lax.select(stands, number, lax.full(updates.shape, -1, np.int32))
+    last = places.write(lax.scatter_max, lax.full(y.shape, -1, np.int32), candidate)
+    return lax.select(lax.eq(places.read(last, missing=-1), number), arrived, zeros(updates))
+
+
+def same(a: Any, b: Any) -> Any:
+    """Whether two numbers are the same, NaN included."""
+    is_complex = np.issubdtype(a.dtype, np.complexfloating)
+    return lax.eq(a, b) if is_complex else p.eq_to_p.bind(a, b)
+
+
+def factors(ct: Any, x: Any, places: Places) -> Any:
+    """The cotangent of what was multiplied with: ct times all other factors of that place."""
+    if places.unique:
+        return lax.mul(places.read(ct), places.read(x))
+    return repeated_factors(ct, x, places)
+
+
+def repeated_factors(ct: Any, x: Any, places: Places) -> Any:
+    """The same where a place may have several factors: multiply one window after another and
+    remember the product before each, then walk back with the cotangent of the product."""
+    window = places.params["dimension_numbers"].update_window_dims
+    order = [*(i for i in range(places.updates.ndim) if i not in window), *window]
+    shape = [places.updates.shape[i] for i in order]
+    split = len(order) - len(window)
+    num_windows, size = prod(shape[:split]), prod(shape[split:])
+
+    def rows(a: Any) -> Any:
+        return lax.reshape(lax.transpose(a, order), (num_windows, size))
+
+    def get(values: Any, where: Any) -> Any:
+        return values.at[where].get(mode="fill", fill_value=0, unique_indices=True)
+
+    def put(values: Any, where: Any, new: Any) -> Any:
+        return values.at[where].set(new, mode="drop", unique_indices=True)
+
+    def multiply(products, row):
+        where, factor = row
+        before = get(products, where)
+        return put(products, where, lax.mul(before, factor)), before
+
+    def walk_back(cts, row):
+        where, factor, before = row
+        after = get(cts, where)
+        return put(cts, where, lax.mul(after, factor)), lax.mul(after, before)
+
+    number = lax.reshape(lax.iota(np.int32, x.size), x.shape)
+    where, factor = rows(places.read(number, missing=x.size)), rows(places.updates)
+    _, before = lax.scan(multiply, lax.reshape(x, (x.size,)), (where, factor))
+    flat_ct = lax.reshape(ct, (ct.size,))
+    _, made = lax.scan(walk_back, flat_ct, (where, factor, before), reverse=True)
+    return lax.transpose(lax.reshape(made, shape), np.argsort(order))
+
+
+def extremum(cts: Cotangents, outs: Any, ins: Any, wanted: Any, **params: Any) -> Cotangents:
+    """The cotangent of a largest or smallest element: shared evenly by all that equal it."""
+    (ct,), (y,), (x, indices, updates) = cts, outs, ins
+    places = Places(indices, updates, params)
+    stayed, written = lax.eq(x, y), lax.eq(updates, places.read(y))
+    ties = places.write(
+        lax.scatter_add,
+        lax.convert_element_type(stayed, ct.dtype),
+        lax.convert_element_type(written, ct.dtype),
+    )
+    share = lax.div(ct, ties)
+    return [
+        lax.select(stayed, share, zeros(x)) if wanted[0] else None,
+        None,
+        lax.select(written, places.read(share), zeros(updates)) if wanted[2] else None,
+    ]
+
+
+RULES = Rules(
+    transpose(
+        p.slice_p,
+        lambda ct, x, *, start_indices, strides: unslice(ct, x, start_indices, strides),
+    ),
+    transpose(
+        p.dynamic_slice_p,
+        lambda ct, x, *starts: write_block(zeros(x), ct, starts),
+        None,
+    ),
+    transpose(
+        p.dynamic_update_slice_p,
+        lambda ct, x, block, *starts: write_block(ct, zeros(block), starts),
+        lambda ct, x, block, *starts: read_block(ct, starts, block.shape),
+        None,
+    ),
+    transpose(p.gather_p, lambda ct, x, indices, **params: unread(ct, x, indices, params), None),
+    vjp(
+        p.scatter_p,
+        lambda ct, y, x, i, updates, **params: replaced(ct, Places(i, updates, params)),
+        None,
+        lambda ct, y, x, i, updates, **params: replacing(ct, y, Places(i, updates, params)),
+    ),
+    transpose(
+        p.scatter_add_p,
+        lambda ct, *_: ct,
+        None,
+        lambda ct, x, i, updates, **params: Places(i, updates, params).read(ct),
+    ),
+    transpose(
+        lax.scatter_sub_p,
+        lambda ct, *_: ct,
+        None,
+        lambda ct, x, i, updates, **params: lax.neg(Places(i, updates, params).read(ct)),
+    ),
+    transpose(
+        p.scatter_mul_p,
+        lambda ct, x, i, updates, **params: Places(i, updates, params).write(
+            lax.scatter_mul, ct, updates
+        ),
+        None,
+        lambda ct, x, i, updates, **params: factors(ct, x, Places(i, updates, params)),
+    ),
+    vjp_jointly(p.scatter_min_p, extremum),
+    vjp_jointly(p.scatter_max_p, extremum),
+)

@@ -1,0 +1,96 @@
+"""Rearranging arrays: each output element is one input element, so each cotangent goes back.
+
+Where one element was copied to many places, its cotangent is the sum over them; where it was
+dropped, zero.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jax import lax
+from jax.extend.core import primitives as p
+
+from fbp.autodiff.backprop import zeros
+from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp_jointly
+
+
+def restore(ct: Any, x: Any, dimensions: Sequence[int] | None) -> Any:
+    """Undo a reshape that read the elements of x in the order of `dimensions`."""
+    if dimensions is None:
+        return lax.reshape(ct, x.shape)
+    read = lax.reshape(ct, [x.shape[i] for i in dimensions])
+    return lax.transpose(read, np.argsort(dimensions))
+
+
+def sum_copies(ct: Any, x: Any, broadcast_dimensions: Sequence[int]) -> Any:
+    """Undo a broadcast of x: the sum over the dimensions that are new or were stretched."""
+    if ct.size == x.size:
+        return lax.reshape(ct, x.shape)
+    kept = {out for out, n in zip(broadcast_dimensions, x.shape, strict=True) if n == ct.shape[out]}
+    total = lax.reduce_sum(ct, axes=[i for i in range(ct.ndim) if i not in kept])
+    return lax.reshape(total, x.shape)
+
+
+def sum_tiles(ct: Any, x: Any, reps: Sequence[int]) -> Any:
+    """Undo tiling: the sum over the repetitions of each dimension."""
+    split = [n for pair in zip(reps, x.shape, strict=True) for n in pair]
+    return lax.reduce_sum(lax.reshape(ct, split), axes=range(0, len(split), 2))
+
+
+def unpad(ct: Any, padding_config: Sequence[tuple[int, int, int]]) -> Any:
+    """Undo padding: cut off what was added, fill with zeros what was cut off."""
+    if any(low < 0 or high < 0 for low, high, _ in padding_config):
+        undo = [(max(-low, 0), max(-high, 0), 0) for low, high, _ in padding_config]
+        ct = lax.pad(ct, np.zeros((), ct.dtype), undo)
+    starts = [max(low, 0) for low, _, _ in padding_config]
+    limits = [n - max(high, 0) for n, (_, high, _) in zip(ct.shape, padding_config, strict=True)]
+    strides = [interior + 1 for _, _, interior in padding_config]
+    if all(n == 0 for n in starts) and limits == list(ct.shape) and set(strides) <= {1}:
+        return ct
+    return lax.slice(ct, starts, limits, strides)
+
+
+def sum_padding(ct: Any, x: Any, padding_config: Sequence[tuple[int, int, int]]) -> Any:
+    """The padding value's cotangent: the sum over all places where it stands."""
+    padded = lax.pad(lax.full(x.shape, False), True, padding_config)
+    return lax.reduce_sum(lax.select(padded, ct, zeros(ct)), axes=range(ct.ndim))
+
+
+def pieces(cts: Cotangents, outs: Any) -> list[Any]:
+    """The cotangents of an array's parts, with zeros where none arrived."""
+    return [zeros(y) if ct is None else ct for ct, y in zip(cts, outs, strict=True)]
+
+
+RULES = Rules(
+    transpose(p.reshape_p, lambda ct, x, *, dimensions: restore(ct, x, dimensions)),
+    transpose(p.squeeze_p, lambda ct, x, *, dimensions: lax.expand_dims(ct, dimensions)),
+    transpose(
+        p.transpose_p, lambda ct, x, *, permutation: lax.transpose(ct, np.argsort(permutation))
+    ),
+    transpose(p.rev_p, lambda ct, x, *, dimensions: lax.rev(ct, dimensions)),
+    transpose(
+        p.broadcast_in_dim_p,
+        lambda ct, x, *, broadcast_dimensions: sum_copies(ct, x, broadcast_dimensions),
+    ),
+    transpose(lax.tile_p, lambda ct, x, *, reps: sum_tiles(ct, x, reps)),
+    transpose(
+        p.pad_p,
+        lambda ct, x, value, *, padding_config: unpad(ct, padding_config),
+        lambda ct, x, value, *, padding_config: sum_padding(ct, x, padding_config),
+    ),
+    vjp_jointly(
+        p.concatenate_p,
+        lambda cts, ys, xs, wanted, *, dimension: lax.split(
+            cts[0], [x.shape[dimension] for x in xs], dimension
+        ),
+    ),
+    vjp_jointly(
+        lax.split_p,
+        lambda cts, ys, xs, wanted, *, axis: [lax.concatenate(pieces(cts, ys), axis)],
+    ),
+    vjp_jointly(lax.stack_p, lambda cts, ys, xs, wanted, *, axis: lax.unstack(cts[0], axis)),
+    vjp_jointly(
+        lax.unstack_p, lambda cts, ys, xs, wanted, *, axis: [lax.stack(pieces(cts, ys), axis)]
+    ),
+)
