@@ -1,0 +1,116 @@
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from fbp import InputError
+from fbp.records import append_records, create_run, environment, read_records, write_summary
+
+ROWS = [
+    {"kind": "train", "trial": 0, "learning_rate": 0.1, "seed": 0, "step": 5, "loss": 1.5},
+    {"kind": "eval", "trial": 0, "learning_rate": 0.1, "seed": 0, "step": 5, "loss": 2.5},
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    create_run(tmp_path / "run", "name = 'demo'")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Files may be opened, but nothing more fits on the disk."""
+    open_file = Path.open
+
+    def full_open(path, mode="r", *args, **kwargs):
+        writes = "a" in mode or "w" in mode
+        return open_file(Path("/dev/full") if writes else path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", full_open)
+
+
+def test_rows_are_read_as_they_were_written(run):
+    append_records(run, ROWS[:1])
+    append_records(run, ROWS[1:])
+    assert read_records(run) == ROWS
+
+
+def test_numbers_that_are_not_finite_become_null(run):
+    append_records(run, [{"loss": float("inf"), "accuracy": float("nan")}])
+    assert read_records(run) == [{"loss": None, "accuracy": None}]
+    write_summary(run, {"best": {"loss": float("nan"), "rates": [float("inf"), 1.0]}})
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary == {"best": {"loss": None, "rates": [None, 1.0]}}
+
+
+def test_last_row_that_was_cut_off_is_left_out(run):
+    append_records(run, ROWS)
+    with (run / "records.jsonl").open("a") as file:
+        file.write('{"kind": "tr')
+    assert read_records(run) == ROWS
+
+
+def test_config_is_kept_byte_for_byte(tmp_path):
+    text = "# a comment\nname = 'dämo'\n"
+    create_run(tmp_path / "run", text)
+    assert (tmp_path / "run" / "config.toml").read_bytes() == text.encode()
+
+
+def test_environment_says_what_numbers_may_depend_on():
+    found = environment()
+    assert found["versions"].keys() >= {"python", "jax", "jaxlib", "optax", "fbp-jax"}
+    assert found["device"]["count"] >= 1
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_run_is_not_overwritten_unless_asked(run):
+    append_records(run, ROWS)
+    with pytest.raises(InputError, match="holds a run already"):
+        create_run(run, "name = 'other'")
+    assert read_records(run) == ROWS
+    assert (run / "config.toml").read_text() == "name = 'demo'"
+
+
+def test_overwriting_removes_what_the_run_made_and_nothing_else(run):
+    append_records(run, ROWS)
+    write_summary(run, {})
+    (run / "notes.txt").write_text("mine")
+    create_run(run, "name = 'other'", overwrite=True)
+    assert read_records(run) == []
+    assert not (run / "summary.json").exists()
+    assert (run / "notes.txt").read_text() == "mine"
+
+
+def test_directory_of_other_files_is_never_used(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="files that are not a run's"):
+        create_run(tmp_path, "", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file/run: Not a directory: give a directory"):
+        create_run(tmp_path / "file" / "run", "")
+
+
+def test_directory_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def denied(path, *args, **kwargs):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with pytest.raises(InputError, match="run: Permission denied: give a directory that can"):
+        create_run(tmp_path / "run", "")
+
+
+def test_full_disk_loses_no_record_written_before(run, request):
+    append_records(run, ROWS)
+    request.getfixturevalue("full_disk")
+    with pytest.raises(InputError, match="No space left on device: free some space"):
+        append_records(run, ROWS)
+    with pytest.raises(InputError, match="No space left on device: free some space"):
+        write_summary(run, {"name": "demo"})
+    assert read_records(run) == ROWS
