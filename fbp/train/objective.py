@@ -1,0 +1,132 @@
+"""Comparing output and target: the loss, and the score that people read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key, Num
+
+from fbp.data import Dataset
+from fbp.errors import InputError
+
+Outputs = Float[Array, "examples outputs"]
+Targets = Num[Array, " examples"]
+Forward = Callable[..., Outputs]
+Measures = dict[str, Float[Array, ""]]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How outputs are compared with targets.
+
+    Attributes:
+      outputs: numbers that the network gives for one example.
+      score: name of the measure that people read, `accuracy` or `r2`.
+      losses: `(outputs, targets) -> one loss per example`.
+      hits: `(outputs, targets) -> one number per example`, whose mean gives the score.
+      finish: `(mean of hits, targets) -> score`.
+    """
+
+    outputs: int
+    score: str
+    losses: Callable[[Outputs, Targets], Float[Array, " examples"]]
+    hits: Callable[[Outputs, Targets], Float[Array, " examples"]]
+    finish: Callable[[Float[Array, ""], Targets], Float[Array, ""]]
+
+
+def objective_of(dataset: Dataset) -> Objective:
+    """The objective of a data set's task.
+
+    - Classification into C classes: C logits; the loss is the cross-entropy
+      -log softmax(outputs)[target] in nats, the score is the accuracy, the share of examples
+      whose largest logit is the target's.
+    - Regression: one output; the loss is the squared error, the score is
+      R^2 = 1 - mean squared error / variance of the targets.
+
+    >>> from fbp.data import load
+    >>> objective_of(load("digits")).outputs, objective_of(load("diabetes")).score
+    (10, 'r2')
+    """
+    if dataset.task == "classification":
+        return Objective(
+            outputs=dataset.classes,
+            score="accuracy",
+            losses=optax.softmax_cross_entropy_with_integer_labels,
+            hits=lambda outputs, y: (jnp.argmax(outputs, axis=-1) == y).astype(outputs.dtype),
+            finish=lambda share, _: share,
+        )
+    return Objective(
+        outputs=1,
+        score="r2",
+        losses=_squared_errors,
+        hits=_squared_errors,
+        finish=lambda error, y: 1 - error / jnp.var(y),
+    )
+
+
+def mean_loss(forward: Forward, objective: Objective) -> Callable[..., Float[Array, ""]]:
+    """The loss of a batch: `(params, (x, y), key) -> mean of the examples' losses`.
+
+    `key` is passed on to `forward`, for layers such as dropout.
+    """
+
+    def loss_fn(params: Any, batch: Any, key: Key[Array, ""]) -> Float[Array, ""]:
+        x, y = batch
+        output = forward(params, x, key=key)
+        return jnp.mean(objective.losses(output, y))
+
+    return loss_fn
+
+
+def evaluate(
+    forward: Forward,
+    objective: Objective,
+    params: Any,
+    x: Float[Array, "examples ..."],
+    y: Targets,
+    *,
+    batch_size: int = 1024,
+) -> Measures:
+    """Loss and score on a whole split, `batch_size` examples at a time.
+
+    Args:
+      forward: `(params, x) -> outputs`.
+      objective: what to measure.
+      params, x, y: the parameters and the split.
+      batch_size: how many examples are in memory at once.
+
+    >>> from fbp.data import load
+    >>> split, objective = load("diabetes").test, objective_of(load("diabetes"))
+    >>> measures = evaluate(lambda w, x: x @ w, objective, jnp.zeros((10, 1)), split.x, split.y)
+    >>> sorted(measures)
+    ['loss', 'r2']
+    """
+
+    def sums(x, y):
+        outputs = forward(params, x)
+        return jnp.sum(objective.losses(outputs, y)), jnp.sum(objective.hits(outputs, y))
+
+    examples = len(x)
+    whole = examples - examples % batch_size
+    batched = lambda a: a[:whole].reshape(-1, batch_size, *a.shape[1:])
+    loss, hits = jax.tree.map(jnp.sum, jax.lax.map(lambda b: sums(*b), (batched(x), batched(y))))
+    if whole < examples:
+        rest = sums(x[whole:], y[whole:])
+        loss, hits = loss + rest[0], hits + rest[1]
+    return {"loss": loss / examples, objective.score: objective.finish(hits / examples, y)}
+
+
+def check_fits(outputs_shape: tuple[int, ...], objective: Objective) -> None:
+    """Raises InputError unless a network gives the outputs that the objective compares."""
+    if outputs_shape[1:] != (objective.outputs,):
+        raise InputError(
+            f"the network gives {list(outputs_shape[1:])} numbers for an example, the task needs "
+            f"[{objective.outputs}]: end it with a dense layer of that width"
+        )
+
+
+def _squared_errors(outputs: Outputs, y: Targets) -> Float[Array, " examples"]:
+    return optax.squared_error(outputs[:, 0], y)

@@ -1,0 +1,33 @@
+"""Many steps in one compiled program."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+from jaxtyping import Array, Float, Int, Num
+
+State = TypeVar("State")
+Examples = tuple[Float[Array, "examples ..."], Num[Array, " examples"]]
+
+
+def repeat(
+    update: Callable[[State, Examples], tuple[State, Any]],
+    state: State,
+    examples: Examples,
+    indices: Int[Array, "steps batch"],
+) -> tuple[State, Any]:
+    """One update for each row of `indices`, as a scan: the last state, and what each step gave.
+
+    >>> import jax.numpy as jnp
+    >>> add = lambda total, batch: (total + jnp.sum(batch[0]), total)
+    >>> data = jnp.arange(4.0), jnp.zeros(4)
+    >>> total, history = repeat(add, jnp.zeros(()), data, jnp.array([[0, 1], [2, 3]]))
+    >>> print(total, history)
+    6.0 [0. 1.]
+    """
+
+    def step(state: State, index: Int[Array, " batch"]) -> tuple[State, Any]:
+        batch = jax.tree.map(lambda leaf: leaf[index], examples)
+        return update(state, batch)
+
+    return jax.lax.scan(step, state, indices)

@@ -1,0 +1,60 @@
+"""What changes from one step to the next."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, Key
+
+from fbp.errors import InputError
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """The state of one training run, a pytree.
+
+    Attributes:
+      params: the parameters, a pytree of arrays of floats.
+      opt_state: the optimizer's state.
+      step: number of updates so far.
+      key: what the run's randomness is drawn from; step i uses `fold_in(key, i)`.
+    """
+
+    params: Any
+    opt_state: optax.OptState
+    step: Int[Array, ""]
+    key: Key[Array, ""]
+
+
+def initial_state(params: Any, tx: optax.GradientTransformation, key: Key[Array, ""]) -> TrainState:
+    """The state before the first step, in buffers of its own, which a step may take over.
+
+    Raises InputError for a leaf of `params` that is not an array of floats, with its path.
+
+    >>> state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1), jax.random.key(0))
+    >>> print(state.step)
+    0
+    """
+    check_params(params)
+    state = TrainState(params, tx.init(params), jnp.zeros((), jnp.int32), key)
+    return jax.tree.map(jnp.copy, state)
+
+
+def check_params(params: Any) -> None:
+    """Raises InputError for a leaf that no gradient step can change, with its path.
+
+    >>> check_params({"w": jnp.zeros(3, jnp.int32)})
+    Traceback (most recent call last):
+    ...
+    fbp.errors.InputError: params['w'] is int32[3]: parameters must be floats, ...
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise InputError(
+                f"params{jax.tree_util.keystr(path)} is "
+                f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}: parameters must be floats, "
+                "since an update adds a fraction of the gradient; convert it, or pass it as data"
+            )

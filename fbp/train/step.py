@@ -1,0 +1,127 @@
+"""One update: carry the error back, adjust the parameters."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from fbp.autodiff import value_and_grad
+from fbp.errors import InputError
+from fbp.train.state import TrainState, check_params
+
+Loss = Float[Array, ""]
+LossFn = Callable[[Any, Any, Key[Array, ""]], Loss]
+Update = Callable[[TrainState, Any], tuple[TrainState, Loss]]
+
+
+def carry_back(loss_fn: LossFn) -> Callable[[Any, Any, Key[Array, ""]], tuple[Loss, Any]]:
+    """The loss and its gradient: `(params, batch, key) -> (loss, grads)`.
+
+    The gradient is made by `fbp.value_and_grad`. Raises InputError where a leaf of the
+    parameters is not of floats, the batch's leaves differ in their number of examples, or the
+    loss is not one real number.
+    """
+
+    def checked(params, batch, key):
+        loss = loss_fn(params, batch, key)
+        if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+            raise InputError(
+                f"the loss is {jnp.result_type(loss)}{list(jnp.shape(loss))}: loss_fn must "
+                "return one real number; take the mean over the batch"
+            )
+        return loss
+
+    def loss_and_grads(params, batch, key):
+        check_params(params)
+        _check_batch(batch)
+        return value_and_grad(checked)(params, batch, key)
+
+    return loss_and_grads
+
+
+def adjust(loss_and_grads: Callable, tx: optax.GradientTransformation) -> Update:
+    """The update `(state, batch) -> (next state, loss)`: what `tx` makes of the gradient, added."""
+
+    def update(state: TrainState, batch: Any) -> tuple[TrainState, Loss]:
+        key = jax.random.fold_in(state.key, state.step)
+        loss, grads = loss_and_grads(state.params, batch, key)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(params, opt_state, state.step + 1, state.key), loss
+
+    return update
+
+
+def make_step(loss_fn: LossFn, tx: optax.GradientTransformation) -> Update:
+    """One compiled update: `step(state, batch) -> (next state, loss)`.
+
+    params <- params + tx(d loss_fn(params, batch, key) / d params). The state's buffers are
+    given away (donated): use the state that is returned, not the one passed.
+
+    Args:
+      loss_fn: `(params, batch, key) -> loss`, one real number; `key` is new at each step.
+      tx: any optax transformation; `guarded` adds accumulation, clipping and guards.
+
+    Raises InputError for a leaf of the parameters that is not of floats, a batch whose leaves
+    differ in their number of examples, and a loss that is not one real number.
+
+    >>> from fbp.train import initial_state, make_step
+    >>> loss_fn = lambda params, batch, key: jnp.mean((params * batch["x"] - batch["y"]) ** 2)
+    >>> tx = optax.sgd(0.1)
+    >>> step = make_step(loss_fn, tx)
+    >>> state = initial_state(jnp.zeros(()), tx, jax.random.key(0))
+    >>> batch = {"x": jnp.array([1.0, 2.0]), "y": jnp.array([3.0, 6.0])}
+    >>> for _ in range(20):
+    ...     state, loss = step(state, batch)
+    >>> print(state.params.round(2))
+    3.0
+    """
+    return jax.jit(adjust(carry_back(loss_fn), tx), donate_argnums=0)
+
+
+def guarded(
+    tx: optax.GradientTransformation,
+    *,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+    skip_nonfinite: int | None = None,
+) -> optax.GradientTransformation:
+    """`tx` with optax's guards around it.
+
+    Args:
+      tx: any optax transformation.
+      clip_norm: scale a gradient down to this global norm (`optax.clip_by_global_norm`).
+      accumulate: average this many gradients into one update (`optax.MultiSteps`).
+      skip_nonfinite: leave out an update that is not finite, unless more than this many follow
+        each other (`optax.apply_if_finite`).
+
+    >>> tx = guarded(optax.sgd(1.0), clip_norm=1.0)
+    >>> grads = jnp.array([3.0, 4.0])
+    >>> updates, _ = tx.update(grads, tx.init(grads))
+    >>> print(jnp.allclose(updates, jnp.array([-0.6, -0.8])))
+    True
+    """
+    if clip_norm is not None:
+        tx = optax.chain(optax.clip_by_global_norm(clip_norm), tx)
+    if accumulate > 1:
+        tx = optax.MultiSteps(tx, accumulate).gradient_transformation()
+    if skip_nonfinite is not None:
+        tx = optax.apply_if_finite(tx, skip_nonfinite)
+    return tx
+
+
+def _check_batch(batch: Any) -> None:
+    leaves = [
+        (f"batch{jax.tree_util.keystr(path)}", jnp.shape(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(batch)
+    ]
+    for name, shape in leaves:
+        first, expected = leaves[0]
+        if not shape or shape[0] != expected[0]:
+            raise InputError(
+                f"{name} has shape {list(shape)}, but {first} has shape {list(expected)}: the "
+                "first dimension of every leaf counts the examples"
+            )
