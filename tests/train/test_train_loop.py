@@ -16,10 +16,9 @@ KEY = jax.random.key(0)
 
 
 def run(network=None, tx=None, **changes):
-    settings = {"key": KEY, "steps": 60, "batch_size": 32, "evaluate_every": 20, "progress": False}
-    return train(
-        network or nn.mlp([8, 10]), DIGITS, tx or optax.sgd(0.3, momentum=0.5), **settings | changes
-    )
+    network, tx = network or nn.mlp([8, 10]), tx or optax.sgd(0.3, momentum=0.5)
+    settings = {"key": KEY, "steps": 60, "batch_size": 32, "evaluate_every": 20}
+    return train(network, DIGITS, tx, **settings | changes, progress=False)
 
 
 def test_procedure_of_an_introduction_is_in_the_source_in_its_order():
