@@ -40,5 +40,6 @@ from fbp.nn.pool import average_pool as average_pool
 from fbp.nn.pool import flatten as flatten
 from fbp.nn.pool import global_average_pool as global_average_pool
 from fbp.nn.pool import global_max_pool as global_max_pool
+from fbp.nn.pool import max_pool as max_pool
 from fbp.nn.recurrent import gru as gru
 from fbp.nn.recurrent import lstm as lstm

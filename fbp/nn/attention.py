@@ -2,11 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.nn.initializers import lecun_normal, zeros
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from fbp.nn.dense import affine
-from fbp.nn.layer import Layer, LayerError, Parameter, Shape, make_layer
+from fbp.nn.layer import Layer, LayerError, Parameter, Shape, at_least_float32, make_layer
+
+Heads = Float[Array, "batch time heads features"]
 
 
 def multi_head_attention(
@@ -56,7 +60,20 @@ def multi_head_attention(
         split = (*x.shape[:-1], heads, x.shape[-1] // heads)
         projected = affine(x, params["qkv_kernel"], params["qkv_bias"])
         q, k, v = (jnp.reshape(part, split) for part in jnp.split(projected, 3, axis=-1))
-        mixed = jax.nn.dot_product_attention(q, k, v, is_causal=causal)
+        mixed = _attend(q, k, v, causal)
         return affine(jnp.reshape(mixed, x.shape), params["out_kernel"], params["out_bias"])
 
     return make_layer("multi_head_attention", forward, out_shape, parameters, dtype)
+
+
+def _attend(q: Heads, k: Heads, v: Heads, causal: bool) -> Heads:
+    """softmax(Q K^T / sqrt(d)) V, the softmax in float32 or wider."""
+    scores = lax.dot_general(
+        q, k, (((3,), (3,)), ((0, 2), (0, 2))), preferred_element_type=at_least_float32(q.dtype)
+    )
+    scores = scores * q.shape[-1] ** -0.5
+    if causal:
+        past = jnp.tri(q.shape[1], dtype=bool)
+        scores = jnp.where(jnp.broadcast_to(past, scores.shape), scores, -jnp.inf)
+    weights = jax.nn.softmax(scores).astype(v.dtype)
+    return jnp.swapaxes(lax.dot_general(weights, v, (((3,), (1,)), ((0, 1), (0, 2)))), 1, 2)

@@ -30,7 +30,8 @@ def embedding(vocabulary: int, features: int, *, dtype: DTypeLike = jnp.float32)
             raise LayerError(
                 ("embedding",), f"tokens must be integers, got {x.dtype}{list(x.shape)}"
             )
-        return params["embedding"].at[x].get(mode="fill", fill_value=jnp.nan)
+        rows = jnp.asarray(params["embedding"]).at[x]
+        return rows.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
     return make_layer(
         "embedding", forward, lambda in_shape: (*in_shape, features), parameters, dtype

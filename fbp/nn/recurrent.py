@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.nn.initializers import lecun_normal, orthogonal, zeros
@@ -29,7 +30,6 @@ def lstm(features: int, *, sequence: bool = True, dtype: DTypeLike = jnp.float32
 
     Source: Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000 (gate f).
 
-    >>> import jax
     >>> params, out_shape = lstm(8, sequence=False).init(jax.random.key(0), (-1, 20, 3))
     >>> params["recurrent"].shape, out_shape
     ((8, 32), (-1, 8))
@@ -71,7 +71,6 @@ def gru(features: int, *, sequence: bool = True, dtype: DTypeLike = jnp.float32)
     Source: Cho et al. 2014, Learning phrase representations using RNN encoder-decoder; r applied
     after the product with U, as in cuDNN.
 
-    >>> import jax
     >>> params, out_shape = gru(8).init(jax.random.key(0), (-1, 20, 3))
     >>> params["recurrent"].shape, out_shape
     ((8, 24), (-1, 20, 8))
@@ -111,8 +110,9 @@ def _kernels(inputs: int, features: int, gates: int) -> dict[str, Parameter]:
 def _orthogonal_gates(key, shape: Shape, dtype: DTypeLike) -> Float[Array, "features columns"]:
     """An orthogonal matrix for each gate, side by side: none shrinks or stretches the state."""
     features, columns = shape
-    square = orthogonal()(key, (columns // features, features, features), dtype)
-    return jnp.reshape(jnp.swapaxes(square, 0, 1), shape)
+    square = lambda key: orthogonal()(key, (features, features), dtype)
+    gates = jax.vmap(square)(jax.random.split(key, columns // features))
+    return jnp.reshape(jnp.swapaxes(gates, 0, 1), shape)
 
 
 def _remember(key, shape: Shape, dtype: DTypeLike) -> Float[Array, " columns"]:
