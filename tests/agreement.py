@@ -23,8 +23,9 @@ def ulps(got: Any, want: Any) -> float:
     a, b = np.asarray(got).astype(exact), np.asarray(want).astype(exact)
     finite = np.isfinite(b)
     np.testing.assert_array_equal(a[~finite], b[~finite])
-    scale = max(np.max(np.abs(b), where=finite, initial=0.0), float(jnp.finfo(want.dtype).tiny))
-    return float(np.max(np.abs(a - b), where=finite, initial=0.0) / (eps * scale))
+    a, b = np.where(finite, a, 0), np.where(finite, b, 0)
+    scale = max(np.max(np.abs(b), initial=0.0), float(jnp.finfo(want.dtype).tiny))
+    return float(np.max(np.abs(a - b), initial=0.0) / (eps * scale))
 
 
 def assert_same(got: Any, want: Any, tolerance: float = 4) -> None:
