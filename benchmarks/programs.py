@@ -67,8 +67,8 @@ def cnn() -> Program:
         )
 
     def pool(x):
-        window, start = (1, 2, 2, 1), jnp.asarray(-jnp.inf, x.dtype)
-        return jax.lax.reduce_window(x, start, jax.lax.max, window, window, "VALID")
+        window = (1, 2, 2, 1)
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
 
     def normalise(x, scale, shift):
         x = (x - x.mean((1, 2), keepdims=True)) * jax.lax.rsqrt(
