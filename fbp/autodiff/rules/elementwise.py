@@ -15,6 +15,8 @@ from jax import lax
 from jax.extend.core import primitives as p
 from jax.lax import (
     abs,
+    bessel_i0e,
+    bessel_i1e,
     conj,
     cos,
     cosh,
@@ -23,6 +25,7 @@ from jax.lax import (
     floor,
     imag,
     integer_pow,
+    lgamma,
     log,
     neg,
     polygamma,
@@ -73,23 +76,17 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return select(condition, a, b)
 
 
-def larger_share(x: Any, y: Any, z: Any) -> Any:
-    """d max(x, y) / dx: 1 where x is larger, 1/2 where they are equal."""
-    x, y = spread(x, z), spread(y, z)
-    return where(gt(x, y), 1, where(eq(x, y), filled(z, 0.5), 0))
-
-
-def smaller_share(x: Any, y: Any, z: Any) -> Any:
-    """d min(x, y) / dx: 1 where x is smaller, 1/2 where they are equal."""
-    return larger_share(neg(x), neg(y), z)
+def attained(ct: Any, z: Any, x: Any, y: Any) -> Any:
+    """ct where z, the larger or the smaller of x and y, is x; half of it where it is both."""
+    at_x, at_y = eq(spread(x, z), z), eq(spread(y, z), z)
+    return select(at_x, select(at_y, mul(ct, 0.5), ct), filled(ct, 0))
 
 
 def power_of_base(x: Any, y: Any, z: Any) -> Any:
     """d x^y / dx = y x^(y-1), and 0 where y = 0 whatever x is."""
-    x, y = spread(x, z), spread(y, z)
+    x, y = spread(x, z), spread(lax.convert_element_type(y, z.dtype), z)
     zero = eq(y, 0)
-    slope = lax.pow(x, where(zero, 1, sub(y, 1)))
-    return where(zero, 0, mul(lax.convert_element_type(y, z.dtype), slope))
+    return where(zero, 0, mul(y, lax.pow(x, where(zero, 1, sub(y, 1)))))
 
 
 def power_of_exponent(x: Any, y: Any, z: Any) -> Any:
@@ -102,6 +99,23 @@ def truncated_quotient(x: Any, y: Any, z: Any) -> Any:
     """x / y rounded towards zero, as rem does."""
     quotient = div(spread(x, z), spread(y, z))
     return mul(sign(quotient), floor(abs(quotient)))
+
+
+def between(low: Any, x: Any, high: Any) -> Any:
+    """Where x lies strictly within bounds."""
+    return lax.bitwise_and(lt(low, x), lt(x, spread(high, x)))
+
+
+def slope_of_i1e(x: Any, y: Any) -> Any:
+    """d (e^-|x| I1(x)) / dx = e^-|x| I0(x) - (sign x + 1/x) e^-|x| I1(x), and 1/2 at 0."""
+    zero = eq(x, 0)
+    x = where(zero, 1, x)
+    return where(zero, 0.5, sub(bessel_i0e(x), mul(y, add(sign(x), div(1, x)))))
+
+
+def gamma_density(a: Any, x: Any, y: Any) -> Any:
+    """The density of the gamma distribution, x^(a-1) e^-x / Gamma(a)."""
+    return exp(sub(mul(sub(a, 1), log(x)), add(x, lgamma(a))))
 
 
 def direction(ct: Any, y: Any, x: Any) -> Any:
@@ -209,7 +223,7 @@ TRIGONOMETRY = Rules(
     ),
     derivative(p.sinh_p, lambda x, y: cosh(x)),
     derivative(p.cosh_p, lambda x, y: sinh(x)),
-    derivative(p.tanh_p, lambda x, y: mul(add(1, y), sub(1, y))),
+    derivative(p.tanh_p, lambda x, y: sub(1, square(y))),
     derivative(p.asinh_p, lambda x, y: rsqrt(add(square(x), 1))),
     derivative(p.acosh_p, lambda x, y: mul(rsqrt(sub(x, 1)), rsqrt(add(x, 1)))),
     derivative(p.atanh_p, lambda x, y: div(1, mul(sub(1, x), add(1, x)))),
@@ -222,17 +236,27 @@ SPECIAL = Rules(
     derivative(p.erf_inv_p, lambda x, y: mul(sqrt(pi) / 2, exp(square(y)))),
     derivative(p.lgamma_p, lambda x, y: digamma(x)),
     derivative(p.digamma_p, lambda x, y: polygamma(filled(x, 1), x)),
+    derivative(p.polygamma_p, None, lambda n, x, y: polygamma(add(n, 1), x)),
+    derivative(p.bessel_i0e_p, lambda x, y: sub(bessel_i1e(x), mul(sign(x), y))),
+    derivative(p.bessel_i1e_p, slope_of_i1e),
+    derivative(p.igamma_p, lambda a, x, y: lax.igamma_grad_a(a, x), gamma_density),
+    derivative(
+        p.igammac_p,
+        lambda a, x, y: neg(lax.igamma_grad_a(a, x)),
+        lambda a, x, y: neg(gamma_density(a, x, y)),
+    ),
+    derivative(p.polygamma_p, None, lambda m, x, y: polygamma(add(m, 1), x)),
 )
 
 KINKS = Rules(
-    derivative(p.max_p, larger_share, lambda x, y, z: larger_share(y, x, z)),
-    derivative(p.min_p, smaller_share, lambda x, y, z: smaller_share(y, x, z)),
+    vjp(p.max_p, attained, lambda ct, z, x, y: attained(ct, z, y, x)),
+    vjp(p.min_p, attained, lambda ct, z, x, y: attained(ct, z, y, x)),
     vjp(
         p.clamp_p,
-        lambda ct, y, low, x, high: where(gt(spread(low, x), x), ct, 0),
         lambda ct, y, low, x, high: where(
-            lax.bitwise_and(gt(x, spread(low, x)), lt(x, spread(high, x))), ct, 0
+            lax.bitwise_and(gt(spread(low, x), x), lt(spread(low, x), spread(high, x))), ct, 0
         ),
+        lambda ct, y, low, x, high: where(between(spread(low, x), x, high), ct, 0),
         lambda ct, y, low, x, high: where(lt(spread(high, x), x), ct, 0),
     ),
     vjp(p.abs_p, direction),
