@@ -1,0 +1,171 @@
+"""Write docs/rules.md: every primitive, its rule as it stands in the source, and its test.
+
+    python -m docs.make_rules
+
+JAX has other primitives in other versions. Rows of the page whose primitive this JAX does not
+have are kept as they are.
+"""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jax.extend.core import Primitive, primitives
+
+import fbp
+from fbp.autodiff import rules
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "rules.md"
+TESTS = ROOT / "tests" / "autodiff" / "rules"
+
+HEAD = """\
+# The table of rules
+
+Written by `python -m docs.make_rules` from the source; a test fails when it is out of date.
+
+A rule says how the cotangent of a primitive's output becomes the cotangents of its operands, one
+function for each operand. Kinds, from the shortest:
+
+| kind | the cotangent of operand x of y = p(x, ...) |
+|---|---|
+| constant | none: y has no derivative |
+| derivative | ct * f(x, ..., y) |
+| transpose | f(ct, x, ...), which asks x for its shape only |
+| vjp | f(ct, y, x, ...) |
+| vjp_jointly | one of f(cts, ys, xs, wanted) |
+| call | the primitive holds programs, see the function |
+
+`None` in the place of a function: that operand has no derivative. Keyword-only arguments are
+parameters of the primitive. `ct` is the cotangent of y.
+
+Each case is differentiated by fbp and by JAX, and the results are compared in units in the last
+place. The tests of one primitive: `pytest tests/autodiff/rules -k "sin-"`.
+"""
+
+COLUMNS = ["| primitive | kind | rule | cases |", "|---|---|---|---|"]
+
+NO_RULE = """\
+## No rule yet
+
+On the way of a gradient these raise `MissingRule`, which names the line, and says how to state a
+rule. Elsewhere they do no harm.
+"""
+
+Rows = dict[str, str]
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""))
+
+
+def page(before: str) -> str:
+    """The page; rows of other JAX versions are taken from the one before."""
+    known = {q.name for q in _primitives()}
+    others = {
+        title: {name: row for name, row in rows.items() if name not in known}
+        for title, rows in sections(before).items()
+    }
+    parts = [_table(module, others.get(_name(module), {})) for module in families()]
+    without = known - {q.name for q in fbp.RULES} | others.get("No rule yet", {}).keys()
+    listed = "\n".join(f"- `{name}`" for name in sorted(without))
+    return "\n".join([HEAD, *parts, NO_RULE, listed, ""])
+
+
+def sections(text: str) -> dict[str, Rows]:
+    """A page's rows, by family and primitive."""
+    parts = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)
+    rows = re.compile(r"^(?:\| |- )`(.+?)`.*$", flags=re.MULTILINE)
+    return {
+        title: {row[1]: row[0] for row in rows.finditer(body)}
+        for title, body in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def families() -> Iterator[ModuleType]:
+    """The modules that state rules."""
+    for info in pkgutil.iter_modules(rules.__path__, "fbp.autodiff.rules."):
+        module = importlib.import_module(info.name)
+        if hasattr(module, "RULES"):
+            yield module
+
+
+def _name(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]
+
+
+def _primitives() -> set[Primitive]:
+    """The primitives of this JAX."""
+    public = {q for q in vars(primitives).values() if isinstance(q, Primitive)}
+    return public | set(fbp.RULES)
+
+
+def _table(module: ModuleType, others: Rows) -> str:
+    name = _name(module)
+    cases = _cases(TESTS / f"test_{name}.py")
+    rows = {rule.primitive.name: _row(rule, cases) for rule in module.RULES.values()} | others
+    about = inspect.getdoc(module).split("\n\n")[0].replace("\n", " ").rstrip(".:")
+    places = ", ".join(
+        f"[{path}](../{path})"
+        for path in (f"fbp/autodiff/rules/{name}.py", f"tests/autodiff/rules/test_{name}.py")
+        if (ROOT / path).exists()
+    )
+    head = [f"## {name}", "", f"{about}. {places}", "", *COLUMNS]
+    return "\n".join([*head, *(rows[key] for key in sorted(rows)), ""])
+
+
+def _row(rule: fbp.Rule, cases: Mapping[str, list[Any]]) -> str:
+    text = "<br>".join(f"`{source(f)}`" for f in rule.functions).replace("|", "\\|") or "none"
+    found = cases.get(rule.primitive.name, [])
+    dtypes = " ".join(dict.fromkeys(dtype for case in found for dtype in case.dtypes))
+    tested = f"{len(found)}: {dtypes}" if found else ""
+    return f"| `{rule.primitive.name}` | {rule.kind} | {text} | {tested} |"
+
+
+def source(function: Callable | None) -> str:
+    """A rule's function as it stands in the source: a lambda whole, another one by its name."""
+    if function is None:
+        return "None"
+    if function.__name__ != "<lambda>":
+        return function.__name__
+    (node,) = _lambdas_of(function)
+    return ast.unparse(node)
+
+
+def _lambdas_of(function: Callable) -> Iterator[ast.Lambda]:
+    """The lambda whose body holds all that the function's code does."""
+    code = function.__code__
+    places = [(line, column) for line, _, column, _ in code.co_positions() if column]
+    for node in ast.walk(ast.parse(Path(code.co_filename).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno:
+            start = node.body.lineno, node.body.col_offset
+            end = node.body.end_lineno or 0, node.body.end_col_offset or 0
+            if all(start <= place < end for place in places):
+                yield node
+
+
+def _cases(path: Path) -> Mapping[str, list[Any]]:
+    """The cases of a family's test file, by primitive."""
+    if not path.exists():
+        return {}
+    sys.path[:0] = added = [str(path.parent), str(ROOT / "tests")]
+    try:
+        module = importlib.import_module(path.stem)
+    finally:
+        del sys.path[: len(added)]
+    by_primitive: dict[str, list[Any]] = {}
+    for case in getattr(module, "CASES", ()):
+        by_primitive.setdefault(case.primitive.name, []).append(case)
+    return by_primitive
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""What the documents show is true: code runs, links lead somewhere, commands exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+
+
+def code_blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_code_of_the_readme_runs_as_one_session(capsys):
+    namespace = {"__name__": "readme"}
+    for block in code_blocks(README, "python"):
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert "ULPs" in capsys.readouterr().out
+
+
+def test_outputs_shown_in_the_readme_are_printed(capsys):
+    namespace = {"__name__": "readme"}
+    for block in code_blocks(README, "python"):
+        exec(compile(block, "README.md", "exec"), namespace)
+        shown = re.findall(r"print\(.*\)  # (.*)", block)
+        printed = capsys.readouterr().out
+        assert all(line in printed for line in shown), printed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_files_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert missing == []
+
+
+def test_commands_of_the_documents_are_targets_of_the_makefile():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = {name for page in PAGES for name in re.findall(r"\bmake ([a-z-]+)  ", page.read_text())}
+    assert named <= targets
