@@ -1,0 +1,163 @@
+"""fbp is a second implementation: nothing of JAX's reverse mode runs when it differentiates."""
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from agreement import assert_same, total
+from guard import JaxDifferentiated, without_jax_reverse_mode
+from networks import draw
+from programs import PROGRAMS, X
+
+import fbp
+from fbp import nn
+
+RULE_TESTS = sorted(Path(__file__).parent.glob("rules/test_*.py"))
+SOURCES = sorted(Path(fbp.__file__).parent.rglob("*.py"))
+ORACLES = {"verify"}
+
+
+def load(path):
+    """A test module, for its tables."""
+    spec = importlib.util.spec_from_file_location(f"tables_of_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def anew(fun):
+    """The same function, of which no trace is cached."""
+    return lambda *args: fun(*args)
+
+
+# The guard guards
+
+
+@pytest.mark.parametrize(
+    "differentiate",
+    [
+        lambda f: jax.grad(f)(X),
+        lambda f: jax.vjp(f, X),
+        lambda f: jax.linearize(f, X),
+        lambda f: jax.linear_transpose(f, X),
+        lambda f: jax.jacrev(f)(X),
+        lambda f: jax.jvp(f, (X,), (X,)),
+        lambda f: jax.make_jaxpr(jax.grad(f))(X),
+    ],
+    ids=["grad", "vjp", "linearize", "linear_transpose", "jacrev", "jvp", "staged"],
+)
+def test_the_guard_sees_jax_differentiate(differentiate):
+    with without_jax_reverse_mode(), pytest.raises(JaxDifferentiated):
+        differentiate(lambda x: jnp.sum(jnp.sin(x)))
+
+
+def test_the_guard_sees_tracers_of_names_bound_before():
+    before = jax.grad
+    with without_jax_reverse_mode(), pytest.raises(JaxDifferentiated):
+        before(lambda x: jnp.sum(jnp.sin(x)))(X)
+
+
+def test_the_guard_ends():
+    with without_jax_reverse_mode():
+        pass
+    assert_same(jax.grad(jnp.sin)(0.0), jax.jit(jax.grad(jnp.sin))(0.0))
+
+
+# Nothing of JAX's reverse mode runs
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_without_jax(name):
+    fun = anew(PROGRAMS[name])
+    with without_jax_reverse_mode():
+        got = fbp.grad(fun)(X)
+        value, pullback = fbp.vjp(fun, X)
+        (again,) = pullback(jnp.ones_like(value))
+        jax.make_jaxpr(fbp.grad(lambda x: total(fbp.grad(fun)(x))))(X)
+        jax.make_jaxpr(jax.vmap(fbp.grad(fun)))(jnp.stack([X, X]))
+    want = jax.grad(fun)(X)
+    assert_same(got, want, tolerance=16)
+    assert_same(again, want, tolerance=16)
+
+
+@pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.stem)
+def test_rules_without_jax(path):
+    module = load(path)
+    cases = [(case.fun, case.arguments(case.dtypes[0])) for case in getattr(module, "CASES", [])]
+    cases += [(fun, (jnp.float32(0.3), module.W)) for fun in getattr(module, "CONDS", {}).values()]
+    cases += [
+        (fun, (module.W, module.H, module.XS)) for fun in getattr(module, "SCANS", {}).values()
+    ]
+    for fun, args in cases:
+        with without_jax_reverse_mode():
+            _differentiate(fun, args)
+
+
+def _differentiate(fun, args):
+    """Stage a function's pullback in its floating arguments."""
+    inexact = [jnp.issubdtype(a.dtype, np.inexact) for a in args]
+
+    def of_floats(*floats):
+        given = iter(floats)
+        return fun(*(next(given) if f else a for f, a in zip(inexact, args, strict=True)))
+
+    def pulled(*floats):
+        out, pullback = fbp.vjp(of_floats, *floats)
+        return pullback(jax.tree.map(_ones, out))
+
+    jax.eval_shape(pulled, *(a for f, a in zip(inexact, args, strict=True) if f))
+
+
+def _ones(x):
+    if jnp.issubdtype(x.dtype, np.inexact):
+        return jnp.ones_like(x)
+    return np.zeros(x.shape, jax.dtypes.float0)
+
+
+NETWORKS = {
+    "mlp": (nn.mlp([16, 8, 3]), (5, 7)),
+    "cnn": (nn.cnn([4, 6], [8, 3]), (2, 8, 8, 2)),
+    "transformer": (nn.transformer(3, width=8, depth=1, heads=2, length=6), (2, 6, 5)),
+    "lstm": (nn.rnn([6], 3), (2, 7, 4)),
+    "gru": (nn.rnn([6], 3, cell=nn.gru), (2, 7, 4)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_without_jax_have_jaxs_gradients(name, dtype):
+    layer, in_shape = NETWORKS[name]
+
+    def loss(params, x):
+        logits = layer.apply(params, x)
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+    with jax.enable_x64(dtype == "float64"):
+        labels = jnp.arange(in_shape[0]) % 3
+        params, x = jax.tree.map(jnp.asarray, draw(layer, in_shape, dtype))
+        with without_jax_reverse_mode():
+            got = jax.jit(fbp.value_and_grad(anew(loss)))(params, x)
+        assert_same(got, jax.jit(jax.value_and_grad(loss))(params, x), tolerance=16)
+
+
+# Nothing of JAX's reverse mode is named
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: "/".join(path.parts[-2:]))
+def test_sources_name_nothing_of_jaxs_reverse_mode(path):
+    if ORACLES & set(path.parts):
+        return
+    forbidden = {"grad", "value_and_grad", "vjp", "linearize", "linear_transpose", "jacrev",
+                 "jacobian", "hessian", "jvp"}  # fmt: skip
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert not (node.value.id == "jax" and node.attr in forbidden), node.lineno
+        if isinstance(node, ast.ImportFrom):
+            names = {alias.name for alias in node.names}
+            assert not (node.module == "jax" and names & forbidden), node.lineno
+            assert not str(node.module).startswith("jax._src"), node.lineno
