@@ -23,9 +23,11 @@ lint: .venv/dev
 
 # One stamp for each set of extras; a changed pyproject.toml installs anew.
 .venv/%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "fbp needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
-	touch $@
+	@touch $@
 
 clean:
 	rm -rf .venv
