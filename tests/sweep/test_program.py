@@ -1,0 +1,142 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
+from fbp.sweep.grid import grid_of, trials_of
+from fbp.sweep.problem import problem_of
+from fbp.sweep.program import make_program
+from fbp.train import train
+
+CONFIG = Config(
+    name="demo",
+    data=Data("digits"),
+    network=MLP((8,)),
+    optimizer=Optimizer("sgd", {"momentum": 0.5}),
+    train=Train(steps=20, batch_size=16, evaluate_every=10),
+    sweep=Sweep((0.01, 0.1, 1e4), 2),
+)
+PROBLEM = problem_of(CONFIG)
+
+
+def run(config):
+    """Trials, their last states, and per trial the curve of validation losses."""
+    trials = trials_of(config.sweep)
+    program, grid = make_program(config, PROBLEM), grid_of(trials)
+    data = PROBLEM.dataset
+    training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
+    states, measures = program.start(grid, validation)
+    curves, every = [measures["loss"]], config.train.evaluate_every
+    for start in range(0, config.train.steps, every):
+        start = jnp.int32(start)
+        states, _, measures = program.advance(states, grid, start, training, validation, every)
+        curves.append(measures["loss"])
+    return trials, states, np.stack(curves, axis=1)
+
+
+def alone(trial, tx, config=CONFIG):
+    settings = {"steps": config.train.steps, "evaluate_every": config.train.evaluate_every}
+    key = jax.random.key(trial.seed)
+    outcome = train(
+        PROBLEM.network, PROBLEM.dataset, tx, key=key, batch_size=16, progress=False, **settings
+    )
+    return outcome.state.params, np.float32([m.loss for m in outcome.history])
+
+
+@pytest.fixture(scope="module")
+def by_map():
+    return run(replace(CONFIG, sweep=replace(CONFIG.sweep, trials="map")))
+
+
+@pytest.fixture(scope="module")
+def by_vmap():
+    return run(CONFIG)
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_mapped_trial_is_the_same_trial_alone_bit_for_bit(by_map, number):
+    trials, states, curves = by_map
+    trial = trials[number]
+    params, curve = alone(trial, optax.sgd(trial.hyperparameters["learning_rate"], 0.5))
+    np.testing.assert_array_equal(curves[number], curve)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.tree.map(lambda leaf: leaf[number], states.train.params),
+        params,
+    )
+
+
+def test_vmapped_trials_are_mapped_trials_to_rounding(by_map, by_vmap):
+    alive = np.asarray(by_map[1].diverged_at) < 0
+    np.testing.assert_allclose(by_vmap[2][alive], by_map[2][alive], rtol=2e-6)
+
+
+def test_trials_mapped_in_groups_are_the_same_to_rounding(by_map):
+    sweep = replace(CONFIG.sweep, trials="map", batch_size=3)
+    _, _, curves = run(replace(CONFIG, sweep=sweep))
+    alive = np.asarray(by_map[1].diverged_at) < 0
+    np.testing.assert_allclose(curves[alive], by_map[2][alive], rtol=2e-6)
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_swept_adam_trains_as_a_plain_adam_bit_for_bit():
+    sweep = Sweep((0.001, 0.01), 1, trials="map")
+    config = replace(CONFIG, optimizer=Optimizer("adam"), sweep=sweep)
+    trials, states, curves = run(config)
+    params, curve = alone(trials[1], optax.adam(0.01))
+    np.testing.assert_array_equal(curves[1], curve)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.tree.map(lambda leaf: leaf[1], states.train.params),
+        params,
+    )
+
+
+@pytest.mark.parametrize("trials", ["vmap", "map"])
+def test_diverged_trial_is_frozen_and_hurts_no_other(by_vmap, by_map, trials):
+    _, states, curves = by_vmap if trials == "vmap" else by_map
+    diverged_at = np.asarray(states.diverged_at)
+    assert (diverged_at[:4] == -1).all()
+    assert ((diverged_at[4:] >= 1) & (diverged_at[4:] < 10)).all()
+    np.testing.assert_array_equal(states.train.step, np.where(diverged_at < 0, 20, diverged_at))
+    assert np.isfinite(curves[:4]).all()
+    np.testing.assert_array_equal(curves[4:, 1], curves[4:, 2])
+
+
+def test_seeds_differ_and_rates_of_one_seed_start_equal(by_map):
+    _, _, curves = by_map
+    start = curves[:, 0].reshape(3, 2)
+    assert (start == start[0]).all()
+    assert start[0, 0] != start[0, 1]
+
+
+def test_other_hyperparameters_are_swept_too():
+    sweep = Sweep((0.1,), 1, {"momentum": (0.0, 0.9)}, trials="map")
+    config = replace(CONFIG, optimizer=Optimizer("sgd"), sweep=sweep)
+    trials, _, curves = run(config)
+    _, curve = alone(trials[1], optax.sgd(0.1, 0.9))
+    np.testing.assert_allclose(curves[1], curve, rtol=1e-6)
+    assert not np.allclose(curves[0, 1:], curves[1, 1:])
+
+
+def test_whole_sweep_is_traced_once_per_chunk_length():
+    traces = []
+
+    def counted(params, x, *, key=None):
+        traces.append(x.shape)
+        return PROBLEM.network.apply(params, x, key=key)
+
+    network = type(PROBLEM.network)(PROBLEM.network.init, counted)
+    program = make_program(CONFIG, replace(PROBLEM, network=network))
+    grid, data = grid_of(trials_of(CONFIG.sweep)), PROBLEM.dataset
+    training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
+    states, _ = program.start(grid, validation)
+    for start in (0, 10):
+        states, _, _ = program.advance(states, grid, jnp.int32(start), training, validation, 10)
+        if start == 0:
+            count = len(traces)
+    assert len(traces) == count

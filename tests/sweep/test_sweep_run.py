@@ -1,0 +1,138 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from fbp import InputError
+from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
+from fbp.records import append_records, create_run, read_records
+from fbp.report.run import read
+from fbp.sweep import problem_of, sweep, table
+from fbp.verify import Agreement
+
+CONFIG = Config(
+    name="demo",
+    data=Data("digits"),
+    network=MLP((8,)),
+    optimizer=Optimizer("sgd"),
+    train=Train(steps=25, batch_size=16, evaluate_every=10, target=0.2),
+    sweep=Sweep((0.1, 0.5, 1e4), 2),
+)
+PROBLEM = problem_of(CONFIG)
+CHECK = Agreement(0.5, "params['w']", 1.0, 1.0, 2.0, 1e-7)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    create_run(tmp_path / "run", 'name = "demo"\n[train]\ntarget = 0.2\n')
+    return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = tmp_path_factory.mktemp("finished") / "run"
+    create_run(run, 'name = "demo"\n')
+    return run, sweep(CONFIG, PROBLEM, run, CHECK)
+
+
+def rows(run, kind):
+    return [row for row in read_records(run) if row["kind"] == kind]
+
+
+def test_every_measurement_has_a_row(finished):
+    run, _ = finished
+    steps = {kind: sorted({row["step"] for row in rows(run, kind)}) for kind in ("train", "eval")}
+    assert steps == {"train": [10, 20, 25], "eval": [0, 10, 20, 25]}
+    assert len(rows(run, "train")) == 4 * 3
+    assert len(rows(run, "eval")) == 6 + 4 * 3
+    assert {row["trial"] for row in rows(run, "diverged")} == {4, 5}
+    assert all(1 <= row["step"] < 10 for row in rows(run, "diverged"))
+
+
+def test_rows_name_their_trial(finished):
+    run, _ = finished
+    for row in read_records(run):
+        assert row["learning_rate"] == (0.1, 0.5, 1e4)[row["trial"] // 2]
+        assert row["seed"] == row["trial"] % 2
+
+
+def test_only_the_best_rates_trials_are_tested_and_once(finished):
+    run, summary = finished
+    tested = rows(run, "test")
+    best = summary["best"]["learning_rate"]
+    assert [(row["learning_rate"], row["seed"]) for row in tested] == [(best, 0), (best, 1)]
+    mean = sum(row["accuracy"] for row in tested) / 2
+    assert summary["best"]["test_accuracy"]["mean"] == pytest.approx(mean)
+
+
+def test_summary_has_speed_and_gradient_check_and_is_what_the_report_reads(finished):
+    run, summary = finished
+    assert summary["trial_steps_per_second"] > 0
+    assert summary["gradient_check"] == {
+        "max_ulps": 0.5,
+        "leaf": "params['w']",
+        "raw_max_ulps": 2.0,
+    }
+    assert json.loads((run / "summary.json").read_text()) == summary
+    assert read(run).complete
+
+
+def test_table_has_a_line_for_each_rate_and_marks_the_best(finished):
+    _, summary = finished
+    head, *lines = table(summary).splitlines()
+    assert "learning rate" in head
+    assert [line.strip().split()[0 if line[0] == " " else 1] for line in lines] == [
+        "0.1",
+        "0.5",
+        "1e+04",
+    ]
+    marked = [line for line in lines if line.startswith("*")]
+    assert len(marked) == 1
+    assert f"{summary['best']['learning_rate']:.3g}" in marked[0]
+
+
+def interrupting(call, error):
+    """append_records, but its `call`-th call fails."""
+    calls = []
+
+    def append(directory, rows):
+        calls.append(directory)
+        if len(calls) == call:
+            raise error
+        append_records(directory, rows)
+
+    return append
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), InputError("no space left on device")])
+def test_run_that_ends_early_leaves_what_it_measured(directory, monkeypatch, error):
+    monkeypatch.setattr("fbp.sweep.run.append_records", interrupting(3, error))
+    config = replace(CONFIG, train=replace(CONFIG.train, steps=20))
+    with pytest.raises(type(error)):
+        sweep(config, PROBLEM, directory, CHECK)
+    assert {row["step"] for row in rows(directory, "eval")} == {0, 10}
+    run = read(directory)
+    assert not run.complete
+    assert [entry["trials"] for entry in run.summary["rates"]] == [2, 2, 2]
+
+
+def test_sweep_of_diverging_trials_alone_ends_early_and_names_no_best(directory):
+    config = replace(CONFIG, sweep=Sweep((1e4,), 1))
+    summary = sweep(config, PROBLEM, directory, CHECK)
+    assert summary["best"] is None
+    assert max(row["step"] for row in read_records(directory)) < 10
+    assert rows(directory, "test") == []
+
+
+def test_regression_has_r2_and_other_hyperparameters_are_columns(directory):
+    config = replace(
+        CONFIG,
+        data=Data("diabetes"),
+        train=Train(steps=4, batch_size=16, evaluate_every=2),
+        sweep=Sweep((0.01,), 1, {"momentum": (0.0, 0.5)}),
+    )
+    summary = sweep(config, problem_of(config), directory, CHECK)
+    assert all({"r2", "momentum"} <= row.keys() for row in rows(directory, "eval"))
+    assert [entry["momentum"] for entry in summary["rates"]] == [0.0, 0.5]
+    assert summary["metric"] == "r2"
+    assert len(rows(directory, "test")) == 1
