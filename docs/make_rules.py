@@ -112,7 +112,7 @@ def _table(module: ModuleType, others: Rows) -> str:
     name = _name(module)
     cases = _cases(TESTS / f"test_{name}.py")
     rows = {rule.primitive.name: _row(rule, cases) for rule in module.RULES.values()} | others
-    about = inspect.getdoc(module).split("\n\n")[0].replace("\n", " ").rstrip(".:")
+    about = _first(module).rstrip(".:")
     places = ", ".join(
         f"[{path}](../{path})"
         for path in (f"fbp/autodiff/rules/{name}.py", f"tests/autodiff/rules/test_{name}.py")
@@ -123,7 +123,7 @@ def _table(module: ModuleType, others: Rows) -> str:
 
 
 def _row(rule: fbp.Rule, cases: Mapping[str, list[Any]]) -> str:
-    text = "<br>".join(f"`{source(f)}`" for f in rule.functions).replace("|", "\\|") or "none"
+    text = "<br>".join(source(f) for f in rule.functions).replace("|", "\\|") or "none"
     found = cases.get(rule.primitive.name, [])
     dtypes = " ".join(dict.fromkeys(dtype for case in found for dtype in case.dtypes))
     tested = f"{len(found)}: {dtypes}" if found else ""
@@ -131,13 +131,20 @@ def _row(rule: fbp.Rule, cases: Mapping[str, list[Any]]) -> str:
 
 
 def source(function: Callable | None) -> str:
-    """A rule's function as it stands in the source: a lambda whole, another one by its name."""
+    """A lambda as it stands in the source; of another function, or of the one that makes it, the
+    name and what it does."""
     if function is None:
-        return "None"
+        return "`None`"
     if function.__name__ != "<lambda>":
-        return function.__name__
+        name = function.__qualname__.split(".")[0]
+        return f"`{name}`: {_first(function.__globals__[name])}"
     (node,) = _lambdas_of(function)
-    return ast.unparse(node)
+    return f"`{ast.unparse(node)}`"
+
+
+def _first(documented: Any) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return (inspect.getdoc(documented) or "").split("\n\n")[0].replace("\n", " ")
 
 
 def _lambdas_of(function: Callable) -> Iterator[ast.Lambda]:

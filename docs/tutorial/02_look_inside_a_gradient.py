@@ -13,6 +13,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Primitive
 
 import fbp
 
@@ -114,7 +115,7 @@ assert "02_look_inside" in max(pullback.residuals, key=lambda r: r.source).sourc
 #
 # Here is a new primitive, as someone with a special kernel would make one.
 
-cube_p = jax.extend.core.Primitive("cube")
+cube_p = Primitive("cube")
 cube_p.def_impl(lambda x: x * x * x)
 cube_p.def_abstract_eval(lambda x: x)
 
