@@ -25,42 +25,41 @@ class Factor(NamedTuple):
     own_in_product: tuple[int, ...]
 
 
-def dimensions(lhs: Any, rhs: Any, dimension_numbers: Any) -> tuple[Factor, Factor]:
+def factors(x: Any, z: Any, dimension_numbers: Any) -> tuple[Factor, Factor]:
     """Sort each factor's dimensions by what becomes of them."""
-    factors, position = [], len(dimension_numbers[1][0])
-    for x, summed, batch in zip((lhs, rhs), *dimension_numbers, strict=True):
-        own = tuple(i for i in range(x.ndim) if i not in batch and i not in summed)
-        where = tuple(range(position, position + len(own)))
-        factors.append(Factor(tuple(batch), tuple(summed), own, where))
+    made, position = [], len(dimension_numbers[1][0])
+    for a, summed, batch in zip((x, z), *dimension_numbers, strict=True):
+        own = tuple(i for i in range(a.ndim) if i not in batch and i not in summed)
+        made.append(Factor(batch, summed, own, tuple(range(position, position + len(own)))))
         position += len(own)
-    return factors[0], factors[1]
+    return made[0], made[1]
 
 
-def multiply(ct: Any, x: Any, z: Any, of_x: Factor, of_z: Factor, **how: Any) -> Any:
+def times(ct: Any, z: Any, of_x: Factor, of_z: Factor, params: dict[str, Any]) -> Any:
     """The cotangent of x: ct times z, in the order that leaves least to transpose."""
+    how = {k: params[k] for k in ("precision", "preferred_element_type")}
     batch = tuple(range(len(of_x.batch)))
     ct_side, z_side = (of_z.own_in_product, batch), (of_z.own, of_z.batch)
     summed = tuple(of_x.summed[of_z.summed.index(i)] for i in sorted(of_z.summed))
-    if is_sorted(z_first := (*of_x.batch, *summed, *of_x.own)):
-        order, made = z_first, lax.dot_general(z, ct, pair(z_side, ct_side), **how)
-    else:
-        order = (*of_x.batch, *of_x.own, *summed)
-        made = lax.dot_general(ct, z, pair(ct_side, z_side), **how)
-    return as_dtype(made if is_sorted(order) else lax.transpose(made, np.argsort(order)), x.dtype)
+    if is_sorted((*of_x.batch, *summed, *of_x.own)):
+        return lax.dot_general(z, ct, pair(z_side, ct_side), **how)
+    made = lax.dot_general(ct, z, pair(ct_side, z_side), **how)
+    order = (*of_x.batch, *of_x.own, *summed)
+    return made if is_sorted(order) else lax.transpose(made, np.argsort(order))
 
 
 def pair(lhs: Any, rhs: Any) -> Any:
-    """Dimension numbers, from (summed, batch) of each side."""
+    """Dimension numbers, from the summed and the batch dimensions of each side."""
     return tuple(zip(lhs, rhs, strict=True))
 
 
 def is_sorted(order: Sequence[int]) -> bool:
-    """Whether a permutation leaves all as it is."""
+    """Whether a permutation leaves all in its place."""
     return list(order) == sorted(order)
 
 
 def as_dtype(ct: Any, dtype: Any) -> Any:
-    """In the operand's dtype: what is accumulated in more precision is rounded once."""
+    """In the operand's dtype: what was summed in more precision is rounded once."""
     if ct.dtype == dtype:
         return ct
     if np.issubdtype(ct.dtype, np.complexfloating) and not np.issubdtype(dtype, np.complexfloating):
@@ -68,18 +67,16 @@ def as_dtype(ct: Any, dtype: Any) -> Any:
     return lax.convert_element_type(ct, dtype)
 
 
-def lhs(ct: Any, x: Any, z: Any, *, dimension_numbers, precision, preferred_element_type) -> Any:
+def left(ct: Any, x: Any, z: Any, **params: Any) -> Any:
     """The cotangent of the left factor."""
-    of_x, of_z = dimensions(x, z, dimension_numbers)
-    how = {"precision": precision, "preferred_element_type": preferred_element_type}
-    return multiply(ct, x, z, of_x, of_z, **how)
+    of_x, of_z = factors(x, z, params["dimension_numbers"])
+    return as_dtype(times(ct, z, of_x, of_z, params), x.dtype)
 
 
-def rhs(ct: Any, x: Any, z: Any, *, dimension_numbers, precision, preferred_element_type) -> Any:
+def right(ct: Any, x: Any, z: Any, **params: Any) -> Any:
     """The cotangent of the right factor."""
-    of_x, of_z = dimensions(x, z, dimension_numbers)
-    how = {"precision": precision, "preferred_element_type": preferred_element_type}
-    return multiply(ct, z, x, of_z, of_x, **how)
+    of_x, of_z = factors(x, z, params["dimension_numbers"])
+    return as_dtype(times(ct, x, of_z, of_x, params), z.dtype)
 
 
-RULES = Rules(transpose(p.dot_general_p, lhs, rhs))
+RULES = Rules(transpose(p.dot_general_p, left, right))
