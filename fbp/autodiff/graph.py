@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import source_info_util
-from jax.extend.core import JaxprEqn, Literal, Primitive, Var, primitives
+from jax.extend.core import JaxprEqn, Literal, Primitive, Var, find_top_trace, primitives
 from jax.interpreters import ad
+from jax.interpreters.partial_eval import DynamicJaxprTracer
 
 Atom = Var | Literal
 
@@ -138,8 +139,40 @@ def apply_primitive(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
     """Apply one equation's primitive to values; linear inputs make linear outputs."""
     if any(isinstance(x, Unevaluated) for x in args):
         return [Unevaluated(v.aval) for v in eqn.outvars]
+    emitted = emit(eqn, args)
+    if emitted is not None:
+        return emitted
     out = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params))
     return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def emit(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any] | None:
+    """Within a trace to a jaxpr, write the equation down as it stands, if its types fit.
+
+    `Primitive.bind` would derive the output's types again, and trace user rules again.
+    """
+    trace: Any = find_top_trace(args)
+    if eqn.effects or not any(_traced_by(trace, x) for x in args):
+        return None
+    source_info = source_info_util.current()
+    tracers = []
+    for atom, x in zip(eqn.invars, args, strict=True):
+        if isinstance(atom, Literal):
+            tracers.append(DynamicJaxprTracer(trace, atom.aval, atom, source_info))
+        elif isinstance(x, jax.Array) and (
+            jax.typeof(x) is atom.aval or jax.typeof(x) == atom.aval
+        ):
+            tracers.append(trace.to_jaxpr_tracer(x, source_info))
+        else:
+            return None
+    out_avals = [v.aval for v in eqn.outvars]
+    return trace.emit_eqn(
+        tracers, out_avals, eqn.primitive, eqn.params, eqn.effects, source_info, eqn.ctx
+    )
+
+
+def _traced_by(trace: Any, x: Any) -> bool:
+    return isinstance(x, DynamicJaxprTracer) and x._trace is trace
 
 
 class scope:
