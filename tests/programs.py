@@ -22,6 +22,10 @@ def loop(x):
     return total((c, ys))
 
 
+def short_loop(x):
+    return total(lax.scan(lambda c, y: (jnp.sin(c * y), c), x, jnp.stack([x, X]))[0])
+
+
 def loop_of_constants(x):
     return total(lax.scan(lambda c, _: (jnp.sin(c * x) + x, None), X, length=3)[0])
 
@@ -91,7 +95,7 @@ def indexing(x):
 PROGRAMS = {
     fun.__name__: fun
     for fun in (
-        mlp, loop, loop_of_constants, branch, branch_in_loop, remat, remat_with_policy,
+        mlp, loop, short_loop, loop_of_constants, branch, branch_in_loop, remat, remat_with_policy,
         remat_in_loop, jits, custom_jvp, custom_vjp, indexing,
     )
 }  # fmt: skip

@@ -11,6 +11,7 @@ import optax
 import pytest
 from agreement import assert_same, total
 from guard import JaxDifferentiated, without_jax_reverse_mode
+from jax.extend.core import jaxpr_as_fun
 from networks import draw
 from programs import PROGRAMS, X
 
@@ -94,23 +95,26 @@ def test_rules_without_jax(path):
         (fun, (module.W, module.H, module.XS)) for fun in getattr(module, "SCANS", {}).values()
     ]
     for fun, args in cases:
+        program, floats = _staged(fun, args)
+
+        def pulled(*floats, program=program):
+            out, pullback = fbp.vjp(program, *floats)
+            return pullback(jax.tree.map(_ones, out))
+
         with without_jax_reverse_mode():
-            _differentiate(fun, args)
+            jax.eval_shape(pulled, *floats)
 
 
-def _differentiate(fun, args):
-    """Stage a function's pullback in its floating arguments."""
+def _staged(fun, args):
+    """A function of its floating arguments, traced already, and these."""
     inexact = [jnp.issubdtype(a.dtype, np.inexact) for a in args]
+    floats = [a for f, a in zip(inexact, args, strict=True) if f]
 
     def of_floats(*floats):
         given = iter(floats)
         return fun(*(next(given) if f else a for f, a in zip(inexact, args, strict=True)))
 
-    def pulled(*floats):
-        out, pullback = fbp.vjp(of_floats, *floats)
-        return pullback(jax.tree.map(_ones, out))
-
-    jax.eval_shape(pulled, *(a for f, a in zip(inexact, args, strict=True) if f))
+    return jaxpr_as_fun(jax.make_jaxpr(of_floats)(*floats)), floats
 
 
 def _ones(x):
