@@ -43,13 +43,13 @@ def lstm(features: int, *, sequence: bool = True, dtype: DTypeLike = jnp.float32
     def forward(params, x):
         def step(state, projected):
             h, c = state
-            gates = projected + jnp.dot(h, params["recurrent"])
-            i, f, g, o = jnp.split(gates, 4, axis=1)
+            recurrent = jnp.split(jnp.dot(h, params["recurrent"]), 4, axis=1)
+            i, f, g, o = map(lax.add, projected, recurrent)
             c = lax.logistic(f) * c + lax.logistic(i) * lax.tanh(g)
             return lax.logistic(o) * lax.tanh(c), c
 
-        zero = jnp.zeros((x.shape[0], features), params["bias"].dtype)
-        return _run(step, (zero, zero), params, x, sequence)
+        zero = jnp.zeros((x.shape[0], features), jnp.result_type(x, params["kernel"]))
+        return _run(step, (zero, zero), 4, params, x, sequence)
 
     return make_layer("lstm", forward, _out_shape("lstm", features, sequence), parameters, dtype)
 
@@ -83,19 +83,17 @@ def gru(features: int, *, sequence: bool = True, dtype: DTypeLike = jnp.float32)
         }
 
     def forward(params, x):
-        sizes = (2 * features, features)
-
         def step(state, projected):
             (h,) = state
-            gates, candidate = lax.split(projected, sizes, axis=1)
-            gates_h, candidate_h = lax.split(jnp.dot(h, params["recurrent"]), sizes, axis=1)
-            r, z = jnp.split(lax.logistic(gates + gates_h), 2, axis=1)
-            n = lax.tanh(candidate + r * (candidate_h + recurrent_bias))
+            r, z, n = projected
+            r_h, z_h, n_h = jnp.split(jnp.dot(h, params["recurrent"]), 3, axis=1)
+            r, z = lax.logistic(r + r_h), lax.logistic(z + z_h)
+            n = lax.tanh(n + r * (n_h + recurrent_bias))
             return (n + z * (h - n),)
 
-        zero = jnp.zeros((x.shape[0], features), params["bias"].dtype)
+        zero = jnp.zeros((x.shape[0], features), jnp.result_type(x, params["kernel"]))
         recurrent_bias = jnp.broadcast_to(params["recurrent_bias"], zero.shape)
-        return _run(step, (zero,), params, x, sequence)
+        return _run(step, (zero,), 3, params, x, sequence)
 
     return make_layer("gru", forward, _out_shape("gru", features, sequence), parameters, dtype)
 
@@ -121,15 +119,19 @@ def _remember(key, shape: Shape, dtype: DTypeLike) -> Float[Array, " columns"]:
     return jnp.zeros(shape, dtype).at[features : 2 * features].set(1)
 
 
-def _run(step: Callable, start: tuple, params: Params, x: Any, sequence: bool) -> Any:
-    """States h, first of what `step` returns; what it takes of x is one product for all steps."""
+def _run(step: Callable, start: tuple, gates: int, params: Params, x: Any, sequence: bool) -> Any:
+    """States h, the first part of what `step` returns.
+
+    What the gates take of x is one product for all steps, cut into gates before the loop:
+    XLA makes slow code of a step that slices and cuts at once.
+    """
 
     def body(state, projected):
         state = step(state, projected)
         return state, state[0] if sequence else None
 
     projected = affine(jnp.swapaxes(x, 0, 1), params["kernel"], params["bias"])
-    (h, *_), hs = lax.scan(body, start, projected)
+    (h, *_), hs = lax.scan(body, start, jnp.split(projected, gates, axis=2))
     return h if hs is None else jnp.swapaxes(hs, 0, 1)
 
 
