@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.extend.core
 import numpy as np
 import tyro
 
@@ -42,7 +43,7 @@ def measure(program: Program, repetitions: int) -> dict[str, dict[str, list[floa
     """Seconds (and bytes, equations) of either side, by measure and repetition."""
     figures = {m: {side: [] for side in VALUE_AND_GRAD} for m in MEASURES}
     inputs = (program.params, *program.batch)
-    for side, transform in VALUE_AND_GRAD.items():
+    for transform in VALUE_AND_GRAD.values():
         jax.make_jaxpr(transform(program.make()))(*inputs)
     compiled = {}
     for repetition in range(repetitions):

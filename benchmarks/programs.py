@@ -71,9 +71,7 @@ def cnn() -> Program:
         return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
 
     def normalise(x, scale, shift):
-        x = (x - x.mean((1, 2), keepdims=True)) * jax.lax.rsqrt(
-            x.var((1, 2), keepdims=True) + 1e-5
-        )
+        x = (x - x.mean((1, 2), keepdims=True)) * jax.lax.rsqrt(x.var((1, 2), keepdims=True) + 1e-5)
         return x * scale + shift
 
     def make():
