@@ -32,11 +32,14 @@ Place = tuple[str, int]
 def cond(call: Call, ins: list[Any]) -> Applied:
     """One cond for the forward pass, one for the backward pass."""
     first, *others = (g.from_jaxpr(b) for b in call.params["branches"])
-    return _cond(first, tuple(others), call.rules, masks(call, ins)).run(ins)
+    platforms = call.params.get("branches_platforms")
+    return _cond(first, tuple(others), call.rules, masks(call, ins), platforms).run(ins)
 
 
 @g.remembered
-def _cond(first: Graph, others: tuple[Graph, ...], rules: Rules, masks: Masks) -> Halves:
+def _cond(
+    first: Graph, others: tuple[Graph, ...], rules: Rules, masks: Masks, platforms: Any
+) -> Halves:
     graphs = (first, *others)
     (_, *wanted), useful, (_, *linear) = masks
     joints = [joint(x, rules, tuple(wanted), useful, tuple(linear)) for x in graphs]
@@ -64,10 +67,22 @@ def _cond(first: Graph, others: tuple[Graph, ...], rules: Rules, masks: Masks) -
     origins = (("input", 0), *read)
     return Halves(
         replace(whole, linear=(False, *whole.linear), given=(False, *whole.given)),
-        forward,
-        backward,
+        _on_platforms(forward, platforms),
+        _on_platforms(backward, platforms),
         tuple(Residual(*o, v) for o, v in zip(origins, backward.invars, strict=False)),
     )
+
+
+def _on_platforms(graph: Graph, platforms: Any) -> Graph:
+    """If the branches are for platforms, only that of the platform in use is compiled."""
+    if platforms is None:
+        return graph
+    chosen = {"branches_platforms": platforms}
+    eqns = (
+        eqn.replace(params=eqn.params | chosen) if eqn.primitive is p.cond_p else eqn
+        for eqn in graph.eqns
+    )
+    return replace(graph, eqns=tuple(eqns))
 
 
 @dataclass(frozen=True, eq=False)

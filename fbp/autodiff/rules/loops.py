@@ -292,9 +292,10 @@ def _stacked(t: Any, loop: Loop) -> jax.ShapeDtypeStruct:
 
 def while_loop(call: Call, ins: list[Any]) -> Applied:
     """A loop whose number of iterations is known only when it ends cannot be run backward."""
-    raise NotImplementedError(
-        f"reverse mode through while_loop, or fori_loop with a dynamic trip count, used at "
-        f"{g.source(call.eqn)}: use lax.scan, or fori_loop with a static trip count."
+    raise ValueError(
+        "Reverse-mode differentiation does not work for lax.while_loop or lax.fori_loop with "
+        f"dynamic start/stop values, used at {g.source(call.eqn)}. Use lax.scan, or fori_loop "
+        "with static start/stop values."
     )
 
 

@@ -153,3 +153,14 @@ def test_cond_in_a_custom_rule_is_linear_in_its_operand():
     mine, theirs = (jax.jit(library.grad(lambda w: total(f(w)))) for library in (fbp, jax))
     assert_same(mine(W), theirs(W))
     assert_same(mine(-W), theirs(-W))
+
+
+def test_only_the_branch_of_the_platform_is_compiled():
+    def loop(x):
+        return lax.scan(lambda c, y: (c + y * y, None), jnp.float32(0.0), x)[0]
+
+    def loss(x):
+        return jnp.sin(lax.platform_dependent(x, cpu=lambda x: jnp.dot(x, x), default=loop))
+
+    assert_jitted_grad(loss, W)
+    assert "while" not in jax.jit(fbp.grad(loss)).lower(W).as_text()
