@@ -9,6 +9,7 @@ from math import log as ln
 from math import pi, sqrt
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -37,9 +38,10 @@ from jax.lax import (
     sinh,
     square,
 )
+from jax.lax import bitwise_and as both
 
 from fbp.autodiff.graph import is_complex, named_primitives
-from fbp.autodiff.rule import Cotangents, Rules, derivative, transpose, vjp, vjp_jointly
+from fbp.autodiff.rule import Cotangents, Rules, derivative, fit, transpose, vjp, vjp_jointly
 
 
 def lifted(operation: Any) -> Any:
@@ -55,18 +57,13 @@ def lifted(operation: Any) -> Any:
     return apply
 
 
-add, sub, mul, div = map(lifted, (lax.add, lax.sub, lax.mul, lax.div))
+add, sub, mul, div, complex = map(lifted, (lax.add, lax.sub, lax.mul, lax.div, lax.complex))
 eq, ge, gt, lt = map(lifted, (lax.eq, lax.ge, lax.gt, lax.lt))
 
 
 def filled(x: Any, value: float) -> Any:
     """An array like x, of one value."""
     return lax.full(x.shape, value, x.dtype)
-
-
-def spread(x: Any, like: Any) -> Any:
-    """A scalar operand, in the shape of its partner."""
-    return lax.broadcast(x, like.shape) if np.ndim(x) == 0 and like.ndim else x
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
@@ -78,32 +75,35 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 def attained(ct: Any, z: Any, x: Any, y: Any) -> Any:
     """ct where z, the larger or the smaller of x and y, is x; half of it where it is both."""
-    at_x, at_y = eq(spread(x, z), z), eq(spread(y, z), z)
-    return select(at_x, select(at_y, mul(ct, 0.5), ct), filled(ct, 0))
+    return select(eq(x, z), select(eq(y, z), mul(ct, 0.5), ct), filled(ct, 0))
 
 
 def power_of_base(x: Any, y: Any, z: Any) -> Any:
     """d x^y / dx = y x^(y-1), and 0 where y = 0 whatever x is."""
-    x, y = spread(x, z), spread(lax.convert_element_type(y, z.dtype), z)
+    if np.ndim(y) == 0 and not isinstance(y, jax.Array):  # a number that the program holds
+        y = np.asarray(y, x.dtype)
+        return mul(y, lax.pow(x, y - np.ones((), x.dtype))) if y else 0
+    y = lax.convert_element_type(y, z.dtype)
     zero = eq(y, 0)
     return where(zero, 0, mul(y, lax.pow(x, where(zero, 1, sub(y, 1)))))
 
 
+def slope_of_integer_power(x: Any, z: Any, *, y: int) -> Any:
+    """y x^(y-1)"""
+    if y in (0, 1):
+        return y
+    return mul(y, x if y == 2 else integer_pow(x, y - 1))
+
+
 def power_of_exponent(x: Any, y: Any, z: Any) -> Any:
     """d x^y / dy = log(x) x^y, and 0 where x = 0."""
-    x = spread(x, z)
     return mul(log(where(eq(x, 0), 1, x)), z)
 
 
-def truncated_quotient(x: Any, y: Any, z: Any) -> Any:
+def truncated_quotient(x: Any, y: Any) -> Any:
     """x / y rounded towards zero, as rem does."""
-    quotient = div(spread(x, z), spread(y, z))
+    quotient = div(x, y)
     return mul(sign(quotient), floor(abs(quotient)))
-
-
-def between(low: Any, x: Any, high: Any) -> Any:
-    """Where x lies strictly within bounds."""
-    return lax.bitwise_and(lt(low, x), lt(x, spread(high, x)))
 
 
 def slope_of_i1e(x: Any, y: Any) -> Any:
@@ -123,7 +123,7 @@ def direction(ct: Any, y: Any, x: Any) -> Any:
     if not is_complex(x.dtype):
         return select(ge(x, 0), ct, neg(ct))
     modulus = where(eq(y, 0), 1, y)
-    return mul(lax.complex(div(ct, modulus), filled(ct, 0)), conj(x))
+    return mul(complex(div(ct, modulus), 0), conj(x))
 
 
 def to_dtype(ct: Any, x: Any) -> Any:
@@ -138,33 +138,30 @@ def conjugate(ct: Any, x: Any) -> Any:
     return conj(ct) if is_complex(x.dtype) else real(ct)
 
 
-def chosen(which: Any, i: int, ct: Any) -> Any:
-    """ct where `which` selects case i, zero elsewhere; True is case 1."""
-    if which.dtype == np.bool_:
-        return select(which, *((ct, filled(ct, 0)) if i else (filled(ct, 0), ct)))
-    return select(eq(which, i), ct, filled(ct, 0))
-
-
 def cases(cts: Cotangents, outs: Any, ins: Any, wanted: Any) -> Cotangents:
     """Each case of select_n gets the cotangent where it was selected."""
-    (ct,), which = cts, jnp.asarray(ins[0])
-    return [chosen(which, i - 1, ct) if want else None for i, want in enumerate(wanted)]
+    (ct,), which, zero = cts, jnp.asarray(ins[0]), filled(cts[0], 0)
+
+    def chosen(i: int) -> Any:
+        if which.dtype == np.bool_:
+            return select(which, ct, zero) if i else select(which, zero, ct)
+        return select(eq(which, i), ct, zero)
+
+    return [chosen(i - 1) if want else None for i, want in enumerate(wanted)]
 
 
 def powers(cts: Cotangents, outs: Any, ins: Any, wanted: Any) -> Cotangents:
     """y = c_0 + c_1 x + ... + c_n x^n, by Horner's rule."""
     (ct,), (x, *coefficients) = cts, ins
+    degree = len(coefficients) - 1
     slope = filled(ct, 0)
-    for k in range(len(coefficients) - 1, 0, -1):
-        slope = add(mul(slope, x), spread(mul(coefficients[k], float(k)), ct))
-    terms = [mul(ct, integer_pow(x, k)) for k in range(len(coefficients))]
-    totals = [
-        lax.reduce_sum(t, axes=tuple(range(t.ndim))) if c.shape == () else t
-        for t, c in zip(terms, coefficients, strict=True)
+    for k in range(degree, 0, -1):
+        slope = add(mul(slope, x), mul(coefficients[k], float(k)))
+    made = [
+        mul(ct, slope),
+        *(fit(mul(ct, integer_pow(x, k)), c) for k, c in enumerate(coefficients)),
     ]
-    return [
-        made if want else None for made, want in zip([mul(ct, slope), *totals], wanted, strict=True)
-    ]
+    return [m if want else None for m, want in zip(made, wanted, strict=True)]
 
 
 def held_together(cts: Cotangents, outs: Any, ins: Any, wanted: Any) -> Cotangents:
@@ -188,20 +185,20 @@ ARITHMETIC = Rules(
     vjp(
         p.rem_p,
         lambda ct, z, x, y: ct,
-        lambda ct, z, x, y: neg(mul(ct, truncated_quotient(x, y, z))),
+        lambda ct, z, x, y: neg(mul(ct, truncated_quotient(x, y))),
     ),
 )
 
 POWERS = Rules(
     derivative(p.pow_p, power_of_base, power_of_exponent),
-    derivative(p.integer_pow_p, lambda x, z, *, y: mul(y, integer_pow(x, y - 1)) if y else 0),
+    derivative(p.integer_pow_p, slope_of_integer_power),
     derivative(p.square_p, lambda x, y: mul(2, x)),
     derivative(p.sqrt_p, lambda x, y: div(0.5, y)),
     derivative(p.rsqrt_p, lambda x, y: mul(-0.5, div(y, x))),
     derivative(p.cbrt_p, lambda x, y: mul(1 / 3, integer_pow(y, -2))),
     derivative(p.exp_p, lambda x, y: y),
     derivative(p.exp2_p, lambda x, y: mul(ln(2), y)),
-    derivative(p.expm1_p, lambda x, y: add(y, 1)),
+    derivative(p.expm1_p, lambda x, y: exp(x)),
     vjp(p.log_p, lambda ct, y, x: div(ct, x)),
     vjp(p.log1p_p, lambda ct, y, x: div(ct, add(x, 1))),
     *(vjp(q, lambda ct, y, x: div(ct, mul(x, ln(2)))) for q in named_primitives("log2_p")),
@@ -215,7 +212,7 @@ TRIGONOMETRY = Rules(
     derivative(p.tan_p, lambda x, y: add(1, square(y))),
     derivative(p.asin_p, lambda x, y: rsqrt(mul(sub(1, x), add(1, x)))),
     derivative(p.acos_p, lambda x, y: neg(rsqrt(mul(sub(1, x), add(1, x))))),
-    derivative(p.atan_p, lambda x, y: div(1, add(1, square(x)))),
+    vjp(p.atan_p, lambda ct, y, x: div(ct, add(1, square(x)))),
     derivative(
         p.atan2_p,
         lambda x, y, z: div(y, add(square(x), square(y))),
@@ -226,7 +223,7 @@ TRIGONOMETRY = Rules(
     derivative(p.tanh_p, lambda x, y: sub(1, square(y))),
     derivative(p.asinh_p, lambda x, y: rsqrt(add(square(x), 1))),
     derivative(p.acosh_p, lambda x, y: mul(rsqrt(sub(x, 1)), rsqrt(add(x, 1)))),
-    derivative(p.atanh_p, lambda x, y: div(1, mul(sub(1, x), add(1, x)))),
+    vjp(p.atanh_p, lambda ct, y, x: div(ct, mul(sub(1, x), add(1, x)))),
 )
 
 SPECIAL = Rules(
@@ -235,7 +232,7 @@ SPECIAL = Rules(
     derivative(p.erfc_p, lambda x, y: mul(-2 / sqrt(pi), exp(neg(square(x))))),
     derivative(p.erf_inv_p, lambda x, y: mul(sqrt(pi) / 2, exp(square(y)))),
     derivative(p.lgamma_p, lambda x, y: digamma(x)),
-    derivative(p.digamma_p, lambda x, y: polygamma(filled(x, 1), x)),
+    derivative(p.digamma_p, lambda x, y: polygamma(np.ones((), x.dtype), x)),
     derivative(p.polygamma_p, None, lambda n, x, y: polygamma(add(n, 1), x)),
     derivative(p.bessel_i0e_p, lambda x, y: sub(bessel_i1e(x), mul(sign(x), y))),
     derivative(p.bessel_i1e_p, slope_of_i1e),
@@ -245,7 +242,6 @@ SPECIAL = Rules(
         lambda a, x, y: neg(lax.igamma_grad_a(a, x)),
         lambda a, x, y: neg(gamma_density(a, x, y)),
     ),
-    derivative(p.polygamma_p, None, lambda m, x, y: polygamma(add(m, 1), x)),
 )
 
 KINKS = Rules(
@@ -253,11 +249,9 @@ KINKS = Rules(
     vjp(p.min_p, attained, lambda ct, z, x, y: attained(ct, z, y, x)),
     vjp(
         p.clamp_p,
-        lambda ct, y, low, x, high: where(
-            lax.bitwise_and(gt(spread(low, x), x), lt(spread(low, x), spread(high, x))), ct, 0
-        ),
-        lambda ct, y, low, x, high: where(between(spread(low, x), x, high), ct, 0),
-        lambda ct, y, low, x, high: where(lt(spread(high, x), x), ct, 0),
+        lambda ct, y, low, x, high: where(both(gt(low, x), lt(low, high)), ct, 0),
+        lambda ct, y, low, x, high: where(both(gt(x, low), lt(x, high)), ct, 0),
+        lambda ct, y, low, x, high: where(lt(high, x), ct, 0),
     ),
     vjp(p.abs_p, direction),
     vjp_jointly(p.select_n_p, cases),
@@ -271,8 +265,8 @@ TYPES = Rules(
             ct, exponent_bits, mantissa_bits
         ),
     ),
-    transpose(p.real_p, lambda ct, x: lax.complex(ct, filled(ct, 0))),
-    transpose(p.imag_p, lambda ct, x: lax.complex(filled(ct, 0), neg(ct))),
+    transpose(p.real_p, lambda ct, x: complex(ct, 0)),
+    transpose(p.imag_p, lambda ct, x: complex(0, neg(ct))),
     transpose(p.complex_p, lambda ct, x, y: real(ct), lambda ct, x, y: neg(imag(ct))),
     transpose(p.conj_p, conjugate),
     transpose(p.copy_p, lambda ct, x: ct),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import jax.numpy as jnp
@@ -33,7 +34,9 @@ def times_the_others(ct: Any, x: Any, axes: Sequence[int]) -> Any:
     """
     kept = [i for i in range(x.ndim) if i not in axes]
     order = (*axes, *kept)
-    count = int(np.prod([x.shape[i] for i in axes]))
+    count = prod(x.shape[i] for i in axes)
+    if count == 1:
+        return spread(ct, x, axes)
     factors = lax.reshape(lax.transpose(x, order), (count, *(x.shape[i] for i in kept)))
     others = lax.mul(exclusive_product(factors), exclusive_product(factors, reverse=True))
     unpacked = lax.reshape(others, [x.shape[i] for i in order])

@@ -46,8 +46,8 @@ def unary(
     how: dict[str, Any] = {"tolerance": tolerance, "per_element": True}
     yield Case(primitive, fun, (uniform(low, high, 3, 4),), dtypes, name="inside", **how)
     how["composed"] = False
-    yield Case(primitive, fun, (uniform(low, high),), dtypes, name="scalar", **how)
-    yield Case(primitive, fun, (uniform(low, high, 0, 3),), dtypes, name="empty", **how)
+    yield Case(primitive, fun, (uniform(low, high),), dtypes[:1], name="scalar", **how)
+    yield Case(primitive, fun, (uniform(low, high, 0, 3),), dtypes[:1], name="empty", **how)
     if edges:
         floats = tuple(dtype for dtype in dtypes if dtype in FLOATS)
         yield Case(primitive, fun, (values(*edges),), floats, name="edges", **how)
@@ -67,7 +67,7 @@ def binary(
     how: dict[str, Any] = {"tolerance": tolerance, "per_element": True}
     for shape in ((3, 4), (), (0, 3)):
         args = (uniform(*x, *shape), uniform(*y, *shape))
-        yield Case(primitive, fun, args, dtypes, name=f"{shape}", **how)
+        yield Case(primitive, fun, args, dtypes if shape else dtypes[:1], name=f"{shape}", **how)
         how["composed"] = False
 
     def left(y: Any) -> Any:
@@ -79,9 +79,9 @@ def binary(
     def twice(x: Any) -> Any:
         return lax.add(fun(x, x), lax.square(x))
 
-    yield Case(primitive, left, (uniform(*y, 3),), dtypes, name="number left", **how)
-    yield Case(primitive, right, (uniform(*x, 3),), dtypes, name="number right", **how)
-    yield Case(primitive, twice, (uniform(*y, 3),), dtypes, tolerance, name="same twice")
+    yield Case(primitive, left, (uniform(*y, 3),), dtypes[:1], name="number left", **how)
+    yield Case(primitive, right, (uniform(*x, 3),), dtypes[:1], name="number right", **how)
+    yield Case(primitive, twice, (uniform(*y, 3),), dtypes[:1], tolerance, name="same twice")
     if edges:
         floats = tuple(dtype for dtype in dtypes if dtype in FLOATS)
         yield Case(
@@ -154,7 +154,7 @@ POWERS = [
     *unary(p.cbrt_p, lax.cbrt, -3, 3, ALL),
     *unary(p.exp_p, lax.exp, -3, 3, (*ALL, 100, -100), NUMBERS),
     *unary(p.exp2_p, lax.exp2, -3, 3, (*ALL, 100, -100), NUMBERS),
-    *unary(p.expm1_p, lax.expm1, -3, 3, (*ALL, 1e-6), NUMBERS),
+    *unary(p.expm1_p, lax.expm1, -3, 3, (0.0, -0.0, 1e-6, INF, NAN), NUMBERS, tolerance=32),
     *unary(p.log_p, lax.log, 0.1, 3, ALL, NUMBERS),
     *unary(p.log1p_p, lax.log1p, -0.9, 3, (*ALL, 1e-6), NUMBERS),
     *(
@@ -322,12 +322,12 @@ def test_cotangents_are_those_of_jax(group, dtype):
     check_first_order(group, dtype)
 
 
+@by_primitive(CASES, ("float32", "complex64"))
+def test_composed_cotangents_are_those_of_jax(group, dtype):
+    check_composed(group, dtype)
+
+
 @pytest.mark.slow
 @by_primitive(CASES)
 def test_cotangents_are_those_of_jax_without_jit(group, dtype):
     check_eagerly(group, dtype)
-
-
-@by_primitive(CASES, ("float32", "complex64"))
-def test_composed_cotangents_are_those_of_jax(group, dtype):
-    check_composed(group, dtype)
