@@ -11,8 +11,8 @@ BITS = """
 """
 PLACES = "argmax_p argmin_p iota_p axis_index_p reduce_and_p reduce_or_p reduce_xor_p"
 RANDOM = """
-    random_bits_p random_seed_p random_split_p random_fold_in_p random_wrap_p random_unwrap_p
-    rng_bit_generator_p rng_uniform_p threefry2x32_p
+    random_bits_p random_seed_p random_split_p random_fold_in_p
+    rng_bit_generator_p threefry2x32_p
 """
 
 RULES = Rules(
