@@ -1,4 +1,4 @@
-"""Every test runs under strict settings: no rank promotion, no dtype promotion, eight CPU devices."""
+"""Every test runs strictly: no rank promotion, no dtype promotion, eight CPU devices."""
 
 import jax
 import pytest
