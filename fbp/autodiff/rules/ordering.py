@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
@@ -10,33 +11,27 @@ from fbp.autodiff.rule import Applied, Call, Cotangents, Rules, call, vjp_jointl
 
 
 def sort(use: Call, ins: list[Any]) -> Applied:
-    """Sort the places along; sorting cotangents by their places undoes the sort."""
-    params = use.params
-    dimension = params["dimension"]
-    places = lax.broadcasted_iota("int32", ins[0].shape, dimension)
+    """Sort the places along: they say where each cotangent goes back to."""
+    dimension = use.params["dimension"]
+    places = lax.broadcasted_iota(np.int32, ins[0].shape, dimension)
     *outs, order = lax.sort(
         (*ins, places),
         dimension=dimension,
-        is_stable=params["is_stable"],
-        num_keys=params["num_keys"],
+        is_stable=use.params["is_stable"],
+        num_keys=use.params["num_keys"],
     )
 
     def pull(cts: Cotangents) -> Cotangents:
-        there = [
-            i
-            for i, (ct, want) in enumerate(zip(cts, use.wanted, strict=True))
-            if want and ct is not None
+        return [
+            put_back(ct, order, x, dimension) if want and ct is not None else None
+            for ct, x, want in zip(cts, ins, use.wanted, strict=True)
         ]
-        _, *back = lax.sort((order, *(cts[i] for i in there)), dimension=dimension, num_keys=1)
-        made = dict(zip(there, back, strict=True))
-        return [made.get(i) for i in range(len(ins))]
 
     return outs, pull
 
 
-def selected(cts: Cotangents, outs: Any, ins: Any, wanted: Any, axis: int) -> Cotangents:
-    """Put the cotangents of the selected values where they stood; zero elsewhere."""
-    (x,), (_, places) = ins, outs
+def put_back(ct: Any, places: Any, x: Any, axis: int) -> Any:
+    """The cotangent of x from that of elements that stood at `places` along an axis."""
     others = tuple(i for i in range(x.ndim) if i != axis)
     numbers = lax.ScatterDimensionNumbers(
         update_window_dims=(),
@@ -46,19 +41,21 @@ def selected(cts: Cotangents, outs: Any, ins: Any, wanted: Any, axis: int) -> Co
         scatter_indices_batching_dims=others,
     )
     index = lax.expand_dims(places, (x.ndim,))
-    return [lax.scatter_add(zeros(x), index, cts[0], numbers, unique_indices=True)]
+    return lax.scatter_add(
+        zeros(x), index, ct, numbers, unique_indices=True, mode="promise_in_bounds"
+    )
 
 
 def top_k(cts: Cotangents, outs: Any, ins: Any, wanted: Any, **params: Any) -> Cotangents:
     """The k largest values along an axis (the last, where JAX does not say)."""
-    return selected(cts, outs, ins, wanted, params.get("axis", ins[0].ndim - 1))
+    return [put_back(cts[0], outs[1], ins[0], params.get("axis", ins[0].ndim - 1))]
 
 
 def approx_top_k(
     cts: Cotangents, outs: Any, ins: Any, wanted: Any, *, reduction_dimension: int
 ) -> Cotangents:
     """About the k largest values along a dimension."""
-    return selected(cts, outs, ins, wanted, reduction_dimension % ins[0].ndim)
+    return [put_back(cts[0], outs[1], ins[0], reduction_dimension % ins[0].ndim)]
 
 
 RULES = Rules(
