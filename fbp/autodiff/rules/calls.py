@@ -1,6 +1,7 @@
 """Primitives that hold one program: jit, checkpoint, custom_jvp, custom_vjp."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -75,19 +76,35 @@ def custom_jvp(call: Call, ins: list[Any]) -> Applied:
     rule, given, made = g.custom_jvp_graph(call.eqn, active)
     tangents = [Unevaluated(v.aval) for v in rule.invars[len(primals) :]]
     no_outs = [False] * len(made)
-    outs, pullback = forward(
-        call.rules,
-        rule,
-        [*primals, *tangents],
-        wanted=[False] * len(primals) + select(given, active),
-        useful=[*no_outs, *select(made, call.useful)],
-    )
+    with _linear_in_tangents(call.eqn):
+        outs, pullback = forward(
+            call.rules,
+            rule,
+            [*primals, *tangents],
+            wanted=[False] * len(primals) + select(given, active),
+            useful=[*no_outs, *select(made, call.useful)],
+        )
 
     def pull(cts):
-        in_cts = pullback([None] * len(no_outs) + select(made, cts))
+        with _linear_in_tangents(call.eqn):
+            in_cts = pullback([None] * len(no_outs) + select(made, cts))
         return [None] * num_consts + merge(given, in_cts[len(primals) :])
 
     return outs[: len(no_outs)], pull
+
+
+@contextmanager
+def _linear_in_tangents(eqn: JaxprEqn) -> Iterator[None]:
+    try:
+        yield
+    except TypeError as error:
+        if Unevaluated.__name__ not in str(error):
+            raise
+        raise TypeError(
+            f"the rule of a custom_jvp function, used at {g.source(eqn)}, reads the value of a "
+            "tangent: the tangents that it returns must be linear in those that it gets, and a "
+            "custom_vjp function cannot be applied to them."
+        ) from error
 
 
 def custom_vjp(call: Call, ins: list[Any]) -> Applied:
