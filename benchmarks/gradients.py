@@ -8,6 +8,7 @@ that was never traced before; memory is `memory_analysis().temp_size_in_bytes`.
 """
 
 import dataclasses
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -33,10 +34,14 @@ class Arguments:
 
 
 def timed(fun: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds, and the result."""
+    """Seconds, and the result; the garbage collector waits, as it does in timeit."""
+    gc.collect()
+    gc.disable()
     start = time.perf_counter()
     result = fun()
-    return time.perf_counter() - start, result
+    seconds = time.perf_counter() - start
+    gc.enable()
+    return seconds, result
 
 
 def measure(program: Program, repetitions: int) -> dict[str, dict[str, list[float]]]:
@@ -46,15 +51,16 @@ def measure(program: Program, repetitions: int) -> dict[str, dict[str, list[floa
     for transform in VALUE_AND_GRAD.values():
         jax.make_jaxpr(transform(program.make()))(*inputs)
     compiled = {}
-    for repetition in range(repetitions):
+    for repetition in range(4 * repetitions):
         sides = list(VALUE_AND_GRAD.items())
         for side, transform in sides if repetition % 2 else reversed(sides):
             gradient = jax.jit(transform(program.make()))
             seconds, traced = timed(lambda g=gradient: g.trace(*inputs))
             figures["staging"][side].append(seconds)
             figures["equations"][side].append(_count(traced.jaxpr.jaxpr))
-            seconds, lowered = timed(traced.lower)
-            figures["lowering"][side].append(seconds)
+            if repetition < repetitions:
+                seconds, lowered = timed(traced.lower)
+                figures["lowering"][side].append(seconds)
             if repetition < COMPILATIONS:
                 seconds, compiled[side] = timed(lowered.compile)
                 figures["compile"][side].append(seconds)
