@@ -48,8 +48,9 @@ class VJP:
         """The cotangents of the primals, from that of the output."""
         if more:
             raise TypeError(
-                f"the pullback takes one argument, the cotangent of the whole output, but was "
-                f"called with {len(more) + 1}: pass a tuple if the function returns one."
+                f"The function returned by `fbp.vjp` applied to {self.staged.name} was called with "
+                f"{len(more) + 1} arguments, but it takes one: the cotangent of the whole output, "
+                "a tuple if the output is one."
             )
         cts = self.parts.run_backward(self.values, self._check(ct))
         return self.staged.cotangents(cts[self._num_consts :])

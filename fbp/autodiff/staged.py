@@ -35,6 +35,7 @@ class Staged:
     the auxiliary output.
     """
 
+    name: str
     graph: Graph
     leaves: list[Any]
     in_tree: Any
@@ -94,6 +95,7 @@ def stage_function(fun: Callable, primals: tuple, has_aux: bool) -> Staged:
         e.add_note(STAGING)
         raise
     return Staged(
+        getattr(fun, "__name__", str(fun)),
         graph,
         leaves,
         in_tree,
@@ -108,8 +110,8 @@ def _pair(out: Any) -> tuple[Any, Any]:
     if isinstance(out, Sequence) and len(out) == 2:
         return out[0], out[1]
     raise TypeError(
-        "with has_aux=True the function returns a pair (value, auxiliary data), but it returned "
-        f"a {type(out).__name__}: {out!r}"
+        "expected function with aux output to return a two-element tuple (value, aux), but got "
+        f"type {type(out)} with value {out!r}"
     )
 
 

@@ -112,7 +112,7 @@ def test_a_cotangent_that_does_not_fit_says_what_does(ct, error, text):
 
 def test_a_pullback_takes_one_cotangent():
     _, pullback = fbp.vjp(lambda x: (x, x), X)
-    with pytest.raises(TypeError, match="takes one argument"):
+    with pytest.raises(TypeError, match="lambda> was called with 2 arguments"):
         pullback(CT, CT)
     with pytest.raises(TypeError, match="missing 1 required positional argument"):
         pullback()

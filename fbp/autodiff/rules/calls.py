@@ -46,9 +46,9 @@ def _jit(body: Graph, rules: Rules, masks: Masks, name: str) -> Halves:
 def checkpoint(call: Call, ins: list[Any]) -> Applied:
     """The backward pass computes again what the policy does not store."""
     params = call.params
-    rules = call.rules if params["policy"] is None else call.rules | JITS_INLINED
+    prevent_cse = any(jax.tree.leaves(params["prevent_cse"]))  # one bool, or one per input
     return _checkpoint(
-        g.body(params), rules, masks(call, ins), params["policy"], params["prevent_cse"]
+        g.body(params), call.rules, masks(call, ins), params["policy"], prevent_cse
     ).run(ins)
 
 
@@ -64,6 +64,7 @@ def _checkpoint(
         remat = jax.checkpoint(run, prevent_cse=prevent_cse, policy=policy)
         return wrapped(remat, half)
 
+    rules = rules if policy is None else rules | JITS_INLINED  # the policy sees into jits
     return halves(joint(body, rules, *masks), by_policy(policy), wrap)
 
 

@@ -79,6 +79,29 @@ def test_a_repeated_jit_is_differentiated_once():
     assert_jitted_grad(chain, W)
 
 
+def test_a_repeated_checkpoint_is_differentiated_once():
+    asked = []
+
+    def policy(primitive, *_, **__):
+        asked.append(primitive)
+        return False
+
+    layer = jax.checkpoint(lambda x: jnp.sin(x), policy=policy)
+    jax.make_jaxpr(fbp.grad(lambda x: jnp.sum(layer(layer(layer(x))))))(W)
+    assert len(asked) == len(set(asked))
+
+
+@pytest.mark.parametrize("prevent_cse", [(True, False), ({"w": False}, True), (False, False)])
+def test_common_subexpressions_may_be_kept_apart_by_argument(prevent_cse):
+    @functools.partial(jax.checkpoint, prevent_cse=prevent_cse)
+    def layer(params, x):
+        return jnp.sin(params["w"] * x + jnp.arange(4.0))
+
+    assert_jitted_grad(lambda w: total(layer({"w": w}, W)), W)
+    text = jax.jit(fbp.grad(lambda w: total(layer({"w": w}, W)))).lower(W).as_text()
+    assert ("optimization_barrier" in text) == any(jax.tree.leaves(prevent_cse))
+
+
 def test_a_jit_is_staged_once_for_many_gradients():
     count = 0
 
