@@ -113,12 +113,12 @@ def cut(program: Joint, store: Store) -> Cut:
     stored = store(before, read - free, free) - {v for eqn in literal for v in eqn.outvars}
     again, read = recomputed(before, read, stored | free)
 
-    order = {v: ("stored", v) for eqn in before for v in eqn.outvars if v in stored & read}
-    saved = [v for v in order if v not in outs]
-    where = dict(zip(saved, (("stored", i) for i in range(len(saved))), strict=True))
+    kept = [v for eqn in before for v in eqn.outvars if v in stored and v in read]
+    saved = [v for v in kept if v not in outs]
+    where = {v: ("stored", i) for i, v in enumerate(saved)}
     where |= {v: ("output", i) for i, v in enumerate(outs) if isinstance(v, Var)}
     where |= {v: ("input", i) for i, v in enumerate(ins)}
-    residuals = tuple(Residual(*where[v], v) for v in (*ins, *order) if v in read)
+    residuals = tuple(Residual(*where[v], v) for v in (*ins, *kept) if v in read)
     return Cut(
         live(replace(graph, invars=ins, outvars=(*outs, *saved), eqns=tuple(before))),
         replace(

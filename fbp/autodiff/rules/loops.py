@@ -167,11 +167,10 @@ def _without_linear(loop: Loop, signature: Signature) -> Loop:
 def _loop_signature(body: Signature, loop: Loop) -> Signature:
     """The body's signature, with outputs stacked and a cotangent for every wanted carry."""
     carry, ys = loop.outs(body.out_avals)
-    stacked = [jax.ShapeDtypeStruct((loop.length, *a.shape), a.dtype) for a in ys]
     return replace(
         body,
         given=loop.with_carry(body.given, loop.outs(body.useful)[0]),
-        out_avals=(*carry, *stacked),
+        out_avals=(*carry, *(_stacked(a, loop) for a in ys)),
     )
 
 
