@@ -10,7 +10,6 @@ cotangents of the inputs. A cotangent that never arrived is zero, and is never m
 from collections.abc import Sequence
 from typing import Any
 
-from jax import lax
 from jax.extend.core import primitives
 
 from fbp.autodiff.graph import (
@@ -20,9 +19,11 @@ from fbp.autodiff.graph import (
     Var,
     bind,
     differentiable,
+    full,
     remembered,
     scope,
     source,
+    struct,
 )
 from fbp.autodiff.rule import Applied, Call, Cotangents, Pullback, Rules
 
@@ -145,6 +146,6 @@ def _differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]
         raise MissingRule(missing.eqn, source(eqn)) from None  # inside a library's own jit
 
 
-def zeros(aval: Any) -> Any:
-    """A cotangent of zeros."""
-    return lax.full(aval.shape, 0, aval.dtype)
+def zeros(x: Any) -> Any:
+    """Zeros of the type of x, a value or a type."""
+    return full(struct(x), 0)

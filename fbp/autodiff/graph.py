@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src.hijax import call_hi_primitive_p  # no public name
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import source_info_util
 from jax.extend.core import JaxprEqn, Literal, Primitive, Var, find_top_trace, primitives
 from jax.interpreters import ad
 from jax.interpreters.partial_eval import DynamicJaxprTracer
+from jax.sharding import PartitionSpec
 
 Atom = Var | Literal
 
@@ -78,7 +80,9 @@ def from_jaxpr(jaxpr: Any) -> Graph:
 
 def body(params: dict[str, Any]) -> Graph:
     """The program that a call-like equation holds."""
-    return from_jaxpr(params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"])
+    return from_jaxpr(
+        next(params[name] for name in ("jaxpr", "call_jaxpr", "call") if name in params)
+    )
 
 
 def open_graph(jaxpr: Any, consts: Sequence[Any]) -> Graph:
@@ -212,9 +216,28 @@ def live(graph: Graph) -> Graph:
     eqns = []
     for eqn in reversed(graph.eqns):
         if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            eqn = _as_read(eqn, needed)
             needed |= variables(eqn.invars)
             eqns.append(eqn)
     return replace(graph, eqns=tuple(reversed(eqns)))
+
+
+def _as_read(eqn: JaxprEqn, read: set[Var]) -> JaxprEqn:
+    """If nobody reads the residuals of a custom_vjp function's fwd, and the user allows it
+    (`optimize_remat`), the function itself runs in place of its fwd."""
+    params = eqn.params
+    if "fun_jaxpr_thunk" not in params or not read.isdisjoint(eqn.outvars[: params["num_res"]]):
+        return eqn
+    primal = open_graph(*params["fun_jaxpr_thunk"]())
+    invars, outvars = eqn.invars[params["num_consts"] :], eqn.outvars[params["num_res"] :]
+    avals = [struct(v.aval) for v in invars]
+    (call,) = stage(jax.jit(lambda *args: evaluate(primal, args)), *avals)[0].eqns
+    return call.replace(invars=invars, outvars=outvars, source_info=eqn.source_info)
+
+
+def silent(graph: Graph) -> Graph:
+    """Drop the equations that are there for their effect alone."""
+    return replace(graph, eqns=tuple(eqn for eqn in graph.eqns if eqn.outvars or not eqn.effects))
 
 
 @functools.cache
@@ -246,10 +269,36 @@ def differentiable(aval: Any) -> bool:
     return dtype is not None and is_inexact(dtype)
 
 
-def struct(aval: Any, weak_type: bool | None = None) -> jax.ShapeDtypeStruct:
-    """The abstract value as an argument that `stage` can trace with."""
-    weak = getattr(aval, "weak_type", False) if weak_type is None else weak_type
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=weak)
+def struct(x: Any) -> Any:
+    """The type of a value, as an argument that `stage` can trace with: how it is sharded, and
+    along which manual axes it varies, included."""
+    return getattr(x, "aval", x)
+
+
+def cotangent_type(aval: Any) -> Any:
+    """The type of a value's cotangent: what is summed over devices in the one is not yet in the
+    other."""
+    return aval.to_ct_aval().update(weak_type=False)
+
+
+def stacked(aval: Any, length: int) -> Any:
+    """The type of an array of that many values of this type."""
+    spec = aval.sharding.spec
+    spec = PartitionSpec(None, *spec, unreduced=spec.unreduced, reduced=spec.reduced)
+    return aval.update(
+        shape=(length, *aval.shape), weak_type=False, sharding=aval.sharding.update(spec=spec)
+    )
+
+
+def full(aval: Any, value: int) -> Any:
+    """An array of this type, filled with one number."""
+    mesh, manual = aval.sharding.mesh, aval.mat
+    if mesh.empty and manual.empty:
+        return jax.lax.full(aval.shape, value, aval.dtype)
+    x = jax.lax.full(aval.shape, value, aval.dtype, sharding=None if mesh.empty else aval.sharding)
+    x = jax.lax.pcast(x, (*manual.varying, *manual.unreduced), to="varying")
+    x = jax.lax.pcast(x, tuple(manual.unreduced), to="unreduced")
+    return jax.lax.pcast(x, tuple(manual.reduced), to="reduced")
 
 
 def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
@@ -324,8 +373,17 @@ def cotangent(ct: Any, aval: Any) -> Any:
 def zeros_cotangent(aval: Any) -> Any:
     """A cotangent of zeros for a value of this type: float0 for integers and keys."""
     if differentiable(aval):
-        return jax.lax.full(aval.shape, 0, aval.dtype)
+        return full(cotangent_type(aval), 0)
     return np.zeros(aval.shape, jax.dtypes.float0)
 
 
-__all__ = ["Atom", "Graph", "JaxprEqn", "Literal", "Primitive", "Unevaluated", "Var"]
+__all__ = [
+    "Atom",
+    "Graph",
+    "JaxprEqn",
+    "Literal",
+    "Primitive",
+    "Unevaluated",
+    "Var",
+    "call_hi_primitive_p",
+]

@@ -16,6 +16,7 @@ from fbp.autodiff.graph import (
     JaxprEqn,
     Unevaluated,
     Var,
+    cotangent_type,
     evaluate,
     live,
     remembered,
@@ -75,7 +76,7 @@ def joint(
         return select(not_(linear_outs), outs), pullback(merge(useful, cts))
 
     ins = [struct(a) for a in select(not_(linear), in_avals)]
-    cts = [struct(a, weak_type=False) for a in select(useful, out_avals)]
+    cts = [cotangent_type(a) for a in select(useful, out_avals)]
     program, (_, in_cts) = stage(run, ins, cts)
     given = tuple(ct is not None for ct in in_cts)
     return Joint(program, Signature(linear, linear_outs, useful, given, out_avals))
@@ -185,7 +186,7 @@ class Halves:
         """The cotangents of the inputs."""
         useful, avals = self.signature.useful, self.signature.out_avals
         arrived = [
-            zeros(a) if ct is None else ct
+            zeros(cotangent_type(a)) if ct is None else ct
             for ct, a in zip(select(useful, cts), select(useful, avals), strict=True)
         ]
         return merge(self.signature.given, evaluate(self.backward, (*residuals, *arrived)))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax import lax
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import forward
@@ -78,7 +77,7 @@ def value_and_grad(
         check_output(staged.value_avals, staged.out_tree, holomorphic)
         outs, pullback = forward(rules, staged.graph, staged.leaves, staged.wanted, staged.useful)
         (value,), aux = staged.split_outs(outs)
-        one = lax.full((), 1, value.dtype)
+        one = g.full(g.cotangent_type(g.struct(value)), 1)
         grads = staged.cotangents(pullback([one, *(None for _ in outs[1:])]))
         grads = grads[0] if isinstance(argnums, int) else grads
         return ((value, aux) if has_aux else value), grads

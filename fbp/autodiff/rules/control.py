@@ -10,7 +10,7 @@ from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import reached_outputs, zeros
-from fbp.autodiff.graph import Graph, JaxprEqn, Var, evaluate, struct
+from fbp.autodiff.graph import Graph, JaxprEqn, Var, cotangent_type, evaluate, struct
 from fbp.autodiff.partition import (
     Halves,
     Joint,
@@ -48,7 +48,7 @@ def _cond(
     branches = [_branch(j, whole, in_types) for j in joints]
     shared = _room([b.stored_types for b in branches])
 
-    cts = [struct(a, weak_type=False) for a in select(whole.useful, whole.out_avals)]
+    cts = [cotangent_type(a) for a in select(whole.useful, whole.out_avals)]
     operands = [struct(v.aval) for v in branches[0].ins]
     index = struct(lax.full((), 0, "int32"))
     read = {place: struct(v.aval) for b in branches for v, place in b.places(shared)}
@@ -125,7 +125,7 @@ class Branch:
         residuals = [values[place] for _, place in self.places(room)]
         in_cts = merge(self.given, evaluate(self.backward, (*residuals, *cts)))
         return [
-            zeros(t) if ct is None else ct
+            zeros(cotangent_type(t)) if ct is None else ct
             for ct, t in zip(select(given, in_cts), select(given, self.in_types), strict=True)
         ]
 

@@ -9,13 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
 from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import accumulate, active_variables, reached_outputs, zeros
-from fbp.autodiff.graph import Graph, JaxprEqn, Var, differentiable, evaluate, struct
+from fbp.autodiff.graph import (
+    Graph,
+    JaxprEqn,
+    Var,
+    cotangent_type,
+    differentiable,
+    evaluate,
+    struct,
+)
 from fbp.autodiff.partition import (
     Halves,
     Joint,
@@ -37,13 +44,13 @@ from fbp.autodiff.store import minimum_cut
 
 @dataclass(frozen=True)
 class Loop:
-    """The shape of a scan: body (constants, carry, xs) -> (carry, ys)."""
+    """The shape of a loop: body (constants, carry, xs) -> (carry, ys)."""
 
     num_consts: int
     num_carry: int
-    length: int
-    reverse: bool
-    unroll: int | bool
+    length: int = 0
+    reverse: bool = False
+    unroll: int | bool = 1
 
     def ins(self, values: Sequence[Any]) -> tuple[tuple, tuple, tuple]:
         """Constants, carry, and what is scanned over."""
@@ -73,7 +80,7 @@ def scan(call: Call, ins: list[Any]) -> Applied:
 
 @g.remembered
 def _scan(body: Graph, rules: Rules, masks: Masks, loop: Loop) -> Halves:
-    wanted, useful, linear = _fixed_point(rules, body, masks, loop)
+    wanted, useful, linear = fixed_point(rules, body, masks, loop)
     return _halves(joint(body, rules, wanted, useful, linear), loop)
 
 
@@ -89,7 +96,7 @@ def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, 
         wanted = (*wanted[: carry.start], *more, *wanted[carry.stop :])
 
 
-def _fixed_point(rules: Rules, body: Graph, masks: Masks, loop: Loop) -> Masks:
+def fixed_point(rules: Rules, body: Graph, masks: Masks, loop: Loop) -> Masks:
     """What holds for a carry's input holds for its output, and the other way round."""
     wanted, useful, linear = masks
     everywhere_in = tuple(differentiable(v.aval) for v in body.invars)
@@ -125,7 +132,7 @@ def _halves(program: Joint, loop: Loop) -> Halves:
     """Cut the body's joint program, and put a scan around each half."""
     graph, signature = program
     num_ins, num_outs = signature.sizes
-    known = _without_linear(loop, signature)
+    known = without_linear(loop, signature)
     consts, _, xs = known.ins(graph.invars[:num_ins])
     outs = graph.outvars[:num_outs]
     ys = known.outs(outs)[1]
@@ -159,7 +166,7 @@ def _halves(program: Joint, loop: Loop) -> Halves:
     )
 
 
-def _without_linear(loop: Loop, signature: Signature) -> Loop:
+def without_linear(loop: Loop, signature: Signature) -> Loop:
     consts, carry, _ = loop.ins(signature.linear)
     return replace(loop, num_consts=consts.count(False), num_carry=carry.count(False))
 
@@ -224,8 +231,8 @@ def _backward_loop(
     consts_given, carry_given, _ = loop.ins(signature.given)
     carry_useful, ys_useful = loop.outs(signature.useful)
     carry_avals, ys_avals = loop.outs(signature.out_avals)
-    carry_types = [struct(a, weak_type=False) for a in select(carry_useful, carry_avals)]
-    ys_types = [struct(a, weak_type=False) for a in select(ys_useful, ys_avals)]
+    carry_types = [cotangent_type(a) for a in select(carry_useful, carry_avals)]
+    ys_types = [cotangent_type(a) for a in select(ys_useful, ys_avals)]
 
     num_consts, num_carry = consts_given.count(True), carry_given.count(True)
     terms, rest = step.outvars[:num_consts], step.outvars[num_consts:]
@@ -285,17 +292,8 @@ def _iteration(step: Graph, invariants: Sequence[Var]) -> Iteration:
     return Iteration(made_by, {*sources, *(v for eqn in eqns for v in eqn.outvars)})
 
 
-def _stacked(t: Any, loop: Loop) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct((loop.length, *t.shape), t.dtype)
+def _stacked(t: Any, loop: Loop) -> Any:
+    return g.stacked(t, loop.length)
 
 
-def while_loop(call: Call, ins: list[Any]) -> Applied:
-    """A loop whose number of iterations is known only when it ends cannot be run backward."""
-    raise ValueError(
-        "Reverse-mode differentiation does not work for lax.while_loop or lax.fori_loop with "
-        f"dynamic start/stop values, used at {g.source(call.eqn)}. Use lax.scan, or fori_loop "
-        "with static start/stop values."
-    )
-
-
-RULES = Rules(call(p.scan_p, scan, reach), call(p.while_p, while_loop))
+RULES = Rules(call(p.scan_p, scan, reach))
