@@ -1,0 +1,73 @@
+"""What is timed is right: each program has the same gradient in fbp and in jax.grad."""
+
+import jax
+import pytest
+
+import fbp
+from benchmarks import gradients, loops
+from benchmarks.programs import PROGRAMS, SMALL, program
+from fbp.autodiff.backprop import MissingRule
+
+WITHOUT_RULES = pytest.mark.xfail(raises=MissingRule, strict=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=WITHOUT_RULES if name in ("svd", "triangular") else ())
+        for name in PROGRAMS
+    ],
+)
+def test_both_sides_compute_the_same_gradient(name):
+    subject = program(name, small=True)
+    losses = subject.losses()
+    sides = {
+        side: jax.jit(value_and_grad(losses[side]))
+        for side, value_and_grad in gradients.VALUE_AND_GRAD.items()
+    }
+    gradients.check_same(sides, (subject.params, *subject.data), subject.ulps)
+
+
+def test_every_program_has_a_small_size():
+    assert SMALL.keys() == PROGRAMS.keys()
+
+
+def test_sides_that_differ_are_reported():
+    sides = {"fbp": fbp.value_and_grad(lambda x: x**2), "jax": jax.value_and_grad(lambda x: x**3)}
+    with pytest.raises(ArithmeticError, match="differ by"):
+        gradients.check_same(sides, (1.5,), ulps=64)
+
+
+def test_equations_of_inner_programs_count_at_each_call():
+    double = jax.jit(lambda x: x + x)
+    assert gradients.count(jax.make_jaxpr(lambda x: double(double(x)))(1.0).jaxpr) == 4
+
+
+@pytest.mark.parametrize(
+    ("fbp", "goal", "shown"),
+    [
+        ([2.0, 2.0, 2.0], 1.0, "**2.00**"),
+        ([2.0, 2.0, 2.0], 2.0, "2.00"),
+        ([1.0, 2.0, 3.0], 2.0, "2.00 [1.00, 3.00]"),
+    ],
+)
+def test_a_figure_above_its_goal_is_bold(fbp, goal, shown):
+    assert gradients.cell({"fbp": fbp, "jax": [1.0, 1.0, 1.0]}, goal) == shown
+
+
+def test_a_case_is_judged_by_its_own_goals_and_the_mean_by_the_means():
+    same = {m: {"fbp": [1.0], "jax": [1.0]} for m in gradients.MEASURES}
+    assert "**" not in gradients.row("straight", same, scans=False)
+    assert gradients.row("loop", same, scans=True).count("**1.00**") == 1
+    assert gradients.mean_row([same]).count("**1.00**") == 3  # staging, step and memory
+
+
+def test_small_programs_are_measured_from_end_to_end():
+    figures = gradients.measure(program("kmeans", small=True), repeats=1)
+    assert all(len(figures[m]["fbp"]) == len(figures[m]["jax"]) > 0 for m in gradients.MEASURES)
+
+
+def test_loops_are_measured_at_a_known_trip_count_and_the_unknown_raises_in_jax():
+    trips, *cells = loops.measure(5, repeats=1)
+    assert trips == "5"
+    assert [i for i, c in enumerate(cells) if c == loops.RAISES] == [3, 7]
