@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax._src.hijax import call_hi_primitive_p  # no public name
+from jax._src.interpreters.ad import NullAccum, ValAccum  # public since JAX 0.11
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import source_info_util
 from jax.extend.core import JaxprEqn, Literal, Primitive, Var, find_top_trace, primitives
@@ -382,8 +383,10 @@ __all__ = [
     "Graph",
     "JaxprEqn",
     "Literal",
+    "NullAccum",
     "Primitive",
     "Unevaluated",
+    "ValAccum",
     "Var",
     "call_hi_primitive_p",
 ]

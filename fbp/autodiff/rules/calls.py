@@ -1,27 +1,35 @@
-"""Primitives that hold one program: jit, checkpoint, custom_jvp, custom_vjp."""
+"""Calls of one program: jit stays jit, other calls are their bodies."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 from jax import lax
+from jax.custom_batching import custom_vmap
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import forward, reached_outputs
-from fbp.autodiff.graph import Graph, JaxprEqn, Unevaluated
-from fbp.autodiff.partition import Halves, halves, joint, merge, select
+from fbp.autodiff.graph import Graph, JaxprEqn, Unevaluated, apply_primitive
+from fbp.autodiff.partition import Halves, halves, joint, not_, select
 from fbp.autodiff.rule import Applied, Call, Rules, call
-from fbp.autodiff.store import by_policy, everything
+from fbp.autodiff.store import everything
 
 Masks = tuple[tuple[bool, ...], tuple[bool, ...], tuple[bool, ...]]
+Params = dict[str, Any]
 
 
 def inline(call: Call, ins: list[Any]) -> Applied:
     """A call is its body."""
-    body = g.body(call.params)
-    return forward(call.rules, body, ins, call.wanted, call.useful)
+    return forward(call.rules, g.body(call.params), ins, call.wanted, call.useful)
+
+
+def opaque(call: Call, ins: list[Any]) -> Applied:
+    """The call runs as it is; its derivative is that of its body."""
+    if any(isinstance(x, Unevaluated) for x in ins):
+        return inline(call, ins)
+    return apply_primitive(call.eqn, ins), inline(call, ins)[1]
 
 
 def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> Sequence[bool]:
@@ -31,87 +39,73 @@ def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> Sequence[boo
 
 def jit(call: Call, ins: list[Any]) -> Applied:
     """A jit stays a jit: one for the forward pass, one for the backward pass."""
-    return _jit(g.body(call.params), call.rules, masks(call, ins), call.params["name"]).run(ins)
+    settings = tuple((k, v) for k, v in call.params.items() if k != "jaxpr")
+    return _jit(g.body(call.params), call.rules, masks(call, ins), settings).run(ins)
 
 
 @g.remembered
-def _jit(body: Graph, rules: Rules, masks: Masks, name: str) -> Halves:
-    def wrap(half: Graph, direction: str) -> Graph:
-        run = _runner(half, name if direction == "forward" else f"{name}_backward")
-        return wrapped(jax.jit(run), half)
-
-    return halves(joint(body, rules, *masks), everything, wrap)
-
-
-def checkpoint(call: Call, ins: list[Any]) -> Applied:
-    """The backward pass computes again what the policy does not store."""
-    params = call.params
-    prevent_cse = any(jax.tree.leaves(params["prevent_cse"]))  # one bool, or one per input
-    return _checkpoint(
-        g.body(params), call.rules, masks(call, ins), params["policy"], prevent_cse
-    ).run(ins)
-
-
-@g.remembered
-def _checkpoint(
-    body: Graph, rules: Rules, masks: Masks, policy: Callable | None, prevent_cse: bool
-) -> Halves:
-    def wrap(half: Graph, direction: str) -> Graph:
-        def run(*args):
-            late = direction == "backward" and prevent_cse and args
-            return g.evaluate(half, lax.optimization_barrier(args) if late else args)
-
-        remat = jax.checkpoint(run, prevent_cse=prevent_cse, policy=policy)
-        return wrapped(remat, half)
-
-    rules = rules if policy is None else rules | JITS_INLINED  # the policy sees into jits
-    return halves(joint(body, rules, *masks), by_policy(policy), wrap)
+def _jit(body: Graph, rules: Rules, masks: Masks, settings: tuple[tuple[str, Any], ...]) -> Halves:
+    params = dict(settings)
+    name = params["name"]
+    parts = halves(
+        joint(body, rules, *masks),
+        everything,
+        lambda half, direction: wrapped(
+            jax.jit(_runner(half, name if direction == "forward" else f"{name}_backward")), half
+        ),
+    )
+    return replace(
+        parts,
+        forward=_with_params(parts.forward, _forward_params(params, parts)),
+        backward=_with_params(parts.backward, _backward_params(params, parts)),
+    )
 
 
-def custom_jvp(call: Call, ins: list[Any]) -> Applied:
-    """The user's rule makes tangents, linearly from tangents: its transpose makes cotangents."""
-    if any(isinstance(x, Unevaluated) for x in ins):
-        return inline(call, ins)
-    num_consts = call.params["num_consts"]
-    primals, active = ins[num_consts:], call.wanted[num_consts:]
-    rule, given, made = g.custom_jvp_graph(call.eqn, active)
-    tangents = [Unevaluated(v.aval) for v in rule.invars[len(primals) :]]
-    no_outs = [False] * len(made)
-    with _linear_in_tangents(call.eqn):
-        outs, pullback = forward(
-            call.rules,
-            rule,
-            [*primals, *tangents],
-            wanted=[False] * len(primals) + select(given, active),
-            useful=[*no_outs, *select(made, call.useful)],
-        )
-
-    def pull(cts):
-        with _linear_in_tangents(call.eqn):
-            in_cts = pullback([None] * len(no_outs) + select(made, cts))
-        return [None] * num_consts + merge(given, in_cts[len(primals) :])
-
-    return outs[: len(no_outs)], pull
+def _forward_params(params: Params, parts: Halves) -> Params:
+    """Inputs and outputs lie as the user said; what the backward pass reads is not given away."""
+    known, made = not_(parts.signature.linear), not_(parts.signature.linear_outs)
+    read = {r.index for r in parts.residuals if r.origin == "input"}
+    donated = select(known, params["donated_invars"])
+    return params | {
+        "in_shardings": select(known, params["in_shardings"]),
+        "in_layouts": select(known, params["in_layouts"]),
+        "donated_invars": [d and i not in read for i, d in enumerate(donated)],
+        "out_shardings": select(made, params["out_shardings"]),
+        "out_layouts": select(made, params["out_layouts"]),
+    }
 
 
-@contextmanager
-def _linear_in_tangents(eqn: JaxprEqn) -> Iterator[None]:
-    try:
-        yield
-    except TypeError as error:
-        if Unevaluated.__name__ not in str(error):
-            raise
-        raise TypeError(
-            f"the rule of a custom_jvp function, used at {g.source(eqn)}, reads the value of a "
-            "tangent: the tangents that it returns must be linear in those that it gets, and a "
-            "custom_vjp function cannot be applied to them."
-        ) from error
+def _backward_params(params: Params, parts: Halves) -> Params:
+    """A cotangent lies where its primal does."""
+    useful, given = parts.signature.useful, parts.signature.given
+    free = [None] * len(parts.residuals)
+    return params | {
+        "in_shardings": [*free, *select(useful, params["out_shardings"])],
+        "in_layouts": [*free, *select(useful, params["out_layouts"])],
+        "donated_invars": [],
+        "out_shardings": select(given, params["in_shardings"]),
+        "out_layouts": select(given, params["in_layouts"]),
+    }
 
 
-def custom_vjp(call: Call, ins: list[Any]) -> Applied:
-    """The user's fwd runs forward, the user's bwd runs backward."""
-    outs, residuals = g.custom_vjp_forward(call.eqn, ins, call.wanted)
-    return outs, lambda cts: g.custom_vjp_backward(call.eqn, residuals, cts)
+def _with_params(graph: Graph, params: Params) -> Graph:
+    """The jit of a program with these parameters, those by operand from the first operand on."""
+
+    def configured(eqn: JaxprEqn) -> JaxprEqn:
+        if eqn.primitive is not p.jit_p:
+            return eqn
+        own = eqn.params
+        chosen = {k: v for k, v in params.items() if k not in (*BY_OPERAND, "name")}
+        for key in BY_OPERAND:
+            rest = own[key][len(params[key]) :]
+            given = zip(params[key], own[key], strict=False)
+            chosen[key] = (*(d if x is None else x for x, d in given), *rest)
+        return eqn.replace(params=own | chosen)
+
+    return replace(graph, eqns=tuple(map(configured, graph.eqns)))
+
+
+BY_OPERAND = ("in_shardings", "in_layouts", "donated_invars", "out_shardings", "out_layouts")
 
 
 def masks(call: Call, ins: list[Any]) -> Masks:
@@ -132,12 +126,19 @@ def _runner(half: Graph, name: str) -> Callable:
     return run
 
 
-JITS_INLINED = call(p.jit_p, inline, reach)
+def _batched_by_hand(x: Any) -> Any:
+    fun = custom_vmap(lambda x: x)
+    fun.def_vmap(lambda _, batched, x: (x, batched[0]))
+    return fun(x)
+
+
+COMPOSITE = g.primitive_of(lax.composite(lambda x: x, "fbp.identity"), 0.0)
+CUSTOM_VMAP = g.primitive_of(_batched_by_hand, 0.0)
 
 RULES = Rules(
     call(p.jit_p, jit, reach),
     call(p.closed_call_p, inline, reach),
-    call(p.remat_p, checkpoint, reach),
-    call(p.custom_jvp_call_p, custom_jvp),
-    call(p.custom_vjp_call_p, custom_vjp),
+    call(p.call_p, inline, reach),
+    call(COMPOSITE, opaque, reach),
+    call(CUSTOM_VMAP, opaque, reach),
 )

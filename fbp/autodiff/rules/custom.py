@@ -1,0 +1,147 @@
+"""Functions whose derivative the user states: custom_jvp, custom_vjp, linear_call, HiPrimitives."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+from jax.custom_derivatives import linear_call
+from jax.extend.core import primitives as p
+from jax.interpreters.ad import Zero
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import forward, zeros
+from fbp.autodiff.graph import JaxprEqn, Unevaluated, apply_primitive
+from fbp.autodiff.partition import merge, select
+from fbp.autodiff.rule import Applied, Call, Rules, call
+from fbp.autodiff.rules.calls import inline
+
+
+def custom_jvp(call: Call, ins: list[Any]) -> Applied:
+    """The user's rule makes tangents, linearly from tangents: its transpose makes cotangents."""
+    if any(isinstance(x, Unevaluated) for x in ins):
+        return inline(call, ins)
+    num_consts = call.params["num_consts"]
+    primals, active = ins[num_consts:], call.wanted[num_consts:]
+    rule, given, made = g.custom_jvp_graph(call.eqn, active)
+    tangents = [Unevaluated(v.aval) for v in rule.invars[len(primals) :]]
+    no_outs = [False] * len(made)
+    with _linear_in_tangents(call.eqn):
+        outs, pullback = forward(
+            call.rules,
+            rule,
+            [*primals, *tangents],
+            wanted=[False] * len(primals) + select(given, active),
+            useful=[*no_outs, *select(made, call.useful)],
+        )
+
+    def pull(cts):
+        with _linear_in_tangents(call.eqn):
+            in_cts = pullback([None] * len(no_outs) + select(made, cts))
+        return [None] * num_consts + merge(given, in_cts[len(primals) :])
+
+    return outs[: len(no_outs)], pull
+
+
+@contextmanager
+def _linear_in_tangents(eqn: JaxprEqn) -> Iterator[None]:
+    try:
+        yield
+    except TypeError as error:
+        if Unevaluated.__name__ not in str(error):
+            raise
+        raise TypeError(
+            f"the rule of a custom_jvp function, used at {g.source(eqn)}, reads the value of a "
+            "tangent: the tangents that it returns must be linear in those that it gets, and a "
+            "custom_vjp function cannot be applied to them."
+        ) from error
+
+
+def custom_vjp(call: Call, ins: list[Any]) -> Applied:
+    """The user's fwd runs forward, the user's bwd runs backward."""
+    outs, residuals = g.custom_vjp_forward(call.eqn, ins, call.wanted)
+    return outs, lambda cts: g.custom_vjp_backward(call.eqn, residuals, cts)
+
+
+def optimised_forward(call: Call, ins: list[Any]) -> Applied:
+    """The fwd of a custom_vjp function with `optimize_remat`, differentiated once more."""
+    return forward(
+        call.rules, g.from_jaxpr(call.params["fwd_jaxpr"]), ins, call.wanted, call.useful
+    )
+
+
+def linear(call: Call, ins: list[Any]) -> Applied:
+    """y = A(r) x: the cotangent of x is that of the user's transpose, itself a linear_call whose
+    transpose is A(r); that of r is the body's."""
+    params = call.params
+    body, num_consts = g.from_jaxpr(params["callee"]), params["num_callee_consts"]
+    num_fixed = num_consts + params["num_res"]
+    consts, residuals = ins[:num_consts], ins[num_consts:num_fixed]
+    of_fixed = [want and i < num_fixed for i, want in enumerate(call.wanted)]
+
+    def pull(cts):
+        transpose, transpose_consts = params["transpose_thunk"]()
+        arrived = [
+            zeros(g.struct(v.aval)) if ct is None else ct
+            for ct, v in zip(cts, body.outvars, strict=True)
+        ]
+        in_cts = linear_call(
+            lambda fixed, cts: g.evaluate(g.from_jaxpr(transpose), (*fixed[0], *fixed[2], *cts)),
+            lambda fixed, xs: g.evaluate(body, (*fixed[1], *fixed[2], *xs)),
+            (transpose_consts, consts, residuals),
+            arrived,
+        )
+        return [None] * num_fixed + in_cts
+
+    outs = apply_primitive(call.eqn, ins)
+    if not any(of_fixed):
+        return outs, pull
+    _, pull_fixed = forward(call.rules, body, ins, of_fixed, call.useful)
+    return outs, lambda cts: [*pull_fixed(cts)[:num_fixed], *pull(cts)[num_fixed:]]
+
+
+def hi_primitive(call: Call, ins: list[Any]) -> Applied:
+    """A primitive of `jax.experimental.hijax`: its vjp_fwd runs forward, its vjp_bwd backward."""
+    prim = call.params["_prim"]
+    wanted = jax.tree.unflatten(prim.in_tree, call.wanted)
+    out, residuals, *more = prim.vjp_fwd(wanted, *jax.tree.unflatten(prim.in_tree, ins))
+    structured = more[1:2]  # since JAX 0.11 a rule may split its residuals in two
+
+    def pull(cts):
+        arrived = [
+            Zero(a.to_ct_aval()) if ct is None else ct
+            for ct, a in zip(cts, prim.out_avals_flat, strict=True)
+        ]
+        totals = [
+            (g.ValAccum if want else g.NullAccum)(a.to_ct_aval())
+            for want, a in zip(call.wanted, prim.in_avals_flat, strict=True)
+        ]
+        out_ct = jax.tree.unflatten(prim.out_tree, arrived)
+        prim.vjp_bwd(residuals, *structured, out_ct, *jax.tree.unflatten(prim.in_tree, totals))
+        in_cts = [
+            total.freeze() if want else None
+            for total, want in zip(totals, call.wanted, strict=True)
+        ]
+        return [None if isinstance(ct, Zero) else ct for ct in in_cts]
+
+    return jax.tree.leaves(out), pull
+
+
+def _linear_identity(x: Any) -> Any:
+    return linear_call(lambda _, x: x, lambda _, ct: ct, (), x)
+
+
+def _optimised_identity(x: Any) -> Any:
+    fun = jax.custom_vjp(lambda x: x)
+    fun.defvjp(lambda x: (x, x), lambda _, ct: (ct,), optimize_remat=True)
+    (eqn,) = g.stage(fun, x)[0].eqns
+    return g.custom_vjp_forward(eqn, [x], [True])[0]
+
+
+RULES = Rules(
+    call(p.custom_jvp_call_p, custom_jvp),
+    call(p.custom_vjp_call_p, custom_vjp),
+    call(g.primitive_of(_optimised_identity, 0.0), optimised_forward),
+    call(g.primitive_of(_linear_identity, 0.0), linear),
+    call(g.call_hi_primitive_p, hi_primitive),
+)
