@@ -11,6 +11,7 @@ from fbp.autodiff import MissingRule as MissingRule
 from fbp.autodiff import Rule as Rule
 from fbp.autodiff import Rules as Rules
 from fbp.autodiff import grad as grad
+from fbp.autodiff import loop_checkpoints as loop_checkpoints
 from fbp.autodiff import rule as rule
 from fbp.autodiff import value_and_grad as value_and_grad
 from fbp.autodiff import vjp as vjp

@@ -5,6 +5,7 @@ from fbp.autodiff.backprop import MissingRule as MissingRule
 from fbp.autodiff.pullback import VJP as VJP
 from fbp.autodiff.rule import Rule as Rule
 from fbp.autodiff.rule import Rules as Rules
+from fbp.autodiff.rules.while_loop import loop_checkpoints as loop_checkpoints
 from fbp.autodiff.table import RULES as RULES
 from fbp.autodiff.transforms import grad as grad
 from fbp.autodiff.transforms import value_and_grad as value_and_grad

@@ -17,6 +17,7 @@ from fbp.autodiff.rules import (
     reductions,
     remat,
     shape,
+    while_loop,
     windows,
 )
 
@@ -36,5 +37,6 @@ RULES = Rules(
     custom.RULES,
     control.RULES,
     loops.RULES,
+    while_loop.RULES,
     constants.RULES,
 )

@@ -131,9 +131,9 @@ def test_constant_has_no_derivative():
 
 
 def test_what_only_constants_reach_needs_no_rule():
-    assert_same(
-        gradient(lambda x: x * count_up(jnp.round(x)), X, rules=fbp.RULES), jnp.round(X) + 3
-    )
+    without = fbp.Rules([rule for rule in fbp.RULES.values() if rule.primitive is not p.while_p])
+    got = gradient(lambda x: x * count_up(jnp.round(x)), X, rules=without)
+    assert_same(got, jnp.round(X) + 3)
 
 
 def count_up(x):

@@ -5,6 +5,7 @@ total size from which the backward one can make the rest; values that depend onl
 constants are made once, outside; what is stacked already (scanned inputs, outputs) is read again.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -39,7 +40,7 @@ from fbp.autodiff.partition import (
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import Masks, masks
 from fbp.autodiff.rules.sums import Iteration, worthwhile
-from fbp.autodiff.store import minimum_cut
+from fbp.autodiff.store import Policy, minimum_cut, named_by
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,17 @@ class Loop:
         return (*consts, *carry, *xs)
 
 
-def scan(call: Call, ins: list[Any]) -> Applied:
+def scan(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
     """Run the loop, stacking what its pullback reads; the pullback runs from the other end."""
     params = call.params
     loop = Loop(*g.scan_counts(params), params["length"], params["reverse"], params["unroll"])
-    return _scan(g.body(params), call.rules, masks(call, ins), loop).run(ins)
+    return _scan(g.body(params), call.rules, masks(call, ins), loop, policy).run(ins)
 
 
 @g.remembered
-def _scan(body: Graph, rules: Rules, masks: Masks, loop: Loop) -> Halves:
+def _scan(body: Graph, rules: Rules, masks: Masks, loop: Loop, policy: Policy | None) -> Halves:
     wanted, useful, linear = fixed_point(rules, body, masks, loop)
-    return _halves(joint(body, rules, wanted, useful, linear), loop)
+    return _halves(joint(body, rules, wanted, useful, linear), loop, policy)
 
 
 def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
@@ -128,7 +129,7 @@ def _either(mask: Sequence[bool], atoms: Sequence[Any], chosen: set[Var]) -> tup
     )
 
 
-def _halves(program: Joint, loop: Loop) -> Halves:
+def _halves(program: Joint, loop: Loop, policy: Policy | None) -> Halves:
     """Cut the body's joint program, and put a scan around each half."""
     graph, signature = program
     num_ins, num_outs = signature.sizes
@@ -150,10 +151,12 @@ def _halves(program: Joint, loop: Loop) -> Halves:
     scanned = [v for v in read if v not in once]
     stacks = [v for v in scanned if v not in stacked_already]
     made_once = [v for v in invariants if v not in consts]
+    whole, named = named_by(policy, parts.forward)
+    kept = [v for v in named if v not in (*stacks, *ys) and v not in once]
 
     where = stacked_already | {v: ("input", i) for i, v in enumerate(consts)}
-    where |= {v: ("stored", i) for i, v in enumerate((*stacks, *made_once))}
-    step = g.live(replace(parts.forward, outvars=(*outs, *stacks)))
+    where |= {v: ("stored", i) for i, v in enumerate((*stacks, *kept, *made_once))}
+    step = g.live(replace(whole, outvars=(*outs, *stacks, *kept)))
     once_eqns, _ = recomputed(parts.forward.eqns, set(made_once), set(consts))
     before = replace(parts.forward, invars=consts, outvars=tuple(made_once), eqns=tuple(once_eqns))
     forward = _forward_loop(known, step, before)
@@ -167,6 +170,7 @@ def _halves(program: Joint, loop: Loop) -> Halves:
 
 
 def without_linear(loop: Loop, signature: Signature) -> Loop:
+    """The loop over what has a value."""
     consts, carry, _ = loop.ins(signature.linear)
     return replace(loop, num_consts=consts.count(False), num_carry=carry.count(False))
 
@@ -296,4 +300,4 @@ def _stacked(t: Any, loop: Loop) -> Any:
     return g.stacked(t, loop.length)
 
 
-RULES = Rules(call(p.scan_p, scan, reach))
+RULES = Rules(call(p.scan_p, scan, reach, lambda policy: functools.partial(scan, policy=policy)))

@@ -185,53 +185,6 @@ def test_loops_in_a_custom_rule_are_linear_in_their_operands():
     assert_jitted_grad(lambda w: total(f(w)), W)
 
 
-# while_loop
-
-
-def count_to_three(x):
-    return lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * 2), (0, x))[1]
-
-
-def test_an_active_while_loop_is_a_clear_error():
-    with pytest.raises(ValueError, match=r"while_loop.*test_loops.py:\d+.*lax.scan"):
-        fbp.grad(lambda w: total(count_to_three(w)))(W)
-
-
-def test_an_active_dynamic_fori_loop_is_a_clear_error():
-    @jax.jit
-    def gradient(n):
-        return fbp.grad(lambda w: total(lax.fori_loop(0, n, lambda _, w: w * 2, w)))(W)
-
-    with pytest.raises(ValueError, match="fori_loop with dynamic start/stop values"):
-        gradient(3)
-
-
-@pytest.mark.parametrize(
-    "fun",
-    [
-        lambda w: w * count_to_three(jnp.ones(4)),
-        lambda w: w * count_to_three(lax.stop_gradient(w)),
-        lambda w: w * lax.stop_gradient(count_to_three(w)),
-        lambda w: w * count_to_three(jnp.int32(1)).astype(w.dtype),
-        lambda w: w * jnp.argmax(count_to_three(w)).astype(w.dtype),
-        lambda w: scan(lambda c, x: (c * count_to_three(jnp.ones(4)), None), w, XS)[0],
-        lambda w: w * count_to_three(jax.jit(lax.stop_gradient)(w)),
-        lambda w: w * count_to_three(jax.jit(lambda w: (w, jnp.floor(w)))(w)[1]),
-        lambda w: w * count_to_three(jax.checkpoint(jnp.round)(w)),
-        lambda w: w * count_to_three(lax.cond(w[0] > 0, jnp.floor, jnp.ceil, w)),
-        lambda w: w * count_to_three(scan(lambda c, x: (c, jnp.floor(c * x)), w, XS)[1][0]),
-        lambda w: w * count_to_three(scan(lambda c, x: (jnp.floor(c + x), c), XS[0], XS)[0]),
-    ],
-    ids=[
-        "constant", "stopped", "stopped_after", "integer", "index", "in_scan",
-        "stopped_by_jit", "one_output_stopped", "stopped_by_checkpoint", "stopped_by_cond",
-        "stopped_by_scan", "not_reached_by_scan",
-    ],
-)  # fmt: skip
-def test_a_while_loop_off_the_way_of_the_gradient_is_fine(fun):
-    assert_jitted_grad(lambda w: total(fun(w)), W)
-
-
 # What a loop keeps
 
 

@@ -1,0 +1,108 @@
+"""Where a loop of unknown length keeps its state, so that it can be run backward.
+
+While the loop runs, every stride-th state is saved, and the stride doubles when the places run
+out (Wang, Moin and Iaccarino, Minimal repetition dynamic checkpointing algorithm for unsteady
+adjoint calculation, 2009). When its length is known, the states between two saved ones are
+computed again, and on the way those are saved that make the repetitions fewest (Griewank and
+Walther, Algorithm 799: revolve, 2000).
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from math import comb
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+FREE = -1
+MOST_REPETITIONS = 64
+
+
+class Checkpoints(NamedTuple):
+    """Saved states, each with the number of its step; one more place takes what is not kept."""
+
+    steps: jax.Array
+    states: list[jax.Array]
+
+    @property
+    def latest(self) -> tuple[jax.Array, list[Any]]:
+        """The last of the saved steps, and its state."""
+        place = jnp.argmax(self.steps)
+        return self.steps[place], [
+            lax.dynamic_index_in_dim(s, place, 0, False) for s in self.states
+        ]
+
+    def save(self, step: Any, state: Sequence[Any], keep: Any) -> "Checkpoints":
+        """Save a state in a free place, if it is to be kept."""
+        places = self.steps.size
+        place = jnp.where(keep, jnp.argmin(self.steps), places)
+        steps = jnp.where(np.arange(places) == place, step, self.steps)
+        states = [
+            lax.dynamic_update_index_in_dim(saved, x, place, 0)
+            for saved, x in zip(self.states, state, strict=True)
+        ]
+        return Checkpoints(steps, states)
+
+    def without(self, dropped: Any) -> "Checkpoints":
+        """Free some places."""
+        return self._replace(steps=jnp.where(dropped, FREE, self.steps))
+
+
+def free(steps: jax.Array) -> jax.Array:
+    """How many places are free."""
+    return jnp.sum(steps == FREE, dtype=np.int32)
+
+
+def none_saved(places: int, state: Sequence[Any]) -> Checkpoints:
+    """No state is saved yet."""
+    room = [lax.broadcast(x, (places + 1,)) for x in state]
+    return Checkpoints(jnp.full(places, FREE, np.int32), room)
+
+
+def save_online(
+    saved: Checkpoints, step: Any, state: Sequence[Any], stride: Any
+) -> tuple[Checkpoints, Any]:
+    """Save a state while the loop's length is unknown; the stride to go on with.
+
+    All places are for a stride of 1; a longer one leaves half of them to `first_stop`.
+    """
+
+    def has_no_place(carry: Any) -> Any:
+        steps, stride = carry
+        is_full = free(steps) <= jnp.where(stride == 1, 0, steps.size // 2)
+        return (step % stride == 0) & is_full
+
+    def double(carry: Any) -> Any:
+        steps, stride = carry
+        return jnp.where(steps % (2 * stride) == 0, steps, FREE), 2 * stride
+
+    steps, stride = lax.while_loop(has_no_place, double, (saved.steps, stride))
+    return saved._replace(steps=steps).save(step, state, step % stride == 0), stride
+
+
+def first_stop(room: Any, length: Any, places: int) -> Any:
+    """How far to go before the next state is saved, if `length` states are to be visited from
+    the last to the first, the first is saved, and `room` places are free.
+
+    With s saved states and r repetitions, binomial(s + r, s) states can be visited.
+    """
+    visited = jnp.asarray(_visited(places + 1))
+    with_all, with_one_less = visited[room + 1], visited[room]
+    repetitions = jnp.sum(with_all < length, dtype=np.int32)
+    before = jnp.maximum(repetitions - 1, 0)
+    fewest = jnp.minimum(with_all[before], length - with_one_less[before])
+    far = jnp.where(repetitions < MOST_REPETITIONS, fewest, length // 2)
+    return jnp.where(room > 0, far, length - 1)
+
+
+@cache
+def _visited(most: int) -> np.ndarray:
+    """binomial(s + r, s) for s saved states (rows) and r repetitions (columns)."""
+    largest = np.iinfo(np.int32).max
+    rows = [
+        [min(comb(s + r, s), largest) for r in range(MOST_REPETITIONS)] for s in range(most + 1)
+    ]
+    return np.array(rows, np.int32)

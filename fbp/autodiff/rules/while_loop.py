@@ -1,0 +1,303 @@
+"""Loops whose length is known only when they end: while_loop, and fori_loop with traced bounds.
+
+Forward, the loop saves some of its states. Backward, the states between them are computed
+again, and each step is run backward from its state. Memory is that of the saved states,
+whatever the length; `checkpoints.py` says which they are.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import primitives as p
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import accumulate, reached_outputs, zeros
+from fbp.autodiff.graph import Graph, JaxprEqn, Unevaluated, evaluate, struct
+from fbp.autodiff.partition import (
+    Halves,
+    Joint,
+    Residual,
+    joint,
+    merge,
+    not_,
+    select,
+    split_by_dependence,
+)
+from fbp.autodiff.rule import Applied, Call, Rule, Rules, call
+from fbp.autodiff.rules.calls import Masks, masks
+from fbp.autodiff.rules.checkpoints import Checkpoints, first_stop, free, none_saved, save_online
+from fbp.autodiff.rules.loops import Loop, fixed_point, without_linear
+
+PLACES = 32
+
+
+@dataclass(frozen=True, eq=False)
+class While:
+    """while condition(consts, fixed, state): state = body(consts, fixed, state)
+
+    What the body hands on as it got it is fixed, not a part of the state. `order` sorts the
+    equation's operands: the condition's constants, the body's, what is fixed, the state.
+    """
+
+    condition: Graph
+    body: Graph
+    num_condition_consts: int
+    loop: Loop
+    is_fixed: tuple[bool, ...]
+    order: tuple[int, ...]
+
+
+@g.remembered
+def _read(body: Graph, condition: Graph, num_condition_consts: int, num_body_consts: int) -> While:
+    first = num_condition_consts + num_body_consts
+    order = range(first)
+    is_batch = condition.outvars[0].aval.ndim > 0  # type: ignore[attr-defined]
+    if is_batch:
+        condition, body = _one_by_one(condition, body, num_condition_consts, num_body_consts)
+        num_body_consts = first
+        order = (*range(num_condition_consts), *order)
+    state = body.invars[num_body_consts:]
+    fixed = tuple(a is b for a, b in zip(state, body.outvars, strict=True))
+    places = range(first, first + len(fixed))
+
+    def sort(values: Sequence[Any], consts: int) -> tuple[Any, ...]:
+        return (
+            *values[:consts],
+            *select(fixed, values[consts:]),
+            *select(not_(fixed), values[consts:]),
+        )
+
+    return While(
+        replace(condition, invars=sort(condition.invars, num_condition_consts)),
+        replace(
+            body,
+            invars=sort(body.invars, num_body_consts),
+            outvars=tuple(select(not_(fixed), body.outvars)),
+        ),
+        num_condition_consts,
+        Loop(num_body_consts + sum(fixed), len(fixed) - sum(fixed)),
+        fixed,
+        (*order, *select(fixed, places), *select(not_(fixed), places)),
+    )
+
+
+def _one_by_one(
+    condition: Graph, body: Graph, num_condition_consts: int, num_body_consts: int
+) -> tuple[Graph, Graph]:
+    """A batch of loops as one loop, in which each that has ended waits for the others."""
+
+    def any_of(*ins):
+        return jnp.any(evaluate(condition, ins)[0])
+
+    def step(*ins):
+        state = ins[num_condition_consts + num_body_consts :]
+        (more,) = evaluate(condition, (*ins[:num_condition_consts], *state))
+        made = evaluate(body, ins[num_condition_consts:])
+        goes_on = [lax.broadcast_in_dim(more, x.shape, range(more.ndim)) for x in state]
+        return [
+            old if same else lax.select(mask, new, old)
+            for same, mask, new, old in zip(fixed, goes_on, made, state, strict=True)
+        ]
+
+    fixed = [a is b for a, b in zip(body.invars[num_body_consts:], body.outvars, strict=True)]
+    condition_ins = [struct(v.aval) for v in condition.invars]
+    body_ins = [struct(v.aval) for v in body.invars]
+    return (
+        g.stage(any_of, *condition_ins)[0],
+        g.stage(step, *condition_ins[:num_condition_consts], *body_ins)[0],
+    )
+
+
+def while_loop(call: Call, ins: list[Any], places: int) -> Applied:
+    """Run the loop, saving at most `places` states; the pullback visits them in reverse."""
+    params = call.params
+    program = _read(
+        g.from_jaxpr(params["body_jaxpr"]),
+        g.from_jaxpr(params["cond_jaxpr"]),
+        params["cond_nconsts"],
+        params["body_nconsts"],
+    )
+    wanted, useful, linear = masks(call, ins)
+    sorted_masks = (
+        tuple(wanted[i] for i in program.order),
+        tuple(select(not_(program.is_fixed), useful)),
+        tuple(linear[i] for i in program.order),
+    )
+    halves = _halves(program, call.rules, sorted_masks, places)
+    state, pullback = halves.run([ins[i] for i in program.order])
+    first = len(ins) - len(program.is_fixed)
+
+    def pull(cts):
+        made = pullback(select(not_(program.is_fixed), cts))
+        in_cts = [made[program.order.index(i)] for i in range(len(ins))]
+        for i, (ct, fixed) in enumerate(zip(cts, program.is_fixed, strict=True), first):
+            if fixed and ct is not None:
+                in_cts[i] = ct if in_cts[i] is None else accumulate(in_cts[i], ct)
+        return in_cts
+
+    return merge(program.is_fixed, select(program.is_fixed, ins[first:]), state), pull
+
+
+@g.remembered
+def _halves(program: While, rules: Rules, masks: Masks, places: int) -> Halves:
+    loop, num = program.loop, program.num_condition_consts
+    wanted, useful, linear = masks
+    body_masks = (wanted[num:], useful, linear[num:])
+    step = joint(program.body, rules, *fixed_point(rules, program.body, body_masks, loop))
+    signature = step.signature
+    known = without_linear(loop, signature)
+    consts, state, _ = loop.ins([struct(v.aval) for v in program.body.invars])
+    condition_consts = [struct(v.aval) for v in program.condition.invars[:num]]
+    linear_consts, linear_state, _ = loop.ins(signature.linear)
+    forward, (_, saved, length) = g.stage(
+        partial(_run_forward, program, step, places),
+        condition_consts,
+        select(not_(linear_consts), consts),
+        select(not_(linear_state), state),
+    )
+    residual_consts = select(not_(linear_consts), consts)
+    cts = [g.cotangent_type(a) for a in select(signature.useful, signature.out_avals)]
+    backward, _ = g.stage(partial(_run_backward, step, loop), residual_consts, saved, length, cts)
+    num_stored = 2 + len(saved.states)
+    origins = (
+        *(("input", num + i) for i in range(known.num_consts)),
+        *(("stored", i) for i in range(num_stored)),
+    )
+    return Halves(
+        replace(
+            signature,
+            linear=(*(False for _ in condition_consts), *signature.linear),
+            given=(
+                *(False for _ in condition_consts),
+                *loop.with_carry(signature.given, signature.useful),
+            ),
+        ),
+        forward,
+        backward,
+        tuple(Residual(*o, v) for o, v in zip(origins, backward.invars, strict=False)),
+    )
+
+
+def _run_forward(
+    program: While, step: Joint, places: int, condition_consts: Any, consts: Any, init: Any
+) -> tuple[list[Any], Checkpoints, Any]:
+    """Run the loop; its last state, the saved ones, and how many steps it took."""
+    linear_consts, linear_state, _ = program.loop.ins(step.signature.linear)
+    unknown = [Unevaluated(v.aval) for v in program.body.invars]
+    unknown_consts, unknown_state, _ = program.loop.ins(unknown)
+    advance = _forward_step(program, step)
+    num_fixed = program.is_fixed.count(True)
+
+    def more(state: Any) -> Any:
+        given = merge(linear_consts, select(linear_consts, unknown_consts), consts)
+        fixed = given[len(given) - num_fixed :]
+        state = merge(linear_state, select(linear_state, unknown_state), state)
+        return evaluate(program.condition, (*condition_consts, *fixed, *state))[0]
+
+    def save_and_go_on(carry: Any) -> Any:
+        number, state, stride, saved = carry
+        saved, stride = save_online(saved, number, state, stride)
+        stop = number + stride - number % stride
+        number, state = lax.while_loop(
+            lambda carry: (carry[0] < stop) & more(carry[1]),
+            lambda carry: (carry[0] + 1, advance(consts, carry[1])),
+            (number, state),
+        )
+        return number, state, stride, saved
+
+    init = list(init)
+    zero, one = np.int32(0), np.int32(1)
+    number, state, _, saved = lax.while_loop(
+        lambda carry: more(carry[1]), save_and_go_on, (zero, init, one, none_saved(places, init))
+    )
+    return state, saved, number
+
+
+def _forward_step(program: While, step: Joint) -> Callable[[Sequence[Any], Sequence[Any]], list]:
+    """One iteration of what has a value."""
+    body = program.body
+    if any(step.signature.linear):
+        num_ins, num_outs = step.signature.sizes
+        ins, cts = step.graph.invars[:num_ins], step.graph.invars[num_ins:]
+        eqns, _ = split_by_dependence(step.graph.eqns, cts)
+        outs = step.graph.outvars[:num_outs]
+        body = g.live(replace(step.graph, invars=ins, outvars=outs, eqns=tuple(eqns)))
+    return lambda consts, state: evaluate(body, (*consts, *state))
+
+
+def _run_backward(
+    step: Joint, loop: Loop, consts: Any, saved: Checkpoints, length: Any, state_cts: Any
+) -> list[Any]:
+    """The cotangents of the constants, and those of the first state."""
+    signature, graph = step.signature, g.silent(step.graph)
+    num_ins, num_outs = signature.sizes
+    again = g.live(replace(graph, invars=graph.invars[:num_ins], outvars=graph.outvars[:num_outs]))
+    back = g.live(replace(graph, outvars=graph.outvars[num_outs:]))
+    consts_given, state_given, _ = loop.ins(signature.given)
+    types = [g.cotangent_type(a) for a in select(signature.useful, signature.out_avals)]
+    num_totals = consts_given.count(True)
+    places = saved.steps.size
+
+    def advance_and_save(last: Any, carry: Any) -> Any:
+        number, state, saved = carry
+        room = free(saved.steps)
+        stop = number + first_stop(room, last - number + 1, places)
+        state = lax.fori_loop(
+            number, stop, lambda _, state: evaluate(again, (*consts, *state)), state
+        )
+        return stop, state, saved.save(stop, state, room > 0)
+
+    def step_back(carry: Any) -> Any:
+        last, state_cts, totals, saved = carry
+        _, state, saved = lax.while_loop(
+            lambda carry: carry[0] < last, partial(advance_and_save, last), (*saved.latest, saved)
+        )
+        in_cts = evaluate(back, (*consts, *state, *state_cts))
+        arrived = merge(select(signature.useful, state_given), in_cts[num_totals:])
+        state_cts = [zeros(t) if ct is None else ct for ct, t in zip(arrived, types, strict=True)]
+        totals = list(map(accumulate, totals, in_cts[:num_totals]))
+        return last - 1, state_cts, totals, saved.without(saved.steps >= last)
+
+    totals = [zeros(v.aval) for v in back.outvars[:num_totals]]
+    _, state_cts, totals, _ = lax.while_loop(
+        lambda carry: carry[0] >= 0, step_back, (length - 1, list(state_cts), totals, saved)
+    )
+    return [*totals, *state_cts]
+
+
+def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+    """A loop reaches what its body reaches in the end."""
+    body = g.from_jaxpr(eqn.params["body_jaxpr"])
+    num_consts = eqn.params["body_nconsts"]
+    wanted = wanted[eqn.params["cond_nconsts"] :]
+    while True:
+        hits = reached_outputs(body, rules, wanted)
+        more = tuple(a or b for a, b in zip(wanted[num_consts:], hits, strict=True))
+        if more == wanted[num_consts:]:
+            return more
+        wanted = (*wanted[:num_consts], *more)
+
+
+def loop_checkpoints(places: int = PLACES) -> Rule:
+    """The rule for while_loop that saves at most so many states of a loop.
+
+    More states take more memory, and fewer steps are computed again: a loop of n steps at most
+    r times, where binomial(places + r, r) >= n. Raises ValueError for less than one.
+
+    >>> import fbp, jax
+    >>> def power(x, n):
+    ...     return jax.lax.fori_loop(0, n, lambda _, y: x * y, 1.0)
+    >>> print(fbp.grad(power, rules=fbp.RULES | fbp.loop_checkpoints(4))(2.0, 10))
+    5120.0
+    """
+    if places < 1:
+        raise ValueError(f"a loop needs a place for at least one state, but got {places}.")
+    return call(p.while_p, partial(while_loop, places=places), reach)
+
+
+RULES = Rules(loop_checkpoints())
