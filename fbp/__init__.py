@@ -1,8 +1,9 @@
 """Functional backpropagation: pure functions, differentiated by a reverse mode that you can open.
 
-`grad`, `value_and_grad` and `vjp` take what JAX's take. The rules by which they differentiate
-are the table `RULES`; `rule` says how to state one. `fbp.nn`, `fbp.train`, `fbp.sweep`,
-`fbp.data` and `fbp.report` are the way from a network to the learning rate that trains it best.
+`grad`, `value_and_grad`, `vjp`, `jacrev`, `hessian` and `linear_transpose` take what JAX's take.
+The rules by which they differentiate are the table `RULES`; `rule` says how to state one.
+`fbp.nn`, `fbp.train`, `fbp.sweep`, `fbp.data` and `fbp.report` are the way from a network to the
+learning rate that trains it best.
 """
 
 from fbp.autodiff import RULES as RULES
@@ -11,6 +12,10 @@ from fbp.autodiff import MissingRule as MissingRule
 from fbp.autodiff import Rule as Rule
 from fbp.autodiff import Rules as Rules
 from fbp.autodiff import grad as grad
+from fbp.autodiff import hessian as hessian
+from fbp.autodiff import hvp as hvp
+from fbp.autodiff import jacrev as jacrev
+from fbp.autodiff import linear_transpose as linear_transpose
 from fbp.autodiff import loop_checkpoints as loop_checkpoints
 from fbp.autodiff import rule as rule
 from fbp.autodiff import value_and_grad as value_and_grad

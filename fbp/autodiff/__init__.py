@@ -2,6 +2,9 @@
 
 from fbp.autodiff import rule as rule
 from fbp.autodiff.backprop import MissingRule as MissingRule
+from fbp.autodiff.jacobian import hessian as hessian
+from fbp.autodiff.jacobian import hvp as hvp
+from fbp.autodiff.jacobian import jacrev as jacrev
 from fbp.autodiff.pullback import VJP as VJP
 from fbp.autodiff.rule import Rule as Rule
 from fbp.autodiff.rule import Rules as Rules
@@ -10,3 +13,4 @@ from fbp.autodiff.table import RULES as RULES
 from fbp.autodiff.transforms import grad as grad
 from fbp.autodiff.transforms import value_and_grad as value_and_grad
 from fbp.autodiff.transforms import vjp as vjp
+from fbp.autodiff.transposition import linear_transpose as linear_transpose

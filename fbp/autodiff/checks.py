@@ -1,4 +1,4 @@
-"""What grad asks of its arguments: the conditions and the wording are those of jax.grad."""
+"""What grad and jacrev ask of their arguments: the conditions and the wording are those of JAX."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,9 +22,9 @@ def check_arrays(primals: Any) -> None:
     _check_leaves(primals, lambda _: None)
 
 
-def check_inputs(primals: tuple, holomorphic: bool, allow_int: bool) -> None:
+def check_inputs(name: str, primals: tuple, holomorphic: bool, allow_int: bool) -> None:
     """Raises TypeError for a leaf that has no derivative, with its path."""
-    _check_leaves(primals, lambda leaf: _wrong_input(leaf, holomorphic, allow_int))
+    _check_leaves(primals, lambda leaf: _wrong_input(name, leaf, holomorphic, allow_int))
 
 
 def _check_leaves(tree: Any, wrong: Callable[[Any], str | None]) -> None:
@@ -39,21 +39,21 @@ def _check_leaves(tree: Any, wrong: Callable[[Any], str | None]) -> None:
             raise TypeError(f"{complaint} It is the argument {jax.tree_util.keystr(path)}.")
 
 
-def _wrong_input(leaf: Any, holomorphic: bool, allow_int: bool) -> str | None:
+def _wrong_input(name: str, leaf: Any, holomorphic: bool, allow_int: bool) -> str | None:
     dtype = jax.typeof(leaf).dtype
     if holomorphic and not jnp.issubdtype(dtype, np.complexfloating):
-        return f"grad with holomorphic=True requires inputs with complex dtype, but got {dtype}."
+        return f"{name} with holomorphic=True requires inputs with complex dtype, but got {dtype}."
     if not allow_int and not is_inexact(dtype):
         return (
-            "grad requires real- or complex-valued inputs (input dtype that is a sub-dtype of "
+            f"{name} requires real- or complex-valued inputs (input dtype that is a sub-dtype of "
             f"np.inexact), but got {dtype}. If you want to use Boolean- or integer-valued "
             "inputs, use vjp or set allow_int to True."
         )
     return None
 
 
-def check_output(avals: Sequence[Any], tree: Any, holomorphic: bool) -> None:
-    """Raises TypeError unless the value is one real scalar (complex if holomorphic)."""
+def check_scalar(avals: Sequence[Any], tree: Any) -> None:
+    """Raises TypeError unless the value is one scalar."""
     if len(avals) != 1 or not jax.tree_util.treedef_is_leaf(tree):
         raise TypeError(f"Gradient only defined for scalar-output functions. Output was {tree}.")
     (aval,) = avals
@@ -61,21 +61,25 @@ def check_output(avals: Sequence[Any], tree: Any, holomorphic: bool) -> None:
         raise TypeError(
             f"Gradient only defined for scalar-output functions. Output had shape: {aval.shape}."
         )
-    is_complex = jnp.issubdtype(aval.dtype, np.complexfloating)
-    if holomorphic and not is_complex:
-        raise TypeError(
-            "grad with holomorphic=True requires outputs with complex dtype, but got "
-            f"{aval.dtype.name}."
-        )
-    if holomorphic or jnp.issubdtype(aval.dtype, np.floating):
-        return
-    advice = (
-        "For holomorphic differentiation, pass holomorphic=True. For differentiation of "
-        "non-holomorphic functions involving complex outputs, use fbp.vjp directly."
-        if is_complex
-        else "For differentiation of functions with integer outputs, use fbp.vjp directly."
-    )
-    raise TypeError(
-        "grad requires real-valued outputs (output dtype that is a sub-dtype of np.floating), "
-        f"but got {aval.dtype.name}. {advice}"
-    )
+
+
+def check_outputs(name: str, avals: Sequence[Any], holomorphic: bool) -> None:
+    """Raises TypeError unless the values are real (complex if holomorphic)."""
+    for aval in avals:
+        is_complex = jnp.issubdtype(aval.dtype, np.complexfloating)
+        if holomorphic and not is_complex:
+            raise TypeError(
+                f"{name} with holomorphic=True requires outputs with complex dtype, but got "
+                f"{aval.dtype.name}."
+            )
+        if not holomorphic and not jnp.issubdtype(aval.dtype, np.floating):
+            advice = (
+                "For holomorphic differentiation, pass holomorphic=True. For differentiation of "
+                "non-holomorphic functions involving complex outputs, use fbp.vjp directly."
+                if is_complex
+                else "For differentiation of functions with integer outputs, use fbp.vjp directly."
+            )
+            raise TypeError(
+                f"{name} requires real-valued outputs (output dtype that is a sub-dtype of "
+                f"np.floating), but got {aval.dtype.name}. {advice}"
+            )

@@ -75,7 +75,9 @@ class Staged:
 def stage_function(fun: Callable, primals: tuple, has_aux: bool) -> Staged:
     """Trace a function of `primals`; with `has_aux` it returns a pair (value, aux)."""
     leaves, in_tree = jax.tree.flatten(primals)
-    leaves = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in leaves]
+    leaves = [
+        x if isinstance(x, jax.Array | jax.ShapeDtypeStruct) else jnp.asarray(x) for x in leaves
+    ]
     out_tree, num_values, aux_of = None, 0, tuple
 
     @functools.wraps(fun)

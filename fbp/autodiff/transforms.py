@@ -9,7 +9,13 @@ import jax
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import forward
-from fbp.autodiff.checks import check_arrays, check_callable, check_inputs, check_output
+from fbp.autodiff.checks import (
+    check_arrays,
+    check_callable,
+    check_inputs,
+    check_outputs,
+    check_scalar,
+)
 from fbp.autodiff.partition import halves, joint
 from fbp.autodiff.pullback import VJP
 from fbp.autodiff.rule import Rules
@@ -67,14 +73,15 @@ def value_and_grad(
     5.0 [2. 4.]
     """
     check_callable(fun)
-    argnums = _as_index(argnums)
+    argnums = as_index(argnums)
 
     @functools.wraps(fun)
     def value_and_gradient(*args, **kwargs):
-        partial, primals = _partial(fun, argnums, args, kwargs)
-        check_inputs(primals, holomorphic, allow_int)
+        partial, primals = of_arguments(fun, argnums, args, kwargs)
+        check_inputs("grad", primals, holomorphic, allow_int)
         staged = stage_function(partial, primals, has_aux)
-        check_output(staged.value_avals, staged.out_tree, holomorphic)
+        check_scalar(staged.value_avals, staged.out_tree)
+        check_outputs("grad", staged.value_avals, holomorphic)
         outs, pullback = forward(rules, staged.graph, staged.leaves, staged.wanted, staged.useful)
         (value,), aux = staged.split_outs(outs)
         one = g.full(g.cotangent_type(g.struct(value)), 1)
@@ -116,13 +123,14 @@ def vjp(fun: Callable, *primals: Any, has_aux: bool = False, rules: Rules = RULE
     return (value, pullback, aux) if has_aux else (value, pullback)
 
 
-def _as_index(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
+def as_index(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
+    """The numbers of arguments as integers."""
     if isinstance(argnums, Sequence):
         return tuple(operator.index(i) for i in argnums)
     return operator.index(argnums)
 
 
-def _partial(
+def of_arguments(
     fun: Callable, argnums: int | tuple[int, ...], args: tuple, kwargs: dict[str, Any]
 ) -> tuple[Callable, tuple]:
     """The function of the differentiated arguments alone, and those arguments."""

@@ -1,0 +1,111 @@
+"""Derivatives of more than a scalar, and second ones: jacrev, hessian, hvp."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fbp.autodiff.checks import check_callable, check_inputs, check_outputs
+from fbp.autodiff.rule import Rules
+from fbp.autodiff.table import RULES
+from fbp.autodiff.transforms import as_index, grad, of_arguments, vjp
+
+
+def jacrev(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    rules: Rules = RULES,
+) -> Callable:
+    """The Jacobian, row by row: x -> dy/dx, of the shape of y followed by that of x.
+
+    Takes and returns what `jax.jacrev` does: a tree like y of trees like x. One pullback, mapped
+    over the unit vectors of y. Raises as `grad` does, but for the shape of the value.
+
+    >>> import fbp, jax.numpy as jnp
+    >>> print(fbp.jacrev(lambda x: x * x[0])(jnp.array([1.0, 2.0])))
+    [[2. 0.]
+     [2. 1.]]
+    """
+    check_callable(fun)
+    argnums = as_index(argnums)
+
+    @functools.wraps(fun)
+    def jacobian(*args, **kwargs):
+        partial, primals = of_arguments(fun, argnums, args, kwargs)
+        check_inputs("jacrev", primals, holomorphic, allow_int)
+        y, pullback, *aux = vjp(partial, *primals, has_aux=has_aux, rules=rules)
+        ys, out_tree = jax.tree.flatten(y)
+        check_outputs("jacrev", ys, holomorphic)
+        rows = jax.vmap(pullback)(out_tree.unflatten(_unit_vectors(ys)))
+        rows = rows[0] if isinstance(argnums, int) else rows
+        jac = out_tree.unflatten(_split(rows, ys))
+        return (jac, *aux) if has_aux else jac
+
+    return jacobian
+
+
+def _unit_vectors(leaves: Sequence[Any]) -> list[Any]:
+    """The unit vectors of a list of arrays, stacked."""
+    sizes = [x.size for x in leaves]
+    ends = np.cumsum(sizes, dtype=int)
+    return [
+        jnp.eye(sum(sizes), n, n - end, dtype=x.dtype).reshape(sum(sizes), *x.shape)
+        for x, n, end in zip(leaves, sizes, ends, strict=True)
+    ]
+
+
+def _split(rows: Any, leaves: Sequence[Any]) -> list[Any]:
+    """The rows that belong to each leaf, in its shape."""
+    ends = np.cumsum([x.size for x in leaves], dtype=int)
+
+    def rows_of(x: Any, end: int) -> Any:
+        return jax.tree.map(
+            lambda row: row[end - x.size : end].reshape(*x.shape, *row.shape[1:]), rows
+        )
+
+    return [rows_of(x, int(end)) for x, end in zip(leaves, ends, strict=True)]
+
+
+def hessian(
+    fun: Callable,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    rules: Rules = RULES,
+) -> Callable:
+    """The second derivative: x -> d2y/dx2, of the shape of y followed by that of x, twice.
+
+    Takes and returns what `jax.hessian` does. Reverse over reverse; raises as `jacrev` does.
+
+    >>> import fbp, jax.numpy as jnp
+    >>> print(fbp.hessian(lambda x: x[0] ** 2 * x[1])(jnp.array([1.0, 2.0])))
+    [[4. 2.]
+     [2. 0.]]
+    """
+    inner = jacrev(fun, argnums, has_aux, holomorphic, rules=rules)
+    return jacrev(inner, argnums, has_aux, holomorphic, rules=rules)
+
+
+def hvp(fun: Callable, primals: tuple, tangents: tuple, *, rules: Rules = RULES) -> tuple:
+    """The Hessian of a scalar function times a vector: one product per primal.
+
+    H v without H, by reverse mode over reverse mode: the pullback of the gradient, at v (H is
+    symmetric). `jax.jvp(fbp.grad(fun), ...)` is the same product, forward over reverse.
+    Pearlmutter, Fast exact multiplication by the Hessian, 1994. Raises as `grad` does.
+
+    >>> import fbp, jax.numpy as jnp
+    >>> x, v = jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])
+    >>> print(*fbp.hvp(lambda x: x[0] ** 2 * x[1], (x,), (v,)))
+    [4. 2.]
+    """
+    gradient = grad(fun, tuple(range(len(primals))), rules=rules)
+    _, pullback = vjp(gradient, *primals, rules=rules)
+    return pullback(tangents)

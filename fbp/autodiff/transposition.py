@@ -1,0 +1,64 @@
+"""The transpose of a linear function: the backward pass, without a forward one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import forward
+from fbp.autodiff.checks import check_callable
+from fbp.autodiff.graph import Unevaluated
+from fbp.autodiff.rule import Rules
+from fbp.autodiff.staged import stage_function
+from fbp.autodiff.table import RULES
+
+
+def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Callable:
+    """The transpose of a linear function A: ct -> A' ct, a tuple with one entry per primal.
+
+    The primals say shapes and dtypes; their values are not looked at. Raises TypeError for
+    inputs or outputs that are not floating or complex, for a cotangent that does not fit, and,
+    with the line, for a function that is not linear.
+
+    >>> import fbp, jax, jax.numpy as jnp
+    >>> x = jax.ShapeDtypeStruct((2,), "float32")
+    >>> print(*fbp.linear_transpose(lambda x: 3 * x[0], x)(1.0))
+    [3. 0.]
+    """
+    check_callable(fun)
+    staged = stage_function(fun, primals, has_aux=False)
+    types = [*staged.in_avals, *staged.value_avals]
+    if not all(g.differentiable(a) for a in types):
+        raise TypeError(
+            "linear_transpose only supports [float or complex] -> [float or complex] functions, "
+            f"but got {[str(a.dtype) for a in staged.in_avals]} -> "
+            f"{[str(a.dtype) for a in staged.value_avals]}."
+        )
+
+    def transposed(ct: Any) -> tuple:
+        cts, tree = jax.tree.flatten(ct)
+        if tree != staged.out_tree:
+            raise TypeError(
+                "cotangent tree does not match function output, expected "
+                f"{staged.out_tree} but got {tree}"
+            )
+        got = [jax.typeof(x) for x in cts]
+        wanted = [g.cotangent_type(a) for a in staged.value_avals]
+        if [(a.shape, a.dtype) for a in got] != [(a.shape, a.dtype) for a in wanted]:
+            raise TypeError(
+                f"cotangent type does not match function output, expected {wanted} but got {got}"
+            )
+        ins = [Unevaluated(a) for a in staged.in_avals]
+        try:
+            _, pullback = forward(rules, staged.graph, ins, staged.wanted, staged.useful)
+            return staged.cotangents(pullback(cts))
+        except (TypeError, AttributeError) as error:
+            if Unevaluated.__name__ not in str(error):
+                raise
+            raise TypeError(
+                f"linear_transpose of {staged.name}, which is not linear in its arguments: an "
+                "operation, whose line is in the error above, reads the value of one of them."
+            ) from error
+
+    return transposed
