@@ -159,6 +159,8 @@ def emit(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any] | None:
     trace: Any = find_top_trace(args)
     if eqn.effects or not any(_traced_by(trace, x) for x in args):
         return None
+    if eqn.primitive.is_high(*(a.aval for a in eqn.invars), **eqn.params):  # HiPrimitives within
+        return None
     source_info = source_info_util.current()
     tracers = []
     for atom, x in zip(eqn.invars, args, strict=True):
@@ -294,6 +296,9 @@ def stacked(aval: Any, length: int) -> Any:
 def full(aval: Any, value: int) -> Any:
     """An array of this type, filled with one number."""
     mesh, manual = aval.sharding.mesh, aval.mat
+    if aval.memory_space != jax.memory.Space.Device:
+        on_device = aval.update(memory_space=jax.memory.Space.Device)
+        return jax.device_put(full(on_device, value), aval.memory_space)
     if mesh.empty and manual.empty:
         return jax.lax.full(aval.shape, value, aval.dtype)
     x = jax.lax.full(aval.shape, value, aval.dtype, sharding=None if mesh.empty else aval.sharding)

@@ -24,6 +24,7 @@ from fbp.autodiff.graph import (
     struct,
     variables,
 )
+from fbp.autodiff.recompute import recomputed
 from fbp.autodiff.rule import Cotangents, Rules
 from fbp.autodiff.store import Store
 
@@ -143,18 +144,6 @@ def split_by_dependence(
         if depends:
             dependent.update(eqn.outvars)
     return before, after
-
-
-def recomputed(
-    eqns: Sequence[JaxprEqn], read: set[Var], available: set[Var]
-) -> tuple[list[JaxprEqn], set[Var]]:
-    """The equations to run again to make `read` from what is available, and all that is read."""
-    read, again = set(read), []
-    for eqn in reversed(eqns):
-        if any(v in read and v not in available for v in eqn.outvars):
-            read |= variables(eqn.invars)
-            again.append(eqn)
-    return again[::-1], read
 
 
 @dataclass(frozen=True, eq=False)

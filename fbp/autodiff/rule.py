@@ -35,13 +35,15 @@ Applied = tuple[list[Any], Pullback]
 class Rule:
     """One primitive's rule: its kind, the functions as they stand in the table, and what they
     mean: `apply` runs the primitive and gives its outputs and pullback; `reach` says which
-    outputs have a derivative in the wanted inputs (None: all of them)."""
+    outputs have a derivative in the wanted inputs (None: all of them); `under_policy` gives what
+    takes the place of `apply` in a checkpoint with a policy (None: nothing does)."""
 
     primitive: Primitive
     kind: str
     functions: tuple[Callable | None, ...]
     apply: Callable[["Call", list[Any]], Applied]
     reach: "Reach | None" = None
+    under_policy: "Callable[[Callable], Callable[[Call, list[Any]], Applied]] | None" = None
 
     def __or__(self, other: "Rule | Rules") -> "Rules":
         return Rules(self) | other
@@ -189,12 +191,18 @@ def vjp_jointly(primitive: Primitive, function: Callable) -> Rule:
     return Rule(primitive, "vjp_jointly", (function,), _local(pull))
 
 
-def call(primitive: Primitive, function: Callable, reach: Reach | None = None) -> Rule:
+def call(
+    primitive: Primitive,
+    function: Callable,
+    reach: Reach | None = None,
+    under_policy: Callable[[Callable], Callable] | None = None,
+) -> Rule:
     """A primitive that holds programs: f(call, ins) gives the outputs and the pullback.
 
-    `reach(eqn, rules, wanted)` says which outputs have a derivative in the wanted inputs.
+    `reach(eqn, rules, wanted)` says which outputs have a derivative in the wanted inputs;
+    `under_policy(policy)` is the f that lets a checkpoint's policy see into the programs.
     """
-    return Rule(primitive, "call", (function,), function, reach)
+    return Rule(primitive, "call", (function,), function, reach, under_policy)
 
 
 def _per_operand(primitive, kind, functions, reads_output) -> Rule:

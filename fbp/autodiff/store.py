@@ -6,14 +6,18 @@ others are computed again from those.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import jax
 import numpy as np
 from jax.extend.core import primitives as p
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
-from fbp.autodiff.graph import JaxprEqn, Var, variables
+from fbp.autodiff import graph as g
+from fbp.autodiff.graph import Graph, JaxprEqn, Var, variables
+from fbp.autodiff.recompute import bodies, is_copy, repeatable, stacked
 
 Store = Callable[[Sequence[JaxprEqn], set[Var], set[Var]], set[Var]]
 
@@ -23,33 +27,74 @@ def everything(_: Sequence[JaxprEqn], read: set[Var], __: set[Var]) -> set[Var]:
     return read
 
 
-def by_policy(policy: Callable[..., Any] | None) -> Store:
-    """Store what a `jax.checkpoint_policies` policy names; without a policy, nothing."""
+Policy = Callable[..., Any]
 
-    def store(eqns: Sequence[JaxprEqn], _: set[Var], __: set[Var]) -> set[Var]:
-        return {
-            v
-            for eqn in eqns
-            if eqn.effects or (policy is not None and _saveable(policy, eqn))
-            for v in eqn.outvars
-        }
+
+def by_policy(policy: Policy | None) -> Store:
+    """Store what a `jax.checkpoint_policies` policy names, in the bodies of scans and conds too;
+    without a policy, nothing; what cannot be computed again without its effects, always."""
+
+    def store(eqns: Sequence[JaxprEqn], read: set[Var], free: set[Var]) -> set[Var]:
+        stored: set[Var] = set()
+        moved: set[Var] = set()
+        for eqn in eqns:
+            verdict = "Recompute" if policy is None else _verdict(policy, eqn)
+            moves = is_copy(eqn) and eqn.invars[0] in moved
+            if verdict == "Offload":
+                moved.update(eqn.outvars)
+            elif verdict == "Save" or moves or not repeatable(eqn):
+                stored.update(eqn.outvars)
+            elif eqn.primitive in (p.scan_p, p.cond_p):
+                within = {v for body in bodies(eqn) for v in store(body.eqns, read, free)}
+                stored.update(v for v, names in stacked(eqn) if within & variables(names))
+        return stored
 
     return store
 
 
-def _saveable(policy: Callable[..., Any], eqn: JaxprEqn) -> bool:
-    verdict = policy(eqn.primitive, *(v.aval for v in eqn.invars), **eqn.params)
+def with_offloading(graph: Graph, policy: Policy | None) -> Graph:
+    """The same program with a copy of each value that a policy moves to another memory."""
+    if policy is None:
+        return graph
+    eqns = []
+    for eqn in graph.eqns:
+        eqns.append(eqn)
+        if _verdict(policy, eqn) == "Offload":
+            eqns.extend(_copy(v, _judge(policy, eqn).dst) for v in eqn.outvars)
+    return replace(graph, eqns=tuple(eqns))
+
+
+def named_by(policy: Policy | None, graph: Graph) -> tuple[Graph, list[Var]]:
+    """The same program with what a policy moves, and the values that the policy names."""
+    if policy is None:
+        return graph, []
+    graph = with_offloading(graph, policy)
+    stored = by_policy(policy)(graph.eqns, set(), set())
+    return graph, [v for eqn in graph.eqns for v in eqn.outvars if v in stored]
+
+
+def _copy(value: Var, kind: str) -> JaxprEqn:
+    space = jax.memory.Space.Device if kind == "device" else jax.memory.Space.Host
+    (eqn,) = g.stage(lambda x: jax.device_put(x, space), g.struct(value.aval))[0].eqns
+    return eqn.replace(invars=[value])
+
+
+def _verdict(policy: Policy, eqn: JaxprEqn) -> str:
+    """Save, Offload or Recompute."""
+    verdict = _judge(policy, eqn)
+    if isinstance(verdict, bool):
+        return "Save" if verdict else "Recompute"
     kind = getattr(verdict, "__name__", type(verdict).__name__)
-    if "Offload" in kind:
-        raise NotImplementedError(
-            f"the checkpoint policy offloads the result of '{eqn.primitive}', and fbp keeps "
-            "residuals where they are: use a policy that saves or recomputes."
-        )
-    return verdict if isinstance(verdict, bool) else kind.startswith("Save")
+    return next((name for name in ("Save", "Offload") if kind.startswith(name)), "Recompute")
 
 
-def minimum_cut(cost: Callable[[Var], int]) -> Store:
-    """Store the values of least total cost from which all that is read can be made again.
+def _judge(policy: Policy, eqn: JaxprEqn) -> Any:
+    return policy(eqn.primitive, *(v.aval for v in eqn.invars), **eqn.params)
+
+
+def minimum_cut(cost: Callable[[Var], int], policy: Policy | None = None) -> Store:
+    """Store the values of least total cost from which all that is read can be made again, given
+    those that a policy names.
 
     A maximum flow from what cannot be computed again to what is read: each value is an edge
     whose capacity is its cost, and by the max-flow min-cut theorem (Ford and Fulkerson, 1956)
@@ -57,13 +102,15 @@ def minimum_cut(cost: Callable[[Var], int]) -> Store:
     """
 
     def store(eqns: Sequence[JaxprEqn], read: set[Var], free: set[Var]) -> set[Var]:
+        named = by_policy(policy)(eqns, read, free) if policy is not None else set()
+        read = read - named
         values = sorted_values(eqns, free)
         number = {v: i for i, v in enumerate(values)}
         source, sink = 2 * len(values), 2 * len(values) + 1
-        costs = np.array([cost(v) for v in values], dtype=np.int64)
+        costs = np.array([0 if v in named else cost(v) for v in values], dtype=np.int64)
         unit = max(1, int(costs.sum()) // 2**28)
         capacities = {(2 * i, 2 * i + 1): int(c) // unit for i, c in enumerate(costs)}
-        for v in free & number.keys():
+        for v in (free | named) & number.keys():
             capacities[source, 2 * number[v]] = UNCUTTABLE
         for eqn in eqns:
             again = eqn.primitive in CHEAP and not eqn.effects
@@ -76,7 +123,7 @@ def minimum_cut(cost: Callable[[Var], int]) -> Store:
         for v in read:
             capacities[2 * number[v] + 1, sink] = UNCUTTABLE
         reachable = _source_side(capacities, source, sink, 2 * len(values) + 2)
-        return {
+        return named | {
             v
             for v, i in number.items()
             if v not in free and 2 * i in reachable and 2 * i + 1 not in reachable

@@ -136,7 +136,7 @@ COMPOSITE = g.primitive_of(lax.composite(lambda x: x, "fbp.identity"), 0.0)
 CUSTOM_VMAP = g.primitive_of(_batched_by_hand, 0.0)
 
 RULES = Rules(
-    call(p.jit_p, jit, reach),
+    call(p.jit_p, jit, reach, under_policy=lambda policy: inline),
     call(p.closed_call_p, inline, reach),
     call(p.call_p, inline, reach),
     call(COMPOSITE, opaque, reach),

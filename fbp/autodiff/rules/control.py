@@ -24,33 +24,41 @@ from fbp.autodiff.partition import (
 )
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import Masks, masks
-from fbp.autodiff.store import everything
+from fbp.autodiff.store import Policy, everything, named_by
 
 Place = tuple[str, int]
 
 
-def cond(call: Call, ins: list[Any]) -> Applied:
+def cond(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
     """One cond for the forward pass, one for the backward pass."""
     first, *others = (g.from_jaxpr(b) for b in call.params["branches"])
     platforms = call.params.get("branches_platforms")
-    return _cond(first, tuple(others), call.rules, masks(call, ins), platforms).run(ins)
+    index = struct(call.eqn.invars[0])
+    return _cond(first, tuple(others), call.rules, masks(call, ins), index, platforms, policy).run(
+        ins
+    )
 
 
 @g.remembered
 def _cond(
-    first: Graph, others: tuple[Graph, ...], rules: Rules, masks: Masks, platforms: Any
+    first: Graph,
+    others: tuple[Graph, ...],
+    rules: Rules,
+    masks: Masks,
+    index: Any,
+    platforms: Any,
+    policy: Policy | None,
 ) -> Halves:
     graphs = (first, *others)
     (_, *wanted), useful, (_, *linear) = masks
     joints = [joint(x, rules, tuple(wanted), useful, tuple(linear)) for x in graphs]
     whole = _union([j.signature for j in joints])
     in_types = tuple(v.aval for v in graphs[0].invars)
-    branches = [_branch(j, whole, in_types) for j in joints]
+    branches = [_branch(j, whole, in_types, policy) for j in joints]
     shared = _room([b.stored_types for b in branches])
 
     cts = [cotangent_type(a) for a in select(whole.useful, whole.out_avals)]
     operands = [struct(v.aval) for v in branches[0].ins]
-    index = struct(lax.full((), 0, "int32"))
     read = {place: struct(v.aval) for b in branches for v, place in b.places(shared)}
 
     def run_forward(index, *operands):
@@ -130,16 +138,20 @@ class Branch:
         ]
 
 
-def _branch(program: Joint, whole: Signature, in_types: tuple[Any, ...]) -> Branch:
+def _branch(
+    program: Joint, whole: Signature, in_types: tuple[Any, ...], policy: Policy | None
+) -> Branch:
     parts = cut(program, everything)
+    forward, named = named_by(policy, parts.forward)
     num_ins, num_outs = program.signature.sizes
     mine = merge(not_(program.signature.linear_outs), parts.forward.outvars[:num_outs])
     outs = tuple(select(not_(whole.linear_outs), mine))
     stored = [
         r.var for r in parts.residuals if r.origin != "input" and r.var not in g.variables(outs)
     ]
+    stored += [v for v in named if v not in stored and v not in g.variables(outs)]
     return Branch(
-        g.live(replace(parts.forward, outvars=(*outs, *stored))),
+        g.live(replace(forward, outvars=(*outs, *stored))),
         parts.backward,
         program.signature.given,
         in_types,
@@ -190,4 +202,4 @@ def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> list[bool]:
     return [any(hits) for hits in zip(*by_branch, strict=True)]
 
 
-RULES = Rules(call(p.cond_p, cond, reach))
+RULES = Rules(call(p.cond_p, cond, reach, lambda policy: functools.partial(cond, policy=policy)))

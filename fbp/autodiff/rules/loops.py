@@ -139,7 +139,8 @@ def _halves(program: Joint, loop: Loop, policy: Policy | None) -> Halves:
     ys = known.outs(outs)[1]
 
     once = _invariant(graph, consts)
-    parts = cut(program, minimum_cut(_cost(graph, once, consts, {*xs, *g.variables(ys)}, loop)))
+    there = {*xs, *g.variables(ys)}
+    parts = cut(program, minimum_cut(_cost(graph, once, consts, there, loop), policy))
     read = [r.var for r in parts.residuals]
     invariants = [v for v in read if v in once]
     stacked_already = {

@@ -1,6 +1,6 @@
 """Checkpoint: the backward pass computes again what the policy does not store."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -9,10 +9,10 @@ from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.graph import Graph
-from fbp.autodiff.partition import Halves, halves, joint
+from fbp.autodiff.partition import Halves, Joint, halves, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call
-from fbp.autodiff.rules.calls import Masks, inline, masks, reach, wrapped
-from fbp.autodiff.store import by_policy
+from fbp.autodiff.rules.calls import Masks, masks, reach, wrapped
+from fbp.autodiff.store import Policy, by_policy, with_offloading
 
 
 def checkpoint(call: Call, ins: list[Any]) -> Applied:
@@ -24,22 +24,41 @@ def checkpoint(call: Call, ins: list[Any]) -> Applied:
     ).run(ins)
 
 
+def barrier(args: Sequence[Any]) -> list[Any]:
+    """What is computed before is not used after; a barrier for each way to vary over devices."""
+    varying = [jax.typeof(x).mat.varying for x in args]
+    passed = list(args)
+    for axes in set(varying):
+        places = [i for i, other in enumerate(varying) if other == axes]
+        through = lax.optimization_barrier([args[i] for i in places])
+        for i, x in zip(places, through, strict=True):
+            passed[i] = x
+    return passed
+
+
 @g.remembered
 def _checkpoint(
-    body: Graph, rules: Rules, masks: Masks, policy: Callable | None, prevent_cse: bool
+    body: Graph, rules: Rules, masks: Masks, policy: Policy | None, prevent_cse: bool
 ) -> Halves:
     def wrap(half: Graph, direction: str) -> Graph:
         def run(*args):
             late = direction == "backward" and prevent_cse and args
-            return g.evaluate(half, lax.optimization_barrier(args) if late else args)
+            return g.evaluate(half, barrier(args) if late else args)
 
         remat = jax.checkpoint(run, prevent_cse=prevent_cse, policy=policy)
         return wrapped(remat, half)
 
-    rules = rules if policy is None else rules | JITS_INLINED  # the policy sees into jits
-    return halves(joint(body, rules, *masks), by_policy(policy), wrap)
+    if policy is None:
+        return halves(joint(body, rules, *masks), by_policy(policy), wrap)
+    graph, signature = joint(body, under_policy(rules, policy), *masks)
+    return halves(Joint(with_offloading(graph, policy), signature), by_policy(policy), wrap)
 
 
-JITS_INLINED = call(p.jit_p, inline, reach)
+@g.remembered
+def under_policy(rules: Rules, policy: Policy) -> Rules:
+    """The rules by which a policy sees into programs within programs."""
+    seen = [rule for rule in rules.values() if rule.under_policy is not None]
+    return rules | [replace(rule, apply=rule.under_policy(policy)) for rule in seen]
+
 
 RULES = Rules(call(p.remat_p, checkpoint, reach))

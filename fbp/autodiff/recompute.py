@@ -1,0 +1,151 @@
+"""Compute again what was not stored: whole equations, or what is left of an equation that holds
+programs when some of its outputs, or of what its programs computed, were.
+
+Prints, checks and other equations that have an effect and no output are not run again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+from jax import lax
+from jax.extend.core import primitives as p
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.graph import Graph, JaxprEqn, Var, evaluate, struct, variables
+
+
+def recomputed(
+    eqns: Sequence[JaxprEqn], read: set[Var], available: set[Var]
+) -> tuple[list[JaxprEqn], set[Var]]:
+    """The equations to run again to make `read` from what is available, and all that is read."""
+    read, again = set(read), []
+    copies = {eqn.invars[0]: eqn for eqn in eqns if is_copy(eqn) and eqn.outvars[0] in available}
+    for eqn in reversed(eqns):
+        if any(v in read and v not in available for v in eqn.outvars):
+            eqn = rest(eqn, read, available, copies)
+            read |= variables(eqn.invars)
+            again.append(eqn)
+    return again[::-1], read
+
+
+def rest(
+    eqn: JaxprEqn, read: set[Var], available: set[Var], copies: dict[Any, JaxprEqn]
+) -> JaxprEqn:
+    """What makes those outputs of an equation that are read and not available."""
+    if len(eqn.outvars) == 1 and eqn.outvars[0] in copies:
+        return copied_back(copies[eqn.outvars[0]])
+    known = {v for v in eqn.outvars if v in available}
+    if eqn.primitive not in REST or not (known or eqn.effects):
+        return eqn
+    return REST[eqn.primitive](eqn, known, read)
+
+
+def is_copy(eqn: JaxprEqn) -> bool:
+    """Whether an equation moves a value to another memory."""
+    return eqn.primitive is p.device_put_p and len(eqn.invars) == 1
+
+
+def copied_back(eqn: JaxprEqn) -> JaxprEqn:
+    """What moves a value back to the memory that it came from."""
+    (value,), (copy,) = eqn.invars, eqn.outvars
+    memory: Any = struct(value.aval).memory_space
+    return _one_equation(lambda x: jax.device_put(x, memory), [copy], [value])
+
+
+def repeatable(eqn: JaxprEqn) -> bool:
+    """Whether an equation can run again without its effects."""
+    return not eqn.effects or (
+        eqn.primitive in REST
+        and all(not e.outvars or repeatable(e) for body in bodies(eqn) for e in body.eqns)
+    )
+
+
+def bodies(eqn: JaxprEqn) -> list[Graph]:
+    """The programs that a jit, scan or cond holds."""
+    if eqn.primitive is p.cond_p:
+        return [g.from_jaxpr(branch) for branch in eqn.params["branches"]]
+    return [g.body(eqn.params)]
+
+
+def stacked(eqn: JaxprEqn) -> Iterator[tuple[Var, tuple[Any, ...]]]:
+    """The outputs that hold what a body computed as it is, and its names in each body."""
+    first = g.scan_counts(eqn.params)[1] if eqn.primitive is p.scan_p else 0
+    by_body = [body.outvars[first:] for body in bodies(eqn)]
+    yield from zip(eqn.outvars[first:], zip(*by_body, strict=True), strict=True)
+
+
+def _remaining(body: Graph, given: Sequence[Any], results: Sequence[Any]) -> Graph:
+    """The program that makes `results` from its inputs and the given values."""
+    inputs = {*body.invars, *body.constvars}
+    made = {v for eqn in body.eqns for v in eqn.outvars}
+    eqns, _ = recomputed(body.eqns, variables(results), inputs | (made & variables(given)))
+    names: list[Any] = [v if v in made else Unread() for v in given]
+    return Graph((*body.invars, *names), tuple(results), tuple(eqns), body.constvars, body.consts)
+
+
+class Unread:
+    """The name of a value that nobody reads."""
+
+
+def _rest_of_jit(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
+    (body,) = bodies(eqn)
+    given, wanted, names, results = _parted(eqn, known, read)
+    program = _remaining(body, [v for (v,) in names], [v for (v,) in results])
+    return _one_equation(lambda *args: evaluate(program, args), (*eqn.invars, *given), wanted)
+
+
+def _rest_of_scan(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
+    (body,), params = bodies(eqn), eqn.params
+    num_consts, num_carry = g.scan_counts(params)
+    given, wanted, names, results = _parted(eqn, known, read)
+    last = body.outvars[:num_carry]
+    step = _remaining(body, [v for (v,) in names], (*last, *(v for (v,) in results)))
+
+    def run(*args):
+        consts, init, xs = args[:num_consts], args[num_consts:][:num_carry], args[num_consts:]
+
+        def iterate(carry, slices):
+            outs = evaluate(step, (*consts, *carry, *slices))
+            return tuple(outs[:num_carry]), tuple(outs[num_carry:])
+
+        options = {name: params[name] for name in ("length", "reverse", "unroll")}
+        carry, ys = lax.scan(iterate, init, xs[num_carry:], **options)
+        return (*carry, *ys)
+
+    return _one_equation(run, (*eqn.invars, *given), (*eqn.outvars[:num_carry], *wanted))
+
+
+def _rest_of_cond(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
+    if eqn.params.get("branches_platforms") is not None:
+        return eqn
+    given, wanted, names, results = _parted(eqn, known, read)
+    programs = [
+        _remaining(body, [v[i] for v in names], [v[i] for v in results])
+        for i, body in enumerate(bodies(eqn))
+    ]
+    runs = [lambda *args, program=program: evaluate(program, args) for program in programs]
+    return _one_equation(
+        lambda index, *args: lax.switch(index, runs, *args), (*eqn.invars, *given), wanted
+    )
+
+
+def _parted(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> tuple[list, list, list, list]:
+    """The outputs that are known and those that are read, and the names of both in the bodies."""
+    entries = list(stacked(eqn))
+    given = {out: names for out, names in entries if out in known}
+    wanted = {out: names for out, names in entries if out in read and out not in known}
+    return list(given), list(wanted), list(given.values()), list(wanted.values())
+
+
+def _one_equation(run: Callable, invars: Sequence[Any], outvars: Sequence[Any]) -> JaxprEqn:
+    """A function as one equation of a program."""
+
+    def recomputed(*args):
+        return run(*args)
+
+    (eqn,) = g.stage(jax.jit(recomputed), *(struct(v.aval) for v in invars))[0].eqns
+    return eqn.replace(invars=list(invars), outvars=list(outvars))
+
+
+REST = {p.jit_p: _rest_of_jit, p.scan_p: _rest_of_scan, p.cond_p: _rest_of_cond}
