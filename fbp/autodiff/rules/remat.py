@@ -1,5 +1,6 @@
 """Checkpoint: the backward pass computes again what the policy does not store."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
