@@ -3,6 +3,7 @@
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.rules import (
     calls,
+    collectives,
     constants,
     control,
     convolution,
@@ -17,6 +18,7 @@ from fbp.autodiff.rules import (
     reductions,
     remat,
     shape,
+    sharded,
     while_loop,
     windows,
 )
@@ -31,6 +33,8 @@ RULES = Rules(
     convolution.RULES,
     windows.RULES,
     placement.RULES,
+    collectives.RULES,
+    sharded.RULES,
     calls.RULES,
     remat.RULES,
     effects.RULES,
