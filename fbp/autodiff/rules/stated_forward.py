@@ -1,0 +1,101 @@
+"""A rule stated forward, as the author of a primitive states it for JAX: fbp transposes it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jax.extend.core import Primitive
+from jax.interpreters.ad import UndefinedPrimal, Zero
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import forward
+from fbp.autodiff.graph import Graph, Unevaluated, apply_primitive
+from fbp.autodiff.partition import merge, not_, select
+from fbp.autodiff.rule import Applied, Call, Rule
+
+
+def jvp(primitive: Primitive, pushforward: Callable, transpose: Callable | None = None) -> Rule:
+    """A primitive of somebody else's, with the rules that its author wrote for JAX.
+
+    `pushforward(primals, tangents, **params)` gives outputs and tangents, as in
+    `jax.interpreters.ad.primitive_jvps`; if it applies the primitive itself to tangents,
+    `transpose(ct, *operands, **params)` gives their cotangents, as in `primitive_transposes`.
+
+    >>> import fbp, jax
+    >>> from jax.interpreters import ad
+    >>> from fbp.autodiff.rules.stated_forward import jvp
+    >>> forward = lambda x, t, **_: (jax.lax.sin(*x), t[0] * jax.lax.cos(*x))
+    >>> sine = jvp(jax.lax.sin_p, forward)
+    >>> float(fbp.grad(jax.lax.sin, rules=fbp.RULES | sine)(0.0))
+    1.0
+    """
+
+    def apply(call: Call, ins: list[Any]) -> Applied:
+        if any(isinstance(x, Unevaluated) for x in ins):
+            return _transposed(transpose, call, ins)
+        return _pushed_forward(pushforward, call, ins)
+
+    return Rule(primitive, "jvp", (pushforward, transpose), apply)
+
+
+def _pushed_forward(pushforward: Callable, call: Call, ins: list[Any]) -> Applied:
+    """The program (primals, tangents) -> (outs, tangents), run forward and transposed."""
+    program, made = _program(pushforward, call, ins)
+    tangents = [Unevaluated(v.aval) for v in program.invars[len(ins) :]]
+    no_outs = [False] * len(made)
+    outs, pullback = forward(
+        call.rules,
+        program,
+        [*ins, *tangents],
+        wanted=[False] * len(ins) + [True] * len(tangents),
+        useful=[*no_outs, *select(made, call.useful)],
+    )
+
+    def pull(cts):
+        in_cts = pullback([None] * len(made) + select(made, cts))
+        return merge(call.wanted, in_cts[len(ins) :])
+
+    return outs[: len(made)], pull
+
+
+def _program(pushforward: Callable, call: Call, ins: list[Any]) -> tuple[Graph, list[bool]]:
+    """The rule as a program of the primals and the wanted tangents, and which outputs have one."""
+    prim = call.eqn.primitive
+    avals = [v.aval for v in call.eqn.invars]
+    made: list[bool] = []
+
+    def run(primals: Sequence[Any], given: Sequence[Any]) -> tuple[list, list]:
+        zeros = [Zero(a.to_tangent_aval()) for a in select(not_(call.wanted), avals)]
+        outs, tangents = pushforward(list(primals), merge(call.wanted, given, zeros), **call.params)
+        if not prim.multiple_results:
+            outs, tangents = [outs], [tangents]
+        made.extend(not isinstance(t, Zero) and g.differentiable(t) for t in tangents)
+        return list(outs), select(made, tangents)
+
+    tangents = [g.struct(a.to_tangent_aval()) for a in select(call.wanted, avals)]
+    return g.stage(run, ins, tangents)[0], made
+
+
+def _transposed(transpose: Callable | None, call: Call, ins: list[Any]) -> Applied:
+    """The primitive applied to tangents: the author's transpose makes their cotangents."""
+    prim = call.eqn.primitive
+    if transpose is None:
+        raise TypeError(
+            f"the rule of {prim.name}, used at {g.source(call.eqn)}, applies it to tangents: "
+            "state its transpose too."
+        )
+    operands = [UndefinedPrimal(x.aval) if isinstance(x, Unevaluated) else x for x in ins]
+
+    def pull(cts):
+        arrived = [
+            Zero(v.aval.to_ct_aval()) if ct is None else ct
+            for ct, v in zip(cts, call.eqn.outvars, strict=True)
+        ]
+        in_cts = transpose(
+            arrived if prim.multiple_results else arrived[0], *operands, **call.params
+        )
+        return [
+            None if ct is None or ct is Zero or isinstance(ct, Zero) or not want else ct
+            for ct, want in zip(in_cts, call.wanted, strict=True)
+        ]
+
+    return apply_primitive(call.eqn, ins), pull
