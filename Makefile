@@ -1,11 +1,14 @@
-# make demo   the main job: which learning rate trains a network best, on real images
-# make test   every test but the slow ones
-# make lint   ruff and pyright
+# make demo          the main job: which learning rate trains a network best, on real images
+# make test          every test but the slow ones
+# make test-matrix   the same with the oldest and the newest Python and JAX, other libraries too
+# make lint          ruff and pyright
 
 PYTHON ?= python3
+OLDEST_PYTHON ?= python3.11
+NEWEST_PYTHON ?= python3.13
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-matrix test-oldest test-newest lint clean
 demo: .venv/experiments
 	$(BIN)/fbp sweep configs/digits_mlp.toml --out runs/digits_mlp --overwrite
 	$(BIN)/fbp report runs/digits_mlp
@@ -15,6 +18,14 @@ test: .venv/test
 
 test-slow: .venv/test
 	$(BIN)/python -m pytest -n auto -m slow
+
+test-matrix: test-oldest test-newest
+
+test-oldest: .venv-oldest/test
+	.venv-oldest/bin/python -m pytest -n auto
+
+test-newest: .venv-newest/test
+	.venv-newest/bin/python -m pytest -n auto
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -29,5 +40,21 @@ lint: .venv/dev
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@
 
+# Python and JAX of each end. A pyenv that has this Python hides it, unless asked for it by name.
+.venv-oldest/test: pyproject.toml
+	$(call environment,.venv-oldest,$(OLDEST_PYTHON),3.11,0.10,OLDEST_PYTHON)
+
+.venv-newest/test: pyproject.toml
+	$(call environment,.venv-newest,$(NEWEST_PYTHON),3.13,0.12,NEWEST_PYTHON)
+
+define environment
+@export PYENV_VERSION=$(3); \
+$(2) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(3)")' 2>/dev/null || { \
+  echo "the tests need Python $(3): make $(5)=/path/to/python$(3) $(MAKECMDGOALS)"; exit 2; }; \
+test -x $(1)/bin/python || $(2) -m venv $(1)
+$(1)/bin/python -m pip install --quiet --editable '.[test,interop]' 'jax==$(4).*' 'jaxlib==$(4).*'
+@touch $@
+endef
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-oldest .venv-newest
