@@ -13,6 +13,7 @@ from typing import Any
 from jax.extend.core import primitives
 
 from fbp.autodiff.graph import (
+    WRITES,
     Environment,
     Graph,
     JaxprEqn,
@@ -22,6 +23,7 @@ from fbp.autodiff.graph import (
     full,
     remembered,
     scope,
+    sharded_like,
     source,
     struct,
 )
@@ -49,6 +51,7 @@ def forward(
 ) -> Applied:
     """Run `graph` on `args`; also the pullback from its useful outputs to its wanted inputs."""
     active = active_variables(rules, graph, wanted, useful)
+    check_writes(rules, graph, wanted)
     env = Environment(graph, args)
     tape = []
     for eqn in graph.eqns:
@@ -63,6 +66,20 @@ def forward(
     return env.results(graph), lambda cts: backward(graph, tape, active, cts)
 
 
+def check_writes(rules: Rules, graph: Graph, wanted: Sequence[bool]) -> None:
+    """Raise if something differentiated is written to a mutable array from outside: who reads it
+    there gets no derivative."""
+    writes = [eqn for eqn in graph.eqns if eqn.primitive in WRITES]
+    reached = reached_variables(rules, graph, wanted) if writes else set()
+    for eqn in writes:
+        if eqn.invars[1] in reached:
+            raise ValueError(
+                "performing a set/swap operation with a differentiated value on a mutable array "
+                f"that the function did not make, at {source(eqn)}: make the array within it, or "
+                "write jax.lax.stop_gradient(value)."
+            )
+
+
 def backward(
     graph: Graph,
     tape: Sequence[tuple[JaxprEqn, Pullback]],
@@ -75,6 +92,7 @@ def backward(
     def add(variables, cotangents):
         for v, ct in zip(variables, cotangents, strict=True):
             if ct is not None and v in active:
+                ct = sharded_like(ct, v.aval)
                 arrived[v] = accumulate(arrived[v], ct) if v in arrived else ct
 
     add((v if isinstance(v, Var) else None for v in graph.outvars), cts)

@@ -15,16 +15,28 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src.hijax import call_hi_primitive_p  # no public name
+from jax._src.core import internal_mutable_array_effect  # no public name, nor have the next two
+from jax._src.hijax import call_hi_primitive_p
 from jax._src.interpreters.ad import NullAccum, ValAccum  # public since JAX 0.11
+from jax._src.state.discharge import discharge_state, run_state_p
+from jax._src.state.primitives import addupdate_p
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import source_info_util
-from jax.extend.core import JaxprEqn, Literal, Primitive, Var, find_top_trace, primitives
+from jax.extend.core import (
+    ClosedJaxpr,
+    JaxprEqn,
+    Literal,
+    Primitive,
+    Var,
+    find_top_trace,
+    primitives,
+)
 from jax.interpreters import ad
 from jax.interpreters.partial_eval import DynamicJaxprTracer
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 Atom = Var | Literal
+WRITES = frozenset({primitives.swap_p, addupdate_p})
 
 source_info_util.register_exclusion(str(Path(__file__).parent))
 
@@ -89,6 +101,9 @@ def body(params: dict[str, Any]) -> Graph:
 def open_graph(jaxpr: Any, consts: Sequence[Any]) -> Graph:
     """Read a jaxpr together with the values of its constants: since JAX 0.11 these may be its
     first inputs."""
+    if internal_mutable_array_effect in jaxpr.effects:
+        jaxpr = without_refs(jaxpr, consts)
+        consts = jaxpr.consts
     first = len(consts) - len(jaxpr.constvars)
     return Graph(
         tuple(jaxpr.invars[first:]),
@@ -97,6 +112,13 @@ def open_graph(jaxpr: Any, consts: Sequence[Any]) -> Graph:
         (*jaxpr.constvars, *jaxpr.invars[:first]),
         tuple(consts),
     )
+
+
+def without_refs(jaxpr: Any, consts: Sequence[Any] = (), discharge: bool = False) -> Any:
+    """The same program, closed, with values in the place of the mutable arrays that it makes,
+    and, on demand, in the place of those that it gets: their last values are more outputs."""
+    closed = jaxpr if hasattr(jaxpr, "consts") else ClosedJaxpr(jaxpr, consts)
+    return discharge_state(closed, should_discharge=discharge, lower=False)
 
 
 def close(graph: Graph) -> Graph:
@@ -275,7 +297,7 @@ def differentiable(aval: Any) -> bool:
 def struct(x: Any) -> Any:
     """The type of a value, as an argument that `stage` can trace with: how it is sharded, and
     along which manual axes it varies, included."""
-    return getattr(x, "aval", x)
+    return getattr(x, "aval", None) or (x if hasattr(x, "sharding") else jax.typeof(x))
 
 
 def cotangent_type(aval: Any) -> Any:
@@ -284,13 +306,36 @@ def cotangent_type(aval: Any) -> Any:
     return aval.to_ct_aval().update(weak_type=False)
 
 
+def sharding_like(x: Any) -> Any:
+    """How the cotangent of x is sharded, where types say so: on a mesh with explicit axes."""
+    aval = jax.typeof(x) if isinstance(x, jax.Array) else struct(x)
+    sharding = getattr(aval, "sharding", None)
+    if sharding is None or AxisType.Explicit not in sharding.mesh.axis_types:
+        return None
+    return cotangent_type(aval).sharding
+
+
+def partitioned(sharding: Any, partitions: Sequence[Any]) -> Any:
+    """The same mesh, with other dimensions divided; None stays None."""
+    if sharding is None:
+        return None
+    spec = sharding.spec
+    spec = PartitionSpec(*partitions, unreduced=spec.unreduced, reduced=spec.reduced)
+    return sharding.update(spec=spec)
+
+
+def sharded_like(ct: Any, x: Any) -> Any:
+    """The cotangent of x, sharded as it should be."""
+    sharding = sharding_like(x)
+    if sharding is None or jax.typeof(ct).sharding == sharding:
+        return ct
+    return jax.sharding.reshard(ct, sharding)
+
+
 def stacked(aval: Any, length: int) -> Any:
     """The type of an array of that many values of this type."""
-    spec = aval.sharding.spec
-    spec = PartitionSpec(None, *spec, unreduced=spec.unreduced, reduced=spec.reduced)
-    return aval.update(
-        shape=(length, *aval.shape), weak_type=False, sharding=aval.sharding.update(spec=spec)
-    )
+    sharding = partitioned(aval.sharding, (None, *aval.sharding.spec))
+    return aval.update(shape=(length, *aval.shape), weak_type=False, sharding=sharding)
 
 
 def full(aval: Any, value: int) -> Any:
@@ -394,4 +439,5 @@ __all__ = [
     "ValAccum",
     "Var",
     "call_hi_primitive_p",
+    "run_state_p",
 ]

@@ -1,0 +1,39 @@
+"""Mutable arrays: those that a function makes are values before it is differentiated (see
+`graph.open_graph`), those that come from elsewhere are constants (see `backprop.check_writes`)."""
+
+from typing import Any
+
+from jax.extend.core import primitives as p
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import forward, zeros
+from fbp.autodiff.rule import Applied, Call, Rules, call, constant
+
+
+def run_state(call: Call, ins: list[Any]) -> Applied:
+    """The arrays' last values as a function of their first."""
+    params = call.params
+    pure = g.without_refs(params["jaxpr"], discharge=True)
+    program = g.open_graph(pure, pure.consts)
+    initialized = params["is_initialized"]
+    given, wanted = iter(ins), iter(call.wanted)
+    args = [
+        next(given) if there else zeros(v.aval)
+        for v, there in zip(program.invars, initialized, strict=True)
+    ]
+    outs, pullback = forward(
+        call.rules,
+        program,
+        args,
+        [next(wanted) if there else False for there in initialized],
+        call.useful,
+    )
+
+    def pull(cts):
+        in_cts = zip(pullback(cts), initialized, strict=True)
+        return [ct for ct, there in in_cts if there]
+
+    return outs, pull
+
+
+RULES = Rules(constant(p.get_p, *g.WRITES), call(g.run_state_p, run_state))
