@@ -40,7 +40,7 @@ from jax.lax import (
 )
 from jax.lax import bitwise_and as both
 
-from fbp.autodiff.graph import is_complex, named_primitives
+from fbp.autodiff.graph import full, is_complex, named_primitives, struct
 from fbp.autodiff.rule import Cotangents, Rules, derivative, fit, transpose, vjp, vjp_jointly
 
 
@@ -63,7 +63,7 @@ eq, ge, gt, lt = map(lifted, (lax.eq, lax.ge, lax.gt, lax.lt))
 
 def filled(x: Any, value: float) -> Any:
     """An array like x, of one value."""
-    return lax.full(x.shape, value, x.dtype)
+    return full(struct(x), value)
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import primitives as p
 
+from fbp.autodiff.graph import cotangent_type, primitive_of, struct
 from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp_jointly
 
 
@@ -14,17 +16,50 @@ def constrain(ct: Any, _: Any, **params: Any) -> Any:
     return p.sharding_constraint_p.bind(ct, **params)
 
 
+def lay_out(ct: Any, _: Any, **params: Any) -> Any:
+    """A cotangent has its value's order of elements in memory."""
+    return layout_constraint_p.bind(ct, **params)
+
+
+def reshard_back(ct: Any, x: Any, *, concrete_mesh: Any) -> Any:
+    """The cotangent is sharded as the operand was, in the terms of the operand's mesh."""
+    sharding = cotangent_type(struct(x)).sharding
+    with jax.sharding.use_abstract_mesh(sharding.mesh):
+        return reshard_p.bind(ct, dst_sharding=sharding, concrete_mesh=concrete_mesh)
+
+
 def put_back(
-    cts: Cotangents, _outs: Any, _ins: Any, _wanted: Any, *, srcs: Sequence[Any]
+    cts: Cotangents, _outs: Any, ins: Any, _wanted: Any, *, srcs: Sequence[Any]
 ) -> Cotangents:
     """Put on a device: the cotangent is put where the value was, if that is known."""
     return [
-        ct if ct is None or src is None else jax.device_put(ct, src)
-        for ct, src in zip(cts, srcs, strict=True)
+        None if ct is None else put_in(ct, x, src)
+        for ct, x, src in zip(cts, ins, srcs, strict=True)
     ]
 
 
+def put_in(ct: Any, x: Any, src: Any) -> Any:
+    """The cotangent of x, on the device where x was, or at least in that kind of memory."""
+    space = struct(x).memory_space
+    src = space if src is None and struct(ct).memory_space != space else src
+    return ct if src is None else jax.device_put(ct, src)
+
+
+def _reshard_primitive() -> Any:
+    mesh = jax.sharding.AbstractMesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.sharding.use_abstract_mesh(mesh):
+        row = jax.ShapeDtypeStruct((1,), "float32")
+        return primitive_of(lambda x: jax.sharding.reshard(x, jax.P("i")), row)
+
+
+reshard_p = _reshard_primitive()
+layout_constraint_p = primitive_of(
+    lambda x: with_layout_constraint(x, Layout((0,))), jax.ShapeDtypeStruct((1,), "float32")
+)
+
 RULES = Rules(
     transpose(p.sharding_constraint_p, constrain),
+    transpose(layout_constraint_p, lay_out),
+    transpose(reshard_p, reshard_back),
     vjp_jointly(p.device_put_p, put_back),
 )

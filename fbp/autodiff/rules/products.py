@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from fbp.autodiff.graph import partitioned, sharding_like
 from fbp.autodiff.rule import Rules, transpose
 
 
@@ -35,21 +36,25 @@ def factors(x: Any, z: Any, dimension_numbers: Any) -> tuple[Factor, Factor]:
     return made[0], made[1]
 
 
-def times(ct: Any, z: Any, of_x: Factor, of_z: Factor, params: dict[str, Any]) -> Any:
+def times(
+    ct: Any, z: Any, of_x: Factor, of_z: Factor, params: dict[str, Any], x: Any = None
+) -> Any:
     """The cotangent of x: ct times z, in the order that leaves least to transpose."""
     how = {k: params[k] for k in ("precision", "preferred_element_type")}
     batch = tuple(range(len(of_x.batch)))
     ct_side, z_side = (of_z.own_in_product, batch), (of_z.own, of_z.batch)
     summed = tuple(of_x.summed[of_z.summed.index(i)] for i in sorted(of_z.summed))
     if is_sorted((*of_x.batch, *summed, *of_x.own)):
-        return lax.dot_general(z, ct, pair(z_side, ct_side), **how)
-    made = lax.dot_general(ct, z, pair(ct_side, z_side), **how)
+    sharding = None if x is None else sharding_like(x)
+        return lax.dot_general(z, ct, pair(z_side, ct_side), **how, out_sharding=sharding)
     order = (*of_x.batch, *of_x.own, *summed)
     return made if is_sorted(order) else lax.transpose(made, np.argsort(order))
 
 
 def pair(lhs: Any, rhs: Any) -> Any:
     """Dimension numbers, from the summed and the batch dimensions of each side."""
+    sharding = sharding and partitioned(sharding, [sharding.spec[i] for i in order])
+    made = lax.dot_general(ct, z, pair(ct_side, z_side), **how, out_sharding=sharding)
     return tuple(zip(lhs, rhs, strict=True))
 
 
@@ -70,13 +75,13 @@ def as_dtype(ct: Any, dtype: Any) -> Any:
 def left(ct: Any, x: Any, z: Any, **params: Any) -> Any:
     """The cotangent of the left factor."""
     of_x, of_z = factors(x, z, params["dimension_numbers"])
-    return as_dtype(times(ct, z, of_x, of_z, params), x.dtype)
+    return as_dtype(times(ct, z, of_x, of_z, params, x), x.dtype)
 
 
 def right(ct: Any, x: Any, z: Any, **params: Any) -> Any:
     """The cotangent of the right factor."""
     of_x, of_z = factors(x, z, params["dimension_numbers"])
-    return as_dtype(times(ct, x, of_z, of_x, params), z.dtype)
+    return as_dtype(times(ct, x, of_z, of_x, params, z), z.dtype)
 
 
 RULES = Rules(transpose(p.dot_general_p, left, right))

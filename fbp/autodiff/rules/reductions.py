@@ -11,13 +11,14 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff.backprop import forward
-from fbp.autodiff.graph import stage, struct
+from fbp.autodiff.graph import sharding_like, stage, struct
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call, transpose, vjp
 
 
 def spread(ct: Any, x: Any, axes: Sequence[int]) -> Any:
     """Copy a reduced array along the axes that the reduction of x removed."""
-    return lax.broadcast_in_dim(ct, x.shape, [i for i in range(x.ndim) if i not in axes])
+    kept = [i for i in range(x.ndim) if i not in axes]
+    return lax.broadcast_in_dim(ct, x.shape, kept, out_sharding=sharding_like(x))
 
 
 def shared(ct: Any, y: Any, x: Any, axes: Sequence[int]) -> Any:

@@ -12,13 +12,14 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff.backprop import zeros
+from fbp.autodiff.graph import partitioned, sharding_like
 from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp_jointly
 
 
 def restore(ct: Any, x: Any, dimensions: Sequence[int] | None) -> Any:
     """Undo a reshape that read the elements of x in the order of `dimensions`."""
     if dimensions is None:
-        return lax.reshape(ct, x.shape)
+        return lax.reshape(ct, x.shape, out_sharding=sharding_like(x))
     read = lax.reshape(ct, [x.shape[i] for i in dimensions])
     return lax.transpose(read, np.argsort(dimensions))
 
@@ -26,16 +27,21 @@ def restore(ct: Any, x: Any, dimensions: Sequence[int] | None) -> Any:
 def sum_copies(ct: Any, x: Any, broadcast_dimensions: Sequence[int]) -> Any:
     """Undo a broadcast of x: the sum over the dimensions that are new or were stretched."""
     if ct.size == x.size:
-        return lax.reshape(ct, x.shape)
+        return lax.reshape(ct, x.shape, out_sharding=sharding_like(x))
     kept = {out for out, n in zip(broadcast_dimensions, x.shape, strict=True) if n == ct.shape[out]}
     total = lax.reduce_sum(ct, axes=[i for i in range(ct.ndim) if i not in kept])
-    return lax.reshape(total, x.shape)
+    return lax.reshape(total, x.shape, out_sharding=sharding_like(x))
 
 
 def sum_tiles(ct: Any, x: Any, reps: Sequence[int]) -> Any:
     """Undo tiling: the sum over the repetitions of each dimension."""
     split = [n for pair in zip(reps, x.shape, strict=True) for n in pair]
-    return lax.reduce_sum(lax.reshape(ct, split), axes=range(0, len(split), 2))
+    sharding = sharding_like(x)
+    sharding = sharding and partitioned(
+        sharding, [s for name in sharding.spec for s in (None, name)]
+    )
+    copies = lax.reshape(ct, split, out_sharding=sharding)
+    return lax.reduce_sum(copies, axes=range(0, len(split), 2))
 
 
 def unpad(ct: Any, padding_config: Sequence[tuple[int, int, int]]) -> Any:

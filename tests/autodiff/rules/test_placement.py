@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 from agreement import assert_grad, assert_same
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import primitives as p
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, auto_axes, reshard
 from table import Case, by_primitive, check_composed, check_covers, check_first_order
 
 import fbp
-from fbp.autodiff.rules.placement import RULES
+from fbp.autodiff.rules.placement import RULES, layout_constraint_p, reshard_p
+
+P = PartitionSpec
 
 
 def rows():
@@ -20,7 +23,12 @@ def constrained(x):
     return jnp.sin(lax.with_sharding_constraint(x * 2, rows()))
 
 
+def laid_out(x):
+    return jnp.sin(with_layout_constraint(x * 2, Layout((1, 0))))
+
+
 CASES = [
+    Case(layout_constraint_p, laid_out, ((4, 3),)),
     Case(p.sharding_constraint_p, constrained, ((8, 3),)),
     Case(p.sharding_constraint_p, constrained, ((8, 0),)),
     Case(p.device_put_p, lambda x: jnp.sin(jax.device_put(x)), ((3,),)),
@@ -29,7 +37,8 @@ CASES = [
 
 
 def test_every_rule_of_placement_has_a_case():
-    check_covers(RULES, CASES)
+    divided = NamedSharding(explicit_mesh(), P("x"))
+    check_covers(RULES, [*CASES, Case(reshard_p, lambda x: reshard(x, divided), ((8, 3),))])
 
 
 @by_primitive(CASES)
@@ -68,3 +77,136 @@ def test_a_gradient_within_another_device_and_back():
         return jnp.sum(jax.device_put(there, devices[0], src=devices[1]))
 
     assert_grad(loss, jax.device_put(jnp.arange(3.0), devices[0]))
+
+
+def explicit_mesh():
+    return jax.make_mesh((2, 4), ("x", "y"), axis_types=(AxisType.Explicit,) * 2)
+
+
+def dot(a, b, *spec):
+    return jnp.dot(a, b, out_sharding=P(*spec))
+
+
+def network(x, w1, w2):
+    hidden = jax.nn.relu(dot(x, w1, "x", "y"))
+    return jax.nn.log_softmax(dot(hidden, w2, "x", None), axis=-1)
+
+
+def mapped(a):
+    return jax.shard_map(
+        lambda a: jnp.sin(a) * lax.psum(jnp.sum(a), ("x", "y")), out_specs=P("x", "y")
+    )(a)
+
+
+def summed_late(a, b):
+    terms = jnp.einsum("ij,jk->ik", a, b, out_sharding=P("x", None, unreduced={"y"}))
+    return reshard(terms, P("x", None))
+
+
+def looped(a):
+    return lax.scan(lambda sum_, row: (sum_ + row, sum_ * row), a[:, 0], a.T)[1]
+
+
+def chosen(a):
+    return lax.cond(jnp.sum(a) > 0, lambda a: jnp.sin(a), lambda a: a * a, a)
+
+
+BOTH, ROWS, COLUMNS, ALL = P("x", "y"), P("x", None), P(None, "y"), P(None, None)
+SHARDED = {
+    "elementwise": (lambda a, b: jnp.sin(a + b) * b, ((8, 16), BOTH), ((8, 16), BOTH)),
+    "reductions": (lambda a: jnp.mean(a, 1) * jnp.max(a, 1) + jnp.var(a, 1), ((8, 16), BOTH)),
+    "copies": (lambda b: jnp.broadcast_to(b, (8, 16), out_sharding=BOTH) ** 2, ((16,), P("y"))),
+    "bias": (lambda a, b: jnp.sin(a + b[None]), ((8, 16), BOTH), ((16,), P("y"))),
+    "dot": (lambda a, b: dot(a, b, "x", None), ((8, 16), BOTH), ((16, 8), P("y", None))),
+    "outer": (lambda a, b: a @ b, ((8, 16), ROWS), ((16, 8), COLUMNS)),
+    "einsum": (
+        lambda a, b: jnp.einsum("ij,jk->ki", a, b, out_sharding=P(None, "x")),
+        ((8, 16), BOTH),
+        ((16, 8), P("y", None)),
+    ),
+    "batch": (lambda a: jnp.einsum("bi,bi->b", a, jnp.sin(a)), ((8, 16), ROWS)),
+    "split": (lambda a: lax.reshape(a, (8, 4, 4), out_sharding=P("x", "y", None)), ((8, 16), BOTH)),
+    "flat": (lambda a: lax.reshape(a, (128,), out_sharding=P(("x", "y"))), ((8, 16), BOTH)),
+    "transpose": (lambda a: jnp.sin(a.T[:, None]), ((8, 16), BOTH)),
+    "tile": (lambda a: jnp.tile(a, (1, 2)) ** 2, ((8, 16), ROWS)),
+    "pieces": (lambda a: jnp.concatenate([a, a[:, 2:] * 2, a[:, :1]], 1) ** 2, ((8, 16), ROWS)),
+    "pad": (lambda a: jnp.pad(a, ((0, 0), (1, 2)))[:, ::-1] ** 2, ((8, 16), ROWS)),
+    "stack": (lambda a: jnp.stack([a, a * a]), ((8, 16), BOTH)),
+    "gather": (
+        lambda a: a.at[:, jnp.array([1, 2, 2])].get(out_sharding=P("x", None)) ** 2,
+        ((8, 16), ROWS),
+    ),
+    "scatter": (lambda a: a.at[:, 1].set(2.0) ** 2, ((8, 16), ROWS)),
+    "blocks": (
+        lambda a: lax.dynamic_update_slice_in_dim(a, a[:, :2] * 2, 1, 1) ** 2,
+        ((8, 16), ROWS),
+    ),
+    "select": (lambda a: jnp.where(a > 0, a, 0.0) ** 2, ((8, 16), BOTH)),
+    "cumulative": (lambda a: jnp.cumsum(a, 1) ** 2, ((8, 16), ROWS)),
+    "reshard": (lambda a: jnp.sin(reshard(a * a, COLUMNS)), ((8, 16), BOTH)),
+    "replicate": (lambda a: jnp.sin(reshard(a * a, ALL)), ((8, 16), BOTH)),
+    "constraint": (lambda a: jnp.sin(lax.with_sharding_constraint(a * a, BOTH)), ((8, 16), BOTH)),
+    "automatic": (
+        lambda a: auto_axes(lambda a: jnp.sin(a) * a, out_sharding=BOTH)(a * 2),
+        ((8, 16), BOTH),
+    ),
+    "summed late": (summed_late, ((8, 16), BOTH), ((16, 8), P("y", None))),
+    "jit": (lambda a: jax.jit(lambda x: jnp.sin(x) * x)(a) ** 2, ((8, 16), BOTH)),
+    "checkpoint": (jax.checkpoint(lambda x: jnp.sin(jnp.sin(x))), ((8, 16), BOTH)),
+    "scan": (looped, ((8, 16), ROWS)),
+    "cond": (chosen, ((8, 16), BOTH)),
+    "vmap": (jax.vmap(lambda a: jnp.sin(a) * jnp.sum(a)), ((8, 16), BOTH)),
+    "shard_map": (mapped, ((8, 16), BOTH)),
+    "unused": (lambda a, b: jnp.sin(a), ((8, 16), BOTH), ((8, 16), ROWS)),
+    "network": (network, ((8, 16), ROWS), ((16, 32), COLUMNS), ((32, 8), P("y", None))),
+}
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_gradients_are_sharded_as_their_primals_where_types_say_so(name):
+    fun, *described = SHARDED[name]
+    rng = np.random.default_rng(0)
+    with jax.set_mesh(explicit_mesh()):
+        args = [
+            jax.device_put(rng.normal(size=shape).astype("float32"), spec)
+            for shape, spec in described
+        ]
+        argnums = tuple(range(len(args)))
+
+        def gradients(library):
+            return jax.jit(library.grad(lambda *args: jnp.sum(jnp.sin(fun(*args))), argnums))(*args)
+
+        got, want = gradients(fbp), gradients(jax)
+    for a, b, x in zip(got, want, args, strict=True):
+        assert jax.typeof(a).sharding == jax.typeof(x).sharding
+        assert_same(np.asarray(a), np.asarray(b), tolerance=16)
+
+
+def test_a_step_keeps_the_sharding_of_its_parameters():
+    mesh = jax.make_mesh((2, 4), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
+    rng = np.random.default_rng(0)
+    x, w = (jnp.asarray(rng.normal(size=shape), "float32") for shape in ((8, 16), (16, 8)))
+    w = jax.device_put(w, NamedSharding(mesh, P(None, "y")))
+    x = jax.device_put(x, NamedSharding(mesh, P("x", None)))
+
+    def step(library):
+        gradient = library.grad(lambda w: jnp.mean(jnp.tanh(x @ w) ** 2))
+        return jax.jit(lambda w: w - gradient(w))(w)
+
+    assert step(fbp).sharding.is_equivalent_to(w.sharding, 2)
+    assert_same(step(fbp), step(jax))
+
+
+def test_a_cotangent_returns_to_the_hosts_memory():
+    host, device = jax.memory.Space.Host, jax.memory.Space.Device
+
+    def loss(x):
+        return jnp.sum(jnp.sin(jax.device_put(jax.device_put(x, host), device)))
+
+    x = jnp.arange(3.0)
+    assert_same(jax.jit(fbp.grad(loss))(x), jnp.cos(x))
+    staged = jax.make_jaxpr(fbp.grad(loss))(x)
+    spaces = [
+        eqn.outvars[0].aval.memory_space for eqn in staged.eqns if "put" in str(eqn.primitive)
+    ]
+    assert spaces == [host, device, host, device]
