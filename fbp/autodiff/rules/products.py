@@ -26,11 +26,16 @@ class Factor(NamedTuple):
     own_in_product: tuple[int, ...]
 
 
-def factors(x: Any, z: Any, dimension_numbers: Any) -> tuple[Factor, Factor]:
-    """Sort each factor's dimensions by what becomes of them."""
+def factors(
+    x: Any, z: Any, dimension_numbers: Any, groups: Sequence[int] = ()
+) -> tuple[Factor, Factor]:
+    """Sort each factor's dimensions by what becomes of them; leave out those of z that hold
+    groups."""
     made, position = [], len(dimension_numbers[1][0])
-    for a, summed, batch in zip((x, z), *dimension_numbers, strict=True):
-        own = tuple(i for i in range(a.ndim) if i not in batch and i not in summed)
+    sides = zip((x, z), *dimension_numbers, ((), groups), strict=True)
+    for a, summed, batch, left_out in sides:
+        gone = {*batch, *summed, *left_out}
+        own = tuple(i for i in range(a.ndim) if i not in gone)
         made.append(Factor(batch, summed, own, tuple(range(position, position + len(own)))))
         position += len(own)
     return made[0], made[1]
@@ -40,21 +45,21 @@ def times(
     ct: Any, z: Any, of_x: Factor, of_z: Factor, params: dict[str, Any], x: Any = None
 ) -> Any:
     """The cotangent of x: ct times z, in the order that leaves least to transpose."""
+    sharding = None if x is None else sharding_like(x)
     how = {k: params[k] for k in ("precision", "preferred_element_type")}
     batch = tuple(range(len(of_x.batch)))
     ct_side, z_side = (of_z.own_in_product, batch), (of_z.own, of_z.batch)
     summed = tuple(of_x.summed[of_z.summed.index(i)] for i in sorted(of_z.summed))
     if is_sorted((*of_x.batch, *summed, *of_x.own)):
-    sharding = None if x is None else sharding_like(x)
         return lax.dot_general(z, ct, pair(z_side, ct_side), **how, out_sharding=sharding)
     order = (*of_x.batch, *of_x.own, *summed)
+    sharding = sharding and partitioned(sharding, [sharding.spec[i] for i in order])
+    made = lax.dot_general(ct, z, pair(ct_side, z_side), **how, out_sharding=sharding)
     return made if is_sorted(order) else lax.transpose(made, np.argsort(order))
 
 
 def pair(lhs: Any, rhs: Any) -> Any:
     """Dimension numbers, from the summed and the batch dimensions of each side."""
-    sharding = sharding and partitioned(sharding, [sharding.spec[i] for i in order])
-    made = lax.dot_general(ct, z, pair(ct_side, z_side), **how, out_sharding=sharding)
     return tuple(zip(lhs, rhs, strict=True))
 
 
