@@ -1,0 +1,45 @@
+"""Fourier transforms, over the last dimensions. Of a complex array they are their own transpose.
+
+A real transform keeps only half of the last dimension: the other half is its conjugate. Each of
+its frequencies stands for two, but not 0, nor n/2 for even n. With n numbers, c_k times
+frequency k and w_k = 1 or 2, how many frequencies k stands for:
+
+    rfft   y_k = sum_j x_j e^(-ijk2π/n)                transposed   n irfft(conj(c_k) / w_k)
+    irfft  y_j = 1/n sum_k w_k Re(x_k e^(ijk2π/n))     transposed   w_k / n conj(rfft(c))
+"""
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from jax import lax
+from jax.extend.core import primitives as p
+from jax.lax import FftType
+
+from fbp.autodiff.rule import Rules, transpose
+
+
+def transposed(ct: Any, _: Any, *, fft_type: Any, fft_lengths: tuple[int, ...]) -> Any:
+    """The transform's transpose."""
+    size = prod(fft_lengths)
+    if fft_type == FftType.RFFT:
+        halved = lax.div(lax.conj(ct), stands_for(ct, fft_lengths[-1]))
+        made = lax.fft(halved, FftType.IRFFT, fft_lengths)
+        return lax.mul(made, np.asarray(size, made.dtype))
+    if fft_type == FftType.IRFFT:
+        made = lax.fft(ct, FftType.RFFT, fft_lengths)
+        share = lax.mul(stands_for(made, fft_lengths[-1]), np.asarray(1 / size, made.dtype))
+        return lax.conj(lax.mul(made, share))
+    return lax.fft(ct, fft_type, fft_lengths)
+
+
+def stands_for(half: Any, length: int) -> Any:
+    """How many frequencies of a real array each of the stored half stands for."""
+    count = np.full(half.shape[-1], 2)
+    count[:1] = 1
+    if length % 2 == 0:
+        count[-1:] = 1
+    return lax.broadcast_in_dim(count.astype(half.dtype), half.shape, (half.ndim - 1,))
+
+
+RULES = Rules(transpose(p.fft_p, transposed))

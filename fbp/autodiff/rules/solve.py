@@ -1,0 +1,137 @@
+"""Solutions of linear equations, linear in the right side.  A X = B, with ct the cotangent of X:
+
+ct_B = A^-T ct        ct_A = -ct_B X^T
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jax import lax
+from jax.extend.core import primitives as p
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import forward, zeros
+from fbp.autodiff.graph import JaxprEqn, apply_primitive
+from fbp.autodiff.rule import Applied, Call, Cotangents, Rules, call, vjp_jointly
+from fbp.autodiff.rules import matrices
+from fbp.autodiff.rules.matrices import conj, times, transposed
+
+
+def triangular_solve(
+    cts: Cotangents, outs: Sequence[Any], ins: Sequence[Any], wanted: Sequence[bool], **params: Any
+) -> Cotangents:
+    """A X = B, or X A = B, where A, A^T, conj(A) or A^H is a triangle of what is given."""
+    (ct,), (x,), (a, _) = cts, outs, ins
+    back = params | {"transpose_a": not params["transpose_a"]}
+    ct_b = p.triangular_solve_p.bind(a, ct, **back)
+    return [of_triangle(ct_b, x, **params) if wanted[0] else None, ct_b if wanted[1] else None]
+
+
+def of_triangle(
+    ct_b: Any,
+    x: Any,
+    *,
+    left_side: bool,
+    lower: bool,
+    transpose_a: bool,
+    conjugate_a: bool,
+    unit_diagonal: bool,
+) -> Any:
+    """-ct_B X^T, or -X^T ct_B on the right, for the triangle that was read."""
+    product = times(ct_b, transposed(x)) if left_side else times(transposed(x), ct_b)
+    product = lax.neg(transposed(product) if transpose_a else product)
+    part = matrices.lower if lower else matrices.upper
+    return part(conj(product) if conjugate_a else product, int(unit_diagonal))
+
+
+def tridiagonal_solve(
+    cts: Cotangents, outs: Sequence[Any], ins: Sequence[Any], wanted: Sequence[bool], **params: Any
+) -> Cotangents:
+    """A X = B, where row i of A is l_i, d_i, u_i at columns i - 1, i, i + 1."""
+    (ct,), (x,), (below, diagonal, above, _) = cts, outs, ins
+    ct_b = p.tridiagonal_solve_p.bind(shifted(above, 1), diagonal, shifted(below, -1), ct, **params)
+
+    def from_row(by):
+        x_there = shifted(x, by, axis=x.ndim - 2) if by else x
+        return lax.neg(lax.reduce_sum(lax.mul(ct_b, x_there), axes=[ct_b.ndim - 1]))
+
+    diagonals = [
+        from_row(by) if want else None for by, want in zip((1, 0, -1), wanted, strict=False)
+    ]
+    return [*diagonals, ct_b if wanted[3] else None]
+
+
+def shifted(x: Any, by: int, axis: int = -1) -> Any:
+    """x moved one place on or back along an axis; a zero moves in."""
+    config = [(0, 0, 0)] * x.ndim
+    config[axis] = (by, -by, 0)
+    return lax.pad(x, np.zeros((), x.dtype), config)
+
+
+def linear_solve(call: Call, ins: list[Any]) -> Applied:
+    """A X = B, where A is a program (matvec) and so are the solution and that of A^T X = B.
+
+    The cotangent of what A is made of is that of the program A x, from -ct_B. Raises TypeError
+    if the program of the transpose is missing.
+    """
+    equations = LinearEquations(call, ins)
+    outs = apply_primitive(call.eqn, ins)
+    return outs, lambda cts: equations.cotangents(outs, cts)
+
+
+class LinearEquations:
+    """The operands of a linear solve: what each of its programs is made of, and the right side."""
+
+    def __init__(self, call: Call, ins: list[Any]):
+        self.call = call
+        self.programs, self.counts = call.params["jaxprs"], call.params["const_lengths"]
+        operands = iter(ins)
+        self.consts = [[next(operands) for _ in range(n)] for n in self.counts]
+        self.b = list(operands)
+
+    def transposed(self, ct: list[Any]) -> list[Any]:
+        """A^-T ct"""
+        if self.programs.transpose_solve is None:
+            raise TypeError(
+                "transpose_solve required for backwards mode automatic differentiation of "
+                f"custom_linear_solve, used at {g.source(self.call.eqn)}: pass it, or "
+                "symmetric=True."
+            )
+        matvec, vecmat, solve, transpose_solve = self.consts
+        made = p.linear_solve_p.bind(
+            *(*vecmat, *matvec, *transpose_solve, *solve, *ct),
+            const_lengths=self.counts.transpose(),
+            jaxprs=self.programs.transpose(),
+        )
+        return made[: len(self.b)]
+
+    def cotangents(self, outs: list[Any], cts: Cotangents) -> Cotangents:
+        """Those of all operands."""
+        x, ct = outs[: len(self.b)], cts[: len(self.b)]
+        ct_b = self.transposed([zeros(y) if c is None else c for c, y in zip(ct, x, strict=True)])
+        num_a = self.counts.matvec
+        wanted = [*self.call.wanted[:num_a], *(False for _ in x)]
+        in_cts: Cotangents = [None] * sum(self.counts)
+        if any(wanted):
+            matvec = g.from_jaxpr(self.programs.matvec)
+            useful = [True for _ in x]
+            _, pullback = forward(self.call.rules, matvec, self.consts[0] + x, wanted, useful)
+            in_cts[:num_a] = pullback([lax.neg(c) for c in ct_b])[:num_a]
+        return in_cts + ct_b
+
+
+def reach(eqn: JaxprEqn, _: Rules, wanted: tuple[bool, ...]) -> list[bool]:
+    """The solution depends on the right side and on what A is made of; what else the solver
+    returns has no derivative."""
+    counts = eqn.params["const_lengths"]
+    num_b = len(eqn.invars) - sum(counts)
+    depends = any(wanted[: counts.matvec]) or any(wanted[sum(counts) :])
+    return [depends and i < num_b for i, _ in enumerate(eqn.outvars)]
+
+
+RULES = Rules(
+    vjp_jointly(p.triangular_solve_p, triangular_solve),
+    vjp_jointly(p.tridiagonal_solve_p, tridiagonal_solve),
+    call(p.linear_solve_p, linear_solve, reach),
+)
