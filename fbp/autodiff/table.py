@@ -21,9 +21,9 @@ from fbp.autodiff.rules import (
     refs,
     remat,
     shape,
+    sharded,
     solve,
     spectra,
-    sharded,
     while_loop,
     windows,
 )
