@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_jitted_grad, total
+from agreement import assert_jitted_grad, assert_same, total
+from jax import lax
+from jax.experimental.layout import Format, Layout
 from jax.extend.core.primitives import closed_call_p
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxprs import primitives, staged
 
 import fbp
@@ -125,6 +128,79 @@ def test_named_scopes_survive_within_jit():
     assert len(stacks) == 2
     assert all("layer" in stack for stack in stacks)
     assert "backward" in stacks[1]
+
+
+MESH = jax.make_mesh((1,), ("x",), axis_types=(AxisType.Auto,))
+BY_ROW, WHOLE = (NamedSharding(MESH, PartitionSpec(*names)) for names in (["x"], []))
+TRANSPOSED = Format(Layout((1, 0)), BY_ROW)
+SETTINGS = [
+    {"in_shardings": (BY_ROW, None), "out_shardings": WHOLE},
+    {"in_shardings": (TRANSPOSED, None), "out_shardings": TRANSPOSED},
+    {"keep_unused": True},
+    {"donate_argnums": (0, 1)},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(s))
+def test_a_jit_keeps_its_settings_in_both_directions(settings):
+    layer = jax.jit(lambda x, y: jnp.sin(x) * y, **settings)
+
+    def jits(lib):
+        return [
+            {k: v for k, v in eqn.params.items() if k not in ("jaxpr", "name")}
+            for eqn in staged(lib.grad(lambda x, y: total(layer(x, y)), (0, 1)), MATRIX, MATRIX)
+            if str(eqn.primitive) == "jit" and "jit" not in str(eqn.params["name"])
+        ]
+
+    mine, jaxs = jits(fbp), jits(jax)
+    assert len(mine) == 2
+    if "donate_argnums" in settings:
+        jaxs[0]["donated_invars"] = (True, False)  # the backward pass reads y
+    assert mine == jaxs
+
+
+def test_what_the_backward_pass_does_not_read_is_given_away():
+    layer = jax.jit(lambda x, y: jnp.sin(x) + 2 * y, donate_argnums=(0, 1))
+    x, y = MATRIX + 1, MATRIX + 2
+    gradients = fbp.grad(lambda x, y: jnp.sum(layer(x, y)), (0, 1))(x, y)
+    assert_same(gradients, (jnp.cos(MATRIX + 1), jnp.full((4, 4), 2, "float32")))
+    assert y.is_deleted()
+
+
+def test_a_composite_stays_one_and_has_the_derivative_of_its_body():
+    composite = lax.composite(lambda x: jnp.sin(x) * x, "library.function")
+
+    def of(fun):
+        return lambda x: total(fun(x))
+
+    def body(x):
+        return jnp.sin(x) * x
+
+    assert_same(fbp.grad(of(composite))(W), jax.grad(of(body))(W))
+    assert_same(
+        fbp.grad(lambda x: total(fbp.grad(of(composite))(x)))(W),
+        jax.grad(lambda x: total(jax.grad(of(body))(x)))(W),
+        tolerance=16,
+    )
+    assert primitives(fbp.grad(of(composite)), W)["composite"] == 1
+
+
+def test_a_function_batched_by_hand_has_the_derivative_of_its_body():
+    batched = []
+
+    @jax.custom_batching.custom_vmap
+    def layer(x, y):
+        return jnp.sin(x) * y
+
+    @layer.def_vmap
+    def _(size, in_batched, x, y):
+        batched.append(in_batched)
+        return jnp.sin(x) * y, True
+
+    got = jax.vmap(fbp.grad(layer, (0, 1)), (0, None))(W, jnp.float32(2))
+    assert_same(got, (2 * jnp.cos(W), jnp.sin(W)))
+    assert batched == [[True, False]]
+    assert_same(fbp.grad(lambda x: jnp.sum(jax.vmap(layer)(x, W)))(W), jnp.cos(W) * W)
 
 
 def test_closed_calls_are_their_bodies():

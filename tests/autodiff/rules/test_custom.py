@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_jitted_grad, total
+from agreement import assert_jitted_grad, assert_same, total
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
+from jax.custom_derivatives import SymbolicZero, linear_call
 from jaxprs import equations
 
 import fbp
@@ -286,3 +286,71 @@ def test_a_wrong_custom_vjp_is_the_users_error(forward, backward, error, text):
     wrong.defvjp(forward, backward)
     with pytest.raises(error, match=text):
         fbp.grad(lambda x: total(wrong(x)))(W)
+
+
+def test_an_optimised_custom_vjp_runs_itself_where_only_its_value_is_needed():
+    tangent = jax.custom_vjp(jnp.tan)
+    tangent.defvjp(lambda x: (jnp.sin(x), x), lambda x, ct: (3 * ct * x,), optimize_remat=True)
+    value, slope = fbp.value_and_grad(lambda x: jax.checkpoint(tangent)(x) ** 2)(W[0])
+    assert_same((value, slope), (jnp.tan(W[0]) ** 2, 6 * jnp.tan(W[0]) * W[0]), tolerance=2)
+    assert_same(fbp.value_and_grad(tangent)(W[0]), (jnp.sin(W[0]), 3 * W[0]))
+    assert_same(fbp.grad(fbp.grad(lambda x: jax.checkpoint(tangent)(x)))(W[0]), jnp.float32(3))
+
+
+def scaled_by(fixed, x):
+    return linear_call(lambda r, x: r * x, lambda r, ct: 3 * r * ct, fixed, x)
+
+
+@jax.custom_jvp
+def with_linear_call(x):
+    return jnp.sin(x)
+
+
+with_linear_call.defjvp(
+    lambda primals, tangents: (jnp.sin(primals[0]), scaled_by(jnp.cos(primals[0]), tangents[0]))
+)
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x: scaled_by(W, x),
+        lambda x: jax.jit(scaled_by)(W, x) ** 2,
+        lambda x: fbp.grad(lambda x: jnp.sum(scaled_by(W, x) ** 3))(x),
+        with_linear_call,
+    ],
+    ids=["plain", "jit", "twice", "in_custom_jvp"],
+)
+def test_the_transpose_of_a_linear_call_is_the_users(fun):
+    assert_jitted_grad(lambda x: total(fun(x)), W)
+
+
+def test_a_linear_call_has_a_derivative_in_what_it_holds_fixed():
+    assert_same(fbp.grad(lambda r: jnp.sum(scaled_by(r, W)))(W + 1), W)
+
+
+@pytest.fixture
+def hijax():
+    jax.config.update("jax_custom_vjp3", True)
+    yield
+    jax.config.update("jax_custom_vjp3", False)
+
+
+@pytest.mark.usefixtures("hijax")
+@pytest.mark.parametrize("around", [lambda f: f, jax.jit, jax.checkpoint, jax.vmap])
+def test_hi_primitives_have_the_users_rule(around):
+    product = jax.custom_vjp(lambda x, y: jnp.sin(x) * y)
+    product.defvjp(
+        lambda x, y: (jnp.sin(x) * y, (x, y)), lambda saved, ct: (3 * ct * saved[1], None)
+    )
+
+    def loss(x, y):
+        return total(lax.scan(lambda c, x: (around(product)(c, x), c), x, jnp.stack([y, x]))[0])
+
+    def rule(x, y):
+        return lax.stop_gradient(jnp.sin(x) * y - 3 * x * y) + 3 * x * lax.stop_gradient(y)
+
+    def reference(x, y):
+        return total(lax.scan(lambda c, x: (rule(c, x), c), x, jnp.stack([y, x]))[0])
+
+    assert_same(fbp.grad(loss, (0, 1))(W, W + 1), jax.grad(reference, (0, 1))(W, W + 1), 16)
