@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from agreement import ulps
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jax import lax
 from jax.extend.core import primitives as p
-from jaxprs import primitives
+from jaxprs import primitives, staged
 from table import (
     FLOATS,
     NUMBERS,
@@ -135,8 +136,23 @@ def test_any_convolution_has_jaxs_cotangents(drawn):
         assert ulps(a, b) <= 8
 
 
-def test_a_convolution_costs_a_convolution_for_each_operand_and_a_reversal():
-    x, w = np.ones((2, 3, 5), np.float32), np.ones((4, 3, 2), np.float32)
-    ct = convolve()(x, w)
-    used = primitives(lambda x, w, ct: fbp.vjp(convolve(), x, w)[1](ct), x, w, ct)
-    assert used == {"conv_general_dilated": 1 + 2, "rev": 1}
+@pytest.mark.parametrize(("layout", "transposed"), [(None, 3 + 3), (NHWC, 1 + 3)])
+def test_a_convolution_costs_a_convolution_for_each_operand_and_a_reversal(layout, transposed):
+    fun = convolve((1, 1), dimension_numbers=layout)
+    x, w = np.ones((2, 5, 5, 3), np.float32), np.ones((2, 2, 3, 4), np.float32)
+    x, w = (x, w) if layout else (x.transpose(0, 3, 1, 2), w.transpose(3, 2, 0, 1))
+    used = primitives(lambda x, w, ct: fbp.vjp(fun, x, w)[1](ct), x, w, fun(x, w))
+    assert used == {"conv_general_dilated": 1 + 2, "rev": 1, "transpose": transposed}
+
+
+@pytest.mark.parametrize("layout", [None, NHWC, ("CNHW", "WOIH", "WCHN")])
+def test_cotangents_are_convolved_in_the_layout_of_xlas_fast_kernels(layout):
+    fun = convolve((2, 1), dimension_numbers=layout)
+    x = jnp.ones((4, 4, 4, 4))
+    y, pullback = fbp.vjp(fun, x, x)
+    specs = [
+        eqn.params["dimension_numbers"]
+        for eqn in staged(pullback, y)
+        if eqn.primitive is p.conv_general_dilated_p
+    ]
+    assert [tuple(spec) for spec in specs] == [((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))] * 2
