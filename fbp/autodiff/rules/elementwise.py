@@ -6,7 +6,6 @@ Conventions at kinks are JAX's: a maximum splits its cotangent evenly between eq
 """
 
 from math import log as ln
-from math import pi, sqrt
 from typing import Any
 
 import jax
@@ -16,20 +15,15 @@ from jax import lax
 from jax.extend.core import primitives as p
 from jax.lax import (
     abs,
-    bessel_i0e,
-    bessel_i1e,
     conj,
     cos,
     cosh,
-    digamma,
     exp,
     floor,
     imag,
     integer_pow,
-    lgamma,
     log,
     neg,
-    polygamma,
     real,
     rsqrt,
     select,
@@ -67,9 +61,12 @@ def filled(x: Any, value: float) -> Any:
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """a where the condition holds, b elsewhere; one of them may be a number."""
+    """a where the condition holds, b elsewhere; one of them may be a number, and the condition
+    of a shape that spreads to theirs."""
     a = filled(b, a) if isinstance(a, int | float) else a
     b = filled(a, b) if isinstance(b, int | float) else b
+    if condition.ndim and condition.shape != a.shape:
+        condition = lax.broadcast_in_dim(condition, a.shape, range(a.ndim))
     return select(condition, a, b)
 
 
@@ -104,18 +101,6 @@ def truncated_quotient(x: Any, y: Any) -> Any:
     """x / y rounded towards zero, as rem does."""
     quotient = div(x, y)
     return mul(sign(quotient), floor(abs(quotient)))
-
-
-def slope_of_i1e(x: Any, y: Any) -> Any:
-    """d (e^-|x| I1(x)) / dx = e^-|x| I0(x) - (sign x + 1/x) e^-|x| I1(x), and 1/2 at 0."""
-    zero = eq(x, 0)
-    x = where(zero, 1, x)
-    return where(zero, 0.5, sub(bessel_i0e(x), mul(y, add(sign(x), div(1, x)))))
-
-
-def gamma_density(a: Any, x: Any, y: Any) -> Any:
-    """The density of the gamma distribution, x^(a-1) e^-x / Gamma(a)."""
-    return exp(sub(mul(sub(a, 1), log(x)), add(x, lgamma(a))))
 
 
 def direction(ct: Any, y: Any, x: Any) -> Any:
@@ -199,6 +184,7 @@ POWERS = Rules(
     derivative(p.exp_p, lambda x, y: y),
     derivative(p.exp2_p, lambda x, y: mul(ln(2), y)),
     derivative(p.expm1_p, lambda x, y: exp(x)),
+    derivative(p.logistic_p, lambda x, y: mul(y, sub(1, y))),
     vjp(p.log_p, lambda ct, y, x: div(ct, x)),
     vjp(p.log1p_p, lambda ct, y, x: div(ct, add(x, 1))),
     *(vjp(q, lambda ct, y, x: div(ct, mul(x, ln(2)))) for q in named_primitives("log2_p")),
@@ -226,24 +212,6 @@ TRIGONOMETRY = Rules(
     vjp(p.atanh_p, lambda ct, y, x: div(ct, mul(sub(1, x), add(1, x)))),
 )
 
-SPECIAL = Rules(
-    derivative(p.logistic_p, lambda x, y: mul(y, sub(1, y))),
-    derivative(p.erf_p, lambda x, y: mul(2 / sqrt(pi), exp(neg(square(x))))),
-    derivative(p.erfc_p, lambda x, y: mul(-2 / sqrt(pi), exp(neg(square(x))))),
-    derivative(p.erf_inv_p, lambda x, y: mul(sqrt(pi) / 2, exp(square(y)))),
-    derivative(p.lgamma_p, lambda x, y: digamma(x)),
-    derivative(p.digamma_p, lambda x, y: polygamma(np.ones((), x.dtype), x)),
-    derivative(p.polygamma_p, None, lambda n, x, y: polygamma(add(n, 1), x)),
-    derivative(p.bessel_i0e_p, lambda x, y: sub(bessel_i1e(x), mul(sign(x), y))),
-    derivative(p.bessel_i1e_p, slope_of_i1e),
-    derivative(p.igamma_p, lambda a, x, y: lax.igamma_grad_a(a, x), gamma_density),
-    derivative(
-        p.igammac_p,
-        lambda a, x, y: neg(lax.igamma_grad_a(a, x)),
-        lambda a, x, y: neg(gamma_density(a, x, y)),
-    ),
-)
-
 KINKS = Rules(
     vjp(p.max_p, attained, lambda ct, z, x, y: attained(ct, z, y, x)),
     vjp(p.min_p, attained, lambda ct, z, x, y: attained(ct, z, y, x)),
@@ -255,6 +223,7 @@ KINKS = Rules(
     ),
     vjp(p.abs_p, direction),
     vjp_jointly(p.select_n_p, cases),
+    transpose(p.nextafter_p, lambda ct, x, towards: ct, None),
 )
 
 TYPES = Rules(
@@ -274,4 +243,4 @@ TYPES = Rules(
     vjp_jointly(lax.optimization_barrier_p, held_together),
 )
 
-RULES = Rules(ARITHMETIC, POWERS, TRIGONOMETRY, SPECIAL, KINKS, TYPES)
+RULES = Rules(ARITHMETIC, POWERS, TRIGONOMETRY, KINKS, TYPES)

@@ -126,8 +126,3 @@ def test_axis_index_is_a_constant():
 @pytest.mark.parametrize("fun", [jnp.floor, jnp.sign, lax.stop_gradient, lax.round])
 def test_what_is_constant_has_gradient_zero(fun):
     assert fbp.grad(fun)(0.7) == 0
-
-
-def test_bounds_of_random_numbers_are_no_constants():
-    with pytest.raises(fbp.MissingRule, match="rng_uniform"):
-        fbp.grad(lambda a: lax.rng_uniform(a, 2.0, ()))(1.0)

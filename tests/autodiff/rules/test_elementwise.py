@@ -1,13 +1,13 @@
 """Elementwise functions: every derivative beside JAX's, at kinks and edges of the domain too."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from elementwise_cases import ALL, INF, JAX_POWERS, NAN, PAIRS, binary, unary
 from jax import lax
-from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
 from table import (
     COMPLEX,
@@ -23,91 +23,12 @@ from table import (
     normal,
     real,
     ties,
-    uniform,
     values,
 )
 
+import fbp
 from fbp.autodiff.graph import named_primitives
 from fbp.autodiff.rules import elementwise
-
-INF, NAN = float("inf"), float("nan")
-
-
-def unary(
-    primitive: Primitive,
-    fun: Callable,
-    low: float,
-    high: float,
-    edges: tuple = (),
-    dtypes: tuple[str, ...] = FLOATS,
-    tolerance: float = 4,
-) -> Iterator[Case]:
-    """A function on its domain, on arrays without elements, and at its edges."""
-    how: dict[str, Any] = {"tolerance": tolerance, "per_element": True}
-    yield Case(primitive, fun, (uniform(low, high, 3, 4),), dtypes, name="inside", **how)
-    how["composed"] = False
-    yield Case(primitive, fun, (uniform(low, high),), dtypes[:1], name="scalar", **how)
-    yield Case(primitive, fun, (uniform(low, high, 0, 3),), dtypes[:1], name="empty", **how)
-    if edges:
-        floats = tuple(dtype for dtype in dtypes if dtype in FLOATS)
-        yield Case(primitive, fun, (values(*edges),), floats, name="edges", **how)
-
-
-def binary(
-    primitive: Primitive,
-    fun: Callable,
-    x: tuple[float, float] = (-2, 2),
-    y: tuple[float, float] = (-2, 2),
-    edges: tuple[tuple, tuple] | None = None,
-    dtypes: tuple[str, ...] = FLOATS,
-    tolerance: float = 4,
-    constant: float = 1.5,
-) -> Iterator[Case]:
-    """A function of two operands, of which each may be a number."""
-    how: dict[str, Any] = {"tolerance": tolerance, "per_element": True}
-    for shape in ((3, 4), (), (0, 3)):
-        args = (uniform(*x, *shape), uniform(*y, *shape))
-        yield Case(primitive, fun, args, dtypes if shape else dtypes[:1], name=f"{shape}", **how)
-        how["composed"] = False
-
-    def left(y: Any) -> Any:
-        return fun(np.asarray(constant, y.dtype), y)
-
-    def right(x: Any) -> Any:
-        return fun(x, np.asarray(constant, x.dtype))
-
-    def twice(x: Any) -> Any:
-        return lax.add(fun(x, x), lax.square(x))
-
-    yield Case(primitive, left, (uniform(*y, 3),), dtypes[:1], name="number left", **how)
-    yield Case(primitive, right, (uniform(*x, 3),), dtypes[:1], name="number right", **how)
-    yield Case(primitive, twice, (uniform(*y, 3),), dtypes[:1], tolerance, name="same twice")
-    if edges:
-        floats = tuple(dtype for dtype in dtypes if dtype in FLOATS)
-        yield Case(
-            primitive,
-            fun,
-            tuple(values(*e) for e in edges),
-            floats,
-            name="edges",
-            **how,
-        )
-
-
-def grid(*entries: float) -> tuple[tuple, tuple]:
-    """All pairs of the entries."""
-    return tuple(zip(*((a, b) for a in entries for b in entries), strict=True))
-
-
-FINITE = (0.0, -0.0, 1.0, -1.0, 30.0, -30.0)
-ALL = (*FINITE, INF, -INF, NAN)
-PAIRS = grid(*ALL)
-JAX_POWERS = tuple(
-    zip(
-        *((x, y) for x, y in zip(*PAIRS, strict=True) if y != 0 or (x not in (0,) and x == x)),
-        strict=True,
-    )
-)
 
 ARITHMETIC = [
     *unary(p.neg_p, lax.neg, -2, 2, ALL, NUMBERS),
@@ -155,6 +76,7 @@ POWERS = [
     *unary(p.exp_p, lax.exp, -3, 3, (*ALL, 100, -100), NUMBERS),
     *unary(p.exp2_p, lax.exp2, -3, 3, (*ALL, 100, -100), NUMBERS),
     *unary(p.expm1_p, lax.expm1, -3, 3, (0.0, -0.0, 1e-6, INF, NAN), NUMBERS, tolerance=32),
+    *unary(p.logistic_p, lax.logistic, -3, 3, ALL, NUMBERS),
     *unary(p.log_p, lax.log, 0.1, 3, ALL, NUMBERS),
     *unary(p.log1p_p, lax.log1p, -0.9, 3, (*ALL, 1e-6), NUMBERS),
     *(
@@ -187,34 +109,6 @@ TRIGONOMETRY = [
     *unary(p.asinh_p, lax.asinh, -2, 2, ALL, NUMBERS),
     *unary(p.acosh_p, lax.acosh, 1.1, 3, (1.0, 30.0, INF, 0.5, NAN), NUMBERS),
     *unary(p.atanh_p, lax.atanh, -0.9, 0.9, ALL, NUMBERS),
-]
-
-
-def orders(n: int) -> Callable:
-    return lambda x: lax.polygamma(lax.full_like(x, n), x)
-
-
-SPECIAL = [
-    *unary(p.logistic_p, lax.logistic, -3, 3, ALL, NUMBERS),
-    *unary(p.erf_p, lax.erf, -2, 2, ALL),
-    *unary(p.erfc_p, lax.erfc, -2, 2, ALL),
-    *unary(p.erf_inv_p, lax.erf_inv, -0.9, 0.9, ALL),
-    *unary(p.lgamma_p, lax.lgamma, 0.3, 3, (1, 2, 0.5, 0, INF, NAN), tolerance=16),
-    *(
-        Case(p.polygamma_p, orders(n), (uniform(0.5, 3, 3),), tolerance=16, name=f"order {n}")
-        for n in (0, 1, 3)
-    ),
-    *unary(p.bessel_i0e_p, lax.bessel_i0e, -3, 3, (0, 1, -1, 30, -30)),
-    *unary(p.bessel_i1e_p, lax.bessel_i1e, -3, 3, (0, 1, -1, 30, -30)),
-    *(
-        Case(q, fun, args, ("float32", "float64"), tolerance=32, composed=False, name=name)
-        for q, fun in ((p.igamma_p, lax.igamma), (p.igammac_p, lax.igammac))
-        for name, args in (
-            ("matrix", (uniform(0.5, 3, 2, 3), uniform(0.5, 3, 2, 3))),
-            ("empty", (uniform(0.5, 3, 0), uniform(0.5, 3, 0))),
-        )
-    ),
-    *unary(p.digamma_p, lax.digamma, 0.3, 3, (1, 2, 0.5), tolerance=16),
 ]
 
 
@@ -310,11 +204,16 @@ TYPES = [
     ),
 ]
 
-CASES = (*ARITHMETIC, *POWERS, *TRIGONOMETRY, *SPECIAL, *KINKS, *TYPES)
+CASES = (*ARITHMETIC, *POWERS, *TRIGONOMETRY, *KINKS, *TYPES)
 
 
 def test_every_elementwise_rule_has_a_case():
-    check_covers(elementwise.RULES, CASES)
+    tested_below = {p.nextafter_p}  # JAX 0.10 has no derivative of it
+    check_covers({q: None for q in elementwise.RULES if q not in tested_below}, CASES)
+
+
+def test_the_next_number_moves_with_the_number():
+    assert fbp.grad(lax.nextafter, (0, 1))(2.0, 3.0) == (1, 0)
 
 
 @by_primitive(CASES)

@@ -81,10 +81,26 @@ def test_cotangents_have_the_weak_type_of_their_operands(fun, x):
     assert jax.typeof(got) == jax.typeof(jnp.asarray(x))
 
 
+BINARY = (lax.add, lax.sub, lax.mul, lax.div, lax.max, lax.min, lax.pow, lax.atan2, lax.rem)
+
+
 def test_scalar_operands_get_the_sum_over_their_partners_shape():
     x, y = jnp.arange(12.0).reshape(3, 4) + 1, jnp.float32(2)
-    for fun in (lax.add, lax.sub, lax.mul, lax.div, lax.max, lax.min, lax.pow, lax.atan2, lax.rem):
+    for fun in BINARY:
         for one in (fun, lambda x, y, fun=fun: fun(y, x)):
             got = fbp.grad(lambda y, x: jnp.sum(one(x, y)))(y, x)
             want = jnp.sum(jax.grad(lambda y, x: jnp.sum(one(x, y)))(jnp.full_like(x, y), x))
             assert_same(got, want, tolerance=8)
+
+
+@pytest.mark.parametrize("shapes", [((4, 1, 3), (4, 2, 3)), ((1, 2), (3, 1))], ids=str)
+def test_operands_of_size_one_get_the_sum_along_their_partners_axis(shapes):
+    x, y = (1 + jnp.arange(float(np.prod(shape))).reshape(shape) for shape in shapes)
+    whole = np.broadcast_shapes(*shapes)
+    for fun in BINARY:
+        got = fbp.grad(lambda x, y: jnp.sum(fun(x, y)), (0, 1))(x, y)
+        want = jax.grad(
+            lambda x, y: jnp.sum(fun(jnp.broadcast_to(x, whole), jnp.broadcast_to(y, whole))),
+            (0, 1),
+        )(x, y)
+        assert_same(got, want, tolerance=8)
