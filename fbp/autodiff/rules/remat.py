@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax import lax
 from jax.extend.core import primitives as p
+from jax.ref import AbstractRef
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.graph import Graph
@@ -27,9 +28,10 @@ def checkpoint(call: Call, ins: list[Any]) -> Applied:
 
 def barrier(args: Sequence[Any]) -> list[Any]:
     """What is computed before is not used after; a barrier for each way to vary over devices."""
-    varying = [jax.typeof(x).mat.varying for x in args]
+    types = [jax.typeof(x) for x in args]
+    varying = [None if isinstance(t, AbstractRef) else t.mat.varying for t in types]
     passed = list(args)
-    for axes in set(varying):
+    for axes in {*varying} - {None}:
         places = [i for i, other in enumerate(varying) if other == axes]
         through = lax.optimization_barrier([args[i] for i in places])
         for i, x in zip(places, through, strict=True):
