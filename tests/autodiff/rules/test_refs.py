@@ -70,7 +70,7 @@ def made_by_an_iteration(x):
 @pytest.mark.parametrize(
     "fun",
     [squared, in_place, written_by_a_jit, written_by_a_loop, empty_at_first, made_by_a_branch,
-     made_by_an_iteration, empty_at_first, jax.jit(squared)],
+     made_by_an_iteration, jax.jit(squared)],
 )  # fmt: skip
 def test_what_a_function_makes_is_differentiated(fun):
     assert_jitted_grad(lambda x: total(fun(x)), X)
