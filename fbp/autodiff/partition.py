@@ -112,7 +112,7 @@ def cut(program: Joint, store: Store) -> Cut:
     made_after = {*cts, *(v for eqn in after for v in eqn.outvars)}
     read = variables(*(eqn.invars for eqn in after), in_cts) - made_after
     literal, _ = split_by_dependence(before, free)
-    stored = store(before, read - free, free) - {v for eqn in literal for v in eqn.outvars}
+    stored = store(before, read, free) - {v for eqn in literal for v in eqn.outvars}
     again, read = recomputed(before, read, stored | free)
 
     kept = [v for eqn in before for v in eqn.outvars if v in stored and v in read]

@@ -103,7 +103,7 @@ def minimum_cut(cost: Callable[[Var], int], policy: Policy | None = None) -> Sto
 
     def store(eqns: Sequence[JaxprEqn], read: set[Var], free: set[Var]) -> set[Var]:
         named = by_policy(policy)(eqns, read, free) if policy is not None else set()
-        read = read - named
+        read = read - named - free
         values = sorted_values(eqns, free)
         number = {v: i for i, v in enumerate(values)}
         source, sink = 2 * len(values), 2 * len(values) + 1

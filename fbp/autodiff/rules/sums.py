@@ -8,6 +8,7 @@ One large product is faster than many small ones and their additions.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from jax import lax
@@ -68,12 +69,29 @@ def _product(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
     if operands is None:
         return None
     (contract_a, contract_b), (batch_a, batch_b) = eqn.params["dimension_numbers"]
-    dimensions = (
-        ((0, *_later(contract_a)), (0, *_later(contract_b))),
-        (_later(batch_a), _later(batch_b)),
-    )
+    leading = tuple(range(len(contract_a)))
+    if contract_a == contract_b == leading and not batch_a and not _is_sharded(operands):
+        dimensions, merged = (((0,), (0,)), ((), ())), len(leading)
+    else:
+        contract = (0, *_later(contract_a)), (0, *_later(contract_b))
+        dimensions, merged = (contract, (_later(batch_a), _later(batch_b))), 0
     params = eqn.params | {"dimension_numbers": dimensions}
-    return Sum(operands, lambda env: p.dot_general_p.bind(*(env[v] for v in operands), **params))
+
+    def finish(env: dict[Var, Any]) -> Any:
+        return p.dot_general_p.bind(*(_merged(env[v], merged) for v in operands), **params)
+
+    return Sum(operands, finish)
+
+
+def _merged(x: Any, axes: int) -> Any:
+    """The iterations and the axes after them as one axis, so that no product has to move them."""
+    first, rest = x.shape[: axes + 1], x.shape[axes + 1 :]
+    return lax.reshape(x, (prod(first), *rest)) if axes else x
+
+
+def _is_sharded(operands: Sequence[Var]) -> bool:
+    avals: list[Any] = [v.aval for v in operands]
+    return not all(a.sharding.mesh.empty for a in avals)
 
 
 def _reduced(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:

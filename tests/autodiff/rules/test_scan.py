@@ -1,4 +1,4 @@
-"""Loops: scan stays scan, and keeps no more than it must."""
+"""scan stays scan, and keeps no more than it must."""
 
 import functools
 
@@ -312,3 +312,48 @@ def test_a_loop_body_is_traced_once_per_gradient():
     gradient(H)
     gradient(H + 1)
     assert count == 1
+
+
+def test_the_last_state_is_the_next_iterations_first():
+    def loss(params, h):
+        def body(h, _):
+            return jnp.tanh(h @ params["h"] + params["b"][None]), None
+
+        return total(scan(body, h, None, length=7)[0])
+
+    params, h = parameters(5, 1), jnp.ones((2, 5))
+    _, shapes = stacked_bytes(fbp.grad(loss), params, h)
+    assert shapes == [(7, 2, 5)]
+    assert_jitted_grad(loss, params, h, argnums=(0, 1), tolerance=16)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("length", [31, 32, 33, 64, 100])
+def test_sums_over_chunks_are_sums_over_iterations(length, reverse):
+    params, xs = parameters(5, 4), jax.random.normal(jax.random.key(1), (length, 2, 3)) / 4
+
+    def loss(params, xs):
+        return lstm(params, xs[::-1] if reverse else xs)
+
+    assert_jitted_grad(loss, params, xs, argnums=(0, 1), tolerance=32)
+
+
+def test_second_derivative_of_a_loop_in_chunks():
+    params, xs = parameters(3, 1), jax.random.normal(jax.random.key(1), (32, 2, 3)) / 4
+
+    def product(library):
+        gradient = library.grad(lambda params: rnn(params, xs))
+        return jax.jit(lambda params: library.vjp(gradient, params)[1](params)[0])(params)
+
+    assert_same(product(fbp), product(jax), 64)
+
+
+def test_no_stack_of_cotangents_is_longer_than_a_chunk():
+    params, xs = parameters(5, 4), jnp.ones((64, 2, 3))
+    assert _longest(fbp.grad(lstm), params, xs, width=20) == 16
+
+
+def _longest(gradient, *args, width):
+    """The length of the longest stack of rows of this width that a loop makes."""
+    shapes = [v.aval.shape for eqn in staged(gradient, *args) for v in eqn.outvars]
+    return max(shape[0] for shape in shapes if len(shape) == 3 and shape[-1] == width)

@@ -1,0 +1,152 @@
+"""The backward half of a scan: from the last iteration to the first, in chunks if that pays.
+
+The cotangent of a constant is a sum over the iterations. Where sums can be computed at once
+(`sums.py`), the loop runs in chunks: within one, what is summed is stacked; after it, its sums
+are added. So many small products are one large one, and no stack is longer than a chunk.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import accumulate, zeros
+from fbp.autodiff.graph import Graph, Var, evaluate, struct
+from fbp.autodiff.partition import Signature, merge, not_, select, split_by_dependence
+from fbp.autodiff.rules.loops import Loop
+from fbp.autodiff.rules.sums import Iteration, Sum, worthwhile
+
+
+class Reads(NamedTuple):
+    """What the backward pass reads of an iteration: what is the same in all of them; the last
+    states, each with the first state that it is in the next iteration; and what is stacked."""
+
+    once: list[Var]
+    last: dict[Var, Var]
+    stacked: list[Var]
+
+
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """The cotangents of the constants: which are computed at once, from what, and the others."""
+
+    terms: Sequence[Any]
+    wait: list[bool]
+    late: list[Sum]
+    stacks: list[Var]
+
+    def zeros(self, late: bool) -> list[Any]:
+        """Where the sums begin: those that wait, or the others."""
+        return [zeros(v.aval) for v in select(self.wait if late else not_(self.wait), self.terms)]
+
+
+def backward_scan(loop: Loop, step: Graph, signature: Signature, reads: Reads) -> Graph:
+    """(once, last, stacked, cotangents) -> cotangents of (consts, init, xs), from `step`, which
+    is one iteration: (what it reads, cotangents) -> cotangents."""
+    num_carry, num_ys = (mask.count(True) for mask in loop.outs(signature.useful))
+    cts = step.invars[len(step.invars) - num_carry - num_ys :]
+    carry_cts, ys_cts = cts[:num_carry], cts[num_carry:]
+    totals = _totals(step, loop.ins(signature.given)[0].count(True), reads, ys_cts)
+    body = _body(loop, step, signature, reads, totals)
+
+    def sweep(once, state, slices, length):
+        state, (xs_cts, stacks) = lax.scan(
+            lambda state, slices: body(once, state, slices),
+            state,
+            slices,
+            length=length,
+            reverse=not loop.reverse,
+            unroll=loop.unroll,
+        )
+        env = dict(zip((*reads.stacked, *ys_cts), (*slices[0], *slices[1]), strict=True))
+        env |= dict(zip(totals.stacks, stacks, strict=True))
+        return state, xs_cts, [s.finish(env) for s in totals.late]
+
+    def run(once, last, stacked, carry_cts, ys_cts):
+        state, slices = (carry_cts, last, totals.zeros(late=False)), (stacked, ys_cts)
+        chunk = _chunk(loop) if totals.late else loop.length
+        if chunk == loop.length:
+            (carry_cts, _, added), xs_cts, late = sweep(once, state, slices, chunk)
+            return (*merge(totals.wait, late, added), *carry_cts, *xs_cts)
+
+        def sweep_chunk(carry, slices):
+            state, late = carry
+            state, xs_cts, terms = sweep(once, state, slices, chunk)
+            return (state, list(map(accumulate, late, terms))), xs_cts
+
+        (state, late), xs_cts = lax.scan(
+            sweep_chunk,
+            (state, totals.zeros(late=True)),
+            jax.tree.map(lambda x: _regrouped(x, (loop.length // chunk, chunk), 1), slices),
+            reverse=not loop.reverse,
+        )
+        carry_cts, _, added = state
+        xs_cts = [_regrouped(x, (loop.length,), 2) for x in xs_cts]
+        return (*merge(totals.wait, late, added), *carry_cts, *xs_cts)
+
+    types = {v: struct(v.aval) for v in step.invars}
+    return g.stage(
+        run,
+        [types[v] for v in reads.once],
+        [types[v] for v in reads.last],
+        [g.stacked(types[v], loop.length) for v in reads.stacked],
+        [types[v] for v in carry_cts],
+        [g.stacked(types[v], loop.length) for v in ys_cts],
+    )[0]
+
+
+def _body(
+    loop: Loop, step: Graph, signature: Signature, reads: Reads, totals: Totals
+) -> Callable[..., tuple[Any, Any]]:
+    """One iteration: (once, (carry's cotangents, last, totals), slices) -> (the same, stacks)."""
+    num_terms, added = len(totals.terms), select(not_(totals.wait), totals.terms)
+    graph = g.live(replace(step, outvars=(*added, *step.outvars[num_terms:], *totals.stacks)))
+    useful, given = loop.outs(signature.useful)[0], loop.ins(signature.given)[1]
+    arriving = select(useful, given)
+    types = select(useful, loop.outs(signature.out_avals)[0])
+
+    def body(once, state, slices):
+        (carry_cts, last, sums), (stacked, ys_cts) = state, slices
+        names = (*reads.once, *reads.last, *reads.stacked)
+        values = dict(zip(names, (*once, *last, *stacked), strict=True))
+        read = [values[v] for v in step.invars if v in values]
+        made = iter(evaluate(graph, (*read, *carry_cts, *ys_cts)))
+        sums = [accumulate(total, next(made)) for total in sums]
+        arrived = [next(made) if arrives else None for arrives in arriving]
+        carry_cts = [
+            zeros(g.cotangent_type(t)) if ct is None else ct
+            for ct, t in zip(arrived, types, strict=True)
+        ]
+        last = [values[v] for v in reads.last.values()]
+        rest = list(made)
+        num_xs = len(rest) - len(totals.stacks)
+        return (carry_cts, last, sums), (rest[:num_xs], rest[num_xs:])
+
+    return body
+
+
+def _totals(step: Graph, num_terms: int, reads: Reads, ys_cts: Sequence[Var]) -> Totals:
+    varying = [v for v in step.invars if v not in reads.once]
+    _, eqns = split_by_dependence(step.eqns, varying)
+    made_by = {v: eqn for eqn in step.eqns for v in eqn.outvars}
+    iteration = Iteration(made_by, {*varying, *(v for eqn in eqns for v in eqn.outvars)})
+    terms, there = step.outvars[:num_terms], {*reads.stacked, *ys_cts}
+    sums = [iteration.sum(v) for v in terms]
+    wait = worthwhile(sums, terms, there)
+    late = [s for s in select(wait, sums) if s is not None]
+    stacks = dict.fromkeys(v for s in late for v in s.stacked if v not in there)
+    return Totals(terms, wait, late, list(stacks))
+
+
+def _chunk(loop: Loop) -> int:
+    """How many iterations to run before what was stacked is summed."""
+    fitting = [n for n in range(8, 33) if loop.length % n == 0 and loop.length >= 4 * n]
+    return max(fitting, default=loop.length) if loop.unroll == 1 else loop.length
+
+
+def _regrouped(x: Any, shape: tuple[int, ...], axes: int) -> Any:
+    """The leading axes in another shape."""
+    return lax.reshape(x, (*shape, *x.shape[axes:]))
