@@ -15,7 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src.core import internal_mutable_array_effect  # no public name, nor have the next two
+from jax._src.core import (  # no public names, nor have the next two
+    get_axis_env,
+    internal_mutable_array_effect,
+)
 from jax._src.hijax import call_hi_primitive_p
 from jax._src.interpreters.ad import NullAccum, ValAccum  # public since JAX 0.11
 from jax._src.state.discharge import discharge_state, run_state_p
@@ -315,6 +318,11 @@ def sharding_like(x: Any) -> Any:
     return cotangent_type(aval).sharding
 
 
+def axes_of_vmaps() -> frozenset[str]:
+    """The mesh axes over which the vmaps around are divided (`spmd_axis_name`)."""
+    return frozenset(get_axis_env().spmd_axis_names)
+
+
 def partitioned(sharding: Any, partitions: Sequence[Any]) -> Any:
     """The same mesh, with other dimensions divided; None stays None."""
     if sharding is None:
@@ -334,7 +342,7 @@ def sharded_like(ct: Any, x: Any) -> Any:
 
 def stacked(aval: Any, length: int) -> Any:
     """The type of an array of that many values of this type."""
-    sharding = partitioned(aval.sharding, (None, *aval.sharding.spec))
+    sharding = partitioned(aval.sharding, (None, *aval.sharding.spec.partitions))
     return aval.update(shape=(length, *aval.shape), weak_type=False, sharding=sharding)
 
 
