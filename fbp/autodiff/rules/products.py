@@ -53,7 +53,7 @@ def times(
     if is_sorted((*of_x.batch, *summed, *of_x.own)):
         return lax.dot_general(z, ct, pair(z_side, ct_side), **how, out_sharding=sharding)
     order = (*of_x.batch, *of_x.own, *summed)
-    sharding = sharding and partitioned(sharding, [sharding.spec[i] for i in order])
+    sharding = sharding and partitioned(sharding, [sharding.spec.partitions[i] for i in order])
     made = lax.dot_general(ct, z, pair(ct_side, z_side), **how, out_sharding=sharding)
     return made if is_sorted(order) else lax.transpose(made, np.argsort(order))
 

@@ -38,7 +38,7 @@ def sum_tiles(ct: Any, x: Any, reps: Sequence[int]) -> Any:
     split = [n for pair in zip(reps, x.shape, strict=True) for n in pair]
     sharding = sharding_like(x)
     sharding = sharding and partitioned(
-        sharding, [s for name in sharding.spec for s in (None, name)]
+        sharding, [s for name in sharding.spec.partitions for s in (None, name)]
     )
     copies = lax.reshape(ct, split, out_sharding=sharding)
     return lax.reduce_sum(copies, axes=range(0, len(split), 2))

@@ -31,10 +31,15 @@ Specs = tuple[PartitionSpec, ...]
 
 @dataclass(frozen=True)
 class Mapped:
-    """How a shard_map divides its inputs, and puts its outputs together."""
+    """How a shard_map divides its inputs, and puts its outputs together.
+
+    Of the axes that have a name in the body, those are `dividing` that no vmap around it is
+    divided over.
+    """
 
     mesh: Any
     axis_names: frozenset[str]
+    dividing: frozenset[str]
     check_vma: bool
     in_specs: Specs
     out_specs: Specs
@@ -61,10 +66,10 @@ class Mapped:
     def per_device(self, aval: Any) -> PartitionSpec:
         """One part for each device on which a value of the body may differ."""
         if not self.check_vma:
-            return PartitionSpec(self._in_order(self.axis_names))
+            return PartitionSpec(self._in_order(self.dividing))
         manual = aval.mat
         return PartitionSpec(
-            self._in_order(manual.varying & self.axis_names) or None,
+            self._in_order(manual.varying & self.dividing) or None,
             unreduced=manual.unreduced & self.axis_names,
             reduced=manual.reduced & self.axis_names,
         )
@@ -73,9 +78,9 @@ class Mapped:
         """The axes along which all devices have the same, if no type says so."""
         if self.check_vma:
             return ()
-        groups = ((entry,) if isinstance(entry, str) else entry or () for entry in spec)
+        groups = ((entry,) if isinstance(entry, str) else entry or () for entry in spec.partitions)
         mentioned = {name for group in groups for name in group} | spec.unreduced
-        return self._in_order(self.axis_names - mentioned)
+        return self._in_order(self.dividing - mentioned)
 
     def shared(self, ct: Any, spec: PartitionSpec) -> Any:
         """Each device's share of the cotangent of an output."""
@@ -97,6 +102,7 @@ def shard_map(call: Call, ins: list[Any]) -> Applied:
     mapped = Mapped(
         params["mesh"],
         params["newly_manual_axes"],
+        params["newly_manual_axes"] - g.axes_of_vmaps(),
         params["check_vma"],
         tuple(params["in_specs"]),
         tuple(params["out_specs"]),

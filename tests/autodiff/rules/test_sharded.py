@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from agreement import assert_grad, assert_same, total
 from jax import lax
-from jax.sharding import AxisType
+from jax.sharding import AxisType, reshard
 from jax.sharding import PartitionSpec as P
 from jaxprs import primitives
 from table import Case, by_primitive, check_composed, check_covers, check_first_order
@@ -259,3 +259,43 @@ def test_a_map_under_vmap(check_vma):
 
     x, w = jnp.arange(12.0).reshape(3, 4), jnp.ones(())
     assert_same(gradient(fbp)(x, w), gradient(jax)(x, w))
+
+
+@TYPES
+def test_a_map_under_a_vmap_that_is_divided_over_devices(check_vma):
+    run = mapped(lambda x: jnp.sin(jnp.sum(x)) * x, P("columns"), P("columns"), check_vma)
+
+    def gradient(library):
+        return jax.vmap(library.grad(lambda x: total(run(x))), spmd_axis_name="rows")
+
+    x = jnp.arange(16.0).reshape(2, 8)
+    assert_same(gradient(fbp)(x), gradient(jax)(x))
+
+
+@TYPES
+@pytest.mark.parametrize("kind", ["reduced", "unreduced"])
+def test_sums_that_are_still_to_be_made_outside_of_the_body(kind, check_vma):
+    explicit = jax.make_mesh((2,), ("rows",), axis_types=(AxisType.Explicit,))
+    in_spec, out_spec = (
+        (P(), P(reduced=frozenset({"rows"})))
+        if kind == "reduced"
+        else (ROWS, P(unreduced=frozenset({"rows"})))
+    )
+
+    def body(x):
+        if not check_vma:
+            return x * x
+        return lax.pcast(x * x, "rows", to=kind)
+
+    def gradient(library):
+        def loss(x):
+            y = jax.shard_map(body, in_specs=in_spec, out_specs=out_spec, check_vma=check_vma)(x)
+            return jnp.sum(jnp.sin(reshard(y, P())))
+
+        return jax.jit(library.grad(loss))(x)
+
+    with jax.set_mesh(explicit):
+        x = jax.device_put(jnp.arange(4.0), in_spec)
+        got, want = gradient(fbp), gradient(jax)
+    assert jax.typeof(got).sharding == jax.typeof(want).sharding
+    assert_same(np.asarray(got), np.asarray(want))
