@@ -6,18 +6,9 @@ import pytest
 import fbp
 from benchmarks import gradients, loops
 from benchmarks.programs import PROGRAMS, SMALL, program
-from fbp.autodiff.backprop import MissingRule
-
-WITHOUT_RULES = pytest.mark.xfail(raises=MissingRule, strict=True)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=WITHOUT_RULES if name in ("svd", "triangular") else ())
-        for name in PROGRAMS
-    ],
-)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_both_sides_compute_the_same_gradient(name):
     subject = program(name, small=True)
     losses = subject.losses()
