@@ -12,14 +12,22 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff.backprop import zeros
-from fbp.autodiff.graph import partitioned, sharding_like
+from fbp.autodiff.graph import cotangent_type, partitioned, sharding_like, struct
 from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp_jointly
+
+
+def in_shape_of(x: Any, ct: Any) -> Any:
+    """The cotangent, reshaped as x is and divided over devices as it."""
+    sharding = sharding_like(x)
+    if sharding is not None and sharding.spec.unreduced:
+        sharding = None  # what is still to be summed stays so
+    return lax.reshape(ct, x.shape, out_sharding=sharding)
 
 
 def restore(ct: Any, x: Any, dimensions: Sequence[int] | None) -> Any:
     """Undo a reshape that read the elements of x in the order of `dimensions`."""
     if dimensions is None:
-        return lax.reshape(ct, x.shape, out_sharding=sharding_like(x))
+        return in_shape_of(x, ct)
     read = lax.reshape(ct, [x.shape[i] for i in dimensions])
     return lax.transpose(read, np.argsort(dimensions))
 
@@ -27,10 +35,10 @@ def restore(ct: Any, x: Any, dimensions: Sequence[int] | None) -> Any:
 def sum_copies(ct: Any, x: Any, broadcast_dimensions: Sequence[int]) -> Any:
     """Undo a broadcast of x: the sum over the dimensions that are new or were stretched."""
     if ct.size == x.size:
-        return lax.reshape(ct, x.shape, out_sharding=sharding_like(x))
+        return in_shape_of(x, ct)
     kept = {out for out, n in zip(broadcast_dimensions, x.shape, strict=True) if n == ct.shape[out]}
     total = lax.reduce_sum(ct, axes=[i for i in range(ct.ndim) if i not in kept])
-    return lax.reshape(total, x.shape, out_sharding=sharding_like(x))
+    return in_shape_of(x, total)
 
 
 def sum_tiles(ct: Any, x: Any, reps: Sequence[int]) -> Any:
@@ -65,7 +73,8 @@ def sum_padding(ct: Any, x: Any, padding_config: Sequence[tuple[int, int, int]])
 
 def pieces(cts: Cotangents, outs: Any) -> list[Any]:
     """The cotangents of an array's parts, with zeros where none arrived."""
-    return [zeros(y) if ct is None else ct for ct, y in zip(cts, outs, strict=True)]
+    types = [cotangent_type(struct(y)) for y in outs]
+    return [zeros(t) if ct is None else ct for ct, t in zip(cts, types, strict=True)]
 
 
 RULES = Rules(
