@@ -160,7 +160,7 @@ ARITHMETIC = Rules(
     transpose(p.neg_p, lambda ct, x: neg(ct)),
     transpose(p.add_p, lambda ct, x, y: ct),
     transpose(p.add_jaxvals_p, lambda ct, x, y: ct),
-    transpose(p.sub_p, lambda ct, x, y: ct, lambda ct, x, y: neg(ct)),
+    transpose(p.sub_p, lambda ct, x, y: ct, lambda ct, x, y: neg(fit(ct, y))),
     derivative(p.mul_p, lambda x, y, z: y, lambda x, y, z: x),
     vjp(
         p.div_p,
