@@ -23,6 +23,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff.backprop import zeros
+from fbp.autodiff.graph import partitioned, sharding_like
 from fbp.autodiff.rule import Rules, transpose
 from fbp.autodiff.rules.products import as_dtype
 
@@ -71,7 +72,7 @@ def input_cotangent(ct: Any, x: Any, w: Any, **params: Any) -> Any:
         "batch_group_count": 1,
     }
     kernel = move_groups(w, groups, out, into)
-    made = convolve(ct, kernel, params | changed, reverse=True)
+    made = convolve(ct, kernel, params | changed, x if groups == 1 else None, reverse=True)
     return as_dtype(move_groups(made, batch_groups, feature, batch), x.dtype)
 
 
@@ -90,11 +91,13 @@ def kernel_cotangent(ct: Any, x: Any, w: Any, **params: Any) -> Any:
         "feature_group_count": params["batch_group_count"],
         "batch_group_count": params["feature_group_count"],
     }
-    return as_dtype(convolve(x, ct, params | changed), w.dtype)
+    groups = params["feature_group_count"] * params["batch_group_count"]
+    return as_dtype(convolve(x, ct, params | changed, w if groups == 1 else None), w.dtype)
 
 
-def convolve(lhs: Any, rhs: Any, params: dict[str, Any], reverse: bool = False) -> Any:
-    """The convolution, with the kernel or its reversal, in the wider of the two dtypes."""
+def convolve(lhs: Any, rhs: Any, params: dict[str, Any], like: Any, reverse: bool = False) -> Any:
+    """The convolution, with the kernel or its reversal, in the wider of the two dtypes; divided
+    over devices as the operand that it is the cotangent of."""
     dtype = params["preferred_element_type"]
     if lhs.dtype != rhs.dtype:
         lhs, rhs = as_dtype(lhs, dtype), as_dtype(rhs, dtype)
@@ -111,8 +114,13 @@ def convolve(lhs: Any, rhs: Any, params: dict[str, Any], reverse: bool = False) 
         (0, last, *spatial), (last, last - 1, *range(last - 1)), (0, last, *spatial)
     )
     params = params | {"dimension_numbers": numbers}
+    order = (y_batch, *y_space, y_feature)
+    sharding = None if like is None else sharding_like(like)
+    if sharding is not None:
+        partitions = [sharding.spec.partitions[i] for i in order]
+        params |= {"out_sharding": partitioned(sharding, partitions)}
     made = lax.conv_general_dilated(lhs, rhs, **params)
-    return lax.transpose(made, np.argsort((y_batch, *y_space, y_feature)))
+    return lax.transpose(made, np.argsort(order))
 
 
 def move_groups(a: Any, groups: int, source: int, target: int) -> Any:

@@ -158,6 +158,11 @@ SHARDED = {
     "vmap": (jax.vmap(lambda a: jnp.sin(a) * jnp.sum(a)), ((8, 16), BOTH)),
     "shard_map": (mapped, ((8, 16), BOTH)),
     "unused": (lambda a, b: jnp.sin(a), ((8, 16), BOTH), ((8, 16), ROWS)),
+    "convolution": (
+        lambda a, w: lax.conv_general_dilated(a[:, None], w, (1,), "SAME"),
+        ((8, 16), ROWS),
+        ((2, 1, 3), P()),
+    ),
     "network": (network, ((8, 16), ROWS), ((16, 32), COLUMNS), ((32, 8), P("y", None))),
 }
 
