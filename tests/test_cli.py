@@ -185,23 +185,23 @@ def test_missing_rule_is_one_line_and_status_2(fbp_fails, config, monkeypatch):
 def test_ctrl_c_ends_with_130_and_keeps_what_was_measured(config, tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "fbp", "sweep", str(config), "--out", str(run)]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--set", "train.steps=1000000", "--set", "train.evaluate_every=100"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    try:
-        records = run / "records.jsonl"
-        deadline = time.monotonic() + 120
-        while not (records.exists() and '"step": 200' in records.read_text()):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    ) as process:
+        try:
+            records = run / "records.jsonl"
+            deadline = time.monotonic() + 600
+            while not (records.exists() and '"step": 200' in records.read_text()):
+                assert process.poll() is None, process.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("fbp: interrupted")
     assert "Traceback" not in err

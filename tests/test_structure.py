@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fbp import InputError
@@ -87,6 +87,7 @@ text = st.text(st.characters(exclude_categories=["Cs", "Cc"]))
 values = st.booleans() | numbers | text | st.lists(numbers)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw makes unicode's tables
 @given(
     st.recursive(
         st.dictionaries(keys, values),
