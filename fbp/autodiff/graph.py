@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax._src.core import (  # no public names, nor have the next two
+    empty_ref_p,
     get_axis_env,
-    internal_mutable_array_effect,
+    ref_p,
 )
 from jax._src.hijax import call_hi_primitive_p
 from jax._src.interpreters.ad import NullAccum, ValAccum  # public since JAX 0.11
@@ -39,6 +40,7 @@ from jax.interpreters.partial_eval import DynamicJaxprTracer
 from jax.sharding import AxisType, PartitionSpec
 
 Atom = Var | Literal
+MAKES = frozenset({ref_p, empty_ref_p})
 WRITES = frozenset({primitives.swap_p, addupdate_p})
 
 source_info_util.register_exclusion(str(Path(__file__).parent))
@@ -104,7 +106,7 @@ def body(params: dict[str, Any]) -> Graph:
 def open_graph(jaxpr: Any, consts: Sequence[Any]) -> Graph:
     """Read a jaxpr together with the values of its constants: since JAX 0.11 these may be its
     first inputs."""
-    if internal_mutable_array_effect in jaxpr.effects:
+    if any(eqn.primitive in MAKES for eqn in jaxpr.eqns):
         jaxpr = without_refs(jaxpr, consts)
         consts = jaxpr.consts
     first = len(consts) - len(jaxpr.constvars)

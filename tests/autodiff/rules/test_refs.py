@@ -149,3 +149,21 @@ def test_what_is_differentiated_may_not_leave_through_an_array(add, around):
 
     with pytest.raises(ValueError, match=r"with a differentiated value.*test_refs.py:\d+"):
         fbp.grad(lambda x: jnp.sum(layer(x)))(X)
+
+
+def test_an_array_may_be_made_not_to_be_differentiated():
+    seen = jax.new_ref(jnp.zeros(4), kind="no_grad_no_remat")
+
+    def layer(x):
+        seen[...] = x
+        return x * x
+
+    assert_same(fbp.grad(lambda x: jnp.sum(jax.checkpoint(layer)(x)))(X), 2 * X)
+    assert_same(seen[...], X)
+
+
+@pytest.mark.parametrize("around", [lambda f: f, jax.jit, jax.checkpoint])
+def test_a_custom_rule_stands_for_a_function_that_makes_an_array(around):
+    tripled = jax.custom_vjp(squared)
+    tripled.defvjp(lambda x: (squared(x), x), lambda x, ct: (3 * ct * x,))
+    assert_same(fbp.grad(lambda x: jnp.sum(around(tripled)(x)))(X), 3 * X)
