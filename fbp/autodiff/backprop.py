@@ -157,8 +157,7 @@ def _differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]
     wanted = tuple(isinstance(v, Var) and v in active for v in eqn.invars)
     useful = tuple(v in active for v in eqn.outvars)
     try:
-        with scope(eqn):
-            return rules[eqn.primitive].apply(Call(eqn, rules, wanted, useful), ins)
+        return rules[eqn.primitive].apply(Call(eqn, rules, wanted, useful), ins)
     except MissingRule as missing:
         if missing.where:
             raise

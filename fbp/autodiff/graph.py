@@ -131,6 +131,37 @@ def close(graph: Graph) -> Graph:
     return Graph((*graph.constvars, *graph.invars), graph.outvars, graph.eqns)
 
 
+def in_one_equation(graph: Graph, like: Callable, *args: Any) -> Graph:
+    """A program of one equation that holds `graph`: the equation that `like(*args)` stages, with
+    other operands, results and body. Its parameters by operand are still those of `like`."""
+    (eqn,) = stage(like, *args)[0].eqns
+    inner = close(graph)
+    closed = eqn.params["jaxpr"]
+    jaxpr = closed.jaxpr.replace(
+        constvars=[],
+        invars=list(inner.invars),
+        outvars=list(inner.outvars),
+        eqns=list(inner.eqns),
+        effects=frozenset().union(*(e.effects for e in inner.eqns)),
+        debug_info=closed.jaxpr.debug_info._replace(
+            arg_names=("",) * len(inner.invars), result_paths=("",) * len(inner.outvars)
+        ),
+    )
+    body = jaxpr if closed.jaxpr is closed else closed.replace(jaxpr=jaxpr)
+    invars, outvars = ([Var(v.aval) for v in atoms] for atoms in (inner.invars, inner.outvars))
+    held = eqn.replace(
+        invars=invars, outvars=outvars, params=eqn.params | {"jaxpr": body}, effects=jaxpr.effects
+    )
+    num_consts = len(graph.constvars)
+    return Graph(
+        tuple(invars[num_consts:]),
+        tuple(outvars),
+        (held,),
+        tuple(invars[:num_consts]),
+        graph.consts,
+    )
+
+
 def evaluate(graph: Graph, args: Iterable[Any]) -> list[Any]:
     """Run the program forward."""
     env = Environment(graph, args)
@@ -163,6 +194,9 @@ class Environment:
 
 def bind(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
     """Apply one equation's primitive to values, within the equation's scope."""
+    emitted = emit(eqn, args, eqn.source_info.replace(name_stack=_stack_within(eqn)))
+    if emitted is not None:
+        return emitted
     with scope(eqn):
         return apply_primitive(eqn, args)
 
@@ -171,14 +205,14 @@ def apply_primitive(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
     """Apply one equation's primitive to values; linear inputs make linear outputs."""
     if any(isinstance(x, Unevaluated) for x in args):
         return [Unevaluated(v.aval) for v in eqn.outvars]
-    emitted = emit(eqn, args)
+    emitted = emit(eqn, args, source_info_util.current())
     if emitted is not None:
         return emitted
     out = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params))
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def emit(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any] | None:
+def emit(eqn: JaxprEqn, args: Sequence[Any], source_info: Any) -> list[Any] | None:
     """Within a trace to a jaxpr, write the equation down as it stands, if its types fit.
 
     `Primitive.bind` would derive the output's types again, and trace user rules again.
@@ -186,9 +220,6 @@ def emit(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any] | None:
     trace: Any = find_top_trace(args)
     if eqn.effects or not any(_traced_by(trace, x) for x in args):
         return None
-    if eqn.primitive.is_high(*(a.aval for a in eqn.invars), **eqn.params):  # HiPrimitives within
-        return None
-    source_info = source_info_util.current()
     tracers = []
     for atom, x in zip(eqn.invars, args, strict=True):
         if isinstance(atom, Literal):
@@ -199,14 +230,29 @@ def emit(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any] | None:
             tracers.append(trace.to_jaxpr_tracer(x, source_info))
         else:
             return None
+    if _may_hold_programs(eqn.primitive) and eqn.primitive.is_high(
+        *(a.aval for a in eqn.invars), **eqn.params
+    ):
+        return None
     out_avals = [v.aval for v in eqn.outvars]
     return trace.emit_eqn(
         tracers, out_avals, eqn.primitive, eqn.params, eqn.effects, source_info, eqn.ctx
     )
 
 
+@functools.cache
+def _may_hold_programs(primitive: Primitive) -> bool:
+    """Whether a primitive says for itself if it holds what must be made simpler before it runs."""
+    return getattr(primitive.is_high, "__func__", None) is not Primitive.is_high
+
+
 def _traced_by(trace: Any, x: Any) -> bool:
     return isinstance(x, DynamicJaxprTracer) and x._trace is trace
+
+
+def _stack_within(eqn: JaxprEqn) -> Any:
+    """The named scopes in force, and within them those of the equation."""
+    return source_info_util.current_name_stack() + eqn.source_info.name_stack
 
 
 class scope:
@@ -215,7 +261,7 @@ class scope:
     __slots__ = ("context", "line")
 
     def __init__(self, eqn: JaxprEqn, within: str = ""):
-        stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+        stack = _stack_within(eqn)
         if within:
             stack = stack.extend(within)
         self.line = source_info_util.user_context(eqn.source_info.traceback, name_stack=stack)

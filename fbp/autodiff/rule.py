@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from fbp.autodiff.graph import JaxprEqn, Primitive, apply_primitive
+from fbp.autodiff.graph import JaxprEqn, Primitive, bind, scope
 
 Cotangents = list[Any]
 Pullback = Callable[[Cotangents], Cotangents]
@@ -202,7 +202,17 @@ def call(
     `reach(eqn, rules, wanted)` says which outputs have a derivative in the wanted inputs;
     `under_policy(policy)` is the f that lets a checkpoint's policy see into the programs.
     """
-    return Rule(primitive, "call", (function,), function, reach, under_policy)
+    return Rule(primitive, "call", (function,), within_scope(function), reach, under_policy)
+
+
+def within_scope(function: Callable[[Call, list[Any]], Applied]) -> Callable:
+    """What is bound in applying a rule carries the source line and scopes of the equation."""
+
+    def apply(call: Call, ins: list[Any]) -> Applied:
+        with scope(call.eqn):
+            return function(call, ins)
+
+    return apply
 
 
 def _per_operand(primitive, kind, functions, reads_output) -> Rule:
@@ -226,7 +236,7 @@ def _local(pull: Callable[..., Cotangents]) -> Callable[[Call, list[Any]], Appli
     """Run the primitive as it is; the pullback remembers its inputs and outputs."""
 
     def apply(call: Call, ins: list[Any]) -> Applied:
-        outs = apply_primitive(call.eqn, ins)
+        outs = bind(call.eqn, ins)
         return outs, lambda cts: pull(cts, outs, ins, call.wanted, call.params)
 
     return apply

@@ -46,19 +46,27 @@ def jit(call: Call, ins: list[Any]) -> Applied:
 @g.remembered
 def _jit(body: Graph, rules: Rules, masks: Masks, settings: tuple[tuple[str, Any], ...]) -> Halves:
     params = dict(settings)
-    name = params["name"]
-    parts = halves(
-        joint(body, rules, *masks),
-        everything,
-        lambda half, direction: wrapped(
-            jax.jit(_runner(half, name if direction == "forward" else f"{name}_backward")), half
-        ),
-    )
+    parts = halves(joint(body, rules, *masks), everything, lambda half, _: half)
+    backward = _backward_params(params, parts) | {"name": f"{params['name']}_backward"}
     return replace(
         parts,
-        forward=_with_params(parts.forward, _forward_params(params, parts)),
-        backward=_with_params(parts.backward, _backward_params(params, parts)),
+        forward=_jitted(parts.forward, _forward_params(params, parts)),
+        backward=_jitted(parts.backward, backward),
     )
+
+
+def _jitted(half: Graph, params: Params) -> Graph:
+    """The jit of a program with these parameters, those by operand from the first operand on."""
+    graph = g.in_one_equation(half, JIT, 0.0)
+    (eqn,) = graph.eqns
+    chosen = dict(params)
+    for key, (default,) in ((key, eqn.params[key]) for key in BY_OPERAND):
+        operands = eqn.outvars if key.startswith("out") else eqn.invars[len(half.constvars) :]
+        given = [*params[key], *(None for _ in operands)]
+        values = [default if x is None else x for x, _ in zip(given, operands, strict=False)]
+        others = () if key.startswith("out") else (default for _ in half.constvars)
+        chosen[key] = (*others, *values)
+    return replace(graph, eqns=(eqn.replace(params=eqn.params | chosen),))
 
 
 def _forward_params(params: Params, parts: Halves) -> Params:
@@ -88,23 +96,6 @@ def _backward_params(params: Params, parts: Halves) -> Params:
     }
 
 
-def _with_params(graph: Graph, params: Params) -> Graph:
-    """The jit of a program with these parameters, those by operand from the first operand on."""
-
-    def configured(eqn: JaxprEqn) -> JaxprEqn:
-        if eqn.primitive is not p.jit_p:
-            return eqn
-        own = eqn.params
-        chosen = {k: v for k, v in params.items() if k not in (*BY_OPERAND, "name")}
-        for key in BY_OPERAND:
-            rest = own[key][len(params[key]) :]
-            given = zip(params[key], own[key], strict=False)
-            chosen[key] = (*(d if x is None else x for x, d in given), *rest)
-        return eqn.replace(params=own | chosen)
-
-    return replace(graph, eqns=tuple(map(configured, graph.eqns)))
-
-
 BY_OPERAND = ("in_shardings", "in_layouts", "donated_invars", "out_shardings", "out_layouts")
 
 
@@ -118,20 +109,13 @@ def wrapped(fun: Callable, half: Graph) -> Graph:
     return g.stage(fun, *(g.struct(v.aval) for v in half.invars))[0]
 
 
-def _runner(half: Graph, name: str) -> Callable:
-    def run(*args):
-        return g.evaluate(half, args)
-
-    run.__name__ = run.__qualname__ = name
-    return run
-
-
 def _batched_by_hand(x: Any) -> Any:
     fun = custom_vmap(lambda x: x)
     fun.def_vmap(lambda _, batched, x: (x, batched[0]))
     return fun(x)
 
 
+JIT = jax.jit(lambda x: x)
 COMPOSITE = g.primitive_of(lax.composite(lambda x: x, "fbp.identity"), 0.0)
 CUSTOM_VMAP = g.primitive_of(_batched_by_hand, 0.0)
 

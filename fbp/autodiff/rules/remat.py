@@ -12,7 +12,7 @@ from jax.ref import AbstractRef
 from fbp.autodiff import graph as g
 from fbp.autodiff.graph import Graph
 from fbp.autodiff.partition import Halves, Joint, halves, joint
-from fbp.autodiff.rule import Applied, Call, Rules, call
+from fbp.autodiff.rule import Applied, Call, Rules, call, within_scope
 from fbp.autodiff.rules.calls import Masks, masks, reach, wrapped
 from fbp.autodiff.store import Policy, by_policy, with_offloading
 
@@ -61,7 +61,7 @@ def _checkpoint(
 def under_policy(rules: Rules, policy: Policy) -> Rules:
     """The rules by which a policy sees into programs within programs."""
     seen = [rule for rule in rules.values() if rule.under_policy is not None]
-    return rules | [replace(rule, apply=rule.under_policy(policy)) for rule in seen]
+    return rules | [replace(rule, apply=within_scope(rule.under_policy(policy))) for rule in seen]
 
 
 RULES = Rules(call(p.remat_p, checkpoint, reach))

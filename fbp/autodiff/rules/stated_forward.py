@@ -10,7 +10,7 @@ from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.graph import Graph, Unevaluated, apply_primitive
 from fbp.autodiff.partition import merge, not_, select
-from fbp.autodiff.rule import Applied, Call, Rule
+from fbp.autodiff.rule import Applied, Call, Rule, within_scope
 
 
 def jvp(primitive: Primitive, pushforward: Callable, transpose: Callable | None = None) -> Rule:
@@ -34,7 +34,7 @@ def jvp(primitive: Primitive, pushforward: Callable, transpose: Callable | None 
             return _transposed(transpose, call, ins)
         return _pushed_forward(pushforward, call, ins)
 
-    return Rule(primitive, "jvp", (pushforward, transpose), apply)
+    return Rule(primitive, "jvp", (pushforward, transpose), within_scope(apply))
 
 
 def _pushed_forward(pushforward: Callable, call: Call, ins: list[Any]) -> Applied:
