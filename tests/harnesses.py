@@ -60,7 +60,7 @@ def program(harness: Any) -> Program | None:
         outs = jax.eval_shape(fun, *args)
         made = Program(harness.fullname, fun, args, [cotangent(y) for y in outs])
         if any(map(is_inexact, outs)):
-            jax.eval_shape(lambda: made.cotangents(jax))
+            jax.jit(lambda: made.cotangents(jax)).lower()
             return made
     except Exception:
         pass  # JAX cannot differentiate it

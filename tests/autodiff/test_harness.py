@@ -18,7 +18,7 @@ TOLERANCE = 64
 """ULPs of a cotangent's largest entry: both compute the same derivative, but add and multiply
 in another order, over up to a few hundred terms."""
 
-DOMAIN = {"acosh": lambda x: 1 + abs(x)}
+DOMAIN = {"acosh": lambda x: (1 + abs(x)).astype(x.dtype)}
 """Where to differentiate what JAX gives slopes beyond the points where it is defined."""
 
 GROUPS = programs_by_group()

@@ -60,13 +60,16 @@ def filled(x: Any, value: float) -> Any:
     return full(struct(x), value)
 
 
+def spread(x: Any, y: Any) -> Any:
+    """x, which may be a number, in the shape of y."""
+    x = np.asarray(x, y.dtype) if isinstance(x, int | float) else x
+    return x if x.shape == y.shape else lax.broadcast_in_dim(x, y.shape, range(x.ndim))
+
+
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """a where the condition holds, b elsewhere; one of them may be a number, and the condition
-    of a shape that spreads to theirs."""
+    """a where the condition holds, b elsewhere; one of them may be a number."""
     a = filled(b, a) if isinstance(a, int | float) else a
     b = filled(a, b) if isinstance(b, int | float) else b
-    if condition.ndim and condition.shape != a.shape:
-        condition = lax.broadcast_in_dim(condition, a.shape, range(a.ndim))
     return select(condition, a, b)
 
 
@@ -75,14 +78,22 @@ def attained(ct: Any, z: Any, x: Any, y: Any) -> Any:
     return select(eq(x, z), select(eq(y, z), mul(ct, 0.5), ct), filled(ct, 0))
 
 
+def share(ct: Any, other: Any, x: Any, out_dtype: Any = None) -> Any:
+    """The cotangent of x in a product, of which `out_dtype` may say in what dtype it is."""
+    return mul(ct, other) if out_dtype is None else lax.mul(ct, other, out_dtype=x.dtype)
+
+
 def power_of_base(x: Any, y: Any, z: Any) -> Any:
-    """d x^y / dx = y x^(y-1), and 0 where y = 0 whatever x is."""
+    """d x^y / dx = y x^(y-1), and 0 where y = 0 whatever x is.
+
+    Where y = 0 and x^-1 is a number the formula stands: it has a derivative in y.
+    """
     if np.ndim(y) == 0 and not isinstance(y, jax.Array):  # a number that the program holds
         y = np.asarray(y, x.dtype)
         return mul(y, lax.pow(x, y - np.ones((), x.dtype))) if y else 0
-    y = lax.convert_element_type(y, z.dtype)
-    zero = eq(y, 0)
-    return where(zero, 0, mul(y, lax.pow(x, where(zero, 1, sub(y, 1)))))
+    x, y = spread(x, z), spread(lax.convert_element_type(y, z.dtype), z)
+    constant = both(eq(y, 0), lax.bitwise_or(eq(x, 0), lax.ne(x, x)))
+    return where(constant, 0, mul(y, lax.pow(x, where(constant, 1, sub(y, 1)))))
 
 
 def slope_of_integer_power(x: Any, z: Any, *, y: int) -> Any:
@@ -94,6 +105,7 @@ def slope_of_integer_power(x: Any, z: Any, *, y: int) -> Any:
 
 def power_of_exponent(x: Any, y: Any, z: Any) -> Any:
     """d x^y / dy = log(x) x^y, and 0 where x = 0."""
+    x = spread(x, z)
     return mul(log(where(eq(x, 0), 1, x)), z)
 
 
@@ -161,7 +173,11 @@ ARITHMETIC = Rules(
     transpose(p.add_p, lambda ct, x, y: ct),
     transpose(p.add_jaxvals_p, lambda ct, x, y: ct),
     transpose(p.sub_p, lambda ct, x, y: ct, lambda ct, x, y: neg(fit(ct, y))),
-    derivative(p.mul_p, lambda x, y, z: y, lambda x, y, z: x),
+    transpose(
+        p.mul_p,
+        lambda ct, x, y, **how: share(ct, y, x, **how),
+        lambda ct, x, y, **how: share(ct, x, y, **how),
+    ),
     vjp(
         p.div_p,
         lambda ct, z, x, y: div(ct, y),

@@ -26,7 +26,7 @@ from jax.lax import (
 from jax.lax import bitwise_and as both
 
 from fbp.autodiff.rule import Rules, derivative
-from fbp.autodiff.rules.elementwise import add, div, eq, filled, gt, lt, mul, sub, where
+from fbp.autodiff.rules.elementwise import add, div, eq, filled, gt, lt, mul, spread, sub, where
 
 
 def slope_of_i1e(x: Any, y: Any) -> Any:
@@ -47,10 +47,6 @@ def not_stated(what: str) -> Callable:
 
 def of_arrays(slope: Callable) -> Callable:
     """A slope that takes operands of one shape, for operands of which some are numbers."""
-
-    def spread(x: Any, y: Any) -> Any:
-        x = np.asarray(x, y.dtype) if isinstance(x, int | float) else x
-        return x if x.shape == y.shape else lax.broadcast_in_dim(x, y.shape, range(x.ndim))
 
     return lambda *operands: slope(*(spread(x, operands[-1]) for x in operands))
 

@@ -1,6 +1,7 @@
 """Elementwise functions: every derivative beside JAX's, at kinks and edges of the domain too."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -35,6 +36,16 @@ ARITHMETIC = [
     *binary(p.add_p, lax.add, dtypes=NUMBERS, edges=PAIRS),
     *binary(p.sub_p, lax.sub, dtypes=NUMBERS, edges=PAIRS),
     *binary(p.mul_p, lax.mul, dtypes=NUMBERS, edges=PAIRS),
+    *(
+        Case(
+            p.mul_p,
+            partial(lax.mul, out_dtype=to),
+            ((2, 3), fixed(np.float32([[1.5, -2, 0.3]]))),
+            composed=to == "float32",
+            name=f"in {to}",
+        )
+        for to in ("float32", "float16")
+    ),
     *binary(p.div_p, lax.div, dtypes=NUMBERS, edges=PAIRS),
     *binary(p.rem_p, lax.rem, (-9, 9), (1, 2), edges=PAIRS),
     Case(p.add_jaxvals_p, p.add_jaxvals_p.bind, ((3,), (3,)), NUMBERS),

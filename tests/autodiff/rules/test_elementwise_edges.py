@@ -25,6 +25,12 @@ def test_powers_of_zero_have_second_derivatives(y):
     assert np.isfinite(jax.tree.leaves(fbp.grad(lambda x, y: sum(slope(x, y)))(0.0, y))).all()
 
 
+@pytest.mark.parametrize("x", [0.25, 4.0])
+def test_a_power_near_the_zeroth_has_its_mixed_second_derivative(x):
+    mixed = fbp.grad(fbp.grad(lax.pow), 1)(x, 0.0), fbp.grad(fbp.grad(lax.pow, 1))(x, 0.0)
+    assert mixed == (1 / x, 1 / x)
+
+
 ACCURATE = {
     "acosh": (lax.acosh, [1.0001, 1e30], lambda x: 1 / (np.sqrt(x - 1) * np.sqrt(x + 1))),
     "asin": (lax.asin, [0.999, -0.9999, 1e-20], lambda x: 1 / np.sqrt((1 - x) * (1 + x))),
