@@ -148,7 +148,8 @@ def in_one_equation(graph: Graph, like: Callable, *args: Any) -> Graph:
         ),
     )
     body = jaxpr if closed.jaxpr is closed else closed.replace(jaxpr=jaxpr)
-    invars, outvars = ([Var(v.aval) for v in atoms] for atoms in (inner.invars, inner.outvars))
+    invars: list[Any] = [Var(v.aval) for v in inner.invars]
+    outvars: list[Any] = [Var(v.aval) for v in inner.outvars]
     held = eqn.replace(
         invars=invars, outvars=outvars, params=eqn.params | {"jaxpr": body}, effects=jaxpr.effects
     )
