@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 from jax.extend.core import Primitive, primitives
 
 import fbp
@@ -63,7 +64,8 @@ Rows = dict[str, str]
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page; the cases of collectives need devices."""
+    jax.config.update("jax_num_cpu_devices", 8)
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""))
 
 
@@ -137,7 +139,7 @@ def source(function: Callable | None) -> str:
         return "`None`"
     if function.__name__ != "<lambda>":
         name = function.__qualname__.split(".")[0]
-        return f"`{name}`: {_first(function.__globals__[name])}"
+        return f"`{name}`: {_first(inspect.unwrap(function).__globals__[name])}"
     (node,) = _lambdas_of(function)
     return f"`{ast.unparse(node)}`"
 

@@ -80,7 +80,7 @@ def _remaining(body: Graph, given: Sequence[Any], results: Sequence[Any]) -> Gra
     inputs = {*body.invars, *body.constvars}
     made = {v for eqn in body.eqns for v in eqn.outvars}
     eqns, _ = recomputed(body.eqns, variables(results), inputs | (made & variables(given)))
-    names: list[Any] = [v if v in made else Unread() for v in given]
+    names: list[Any] = [v if isinstance(v, Var) and v in made else Unread() for v in given]
     return Graph((*body.invars, *names), tuple(results), tuple(eqns), body.constvars, body.consts)
 
 

@@ -14,7 +14,7 @@ from table import QUICK
 
 import fbp
 from fbp.autodiff.rule import Rules
-from fbp.autodiff.rules.stated_forward import jvp
+from fbp.autodiff.rules.stated_forward import rule_from_jvp
 
 
 def client(name: str) -> ModuleType:
@@ -33,7 +33,7 @@ def rules_of_authors(*packages: str) -> Rules:
     They are written for JAX: a pushforward and, where it is linear, its transpose.
     """
     return fbp.RULES | [
-        jvp(primitive, pushforward, ad.primitive_transposes.get(primitive))
+        rule_from_jvp(primitive, pushforward, ad.primitive_transposes.get(primitive))
         for primitive, pushforward in ad.primitive_jvps.items()
         if getattr(pushforward, "__module__", "").startswith(packages)
     ]

@@ -13,19 +13,21 @@ from fbp.autodiff.partition import merge, not_, select
 from fbp.autodiff.rule import Applied, Call, Rule, within_scope
 
 
-def jvp(primitive: Primitive, pushforward: Callable, transpose: Callable | None = None) -> Rule:
+def rule_from_jvp(
+    primitive: Primitive, pushforward: Callable, transpose: Callable | None = None
+) -> Rule:
     """A primitive of somebody else's, with the rules that its author wrote for JAX.
 
     `pushforward(primals, tangents, **params)` gives outputs and tangents, as in
     `jax.interpreters.ad.primitive_jvps`; if it applies the primitive itself to tangents,
     `transpose(ct, *operands, **params)` gives their cotangents, as in `primitive_transposes`.
 
-    >>> import fbp, jax
-    >>> from jax.interpreters import ad
-    >>> from fbp.autodiff.rules.stated_forward import jvp
-    >>> forward = lambda x, t, **_: (jax.lax.sin(*x), t[0] * jax.lax.cos(*x))
-    >>> sine = jvp(jax.lax.sin_p, forward)
-    >>> float(fbp.grad(jax.lax.sin, rules=fbp.RULES | sine)(0.0))
+    >>> import fbp
+    >>> from jax import lax
+    >>> sine = fbp.rule_from_jvp(
+    ...     lax.sin_p, lambda x, dx, **_: (lax.sin(*x), dx[0] * lax.cos(*x))
+    ... )
+    >>> float(fbp.grad(lax.sin, rules=fbp.RULES | sine)(0.0))
     1.0
     """
 

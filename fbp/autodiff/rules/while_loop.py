@@ -297,7 +297,7 @@ def loop_checkpoints(places: int = PLACES) -> Rule:
     """
     if places < 1:
         raise ValueError(f"a loop needs a place for at least one state, but got {places}.")
-    return call(p.while_p, partial(while_loop, places=places), reach)
+    return call(p.while_p, lambda call, ins: while_loop(call, ins, places), reach)
 
 
 RULES = Rules(loop_checkpoints())

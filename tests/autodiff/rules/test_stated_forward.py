@@ -10,7 +10,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 import fbp
-from fbp.autodiff.rules.stated_forward import jvp
+from fbp.autodiff.rules.stated_forward import rule_from_jvp
 
 X = jnp.linspace(-0.9, 1.2, 4)
 Y = jnp.cos(X)
@@ -40,7 +40,7 @@ def make(name, run, pushforward, transpose=None, multiple_results=False):
     ad.primitive_jvps[primitive] = pushforward
     if transpose:
         ad.primitive_transposes[primitive] = transpose
-    return primitive, fbp.RULES | jvp(primitive, pushforward, transpose)
+    return primitive, fbp.RULES | rule_from_jvp(primitive, pushforward, transpose)
 
 
 def _stacked(args, dims):
@@ -109,6 +109,6 @@ def test_in_a_loop():
 
 
 def test_a_linear_primitive_without_transpose_raises():
-    rules = fbp.RULES | jvp(SCALE, _scaled)
+    rules = fbp.RULES | rule_from_jvp(SCALE, _scaled)
     with pytest.raises(TypeError, match=r"own_scale, used at .*state its transpose"):
         fbp.grad(lambda x: total(SCALE.bind(x, by=2.0)), rules=rules)(X)
