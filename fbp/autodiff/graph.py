@@ -146,6 +146,7 @@ def in_one_equation(graph: Graph, like: Callable, *args: Any) -> Graph:
         debug_info=closed.jaxpr.debug_info._replace(
             arg_names=("",) * len(inner.invars), result_paths=("",) * len(inner.outvars)
         ),
+        is_high=any(map(_is_high, inner.eqns)),
     )
     body = jaxpr if closed.jaxpr is closed else closed.replace(jaxpr=jaxpr)
     invars: list[Any] = [Var(v.aval) for v in inner.invars]
@@ -231,9 +232,7 @@ def emit(eqn: JaxprEqn, args: Sequence[Any], source_info: Any) -> list[Any] | No
             tracers.append(trace.to_jaxpr_tracer(x, source_info))
         else:
             return None
-    if _may_hold_programs(eqn.primitive) and eqn.primitive.is_high(
-        *(a.aval for a in eqn.invars), **eqn.params
-    ):
+    if _is_high(eqn):
         return None
     out_avals = [v.aval for v in eqn.outvars]
     return trace.emit_eqn(
@@ -241,9 +240,15 @@ def emit(eqn: JaxprEqn, args: Sequence[Any], source_info: Any) -> list[Any] | No
     )
 
 
+def _is_high(eqn: JaxprEqn) -> bool:
+    """Whether an equation is, or holds, a HiPrimitive, which is made simpler before it runs."""
+    return _may_be_high(eqn.primitive) and eqn.primitive.is_high(
+        *(a.aval for a in eqn.invars), **eqn.params
+    )
+
+
 @functools.cache
-def _may_hold_programs(primitive: Primitive) -> bool:
-    """Whether a primitive says for itself if it holds what must be made simpler before it runs."""
+def _may_be_high(primitive: Primitive) -> bool:
     return getattr(primitive.is_high, "__func__", None) is not Primitive.is_high
 
 
@@ -395,7 +400,7 @@ def stacked(aval: Any, length: int) -> Any:
     return aval.update(shape=(length, *aval.shape), weak_type=False, sharding=sharding)
 
 
-def full(aval: Any, value: int) -> Any:
+def full(aval: Any, value: float) -> Any:
     """An array of this type, filled with one number."""
     mesh, manual = aval.sharding.mesh, aval.mat
     if aval.memory_space != jax.memory.Space.Device:
