@@ -1,6 +1,7 @@
 # make demo          the main job: which learning rate trains a network best, on real images
 # make test          every test but the slow ones
 # make test-matrix   the same with the oldest and the newest Python and JAX, other libraries too
+# make test-core     what depends most on JAX's version, with the newest
 # make lint          ruff and pyright
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ OLDEST_PYTHON ?= python3.11
 NEWEST_PYTHON ?= python3.13
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-matrix test-oldest test-newest lint clean
+.PHONY: demo test test-slow test-matrix test-oldest test-newest test-core lint clean
 demo: .venv/experiments
 	$(BIN)/fbp sweep configs/digits_mlp.toml --out runs/digits_mlp --overwrite
 	$(BIN)/fbp report runs/digits_mlp
@@ -27,6 +28,13 @@ test-oldest: .venv-oldest/test
 test-newest: .venv-newest/test
 	.venv-newest/bin/python -m pytest -n auto
 
+CORE := $(addprefix tests/autodiff/, test_coverage.py test_transforms.py test_rule.py \
+  test_partition.py test_pullback.py test_store.py test_recompute.py test_jacobian.py \
+  test_transposition.py rules/test_calls.py rules/test_custom.py rules/test_control.py)
+
+test-core: .venv-newest/core
+	.venv-newest/bin/python -m pytest -n auto $(CORE)
+
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,17 +50,22 @@ lint: .venv/dev
 
 # Python and JAX of each end. A pyenv that has this Python hides it, unless asked for it by name.
 .venv-oldest/test: pyproject.toml
-	$(call environment,.venv-oldest,$(OLDEST_PYTHON),3.11,0.10,OLDEST_PYTHON)
+	$(call environment,.venv-oldest,$(OLDEST_PYTHON),3.11,0.10,OLDEST_PYTHON,test$(COMMA)interop)
 
 .venv-newest/test: pyproject.toml
-	$(call environment,.venv-newest,$(NEWEST_PYTHON),3.13,0.12,NEWEST_PYTHON)
+	$(call environment,.venv-newest,$(NEWEST_PYTHON),3.13,0.12,NEWEST_PYTHON,test$(COMMA)interop)
+
+.venv-newest/core: pyproject.toml
+	$(call environment,.venv-newest,$(NEWEST_PYTHON),3.13,0.12,NEWEST_PYTHON,test)
+
+COMMA := ,
 
 define environment
 @export PYENV_VERSION=$(3); \
 $(2) -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(3)")' 2>/dev/null || { \
   echo "the tests need Python $(3): make $(5)=/path/to/python$(3) $(MAKECMDGOALS)"; exit 2; }; \
 test -x $(1)/bin/python || $(2) -m venv $(1)
-$(1)/bin/python -m pip install --quiet --editable '.[test,interop]' 'jax==$(4).*' 'jaxlib==$(4).*'
+$(1)/bin/python -m pip install --quiet --editable '.[$(6)]' 'jax==$(4).*' 'jaxlib==$(4).*'
 @touch $@
 endef
 

@@ -1,11 +1,11 @@
 """Every primitive that JAX differentiates has a rule, or a reason why not: a new one in a new
 version of JAX fails here with its name."""
 
-import importlib
+import json
+import subprocess
+import sys
 
 import pytest
-from jax._src.interpreters import ad
-from jax.extend.core import Primitive
 
 import fbp
 
@@ -64,18 +64,27 @@ WITHOUT_RULE = {
 }
 
 
-def differentiated_by_jax() -> dict[Primitive, list[str]]:
-    """The primitives in JAX's tables of derivatives, and in which."""
-    for name in MODULES:
-        importlib.import_module(name)
-    found: dict[Primitive, list[str]] = {}
-    for table in TABLES:
-        for primitive in getattr(ad, table, ()):
-            found.setdefault(primitive, []).append(table)
-    return found
+LISTED = f"""
+import importlib, json
+from jax._src.interpreters import ad
+for name in {MODULES}:
+    importlib.import_module(name)
+found = {{}}
+for table in {TABLES}:
+    for primitive in getattr(ad, table, ()):
+        found.setdefault(primitive.name, []).append(table)
+print(json.dumps(found))
+"""
+
+
+def differentiated_by_jax() -> dict[str, list[str]]:
+    """The primitives in the tables of a JAX that nothing has been added to, and in which."""
+    listed = subprocess.run([sys.executable, "-c", LISTED], capture_output=True, check=True)
+    return json.loads(listed.stdout)
 
 
 JAXS = differentiated_by_jax()
+OURS = {primitive.name for primitive in fbp.RULES}
 
 
 def has_reason(name: str) -> bool:
@@ -87,6 +96,6 @@ def test_jax_has_tables():
     assert len(JAXS) > 200
 
 
-@pytest.mark.parametrize("primitive", sorted(JAXS, key=str), ids=str)
-def test_a_primitive_that_jax_differentiates_has_a_rule_or_a_reason(primitive):
-    assert primitive in fbp.RULES or has_reason(primitive.name), JAXS[primitive]
+@pytest.mark.parametrize("name", sorted(JAXS))
+def test_a_primitive_that_jax_differentiates_has_a_rule_or_a_reason(name):
+    assert name in OURS or has_reason(name), JAXS[name]

@@ -152,6 +152,13 @@ def test_networks_without_jax_have_jaxs_gradients(name, dtype):
 # Nothing of JAX's reverse mode is named
 
 
+SEAM = {
+    *("empty_ref_p", "get_axis_env", "ref_p", "addupdate_p", "run_state_p", "discharge_state"),
+    *("call_hi_primitive_p", "NullAccum", "ValAccum"),
+}
+"""What has no public name in every version of JAX that fbp supports."""
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: "/".join(path.parts[-2:]))
 def test_sources_name_nothing_of_jaxs_reverse_mode(path):
     if ORACLES & set(path.parts):
@@ -164,4 +171,5 @@ def test_sources_name_nothing_of_jaxs_reverse_mode(path):
         if isinstance(node, ast.ImportFrom):
             names = {alias.name for alias in node.names}
             assert not (node.module == "jax" and names & forbidden), node.lineno
-            assert not str(node.module).startswith("jax._src"), node.lineno
+            private = str(node.module).startswith("jax._src")
+            assert not private or (path.name == "graph.py" and names <= SEAM), node.lineno

@@ -81,6 +81,7 @@ def test_cotangents_are_jaxs(group, dtype):
     check_first_order(group, dtype)
 
 
+@pytest.mark.slow
 @by_primitive(CASES, ("complex128",))
 def test_cotangents_compose(group, dtype):
     check_composed(group, dtype)

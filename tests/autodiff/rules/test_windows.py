@@ -164,11 +164,3 @@ def test_pooling_costs_one_window_operation():
 
     assert backward(pool(lax.max, *image(2, 2))) == {"select_and_scatter_add": 1}
     assert backward(pool(lax.add, *image(2, 2))) == {"pad": 1, "reduce_window_sum": 1}
-
-
-def test_a_reduction_that_jax_cannot_reverse_has_no_rule():
-    def products(x):
-        return lax.reduce_window(x, np.float32(1), lax.mul, (2,), (1,), "VALID")
-
-    with pytest.raises(NotImplementedError, match="'reduce_window'"):
-        fbp.grad(lambda x: products(x).sum())(jnp.ones(3))
