@@ -181,7 +181,9 @@ class Halves:
         return merge(self.signature.given, evaluate(self.backward, (*residuals, *arrived)))
 
 
-def halves(program: Joint, store: Store, wrap: Callable[[Graph, str], Graph]) -> Halves:
+def halves(
+    program: Joint, store: Store, wrap: Callable[[Graph, str], Graph] = lambda half, _: half
+) -> Halves:
     """Cut a joint program, and wrap each half in what the whole was wrapped in."""
     parts = cut(program, store)
     return Halves(

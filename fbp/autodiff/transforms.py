@@ -115,7 +115,7 @@ def vjp(fun: Callable, *primals: Any, has_aux: bool = False, rules: Rules = RULE
         staged.useful,
         (False,) * (num_consts + len(staged.leaves)),
     )
-    parts = halves(program, everything, lambda half, _: half)
+    parts = halves(program, everything)
     outs, residuals = parts.run_forward((*staged.graph.consts, *staged.leaves))
     values, aux = staged.split_outs(outs)
     value = jax.tree.unflatten(staged.out_tree, values)

@@ -1,6 +1,6 @@
 """Calls of one program: jit stays jit, other calls are their bodies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +46,7 @@ def jit(call: Call, ins: list[Any]) -> Applied:
 @g.remembered
 def _jit(body: Graph, rules: Rules, masks: Masks, settings: tuple[tuple[str, Any], ...]) -> Halves:
     params = dict(settings)
-    parts = halves(joint(body, rules, *masks), everything, lambda half, _: half)
+    parts = halves(joint(body, rules, *masks), everything)
     backward = _backward_params(params, parts) | {"name": f"{params['name']}_backward"}
     return replace(
         parts,
@@ -102,11 +102,6 @@ BY_OPERAND = ("in_shardings", "in_layouts", "donated_invars", "out_shardings", "
 def masks(call: Call, ins: list[Any]) -> Masks:
     """Which inputs are wanted, which outputs useful, which inputs linear."""
     return call.wanted, call.useful, tuple(isinstance(x, Unevaluated) for x in ins)
-
-
-def wrapped(fun: Callable, half: Graph) -> Graph:
-    """The program that calls `fun` where `half` stood."""
-    return g.stage(fun, *(g.struct(v.aval) for v in half.invars))[0]
 
 
 def _batched_by_hand(x: Any) -> Any:

@@ -1,6 +1,6 @@
 """Functions whose derivative the user states: custom_jvp, custom_vjp, linear_call, HiPrimitives."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from jax.interpreters.ad import Zero
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import forward, zeros
-from fbp.autodiff.graph import JaxprEqn, Unevaluated, apply_primitive
+from fbp.autodiff.graph import Graph, JaxprEqn, Unevaluated, apply_primitive
 from fbp.autodiff.partition import merge, select
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import inline
@@ -24,23 +24,35 @@ def custom_jvp(call: Call, ins: list[Any]) -> Applied:
     num_consts = call.params["num_consts"]
     primals, active = ins[num_consts:], call.wanted[num_consts:]
     rule, given, made = g.custom_jvp_graph(call.eqn, active)
-    tangents = [Unevaluated(v.aval) for v in rule.invars[len(primals) :]]
-    no_outs = [False] * len(made)
     with _linear_in_tangents(call.eqn):
-        outs, pullback = forward(
-            call.rules,
-            rule,
-            [*primals, *tangents],
-            wanted=[False] * len(primals) + select(given, active),
-            useful=[*no_outs, *select(made, call.useful)],
-        )
+        outs, pullback = pushed_forward(call, rule, primals, select(given, active), made)
 
     def pull(cts):
         with _linear_in_tangents(call.eqn):
-            in_cts = pullback([None] * len(no_outs) + select(made, cts))
-        return [None] * num_consts + merge(given, in_cts[len(primals) :])
+            in_cts = pullback(cts)
+        return [None] * num_consts + merge(given, in_cts)
 
-    return outs[: len(no_outs)], pull
+    return outs, pull
+
+
+def pushed_forward(
+    call: Call, rule: Graph, primals: list[Any], active: Sequence[bool], made: Sequence[bool]
+) -> Applied:
+    """A program (primals, tangents) -> (outs, tangents) run forward, and its transpose from the
+    tangents of those outputs that have one to the active ones of the inputs."""
+    tangents = [Unevaluated(v.aval) for v in rule.invars[len(primals) :]]
+    outs, pullback = forward(
+        call.rules,
+        rule,
+        [*primals, *tangents],
+        wanted=[False] * len(primals) + list(active),
+        useful=[False] * len(made) + select(made, call.useful),
+    )
+
+    def pull(cts):
+        return pullback([None] * len(made) + select(made, cts))[len(primals) :]
+
+    return outs[: len(made)], pull
 
 
 @contextmanager

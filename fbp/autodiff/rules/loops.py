@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fbp.autodiff.backprop import active_variables
+from fbp.autodiff.backprop import active_variables, reached_outputs
 from fbp.autodiff.graph import Graph, Var, differentiable
 from fbp.autodiff.partition import Signature, select, split_by_dependence
 from fbp.autodiff.rule import Rules
@@ -70,6 +70,19 @@ def _either(mask: Sequence[bool], atoms: Sequence[Any], chosen: set[Var]) -> tup
     return tuple(
         m or (isinstance(v, Var) and v in chosen) for m, v in zip(mask, atoms, strict=True)
     )
+
+
+def reached_in_the_end(
+    body: Graph, rules: Rules, wanted: tuple[bool, ...], loop: Loop
+) -> tuple[bool, ...]:
+    """The outputs that have a derivative in a wanted input after enough iterations."""
+    while True:
+        hits = reached_outputs(body, rules, wanted)
+        pairs = zip(loop.ins(wanted)[1], loop.outs(hits)[0], strict=True)
+        again = loop.with_carry(wanted, [a or b for a, b in pairs])
+        if again == wanted:
+            return (*loop.ins(wanted)[1], *loop.outs(hits)[1])
+        wanted = again
 
 
 def without_linear(loop: Loop, signature: Signature) -> Loop:

@@ -13,7 +13,7 @@ from fbp.autodiff import graph as g
 from fbp.autodiff.graph import Graph
 from fbp.autodiff.partition import Halves, Joint, halves, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call, within_scope
-from fbp.autodiff.rules.calls import Masks, masks, reach, wrapped
+from fbp.autodiff.rules.calls import Masks, masks, reach
 from fbp.autodiff.store import Policy, by_policy, with_offloading
 
 
@@ -49,7 +49,7 @@ def _checkpoint(
             return g.evaluate(half, barrier(args) if late else args)
 
         remat = jax.checkpoint(run, prevent_cse=prevent_cse, policy=policy)
-        return wrapped(remat, half)
+        return g.stage(remat, *(g.struct(v.aval) for v in half.invars))[0]
 
     if policy is None:
         return halves(joint(body, rules, *masks), by_policy(policy), wrap)

@@ -14,7 +14,6 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import reached_outputs
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, evaluate, struct
 from fbp.autodiff.partition import (
     Halves,
@@ -29,7 +28,7 @@ from fbp.autodiff.partition import (
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.backward_scan import Reads, backward_scan
 from fbp.autodiff.rules.calls import Masks, masks
-from fbp.autodiff.rules.loops import Loop, fixed_point, without_linear
+from fbp.autodiff.rules.loops import Loop, fixed_point, reached_in_the_end, without_linear
 from fbp.autodiff.store import Policy, minimum_cut, named_by
 
 
@@ -47,15 +46,8 @@ def _scan(body: Graph, rules: Rules, masks: Masks, loop: Loop, policy: Policy | 
 
 
 def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-    """A loop reaches what its body reaches in the end."""
-    body, (num_consts, num_carry) = g.body(eqn.params), g.scan_counts(eqn.params)
-    carry = slice(num_consts, num_consts + num_carry)
-    while True:
-        hits = reached_outputs(body, rules, wanted)
-        more = tuple(a or b for a, b in zip(wanted[carry], hits[:num_carry], strict=True))
-        if more == wanted[carry]:
-            return (*more, *hits[num_carry:])
-        wanted = (*wanted[: carry.start], *more, *wanted[carry.stop :])
+    """A scan reaches what its body reaches in the end."""
+    return reached_in_the_end(g.body(eqn.params), rules, wanted, Loop(*g.scan_counts(eqn.params)))
 
 
 def _halves(program: Joint, loop: Loop, policy: Policy | None) -> Halves:

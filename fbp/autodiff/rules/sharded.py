@@ -19,11 +19,10 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import reached_outputs
-from fbp.autodiff.graph import Graph, JaxprEqn, Primitive, cotangent_type, evaluate
+from fbp.autodiff.graph import Graph, Primitive, cotangent_type, evaluate
 from fbp.autodiff.partition import Cut, Halves, Joint, Residual, cut, joint, not_, select
 from fbp.autodiff.rule import Applied, Call, Rules, call
-from fbp.autodiff.rules.calls import Masks, masks
+from fbp.autodiff.rules.calls import Masks, masks, reach
 from fbp.autodiff.store import everything
 
 Specs = tuple[PartitionSpec, ...]
@@ -110,11 +109,6 @@ def shard_map(call: Call, ins: list[Any]) -> Applied:
         tuple(v.aval for v in call.eqn.outvars),
     )
     return _shard_map(g.body(params), call.rules, masks(call, ins), mapped).run(ins)
-
-
-def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> Sequence[bool]:
-    """A shard_map reaches what its body reaches."""
-    return reached_outputs(g.body(eqn.params), rules, wanted)
 
 
 @g.remembered

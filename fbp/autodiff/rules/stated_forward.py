@@ -7,10 +7,10 @@ from jax.extend.core import Primitive
 from jax.interpreters.ad import UndefinedPrimal, Zero
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import forward
 from fbp.autodiff.graph import Graph, Unevaluated, apply_primitive
 from fbp.autodiff.partition import merge, not_, select
 from fbp.autodiff.rule import Applied, Call, Rule, within_scope
+from fbp.autodiff.rules.custom import pushed_forward
 
 
 def rule_from_jvp(
@@ -34,29 +34,12 @@ def rule_from_jvp(
     def apply(call: Call, ins: list[Any]) -> Applied:
         if any(isinstance(x, Unevaluated) for x in ins):
             return _transposed(transpose, call, ins)
-        return _pushed_forward(pushforward, call, ins)
+        program, made = _program(pushforward, call, ins)
+        active = [True] * call.wanted.count(True)
+        outs, pullback = pushed_forward(call, program, ins, active, made)
+        return outs, lambda cts: merge(call.wanted, pullback(cts))
 
     return Rule(primitive, "jvp", (pushforward, transpose), within_scope(apply))
-
-
-def _pushed_forward(pushforward: Callable, call: Call, ins: list[Any]) -> Applied:
-    """The program (primals, tangents) -> (outs, tangents), run forward and transposed."""
-    program, made = _program(pushforward, call, ins)
-    tangents = [Unevaluated(v.aval) for v in program.invars[len(ins) :]]
-    no_outs = [False] * len(made)
-    outs, pullback = forward(
-        call.rules,
-        program,
-        [*ins, *tangents],
-        wanted=[False] * len(ins) + [True] * len(tangents),
-        useful=[*no_outs, *select(made, call.useful)],
-    )
-
-    def pull(cts):
-        in_cts = pullback([None] * len(made) + select(made, cts))
-        return merge(call.wanted, in_cts[len(ins) :])
-
-    return outs[: len(made)], pull
 
 
 def _program(pushforward: Callable, call: Call, ins: list[Any]) -> tuple[Graph, list[bool]]:

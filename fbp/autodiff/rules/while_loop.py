@@ -16,7 +16,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import accumulate, reached_outputs, zeros
+from fbp.autodiff.backprop import accumulate, zeros
 from fbp.autodiff.graph import Graph, JaxprEqn, Unevaluated, evaluate, struct
 from fbp.autodiff.partition import (
     Halves,
@@ -31,7 +31,7 @@ from fbp.autodiff.partition import (
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call
 from fbp.autodiff.rules.calls import Masks, masks
 from fbp.autodiff.rules.checkpoints import Checkpoints, first_stop, free, none_saved, save_online
-from fbp.autodiff.rules.loops import Loop, fixed_point, without_linear
+from fbp.autodiff.rules.loops import Loop, fixed_point, reached_in_the_end
 
 PLACES = 32
 
@@ -150,22 +150,21 @@ def _halves(program: While, rules: Rules, masks: Masks, places: int) -> Halves:
     body_masks = (wanted[num:], useful, linear[num:])
     step = joint(program.body, rules, *fixed_point(rules, program.body, body_masks, loop))
     signature = step.signature
-    known = without_linear(loop, signature)
     consts, state, _ = loop.ins([struct(v.aval) for v in program.body.invars])
     condition_consts = [struct(v.aval) for v in program.condition.invars[:num]]
     linear_consts, linear_state, _ = loop.ins(signature.linear)
+    consts = select(not_(linear_consts), consts)
     forward, (_, saved, length) = g.stage(
         partial(_run_forward, program, step, places),
         condition_consts,
-        select(not_(linear_consts), consts),
+        consts,
         select(not_(linear_state), state),
     )
-    residual_consts = select(not_(linear_consts), consts)
     cts = [g.cotangent_type(a) for a in select(signature.useful, signature.out_avals)]
-    backward, _ = g.stage(partial(_run_backward, step, loop), residual_consts, saved, length, cts)
+    backward, _ = g.stage(partial(_run_backward, step, loop), consts, saved, length, cts)
     num_stored = 2 + len(saved.states)
     origins = (
-        *(("input", num + i) for i in range(known.num_consts)),
+        *(("input", num + i) for i in range(len(consts))),
         *(("stored", i) for i in range(num_stored)),
     )
     return Halves(
@@ -272,15 +271,9 @@ def _run_backward(
 
 def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
     """A loop reaches what its body reaches in the end."""
-    body = g.from_jaxpr(eqn.params["body_jaxpr"])
-    num_consts = eqn.params["body_nconsts"]
+    body, num_consts = g.from_jaxpr(eqn.params["body_jaxpr"]), eqn.params["body_nconsts"]
     wanted = wanted[eqn.params["cond_nconsts"] :]
-    while True:
-        hits = reached_outputs(body, rules, wanted)
-        more = tuple(a or b for a, b in zip(wanted[num_consts:], hits, strict=True))
-        if more == wanted[num_consts:]:
-            return more
-        wanted = (*wanted[:num_consts], *more)
+    return reached_in_the_end(body, rules, wanted, Loop(num_consts, len(body.outvars)))
 
 
 def loop_checkpoints(places: int = PLACES) -> Rule:
