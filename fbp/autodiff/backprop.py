@@ -73,7 +73,8 @@ def check_writes(rules: Rules, graph: Graph, wanted: Sequence[bool]) -> None:
     reached = reached_variables(rules, graph, wanted) if writes else set()
     for eqn in writes:
         kind = getattr(eqn.invars[0].aval, "kind", None)
-        if eqn.invars[1] in reached and kind != "no_grad_no_remat":
+        value = eqn.invars[1]
+        if isinstance(value, Var) and value in reached and kind != "no_grad_no_remat":
             raise ValueError(
                 "performing a set/swap operation with a differentiated value on a mutable array "
                 f"that the function did not make, at {source(eqn)}: make the array within it, or "

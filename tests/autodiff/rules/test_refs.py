@@ -167,3 +167,14 @@ def test_a_custom_rule_stands_for_a_function_that_makes_an_array(around):
     tripled = jax.custom_vjp(squared)
     tripled.defvjp(lambda x: (squared(x), x), lambda x, ct: (3 * ct * x,))
     assert_same(fbp.grad(lambda x: jnp.sum(around(tripled)(x)))(X), 3 * X)
+
+
+def test_a_number_may_be_written_to_an_array_from_outside():
+    outside = jax.new_ref(jnp.float32(0))
+
+    def fun(x):
+        outside[...] = 1.0
+        return x * x
+
+    assert fbp.grad(fun)(3.0) == 6
+    assert outside[...] == 1
