@@ -1,0 +1,204 @@
+"""What a check found: a verdict, and findings that say where and what to do."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+Number = float | complex
+
+
+class Kind(StrEnum):
+    """What a finding is about. The first six make a check fail, the others are said only."""
+
+    WRONG_GRADIENT = "wrong gradient"
+    """A leaf's gradient differs from the reference by more than the error bar."""
+    WRONG_RULE = "wrong rule"
+    """The rule of one equation gives its operand a wrong cotangent."""
+    WRONG_CUSTOM_RULE = "wrong custom rule"
+    """A custom_vjp or custom_jvp rule differs from the derivative of its own function."""
+    TRANSFORM = "transform"
+    """The gradient changes under vmap, scan or a second differentiation."""
+    NON_FINITE = "non-finite"
+    """NaN or infinity, or a gradient that an overflow made zero."""
+    JUMP = "jump"
+    """The function's value jumps here: there is no derivative to compare with."""
+    DECLARED = "declared"
+    """A rule that differs from the derivative, as the user declared."""
+    KINK = "kink"
+    """A kink: the gradient lies between the slopes on both sides."""
+    ZERO = "zero gradient"
+    """A leaf whose gradient is zero in every entry, and should be."""
+    UNRESOLVED = "unresolved"
+    """Something could not be compared; the message says what."""
+
+    @property
+    def fails(self) -> bool:
+        """Whether a check with such a finding fails."""
+        return self in FAILURES
+
+
+FAILURES = frozenset(
+    {
+        Kind.WRONG_GRADIENT,
+        Kind.WRONG_RULE,
+        Kind.WRONG_CUSTOM_RULE,
+        Kind.TRANSFORM,
+        Kind.NON_FINITE,
+        Kind.JUMP,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check found, and where.
+
+    Attributes:
+      kind: what it is about.
+      message: what happened and what to do, in a sentence or two.
+      leaf: path of the argument's leaf, as "args[0]['w']".
+      index: the entry in that leaf, or in the equation's operand, where it shows most.
+      expected: the entry that the reference has there.
+      got: the entry that was found.
+      error_ulps: their distance, in units of the spacing at the largest entry of the leaf.
+      equation: the equation, as its program prints it.
+      primitive: the equation's primitive.
+      operand: the number of the operand whose cotangent, or whose value, it is.
+      iteration: the counters of the loops around, from the outside.
+      source: `file:line (function)` of the code that made the equation.
+    """
+
+    kind: Kind
+    message: str
+    leaf: str | None = None
+    index: tuple[int, ...] | None = None
+    expected: Number | None = None
+    got: Number | None = None
+    error_ulps: float | None = None
+    equation: str | None = None
+    primitive: str | None = None
+    operand: int | None = None
+    iteration: tuple[int, ...] = ()
+    source: str | None = None
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.kind}: {self.message}", *(f"  {x}" for x in self._details())])
+
+    def _details(self) -> list[str]:
+        lines = []
+        if self.leaf is not None:
+            lines.append(f"leaf       {self.leaf}{_entry(self.index)}")
+        if self.expected is not None or self.got is not None:
+            ulps = "" if self.error_ulps is None else f"   ({self.error_ulps:.3g} ULPs)"
+            lines.append(f"expected   {_number(self.expected)}   got {_number(self.got)}{ulps}")
+        if self.equation is not None:
+            lines.append(f"equation   {self.equation}")
+        if self.operand is not None:
+            lines.append(f"operand    {self.operand}")
+        if self.iteration:
+            lines.append(f"iteration  {', '.join(map(str, self.iteration))}")
+        if self.source is not None:
+            lines.append(f"at         {self.source}")
+        return lines
+
+
+@dataclass(frozen=True)
+class LeafVerdict:
+    """One leaf of the gradient beside its reference.
+
+    Attributes:
+      leaf: its path.
+      ok: whether every entry lies within the error bar.
+      max_ulps: the largest error, in units of the spacing at the leaf's largest entry.
+      bar_ulps: the error bar, in the same units.
+      index: where the largest error lies.
+      expected: the entry that the reference has there.
+      got: the entry that was found.
+      reference: what the leaf was compared with.
+    """
+
+    leaf: str
+    ok: bool
+    max_ulps: float
+    bar_ulps: float
+    index: tuple[int, ...]
+    expected: Number
+    got: Number
+    reference: str
+
+    def __str__(self) -> str:
+        mark = "ok   " if self.ok else "WRONG"
+        return (
+            f"{mark} {self.leaf}: {self.max_ulps:.3g} ULPs of {self.bar_ulps:.3g} allowed, at "
+            f"{_entry(self.index) or 'the only entry'} (expected {_number(self.expected)}, "
+            f"got {_number(self.got)})"
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was checked, the verdict on each leaf, and the findings, the gravest first.
+
+    Attributes:
+      subject: what was checked.
+      leaves: one verdict per leaf of the gradient.
+      findings: what was found.
+      checked: what else was compared, in words.
+    """
+
+    subject: str
+    leaves: tuple[LeafVerdict, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    checked: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing wrong was found."""
+        return not self.failures and all(leaf.ok for leaf in self.leaves)
+
+    @property
+    def failures(self) -> tuple[Finding, ...]:
+        """The findings that say something is wrong."""
+        return tuple(f for f in self.findings if f.kind.fails)
+
+    def __str__(self) -> str:
+        verdict = "right" if self.ok else "WRONG"
+        return "\n".join(
+            [
+                f"{self.subject}: {verdict}",
+                *(f"  {leaf}" for leaf in self.leaves),
+                *(f"  also compared: {x}" for x in self.checked),
+                *("\n" + str(finding) for finding in self.findings),
+            ]
+        )
+
+    def to_json(self) -> str:
+        """The report as JSON; a complex number is [real, imaginary], NaN and infinity strings."""
+        return json.dumps(_plain(asdict(self) | {"ok": self.ok}), indent=2)
+
+
+def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """What fails first, then in the order of their kinds; as found within a kind."""
+    kinds = list(Kind)
+    return tuple(sorted(findings, key=lambda f: kinds.index(f.kind)))
+
+
+def _entry(index: tuple[int, ...] | None) -> str:
+    return "" if not index else f"[{', '.join(map(str, index))}]"
+
+
+def _number(x: Number | None) -> str:
+    return "nothing" if x is None else f"{x:.9g}"
+
+
+def _plain(x: object) -> object:
+    if isinstance(x, dict):
+        return {k: _plain(v) for k, v in x.items()}
+    if isinstance(x, list | tuple):
+        return [_plain(v) for v in x]
+    if isinstance(x, complex):
+        return [_plain(x.real), _plain(x.imag)]
+    if isinstance(x, float) and (x != x or abs(x) == float("inf")):
+        return str(x)
+    return x
