@@ -15,7 +15,7 @@ from jax.extend.core import primitives as p
 from jax.lax import GatherDimensionNumbers, ScatterDimensionNumbers
 
 from fbp.autodiff.backprop import zeros
-from fbp.autodiff.graph import Unevaluated
+from fbp.autodiff.graph import Unevaluated, struct
 from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp, vjp_jointly
 
 # Blocks
@@ -83,7 +83,8 @@ class Places:
 
 
 def unread(ct: Any, x: Any, indices: Any, params: dict[str, Any]) -> Any:
-    """Undo a gather: each place of x sums the cotangents of those who read it."""
+    """Undo a gather: each place of x sums the cotangents of those who read it, in their dtype:
+    the rule of a custom_vjp function may give another than its input's."""
     read = params["dimension_numbers"]
     dims = ScatterDimensionNumbers(
         update_window_dims=read.offset_dims,
@@ -93,7 +94,7 @@ def unread(ct: Any, x: Any, indices: Any, params: dict[str, Any]) -> Any:
         scatter_indices_batching_dims=read.start_indices_batching_dims,
     )
     places = Places(indices, ct, params | {"dimension_numbers": dims})
-    return places.write(lax.scatter_add, zeros(x), ct)
+    return places.write(lax.scatter_add, zeros(struct(x).update(dtype=ct.dtype)), ct)
 
 
 def replaced(ct: Any, places: Places) -> Any:

@@ -314,3 +314,17 @@ def test_clipped_extrema_are_those_of_clipped_indices(method):
 def test_applying_a_function_at_indices_says_what_to_write_instead():
     with pytest.raises(NotImplementedError, match=r"x\.at\[i\]\.set\(f\(x\[i\]\)\)"):
         fbp.grad(lambda x: x.at[np.array([0, 1])].apply(jnp.sin).sum())(jnp.ones(3))
+
+
+def test_a_cotangent_of_another_dtype_passes_through_a_gather():
+    @jax.custom_vjp
+    def rounded(x):
+        return x
+
+    rounded.defvjp(lambda x: (x, ()), lambda _, ct: (ct.astype("bfloat16"),))
+    x = jnp.arange(8, dtype="float8_e4m3fn")
+
+    def cotangent(library):
+        return library.vjp(lambda x: rounded(x[jnp.array([3, 0, 3])]), x)[1](x[1:4])[0]
+
+    assert_same(cotangent(fbp), cotangent(jax))
