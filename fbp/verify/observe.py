@@ -88,7 +88,7 @@ def observe(
     """Run the program; its outputs, and the records of its equations and of those inside them."""
     env, records = Environment(graph, args), {}
     for i, eqn in enumerate(graph.eqns):
-        site = _site(eqn, i, around)
+        site = site_of(eqn, i, around)
         ins = env.read(eqn.invars)
         outs, inside = _apply(site, ins, watch, iteration)
         records |= inside
@@ -102,19 +102,20 @@ def observe(
 def sites(graph: Graph, around: Site | None = None) -> Iterator[Site]:
     """All equations, those inside others too, in the order in which they run."""
     for i, eqn in enumerate(graph.eqns):
-        site = _site(eqn, i, around)
+        site = site_of(eqn, i, around)
         yield site
-        for inside, body in _bodies(site):
+        for inside, body in bodies(site):
             yield from sites(body, inside)
 
 
-def _site(eqn: JaxprEqn, number: int, around: Site | None) -> Site:
+def site_of(eqn: JaxprEqn, number: int, around: Site | None) -> Site:
+    """Where an equation lies: its number in the program that `around` holds."""
     if around is None:
         return Site((number,), eqn)
     return Site((*around.key, number), eqn, (*around.within, around.name), around.loops)
 
 
-def _bodies(site: Site) -> list[tuple[Site, Graph]]:
+def bodies(site: Site) -> list[tuple[Site, Graph]]:
     """The programs in an equation, each with the site around it."""
     eqn, params = site.eqn, site.eqn.params
     if eqn.primitive in CALLS:
@@ -150,7 +151,7 @@ def _scan(site: Site, ins: Sequence[Any], watch: Watch, iteration: tuple) -> tup
     params = site.eqn.params
     num_consts, num_carry = g.scan_counts(params)
     consts, init, xs = ins[:num_consts], ins[num_consts:][:num_carry], ins[num_consts + num_carry :]
-    ((inside, body),) = _bodies(site)
+    ((inside, body),) = bodies(site)
     length = params["length"]
 
     def run(number: Any, carry: Sequence[Any], x: Sequence[Any]) -> tuple[list[Any], Records]:
@@ -176,7 +177,7 @@ def _while(site: Site, ins: Sequence[Any], watch: Watch, iteration: tuple) -> tu
     params = site.eqn.params
     split, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     cond_consts, body_consts, init = ins[:split], ins[split:end], ins[end:]
-    ((inside, body),) = _bodies(site)
+    ((inside, body),) = bodies(site)
     condition = g.from_jaxpr(params["cond_jaxpr"])
 
     def run(number: Any, carry: Sequence[Any]) -> tuple[list[Any], Records]:
@@ -200,12 +201,12 @@ def _while(site: Site, ins: Sequence[Any], watch: Watch, iteration: tuple) -> tu
 
 def _cond(site: Site, ins: Sequence[Any], watch: Watch, iteration: tuple) -> tuple[list, Records]:
     index, *operands = ins
-    bodies = _bodies(site)
+    programs = bodies(site)
 
     def runs(inside: Site, body: Graph) -> Callable[..., tuple[list[Any], Records]]:
         return lambda *operands: observe(body, operands, watch, inside, iteration)
 
-    branches = [runs(*b) for b in bodies]
+    branches = [runs(*b) for b in programs]
     blank = [_nothing(lambda run=run: run(*operands)[1]) for run in branches]
 
     def recorded(i: int) -> Callable[..., tuple[list[Any], list[Records]]]:
@@ -215,7 +216,7 @@ def _cond(site: Site, ins: Sequence[Any], watch: Watch, iteration: tuple) -> tup
 
         return branch
 
-    outs, records = lax.switch(index, [recorded(i) for i in range(len(bodies))], *operands)
+    outs, records = lax.switch(index, [recorded(i) for i in range(len(programs))], *operands)
     return outs, {key: seen for some in records for key, seen in some.items()}
 
 
