@@ -52,6 +52,18 @@ def _wrong_input(name: str, leaf: Any, holomorphic: bool, allow_int: bool) -> st
     return None
 
 
+def check_result(fun: Callable, value: Any) -> None:
+    """Raises TypeError for a leaf of a function's value that is not an array or a number."""
+    if not all(valid_jaxtype(leaf) for leaf in jax.tree.leaves(value)):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(value):
+            if not valid_jaxtype(leaf):
+                at = f" at {jax.tree_util.keystr(path)}" if path else ""
+                raise TypeError(
+                    f"{getattr(fun, '__name__', fun)} returned {leaf!r} of type {type(leaf)}{at}, "
+                    "which is not a valid JAX type."
+                )
+
+
 def check_scalar(avals: Sequence[Any], tree: Any) -> None:
     """Raises TypeError unless the value is one scalar."""
     if len(avals) != 1 or not jax.tree_util.treedef_is_leaf(tree):

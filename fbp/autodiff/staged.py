@@ -1,7 +1,6 @@
 """A user's function as a program over the leaves of its arguments."""
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.checks import check_result
 from fbp.autodiff.graph import Graph, differentiable
 
 STAGING = (
@@ -24,7 +24,6 @@ NEEDS_A_VALUE = (
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
 )
-LEAVES = inspect.Signature([inspect.Parameter("leaves", inspect.Parameter.VAR_POSITIONAL)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +84,12 @@ def stage_function(fun: Callable, primals: tuple, has_aux: bool) -> Staged:
         nonlocal out_tree, num_values, aux_of
         out = fun(*jax.tree.unflatten(in_tree, leaves))
         value, aux = _pair(out) if has_aux else (out, None)
+        check_result(fun, value)
         values, out_tree = jax.tree.flatten(value)
         num_values = len(values)
         arrays, aux_of = _separate(aux)
         return [*values, *arrays]
 
-    flat.__signature__ = LEAVES  # type: ignore[attr-defined]
     try:
         graph, _ = g.stage(flat, *leaves)
     except NEEDS_A_VALUE as e:
