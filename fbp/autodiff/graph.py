@@ -213,7 +213,7 @@ class Environment:
 
 def bind(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
     """Apply one equation's primitive to values, within the equation's scope."""
-    emitted = emit(eqn, args, eqn.source_info.replace(name_stack=_stack_within(eqn)))
+    emitted = emit(eqn, args, _source_within(eqn))
     if emitted is not None:
         return emitted
     with scope(eqn):
@@ -243,9 +243,9 @@ def emit(eqn: JaxprEqn, args: Sequence[Any], source_info: Any) -> list[Any] | No
     for atom, x in zip(eqn.invars, args, strict=True):
         if isinstance(atom, Literal):
             tracers.append(DynamicJaxprTracer(trace, atom.aval, atom, source_info))
-        elif isinstance(x, jax.Array) and (
-            jax.typeof(x) is atom.aval or jax.typeof(x) == atom.aval
-        ):
+        elif _traced_by(trace, x) and (x.aval is atom.aval or x.aval == atom.aval):
+            tracers.append(x)
+        elif isinstance(x, jax.Array) and jax.typeof(x) == atom.aval:
             tracers.append(trace.to_jaxpr_tracer(x, source_info))
         else:
             return None
@@ -273,9 +273,10 @@ def _traced_by(trace: Any, x: Any) -> bool:
     return isinstance(x, DynamicJaxprTracer) and x._trace is trace
 
 
-def _stack_within(eqn: JaxprEqn) -> Any:
-    """The named scopes in force, and within them those of the equation."""
-    return source_info_util.current_name_stack() + eqn.source_info.name_stack
+def _source_within(eqn: JaxprEqn) -> Any:
+    """The equation's source line, and its named scopes within those in force."""
+    around, here = source_info_util.current_name_stack(), eqn.source_info
+    return here.replace(name_stack=around + here.name_stack) if len(around) else here
 
 
 class scope:
@@ -284,10 +285,9 @@ class scope:
     __slots__ = ("context", "line")
 
     def __init__(self, eqn: JaxprEqn, within: str = ""):
-        stack = _stack_within(eqn)
-        if within:
-            stack = stack.extend(within)
-        self.line = source_info_util.user_context(eqn.source_info.traceback, name_stack=stack)
+        source = _source_within(eqn)
+        stack = source.name_stack.extend(within) if within else source.name_stack
+        self.line = source_info_util.user_context(source.traceback, name_stack=stack)
         self.context = eqn.ctx.manager
 
     def __enter__(self):
