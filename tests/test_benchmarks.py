@@ -1,5 +1,7 @@
 """What is timed is right: each program has the same gradient in fbp and in jax.grad."""
 
+from collections import Counter
+
 import jax
 import pytest
 
@@ -48,14 +50,43 @@ def test_a_figure_above_its_goal_is_bold(fbp, goal, shown):
 
 def test_a_case_is_judged_by_its_own_goals_and_the_mean_by_the_means():
     same = {m: {"fbp": [1.0], "jax": [1.0]} for m in gradients.MEASURES}
-    assert "**" not in gradients.row("straight", same, scans=False)
-    assert gradients.row("loop", same, scans=True).count("**1.00**") == 1
+    assert gradients.row("straight", same, scans=False).count("**1.00**") == 1  # staging
+    assert gradients.row("loop", same, scans=True).count("**1.00**") == 2  # and memory
     assert gradients.mean_row([same]).count("**1.00**") == 3  # staging, step and memory
 
 
 def test_small_programs_are_measured_from_end_to_end():
-    figures = gradients.measure(program("kmeans", small=True), repeats=1)
+    figures, loss, instructions = gradients.measure(program("kmeans", small=True), repeats=1)
     assert all(len(figures[m]["fbp"]) == len(figures[m]["jax"]) > 0 for m in gradients.MEASURES)
+    assert len(loss["fbp"]) == len(loss["jax"]) > 0
+    assert instructions["fbp"]["reduce"] > 0
+
+
+def measured(fbp: float, more: Counter[str]) -> gradients.Measured:
+    """All figures of JAX's side are 1, and it has five additions."""
+    figures = {m: {"fbp": [fbp], "jax": [1.0]} for m in gradients.MEASURES}
+    jax = Counter(add=5)
+    return gradients.Measured(figures, {"fbp": [0.25]}, {"fbp": jax + more, "jax": jax})
+
+
+def test_a_goal_that_is_missed_is_explained_by_what_the_programs_hold():
+    subject = program("kmeans", small=True)
+    assert not gradients.explanations("kmeans", subject, measured(0.5, Counter()))
+    staging, *compiled = gradients.explanations("kmeans", subject, measured(2.0, Counter(dot=3)))
+    assert "staging: to trace the loss alone takes 0.25" in staging
+    assert "2 equations beside 1" in staging
+    assert all("8 HLO instructions beside 5: 3 more dot" in text for text in compiled)
+    assert [text.split(":")[0] for text in compiled] == [
+        f"- kmeans, {m}" for m in ("compile", "step", "memory")
+    ]
+    _, *compiled = gradients.explanations("kmeans", subject, measured(2.0, Counter()))
+    assert all("chance" in text for text in compiled)
+
+
+def test_that_jax_differentiates_another_program_is_said():
+    subject = program("while_loop", small=True)
+    texts = gradients.explanations("while_loop", subject, measured(2.0, Counter(dot=3)))
+    assert all(text.endswith("(JAX's program is another one)") for text in texts)
 
 
 def test_loops_are_measured_at_a_known_trip_count_and_the_unknown_raises_in_jax():
