@@ -2,4 +2,10 @@
 
 from fbp.verify.agreement import Agreement as Agreement
 from fbp.verify.agreement import compare_with_jax as compare_with_jax
+from fbp.verify.check import assert_gradients as assert_gradients
+from fbp.verify.check import check as check
+from fbp.verify.report import Finding as Finding
+from fbp.verify.report import Kind as Kind
+from fbp.verify.report import LeafVerdict as LeafVerdict
+from fbp.verify.report import Report as Report
 from fbp.verify.ulps import ulp_distance as ulp_distance

@@ -1,0 +1,192 @@
+"""The check: a gradient beside its reference, and what is wrong with it if they differ."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fbp.autodiff import RULES, grad
+from fbp.autodiff.rule import Rules
+from fbp.verify.audit import wrong_custom_rules
+from fbp.verify.directions import along_directions
+from fbp.verify.localise import wrong_rules
+from fbp.verify.problem import Problem, problem_of
+from fbp.verify.reference import (
+    Reference,
+    as_double,
+    by_jax,
+    coarsest_in_double,
+    compared,
+    gradient_in_double,
+)
+from fbp.verify.report import Finding, Kind, LeafVerdict, Report, ordered
+from fbp.verify.under_transforms import disagreements
+
+DOUBLE = float(jnp.finfo(jnp.float64).eps)
+
+
+def check(
+    fun: Callable,
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    gradient: Callable | None = None,
+    rules: Rules = RULES,
+    declared: Sequence[Callable | str] = (),
+) -> Report:
+    """Is the gradient of `fun(*args)` right, and if not, where does it go wrong?
+
+    The gradient is compared, entry by entry, with that of the same program in float64; the error
+    that it may have is measured, never set: what rounding to its dtype does to `jax.grad`. Then
+    every custom rule in the function is compared with the derivative of its own function. The
+    findings say what differs, where, and what to do.
+
+    Args:
+      fun: a function of arrays; outputs other than one scalar are weighed and summed.
+      args: where to check. `argnums` says which of them are differentiated.
+      gradient: what to check, a function like `jax.grad(fun, argnums)`; `fbp.grad` by `rules` if
+        not given.
+      declared: what deviates on purpose: functions with a custom rule, or their names, whose rule
+        is not their derivative; paths of leaves, as "args[0]['b']", whose gradient is zero.
+
+    Raises InputError for arguments that cannot be checked, and what `fun` and `gradient` raise.
+
+    >>> import jax.numpy as jnp
+    >>> check(lambda x: jnp.sum(jnp.sin(x)), jnp.arange(3.0)).ok
+    True
+    """
+    problem = problem_of(fun, args, argnums)
+    subject = _of_fbp(problem, rules) if gradient is None else _of_user(problem, gradient)
+    got = (jax.jit(subject) if gradient is None else subject)(*problem.point)
+    reference = _reference(problem)
+    verdicts = (
+        along_directions(problem, got)
+        if reference is None
+        else _verdicts(problem, reference, got, subject)
+    )
+    findings = [_wrong(v) for v in verdicts if not v.ok]
+    if findings and gradient is None:
+        findings += wrong_rules(problem, rules)
+    names = frozenset(d if isinstance(d, str) else d.__name__ for d in declared)
+    findings += [*_not_finite(problem, got), *_zero(problem, got, names)]
+    checked = []
+    if reference is not None:
+        findings += wrong_custom_rules(problem, names)
+        changes, checked = disagreements(problem, subject, reference)
+        findings += changes
+    return Report(
+        subject=f"the gradient of {problem.name}",
+        leaves=tuple(verdicts),
+        findings=ordered(findings),
+        checked=tuple(checked),
+    )
+
+
+def assert_gradients(
+    fun: Callable,
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    gradient: Callable | None = None,
+    rules: Rules = RULES,
+    declared: Sequence[Callable | str] = (),
+) -> None:
+    """Raise AssertionError, with the whole report, unless the gradient of `fun(*args)` is right.
+
+    The arguments are those of `check`, and so is what it raises otherwise.
+
+    >>> import jax.numpy as jnp
+    >>> assert_gradients(jnp.tanh, 0.3)
+    """
+    report = check(fun, *args, argnums=argnums, gradient=gradient, rules=rules, declared=declared)
+    if not report.ok:
+        raise AssertionError(f"\n{report}")
+
+
+def _reference(problem: Problem) -> Reference | None:
+    """The gradient by JAX; None where JAX cannot differentiate or trace the function."""
+    try:
+        return by_jax(problem)
+    except (TypeError, ValueError, NotImplementedError):
+        return None
+
+
+def _of_fbp(problem: Problem, rules: Rules) -> Callable:
+    return grad(problem.loss, rules=rules)
+
+
+def _of_user(problem: Problem, gradient: Callable) -> Callable:
+    """A gradient with the signature of `jax.grad(fun, argnums)` as one of (leaves, arrays)."""
+
+    def of_leaves(leaves: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
+        return problem.chosen_leaves(gradient(*problem.at(leaves, arrays)))
+
+    return of_leaves
+
+
+def _verdicts(
+    problem: Problem, reference: Reference, got: Sequence[Any], subject: Callable
+) -> list[LeafVerdict]:
+    """Each leaf in its own precision, and in float64 where the gradient can be computed in it;
+    the worse of the two."""
+    verdicts = [
+        compared(name, x, want, reference.bar(i, eps), eps, reference.how)
+        for i, (name, x, want, eps) in enumerate(
+            zip(problem.names, got, reference.grads, map(_eps, got), strict=True)
+        )
+    ]
+    try:
+        fine = gradient_in_double(subject, problem)
+    except Exception:  # a gradient that is there in one precision only
+        return verdicts
+    eps = coarsest_in_double(problem, subject)
+    for i, (name, x, want) in enumerate(zip(problem.names, fine, reference.grads, strict=True)):
+        if verdicts[i].ok and _eps(x) == DOUBLE:
+            how = reference.how + ", both in float64"
+            verdict = compared(name, x, want, reference.bar(i, eps), eps, how)
+            verdicts[i] = verdicts[i] if verdict.ok else verdict
+    return verdicts
+
+
+def _eps(x: Any) -> float:
+    return float(jnp.finfo(x.dtype).eps)
+
+
+def _wrong(verdict: LeafVerdict) -> Finding:
+    return Finding(
+        kind=Kind.WRONG_GRADIENT,
+        message=f"the gradient differs from {verdict.reference}.",
+        leaf=verdict.leaf,
+        index=verdict.index,
+        expected=verdict.expected,
+        got=verdict.got,
+        error_ulps=verdict.max_ulps,
+    )
+
+
+def _not_finite(problem: Problem, got: Sequence[Any]) -> list[Finding]:
+    return [
+        Finding(
+            kind=Kind.NON_FINITE,
+            message="the gradient holds NaN or infinity: trace_nonfinite says where it comes from.",
+            leaf=name,
+            index=tuple(int(i) for i in np.argwhere(bad)[0]),
+        )
+        for name, x in zip(problem.names, got, strict=True)
+        if (bad := ~np.isfinite(as_double(x))).any()
+    ]
+
+
+def _zero(problem: Problem, got: Sequence[Any], declared: frozenset[str]) -> list[Finding]:
+    return [
+        Finding(
+            kind=Kind.ZERO,
+            message=(
+                "every entry of the gradient is zero: the function does not use the leaf, stops "
+                f'its gradient, or is flat here. If it should be, say so: declared=["{name}"].'
+            ),
+            leaf=name,
+        )
+        for name, x in zip(problem.names, got, strict=True)
+        if name not in declared and not np.any(as_double(x))
+    ]

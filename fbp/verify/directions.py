@@ -1,0 +1,127 @@
+"""A gradient beside slopes of the function, where no other gradient is there to compare with.
+
+The slope along a direction d is the number <gradient, d>: `jax.jvp` knows it where it can
+differentiate the function forward, and the function's values do in any case. Directions are unit
+vectors, one per entry, for a small leaf and random ones for a large leaf, drawn by the name of the
+leaf, so that another leaf beside it changes nothing.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fbp.verify.finite_difference import slope
+from fbp.verify.precision import DOUBLE, in_precision
+from fbp.verify.problem import Problem
+from fbp.verify.reference import MARGIN, as_double, in_double, spacing
+from fbp.verify.report import LeafVerdict
+
+SMALL = 16
+"""The largest leaf whose entries are tried one by one."""
+RANDOM = 4
+"""How many random directions a larger leaf gets."""
+
+
+@dataclass(frozen=True)
+class Along:
+    """The slope along one direction of one leaf: its value, its bar, and how it was found."""
+
+    value: float
+    error: float
+    how: str
+
+
+def directions(name: str, leaf: Any) -> Iterator[tuple[tuple[int, ...] | None, np.ndarray]]:
+    """The directions of a leaf, each with the entry that it stands for, if it does for one."""
+    if leaf.size <= SMALL:
+        for index in np.ndindex(leaf.shape):
+            unit = np.zeros(leaf.shape)
+            unit[index] = 1
+            yield index, unit
+        return
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    for _ in range(RANDOM):
+        yield None, rng.choice([-1, 1], leaf.shape) * rng.integers(4, 13, leaf.shape) / 8
+
+
+def along_directions(problem: Problem, got: Sequence[Any]) -> list[LeafVerdict]:
+    """For each leaf, the direction along which the gradient differs most from the slope."""
+    slope_of = _slopes(problem)
+    verdicts = []
+    for place, (name, x) in enumerate(zip(problem.names, got, strict=True)):
+        tried = [
+            _verdict(name, index, x, unit, slope_of(place, unit))
+            for index, unit in directions(name, problem.leaves[place])
+        ]
+        verdicts.append(max(tried, key=lambda v: (not v.ok, v.max_ulps - v.bar_ulps)))
+    return verdicts
+
+
+def _verdict(
+    name: str, index: tuple[int, ...] | None, got: Any, unit: np.ndarray, found: Along
+) -> LeafVerdict:
+    terms = np.real(as_double(got)) * unit
+    eps = float(jnp.finfo(got.dtype).eps)
+    size = float(np.sum(abs(terms)))
+    projected = float(np.sum(terms))
+    error = abs(projected - found.value)
+    bar = found.error + MARGIN * eps * max(size, abs(found.value))
+    unit = spacing(max(size, abs(found.value)), eps)
+    return LeafVerdict(
+        leaf=name,
+        ok=bool(error <= bar),
+        max_ulps=error / unit,
+        bar_ulps=bar / unit,
+        index=index or (),
+        expected=found.value,
+        got=projected,
+        reference=f"{found.how}, along a random direction" if index is None else found.how,
+    )
+
+
+def _slopes(problem: Problem) -> Callable[[int, np.ndarray], Along]:
+    """The slope along a direction of a leaf, by the best means that the function allows."""
+    try:
+        return _by_jvp(problem)
+    except (TypeError, ValueError, NotImplementedError):
+        return _by_values(problem)
+
+
+def _by_jvp(problem: Problem) -> Callable[[int, np.ndarray], Along]:
+    def derivative(leaves: list[Any], arrays: list[Any], moves: list[Any]) -> Any:
+        return jax.jvp(lambda leaves: problem.loss(leaves, arrays), (leaves,), (moves,))[1]
+
+    single = jax.jit(derivative)
+    double = jax.jit(in_precision(DOUBLE, derivative, *problem.point, problem.leaves))
+
+    def along(place: int, unit: np.ndarray) -> Along:
+        moves = [jnp.zeros_like(x) for x in problem.leaves]
+        moves[place] = jnp.asarray(unit, moves[place].dtype)
+        rough = float(single(*problem.point, moves))
+        with jax.enable_x64(True):
+            fine = float(double(*in_double(problem), [DOUBLE.cast(x) for x in moves]))
+        return Along(fine, MARGIN * abs(rough - fine), "jax.jvp in float64")
+
+    return along
+
+
+def _by_values(problem: Problem) -> Callable[[int, np.ndarray], Along]:
+    arrays = [np.asarray(x) for x in problem.arrays]
+    leaves = [as_double(arrays[i]) for i in problem.places]
+
+    def along(place: int, unit: np.ndarray) -> Along:
+        def at(t: float) -> float:
+            moved = [*leaves[:place], leaves[place] + t * unit, *leaves[place + 1 :]]
+            with jax.enable_x64(True):
+                return float(problem.loss(moved, arrays))
+
+        size = float(np.sqrt(np.mean(abs(leaves[place]) ** 2))) or 1.0
+        found = slope(lambda ts: np.array([at(t) for t in ts]), scale=size)
+        return Along(found.value, found.error, "finite differences")
+
+    return along

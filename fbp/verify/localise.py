@@ -1,0 +1,213 @@
+"""Where a gradient goes wrong: the rule of each equation beside the derivative of its primitive.
+
+A table of rules is given to fbp in which each rule leaves a mark in the backward program: the
+operands of the equation, the cotangents that arrived at it and those that it made. The marked
+program is watched while it runs, in loops and branches too, and at each mark the cotangents are
+compared, entry by entry, with those that `jax.vjp` gives the same equation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
+
+from fbp.autodiff import graph as g
+from fbp.autodiff import value_and_grad
+from fbp.autodiff.graph import Graph, JaxprEqn, Unevaluated
+from fbp.autodiff.partition import merge, select
+from fbp.autodiff.rule import Call, Rule, Rules
+from fbp.verify.observe import Records, Site, Watch, observe, sites
+from fbp.verify.precision import DOUBLE, in_precision
+from fbp.verify.problem import Problem, unraveled
+from fbp.verify.reference import in_double
+from fbp.verify.report import Finding, Kind
+
+TELLING = 1e-3
+"""A rule is blamed where its error is at least this share of the largest that any rule makes:
+the rounding of right rules is smaller by many orders in float64."""
+
+ROUNDING = 1e-12
+"""As a share of an operand's largest entry: what rounding in float64 may come to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """One use of a rule: the equation, those that hold it, and which of its operands and
+    cotangents a mark has."""
+
+    eqn: JaxprEqn
+    around: tuple[JaxprEqn, ...]
+    known: tuple[bool, ...]
+    arrived: tuple[bool, ...]
+    made: tuple[bool, ...]
+
+
+MARK = Primitive("mark")
+MARK.multiple_results = True
+
+
+@MARK.def_abstract_eval
+def _(*avals: Any, use: Use) -> list[Any]:
+    return list(avals[: sum(use.made)])
+
+
+@MARK.def_impl
+def _pass_on(*values: Any, use: Use) -> list[Any]:
+    return list(values[: sum(use.made)])
+
+
+mlir.register_lowering(MARK, mlir.lower_fun(_pass_on, multiple_results=True))
+
+
+def marked(rules: Rules, around: tuple[JaxprEqn, ...] = ()) -> Rules:
+    """The same rules, each leaving a mark where it makes cotangents."""
+
+    def mark(rule: Rule) -> Rule:
+        def apply(call: Call, ins: list[Any]) -> tuple:
+            if rule.kind == "call":
+                call = replace(call, rules=marked(rules, (*around, call.eqn)))
+            outs, pullback = rule.apply(call, ins)
+            return outs, lambda cts: _mark(call.eqn, around, ins, cts, pullback(cts))
+
+        return replace(rule, apply=apply)
+
+    return Rules([mark(rule) for rule in rules.values()])
+
+
+def _mark(
+    eqn: JaxprEqn,
+    around: tuple[JaxprEqn, ...],
+    ins: Sequence[Any],
+    cts: Sequence[Any],
+    in_cts: list[Any],
+) -> list[Any]:
+    made = tuple(ct is not None for ct in in_cts)
+    if not any(made) or not all(hasattr(v.aval, "shape") for v in eqn.invars):
+        return in_cts
+    known = tuple(not isinstance(x, Unevaluated) for x in ins)
+    arrived = tuple(ct is not None for ct in cts)
+    use = Use(eqn, around, known, arrived, made)
+    values = [*select(made, in_cts), *select(known, ins), *select(arrived, cts)]
+    with g.scope(eqn):
+        return merge(made, MARK.bind(*map(jnp.asarray, values), use=use))
+
+
+def wrong_rules(problem: Problem, rules: Rules) -> list[Finding]:
+    """The equations whose rules are at fault, those inside others before those around them."""
+    loss = in_precision(DOUBLE, problem.loss, *problem.point)
+    with jax.enable_x64(True):
+        args = in_double(problem)
+        backward, _ = g.stage(value_and_grad(loss, rules=marked(rules)), *args)
+        flat = jax.tree.leaves(args)
+        _, records = jax.jit(lambda args: observe(backward, args, COMPARED))(flat)
+        records = jax.device_get(records)
+    return _blamed(backward, records)
+
+
+def _compare(site: Site, ins: Sequence[Any], _: Any, iteration: tuple[Any, ...]) -> Any:
+    """The largest error of a mark's cotangents, as a share of the operand's largest entry."""
+    if site.eqn.primitive is not MARK:
+        return None
+    use = site.eqn.params["use"]
+    ins, split = [jnp.asarray(x) for x in ins], (sum(use.made), sum(use.made) + sum(use.known))
+    got, operands, arrived = ins[: split[0]], ins[split[0] : split[1]], ins[split[1] :]
+    want = _reference(use, operands, arrived)
+    if want is None:
+        return None
+    worst = None
+    for number, a, b in zip(select(use.made, range(len(use.made))), got, want, strict=True):
+        if a.size:
+            error = _error(number, a, b)
+            worst = error if worst is None else _larger(worst, error)
+    if worst is None:
+        return None
+    return (*worst, jnp.array([*iteration], jnp.int32))
+
+
+def _error(number: int, got: Any, want: Any) -> tuple[Any, ...]:
+    difference = jnp.where((got == want) | (jnp.isnan(got) & jnp.isnan(want)), 0, abs(got - want))
+    difference = jnp.where(jnp.isnan(difference), jnp.inf, difference)
+    worst = jnp.argmax(difference)
+    scale = jnp.maximum(jnp.max(abs(want)), jnp.finfo(want.dtype).tiny)
+    share = difference.ravel()[worst] / scale
+    entries = [jnp.asarray(x.ravel()[worst], jnp.complex128) for x in (got, want)]
+    return (share.astype(jnp.float64), jnp.array(number), worst, *entries)
+
+
+def _larger(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+    return jax.tree.map(lambda x, y: jnp.where(b[0] > a[0], y, x), a, b)
+
+
+COMPARED = Watch(_compare, _larger)
+
+
+def _reference(use: Use, operands: Sequence[Any], arrived: Sequence[Any]) -> list[Any] | None:
+    """The cotangents by JAX, in the precision of the equation; None where JAX has no reverse."""
+    eqn = use.eqn
+    zeros = [
+        g.full(g.struct(v.aval), 0) for v, k in zip(eqn.invars, use.known, strict=True) if not k
+    ]
+    ins = merge(use.known, operands, zeros)
+
+    def outs(*wanted: Any) -> list[Any]:
+        return select(
+            use.arrived, g.bind(eqn, merge(use.made, wanted, select(_not(use.made), ins)))
+        )
+
+    try:
+        _, pullback = jax.vjp(outs, *select(use.made, ins))
+        return list(pullback(list(arrived)))
+    except (ValueError, NotImplementedError, TypeError):
+        return None
+
+
+def _not(mask: Sequence[bool]) -> list[bool]:
+    return [not m for m in mask]
+
+
+def _blamed(backward: Graph, records: Records) -> list[Finding]:
+    shares = {key: float(seen.record[0]) for key, seen in records.items() if seen.ran}
+    largest = max(shares.values(), default=0.0)
+    guilty = [key for key, x in sorted(shares.items()) if x > max(TELLING * largest, ROUNDING)]
+    uses = {s.key: s.eqn.params["use"] for s in sites(backward) if s.eqn.primitive is MARK}
+    excused = {id(eqn) for key in guilty for eqn in uses[key].around}
+    return [
+        _finding(uses[key], records[key].record)
+        for key in guilty
+        if id(uses[key].eqn) not in excused
+    ]
+
+
+def _finding(use: Use, record: Any) -> Finding:
+    eqn = use.eqn
+    share, operand, entry, got, want, iteration = record
+    got, want = (x.item() if np.imag(x) else np.real(x).item() for x in (got, want))
+    return Finding(
+        kind=Kind.WRONG_RULE,
+        message=(
+            f"the rule of {eqn.primitive} makes a wrong cotangent of operand {int(operand)}, by "
+            f"{float(share):.2g} of its largest entry. The rest of the chain is right: mend this "
+            "rule."
+        ),
+        index=unraveled(entry, g.struct(eqn.invars[int(operand)]).shape),
+        expected=want,
+        got=got,
+        error_ulps=float(share / np.finfo(np.float64).eps),
+        equation=_text(eqn),
+        primitive=str(eqn.primitive),
+        operand=int(operand),
+        iteration=tuple(int(i) for i in iteration),
+        source=next((s for s in map(g.source, (eqn, *reversed(use.around))) if s), None),
+    )
+
+
+def _text(eqn: JaxprEqn) -> str:
+    """The equation in one line, by the types of its values."""
+    ins = " ".join(a.aval.str_short(short_dtypes=True) for a in eqn.invars)
+    outs = " ".join(a.aval.str_short(short_dtypes=True) for a in eqn.outvars)
+    return f"{outs} = {eqn.primitive} {ins}"

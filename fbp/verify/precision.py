@@ -1,0 +1,249 @@
+"""A program in another precision: the same equations on the same numbers, with other rounding.
+
+The program is traced in its own precision, and run again equation by equation in the other. So
+its constants, its random numbers and its custom rules are those that the user's program has, even
+where the code names a dtype.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import Literal
+from jax.extend.core import primitives as p
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.graph import Graph, JaxprEqn
+
+INLINE = frozenset({p.closed_call_p, p.call_p, p.remat_p})
+ROUNDED = frozenset(
+    g.named_primitives("bitcast_convert_type_p", "random_gamma_p", "nextafter_p", "rng_uniform_p")
+)
+"""Whose results depend on the precision itself: bits and draws. They stay in their own."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The dtypes that take the place of others: `dtype(x)` for the dtype x of a program."""
+
+    real: Any
+    imaginary: Any
+    narrows: bool
+
+    def dtype(self, dtype: Any) -> Any:
+        """The dtype in the place of another: the same for integers, and where it is wide (or
+        narrow) enough."""
+        if not isinstance(dtype, np.dtype) or not g.is_inexact(dtype):
+            return dtype
+        other = np.dtype(self.imaginary if g.is_complex(dtype) else self.real)
+        coarser = jnp.finfo(dtype).eps > jnp.finfo(other).eps
+        return dtype if coarser == self.narrows else other
+
+    def cast(self, x: Any) -> Any:
+        """A value in this precision, if it is of floats."""
+        dtype = getattr(x, "dtype", None)
+        if dtype is None:
+            x = np.asarray(x)
+            dtype = x.dtype
+        return jnp.asarray(x).astype(self.dtype(dtype)) if g.is_inexact(dtype) else x
+
+
+DOUBLE = Precision(np.float64, np.complex128, narrows=False)
+SINGLE = Precision(np.float32, np.complex64, narrows=True)
+
+
+def in_precision(to: Precision, fun: Callable, *args: Any) -> Callable:
+    """`fun`, traced at `args`, as a function of the same leaves in another precision.
+
+    To be called with `jax.enable_x64(True)` in force. What has no other precision, such as a
+    kernel or a callback, runs in its own.
+
+    >>> import jax.numpy as jnp
+    >>> third = in_precision(DOUBLE, lambda x: x / jnp.float32(3), jnp.float32(1))
+    >>> with jax.enable_x64(True):
+    ...     print(third(1.0))
+    0.3333333333333333
+    """
+    graph, out = g.stage(fun, *args)
+    tree = jax.tree.structure(out)
+
+    def other(*args: Any) -> Any:
+        return jax.tree.unflatten(tree, evaluate(to, graph, jax.tree.leaves(args)))
+
+    return other
+
+
+def evaluate(to: Precision, graph: Graph, args: Sequence[Any]) -> list[Any]:
+    """Run a program in another precision."""
+    values = dict(zip(graph.constvars, map(to.cast, graph.consts), strict=True))
+    values.update(zip(graph.invars, map(to.cast, args), strict=True))
+
+    def read(atom: Any) -> Any:
+        if not isinstance(atom, Literal):
+            return values[atom]
+        aval = g.struct(atom)
+        return to.cast(np.asarray(atom.val, aval.dtype)) if g.differentiable(aval) else atom.val
+
+    for eqn in graph.eqns:
+        with g.scope(eqn):
+            outs = _apply(to, eqn, [read(a) for a in eqn.invars])
+        values.update(zip(eqn.outvars, outs, strict=True))
+    return [jnp.asarray(read(a)) for a in graph.outvars]
+
+
+def _apply(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    if eqn.primitive in INLINE:
+        return evaluate(to, g.body(eqn.params), ins)
+    if eqn.primitive in WITH_PROGRAMS:
+        return WITH_PROGRAMS[eqn.primitive](to, eqn, ins)
+    if eqn.primitive in ROUNDED or any(map(_holds_program, eqn.params.values())):
+        return _in_its_own(to, eqn, ins)
+    return _bind(eqn, ins, {key: to.dtype(x) for key, x in eqn.params.items()})
+
+
+def _bind(eqn: JaxprEqn, ins: Sequence[Any], params: dict[str, Any]) -> list[Any]:
+    out = eqn.primitive.bind(*ins, **eqn.primitive.get_bind_params(params))
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def _in_its_own(to: Precision, eqn: JaxprEqn, ins: Sequence[Any]) -> list[Any]:
+    """Apply an equation in the precision that it has in the program."""
+    narrow = [_like(x, v) for x, v in zip(ins, eqn.invars, strict=True)]
+    return [to.cast(x) for x in g.bind(eqn, narrow)]
+
+
+def _like(x: Any, variable: Any) -> Any:
+    aval = g.struct(variable)
+    return jnp.asarray(x).astype(aval.dtype) if g.differentiable(aval) else x
+
+
+def _holds_program(param: Any) -> bool:
+    if isinstance(param, tuple | list):
+        return any(map(_holds_program, param))
+    return hasattr(param, "eqns") or hasattr(param, "jaxpr")
+
+
+def _jit(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    def fun(*xs: Any) -> list[Any]:
+        return evaluate(to, g.body(eqn.params), xs)
+
+    fun.__name__ = eqn.params["name"]
+    return jax.jit(fun)(*ins)
+
+
+def _scan(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    num_consts, num_carry = g.scan_counts(eqn.params)
+    consts, init, xs = ins[:num_consts], ins[num_consts:][:num_carry], ins[num_consts + num_carry :]
+    body = g.body(eqn.params)
+
+    def step(carry: Any, x: Any) -> tuple[list[Any], list[Any]]:
+        outs = evaluate(to, body, (*consts, *carry, *x))
+        return outs[:num_carry], outs[num_carry:]
+
+    settings = {key: eqn.params[key] for key in ("length", "reverse", "unroll")}
+    carry, ys = lax.scan(step, [jnp.asarray(x) for x in init], xs, **settings)
+    return [*carry, *ys]
+
+
+def _while(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    params = eqn.params
+    split, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    condition, body = g.from_jaxpr(params["cond_jaxpr"]), g.from_jaxpr(params["body_jaxpr"])
+    return lax.while_loop(
+        lambda carry: evaluate(to, condition, (*ins[:split], *carry))[0],
+        lambda carry: evaluate(to, body, (*ins[split:end], *carry)),
+        [jnp.asarray(x) for x in ins[end:]],
+    )
+
+
+def _cond(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    index, *operands = ins
+    branches = [g.from_jaxpr(branch) for branch in eqn.params["branches"]]
+    return lax.switch(index, [lambda *xs, b=b: evaluate(to, b, xs) for b in branches], *operands)
+
+
+def _custom_jvp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    """The same function with the same rule, both in the other precision."""
+    active = [g.differentiable(g.struct(v)) for v in eqn.invars]
+    rule, given, made = g.custom_jvp_graph(eqn, active)
+    fun = jax.custom_jvp(_named(eqn, lambda *xs: evaluate(to, g.body(eqn.params), xs)))
+
+    @fun.defjvp
+    def _(primals: Any, tangents: Any) -> tuple[list[Any], list[Any]]:
+        chosen = [t for t, g in zip(tangents, given, strict=True) if g]
+        results = evaluate(to, rule, (*primals, *chosen))
+        outs, tangents = results[: len(made)], iter(results[len(made) :])
+        return outs, [
+            next(tangents) if m else _no_tangent(y) for m, y in zip(made, outs, strict=True)
+        ]
+
+    return fun(*map(jnp.asarray, ins))
+
+
+def _no_tangent(y: Any) -> Any:
+    if g.differentiable(jax.typeof(y)):
+        return jnp.zeros_like(y)
+    return np.zeros(y.shape, jax.dtypes.float0)
+
+
+def _custom_vjp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    """The same function with the same two rules, all in the other precision."""
+    active = [True for _ in eqn.invars]
+    types = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in map(g.struct, eqn.invars)]
+    forward, (outs, kept) = g.stage(lambda *xs: g.custom_vjp_forward(eqn, xs, active), *types)
+    cts = [g.cotangent_type(g.struct(v)) for v in eqn.outvars]
+    backward, made = g.stage(lambda kept, cts: g.custom_vjp_backward(eqn, kept, cts), kept, cts)
+    fun = jax.custom_vjp(_named(eqn, lambda *xs: evaluate(to, g.body(eqn.params), xs)))
+
+    def run_forward(*xs: Any) -> tuple[list[Any], list[Any]]:
+        results = evaluate(to, forward, xs)
+        return results[: len(outs)], results[len(outs) :]
+
+    def run_backward(kept: list[Any], cts: list[Any]) -> tuple[Any, ...]:
+        results = iter(evaluate(to, backward, (*kept, *cts)))
+        return tuple(None if ct is None else next(results) for ct in made)
+
+    fun.defvjp(run_forward, run_backward)
+    return fun(*map(jnp.asarray, ins))
+
+
+def _named(eqn: JaxprEqn, fun: Callable) -> Callable:
+    fun.__name__ = function_of(eqn)
+    return fun
+
+
+def function_of(eqn: JaxprEqn) -> str:
+    """`name at file:line` of the function to which a custom rule belongs."""
+    body = next(eqn.params[name] for name in ("call_jaxpr", "jaxpr") if name in eqn.params)
+    name, place = str(getattr(body, "jaxpr", body).debug_info.func_src_info).split(" at ")[:2]
+    return f"{name} at {place}"
+
+
+def _scatter(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    """A scatter holds its sum or product as a program of two numbers."""
+    jaxpr = eqn.params["update_jaxpr"]
+    if jaxpr is None:
+        return _bind(eqn, ins, eqn.params)
+    update = g.open_graph(jaxpr, eqn.params["update_consts"])
+    number = jax.ShapeDtypeStruct((), to.dtype(g.struct(eqn.outvars[0]).dtype))
+    closed = jax.make_jaxpr(lambda a, b: evaluate(to, update, (a, b))[0])(number, number)
+    params = {"update_jaxpr": closed.jaxpr, "update_consts": tuple(closed.consts)}
+    return _bind(eqn, ins, eqn.params | params)
+
+
+SCATTERS = g.named_primitives(
+    *(f"scatter_{how}p" for how in ("", "add_", "sub_", "mul_", "min_", "max_"))
+)
+WITH_PROGRAMS: dict[Any, Callable[[Precision, JaxprEqn, list[Any]], list[Any]]] = {
+    p.jit_p: _jit,
+    p.scan_p: _scan,
+    p.while_p: _while,
+    p.cond_p: _cond,
+    p.custom_jvp_call_p: _custom_jvp,
+    p.custom_vjp_call_p: _custom_vjp,
+    **dict.fromkeys(SCATTERS, _scatter),
+}

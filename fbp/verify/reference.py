@@ -1,0 +1,143 @@
+"""What a gradient is compared with: the gradient in float64, and how far one may be from it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fbp.autodiff import graph as g
+from fbp.verify.observe import sites
+from fbp.verify.precision import DOUBLE, SINGLE, Precision, in_precision
+from fbp.verify.problem import Problem, unraveled
+from fbp.verify.report import LeafVerdict
+
+MARGIN = 16
+"""How many times the rounding error of a right gradient another right one may have: it adds and
+multiplies in another order."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A gradient that is known to be right, leaf by leaf.
+
+    Attributes:
+      grads: its leaves, in float64 or complex128.
+      noise: for each leaf, what rounding to `eps` does: the largest difference between the
+        gradient in the coarser precision and this one, and at least `eps` of the largest entry.
+      eps: the spacing at 1 of the coarser precision, by leaf.
+      how: what it is, in words.
+    """
+
+    grads: tuple[np.ndarray, ...]
+    noise: tuple[float, ...]
+    eps: tuple[float, ...]
+    how: str
+
+    def bar(self, leaf: int, eps: float) -> float:
+        """The error that a right gradient may have in a precision: the noise, scaled to it."""
+        return MARGIN * self.noise[leaf] * eps / self.eps[leaf]
+
+
+def by_jax(problem: Problem) -> Reference:
+    """The gradient by `jax.grad`."""
+    return of_two_precisions(problem, jax.grad(problem.loss), "jax.grad in float64")
+
+
+def of_two_precisions(problem: Problem, gradient: Callable, how: str) -> Reference:
+    """A gradient in float64, and its noise: by what it differs in the precision of the arguments,
+    or in float32 where they are in float64 already."""
+    fine = gradient_in_double(gradient, problem)
+    single = [SINGLE.cast(x) for x in problem.leaves]
+    rough = jax.jit(gradient)(*problem.point)
+    if any(is_double(x.dtype) for x in problem.leaves):
+        rough = _computed(SINGLE, gradient, problem)
+    eps = tuple(float(jnp.finfo(x.dtype).eps) for x in single)
+    noise = tuple(
+        max(_largest(_difference(as_double(a), b)), e * _largest(b))
+        for a, b, e in zip(rough, fine, eps, strict=True)
+    )
+    return Reference(fine, noise, eps, how)
+
+
+def coarsest_in_double(problem: Problem, gradient: Callable) -> float:
+    """The spacing at 1 of the coarsest floating dtype in which a gradient computes when it is run
+    in float64: more than that of float64 where it holds what has one precision only."""
+    program = in_precision(DOUBLE, gradient, *problem.point)
+    with jax.enable_x64(True):
+        graph, _ = g.stage(program, *in_double(problem))
+    made = [g.struct(v) for site in sites(graph) for v in site.eqn.outvars]
+    return max(float(jnp.finfo(a.dtype).eps) for a in made if g.differentiable(a))
+
+
+def gradient_in_double(gradient: Callable, problem: Problem) -> tuple[np.ndarray, ...]:
+    """A gradient, a function of (leaves, arrays), at the same point in float64."""
+    return _computed(DOUBLE, gradient, problem)
+
+
+def in_double(problem: Problem) -> tuple[list[Any], list[Any]]:
+    """The leaves and the arrays in float64; `jax.enable_x64(True)` must be in force."""
+    leaves, arrays = problem.point
+    return [DOUBLE.cast(x) for x in leaves], [DOUBLE.cast(x) for x in arrays]
+
+
+def _computed(to: Precision, gradient: Callable, problem: Problem) -> tuple[np.ndarray, ...]:
+    program = in_precision(to, gradient, *problem.point)
+    with jax.enable_x64(True):
+        grads = jax.jit(program)(*problem.point)
+    return tuple(as_double(x) for x in grads)
+
+
+def compared(
+    name: str, got: Any, want: np.ndarray, bar: float, eps: float, how: str
+) -> LeafVerdict:
+    """One leaf beside its reference: right if no entry is farther from it than `bar`.
+
+    A NaN or an infinity is right where the reference has the same.
+    """
+    got = as_double(got)
+    same = (got == want) | (np.isnan(got) & np.isnan(want))
+    with np.errstate(invalid="ignore"):
+        error = np.where(same, 0.0, np.nan_to_num(abs(got - want), nan=np.inf))
+    worst = unraveled(np.argmax(error), error.shape)
+    unit = spacing(max(_largest(want), _largest(got)), eps)
+    return LeafVerdict(
+        leaf=name,
+        ok=bool(error[worst] <= bar),
+        max_ulps=float(error[worst] / unit),
+        bar_ulps=float(bar / unit),
+        index=worst,
+        expected=want[worst].item(),
+        got=got[worst].item(),
+        reference=how,
+    )
+
+
+def is_double(dtype: Any) -> bool:
+    """Whether a dtype is float64 or complex128."""
+    return jnp.finfo(dtype).eps == jnp.finfo(jnp.float64).eps
+
+
+def as_double(x: Any) -> np.ndarray:
+    """An array of any floating dtype as numpy's float64 or complex128."""
+    x = np.asarray(x)
+    return x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
+
+
+def spacing(magnitude: float, eps: float) -> float:
+    """The distance between neighbouring numbers of this magnitude, 1 for zero."""
+    return eps * 2.0 ** math.floor(math.log2(magnitude)) if magnitude > 0 else 1.0
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return a - b
+
+
+def _largest(x: np.ndarray) -> float:
+    """The largest magnitude among the finite entries."""
+    finite = abs(x[np.isfinite(x)])
+    return float(np.max(finite)) if finite.size else 0.0

@@ -1,0 +1,109 @@
+"""The gradient under transformations beside the plain one: vmap, scan, a second derivative."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fbp.verify.problem import Arrays, Problem
+from fbp.verify.reference import Reference, compared, gradient_in_double, of_two_precisions
+from fbp.verify.report import Finding, Kind, LeafVerdict
+
+OTHER = 0.75
+"""The second point of a batch, as a multiple of the first."""
+
+
+def disagreements(
+    problem: Problem, gradient: Callable, reference: Reference
+) -> tuple[list[Finding], list[str]]:
+    """What changes under a transformation, and the names of the transformations tried.
+
+    vmap and scan over two points must give what the gradient gives at each; the derivative of the
+    gradient along a direction must be that of `jax.grad`.
+    """
+    first = problem.leaves
+    second = [(x * OTHER).astype(x.dtype) for x in first]
+    arrays = list(problem.arrays)
+    plain = jax.jit(gradient)
+    points = [plain(first, arrays), plain(second, arrays)]
+    batch = [jnp.stack(pair) for pair in zip(first, second, strict=True)]
+
+    findings = []
+    for name, batched in (("vmap", _under_vmap), ("scan", _in_scan)):
+        rows = jax.jit(lambda batch, f=batched: f(gradient, batch, arrays))(batch)
+        verdicts = [
+            v
+            for i, want in enumerate(points)
+            for v in _as_expected(problem, reference, [x[i] for x in rows], want, name)
+        ]
+        findings += [_changed(name, v) for v in verdicts if not v.ok][:1]
+    second_order = _second_order(problem, gradient)
+    findings += [_changed("a second differentiation", v) for v in second_order if not v.ok][:1]
+    return findings, ["vmap", "scan", "a second differentiation"]
+
+
+def _under_vmap(gradient: Callable, batch: Arrays, arrays: Arrays) -> Arrays:
+    return jax.vmap(lambda leaves: gradient(leaves, arrays))(batch)
+
+
+def _in_scan(gradient: Callable, batch: Arrays, arrays: Arrays) -> Arrays:
+    return lax.scan(lambda _, leaves: ((), gradient(leaves, arrays)), (), batch)[1]
+
+
+def _as_expected(
+    problem: Problem, reference: Reference, got: Sequence[Any], want: Sequence[Any], name: str
+) -> list[LeafVerdict]:
+    return [
+        compared(leaf, x, np.asarray(y), reference.bar(i, _eps(x)), _eps(x), f"that without {name}")
+        for i, (leaf, x, y) in enumerate(zip(problem.names, got, want, strict=True))
+    ]
+
+
+def _second_order(problem: Problem, gradient: Callable) -> list[LeafVerdict]:
+    """The Hessian times a direction: forward over the gradient, and over `jax.grad`."""
+
+    def pushed(of: Callable) -> Callable:
+        def along(leaves: Arrays, arrays: Arrays) -> Arrays:
+            moves = [_direction(n, x) for n, x in zip(problem.names, leaves, strict=True)]
+            return jax.jvp(lambda leaves: of(leaves, arrays), (leaves,), (moves,))[1]
+
+        return along
+
+    reference = of_two_precisions(problem, pushed(jax.grad(problem.loss)), "")
+    how = "the same derivative of jax.grad"
+    return [
+        compared(name, x, want, reference.bar(i, _eps(x)), _eps(x), how)
+        for i, (name, x, want) in enumerate(
+            zip(
+                problem.names,
+                gradient_in_double(pushed(gradient), problem),
+                reference.grads,
+                strict=True,
+            )
+        )
+    ]
+
+
+def _direction(name: str, leaf: Any) -> Any:
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    return jnp.asarray(rng.choice([-1.0, 1.0], leaf.shape), leaf.dtype)
+
+
+def _changed(name: str, verdict: LeafVerdict) -> Finding:
+    return Finding(
+        kind=Kind.TRANSFORM,
+        message=f"under {name} the gradient differs from {verdict.reference}.",
+        leaf=verdict.leaf,
+        index=verdict.index,
+        expected=verdict.expected,
+        got=verdict.got,
+        error_ulps=verdict.max_ulps,
+    )
+
+
+def _eps(x: Any) -> float:
+    return float(jnp.finfo(x.dtype).eps)

@@ -1,0 +1,178 @@
+"""Right gradients pass, wrong ones do not, and the report says which leaf and what to do."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from faulty import FAULTS, with_fault
+
+import fbp
+from fbp.verify import Kind, assert_gradients, check
+
+
+def loss(params, x):
+    hidden = jnp.tanh(x @ params["w"] + params["b"][None])
+    return jnp.mean(jax.nn.log_softmax(hidden @ params["u"]) ** 2)
+
+
+def point(dtype=jnp.float32):
+    keys = jax.random.split(jax.random.key(0), 4)
+    params = {
+        "w": jax.random.normal(keys[0], (5, 4), dtype),
+        "b": jnp.zeros(4, dtype),
+        "u": jax.random.normal(keys[1], (4, 3), dtype),
+    }
+    return params, jax.random.normal(keys[2], (7, 5), dtype)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_a_right_gradient_passes(dtype):
+    report = check(loss, *point(dtype))
+    assert report.ok, report
+    assert [leaf.leaf for leaf in report.leaves] == ["args[0]['b']", "args[0]['u']", "args[0]['w']"]
+    assert not report.findings
+
+
+def test_a_right_gradient_in_double_precision_passes():
+    with jax.enable_x64(True):
+        report = check(loss, *point(jnp.float64))
+        assert report.ok, report
+        assert all(leaf.bar_ulps < 1e4 for leaf in report.leaves)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_wrong_rule_is_found_and_named(fault, dtype):
+    report = check(loss, *point(dtype), rules=with_fault("tanh", FAULTS[fault]))
+    assert not report.ok
+    (finding,) = (f for f in report.findings if f.kind == Kind.WRONG_RULE)
+    assert finding.primitive == "tanh"
+    assert "test_check.py" in finding.source
+    assert {f.leaf for f in report.failures if f.kind == Kind.WRONG_GRADIENT} == {
+        "args[0]['b']",
+        "args[0]['w']",
+    }
+
+
+def scaled(factor):
+    def gradient(params, x):
+        grads = jax.grad(loss)(params, x)
+        return grads | {"b": grads["b"] * factor}
+
+    return gradient
+
+
+def test_a_gradient_that_is_handed_over_is_checked():
+    assert check(loss, *point(), gradient=scaled(1.0)).ok
+    report = check(loss, *point(), gradient=scaled(1.001))
+    assert [leaf.ok for leaf in report.leaves] == [False, True, True]
+
+
+def test_a_gradient_from_numpy_is_checked_by_finite_differences():
+    w, x = np.random.default_rng(0).normal(size=(3, 4)), np.arange(4.0)
+
+    def value(w, x):
+        return float(np.sum(np.tanh(w @ x)))
+
+    def gradient(w, x):
+        return np.outer(1 - np.tanh(w @ x) ** 2, x)
+
+    assert check(value, w, x, gradient=gradient).ok
+    report = check(value, w, x, gradient=lambda w, x: 1.0001 * gradient(w, x))
+    assert not report.ok
+    assert report.leaves[0].reference.startswith("finite differences")
+
+
+def test_a_while_loop_is_checked_by_forward_mode():
+    def grows(x):
+        return jax.lax.while_loop(
+            lambda c: c[0] < 50, lambda c: (c[0] * 1.5, jnp.sin(c[1])), (x, x)
+        )
+
+    assert check(grows, 1.3).ok
+    report = check(grows, 1.3, rules=with_fault("sin", FAULTS["one per cent too large"]))
+    assert not report.ok
+    assert report.leaves[0].reference == "jax.jvp in float64"
+
+
+def test_a_gradient_that_changes_under_a_transformation_fails():
+    @jax.custom_batching.custom_vmap
+    def twice_under_vmap(x):
+        return x
+
+    @twice_under_vmap.def_vmap
+    def _(size, batched, x):
+        return 2 * x, True
+
+    report = check(
+        lambda x: jnp.sum(x**2),
+        jnp.arange(3.0),
+        gradient=lambda x: twice_under_vmap(jax.grad(lambda x: jnp.sum(x**2))(x)),
+    )
+    (failure,) = report.failures
+    assert failure.kind == Kind.TRANSFORM
+    assert "vmap" in failure.message
+
+
+def test_a_leaf_without_a_gradient_is_reported_unless_declared():
+    def unused(params):
+        return params["a"] ** 2 + jax.lax.stop_gradient(params["b"])
+
+    report = check(unused, {"a": 1.0, "b": 2.0})
+    assert report.ok
+    assert [(f.kind, f.leaf) for f in report.findings] == [(Kind.ZERO, "args[0]['b']")]
+    assert not check(unused, {"a": 1.0, "b": 2.0}, declared=["args[0]['b']"]).findings
+
+
+def test_a_gradient_with_nan_fails():
+    report = check(jnp.sqrt, 0.0)
+    assert not report.ok
+    assert report.failures[0].kind == Kind.NON_FINITE
+
+
+def test_integer_and_empty_leaves_have_no_gradient_and_complex_ones_have():
+    def mixed(args):
+        return jnp.real(args["z"] * jnp.conj(args["z"])) * args["n"] + jnp.sum(args["empty"])
+
+    report = check(mixed, {"z": 1.0 + 2.0j, "n": 3, "empty": jnp.zeros((0,))})
+    assert report.ok, report
+    assert [leaf.leaf for leaf in report.leaves] == ["args[0]['z']"]
+
+
+def test_outputs_other_than_a_scalar_are_weighed():
+    assert check(
+        lambda x: {"a": x**2, "n": jnp.int32(3), "z": jax.lax.complex(x, x)}, jnp.arange(3.0)
+    ).ok
+
+
+def test_other_arguments_can_be_checked():
+    assert [leaf.leaf for leaf in check(jnp.multiply, 2.0, 3.0, argnums=(0, 1)).leaves] == [
+        "args[0]",
+        "args[1]",
+    ]
+
+
+def test_assert_gradients_raises_with_the_report():
+    assert_gradients(loss, *point())
+    with pytest.raises(AssertionError, match=r"WRONG.*args\[0\]\['b'\]"):
+        assert_gradients(loss, *point(), gradient=scaled(2.0))
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(fbp.InputError, match=r"args\[0\] is str"):
+        check(lambda x: x, "text")
+    with pytest.raises(fbp.InputError, match="no floating-point entry"):
+        check(lambda x: x, 1)
+    with pytest.raises(fbp.InputError, match="argnums=3"):
+        check(lambda x: x, 1.0, argnums=3)
+    with pytest.raises(fbp.InputError, match="returns no floating-point entry"):
+        check(lambda x: jnp.int32(x), 1.0)
+
+
+def test_a_report_is_json():
+    report = check(loss, *point(), gradient=scaled(2.0))
+    read = json.loads(report.to_json())
+    assert read["ok"] is False
+    assert read["findings"][0]["kind"] == "wrong gradient"
