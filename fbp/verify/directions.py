@@ -71,12 +71,12 @@ def _verdict(
     projected = float(np.sum(terms))
     error = abs(projected - found.value)
     bar = found.error + MARGIN * eps * max(size, abs(found.value))
-    unit = spacing(max(size, abs(found.value)), eps)
+    ulp = spacing(max(size, abs(found.value)), eps)
     return LeafVerdict(
         leaf=name,
         ok=bool(error <= bar),
-        max_ulps=error / unit,
-        bar_ulps=bar / unit,
+        max_ulps=error / ulp,
+        bar_ulps=bar / ulp,
         index=index or (),
         expected=found.value,
         got=projected,
