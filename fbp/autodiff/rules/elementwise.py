@@ -254,7 +254,7 @@ TYPES = Rules(
     transpose(p.imag_p, lambda ct, x: complex(0, neg(ct))),
     transpose(p.complex_p, lambda ct, x, y: real(ct), lambda ct, x, y: neg(imag(ct))),
     transpose(p.conj_p, conjugate),
-    transpose(p.copy_p, lambda ct, x: ct),
+    transpose(p.copy_p, lambda ct, x: p.copy_p.bind(ct)),  # so that either may be donated
     transpose(p.name_p, lambda ct, x: ct),
     vjp_jointly(lax.optimization_barrier_p, held_together),
 )

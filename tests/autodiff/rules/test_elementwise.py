@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from elementwise_cases import ALL, INF, JAX_POWERS, NAN, PAIRS, binary, unary
@@ -225,6 +226,12 @@ def test_every_elementwise_rule_has_a_case():
 
 def test_the_next_number_moves_with_the_number():
     assert fbp.grad(lax.nextafter, (0, 1))(2.0, 3.0) == (1, 0)
+
+
+def test_the_cotangent_of_a_copy_is_a_copy():
+    ct = jnp.ones(3)
+    (x_ct,) = fbp.vjp(lambda x: jnp.array(x, copy=True), jnp.zeros(3))[1](ct)
+    assert x_ct.unsafe_buffer_pointer() != ct.unsafe_buffer_pointer()
 
 
 @by_primitive(CASES)
