@@ -73,7 +73,8 @@ class ComplexStep:
     Attributes:
       value: the derivative, to about the precision of float64; None if it cannot be taken.
       refused: the first operation on the input that is not known to be analytic, with its source
-        line; empty if there is none.
+        line; or that the program is not analytic at this point, as log outside of its domain and
+        sqrt at 0, where the complex value is another, or changes otherwise with h.
     """
 
     value: float | None
@@ -120,7 +121,7 @@ def complex_step(
         real, along = jax.tree.leaves(args), jax.tree.leaves(directions)
         try:
             first, second = (
-                _run(graph, [_step(x, h * d) for x, d in zip(real, along, strict=True)])[0]
+                _run(graph, [_step(x, d, h) for x, d in zip(real, along, strict=True)])[0]
                 for h in STEPS
             )
         except _Refused as reason:
@@ -138,8 +139,8 @@ def _double(x: Any) -> Any:
     return x.astype(jnp.float64) if g.is_inexact(x.dtype) and not g.is_complex(x.dtype) else x
 
 
-def _step(x: jax.Array, step: jax.Array) -> jax.Array:
-    return lax.complex(x, step) if x.dtype == jnp.float64 else x
+def _step(x: jax.Array, direction: jax.Array, h: float) -> jax.Array:
+    return lax.complex(x, h * direction) if x.dtype == jnp.float64 else x
 
 
 def _run(graph: Graph, args: Sequence[Any]) -> list[Any]:

@@ -295,6 +295,8 @@ def test_pytrees_and_integers_are_arguments(x64):
     params = {"w": NORMAL, "n": 3}
     found = complex_step(lambda q, k: jnp.sum(q["w"] ** 2) * q["n"] * k, (params, 2), (params, 0))
     assert found.value == pytest.approx(12 * np.sum(NORMAL**2))
+    taken = complex_step(lambda x, i: jnp.sum(x[i]), (NORMAL, INDICES), (OTHER, INDICES))
+    assert taken.value == pytest.approx(np.sum(OTHER[INDICES]))
 
 
 @pytest.mark.parametrize(
