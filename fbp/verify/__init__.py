@@ -10,4 +10,6 @@ from fbp.verify.report import Finding as Finding
 from fbp.verify.report import Kind as Kind
 from fbp.verify.report import LeafVerdict as LeafVerdict
 from fbp.verify.report import Report as Report
+from fbp.verify.statistics import gradient_statistics as gradient_statistics
+from fbp.verify.statistics import plot_gradients as plot_gradients
 from fbp.verify.ulps import ulp_distance as ulp_distance
