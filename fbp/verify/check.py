@@ -57,7 +57,7 @@ def check(
     True
     """
     problem = problem_of(fun, args, argnums)
-    subject = _of_fbp(problem, rules) if gradient is None else _of_user(problem, gradient)
+    subject = gradient_of(problem, gradient, rules)
     got = (jax.jit(subject) if gradient is None else subject)(*problem.point)
     reference = _reference(problem)
     verdicts = (
@@ -111,12 +111,11 @@ def _reference(problem: Problem) -> Reference | None:
         return None
 
 
-def _of_fbp(problem: Problem, rules: Rules) -> Callable:
-    return grad(problem.loss, rules=rules)
-
-
-def _of_user(problem: Problem, gradient: Callable) -> Callable:
-    """A gradient with the signature of `jax.grad(fun, argnums)` as one of (leaves, arrays)."""
+def gradient_of(problem: Problem, gradient: Callable | None, rules: Rules) -> Callable:
+    """What is checked, as a function of (leaves, arrays): a gradient with the signature of
+    `jax.grad(fun, argnums)`, or fbp's by `rules` if there is none."""
+    if gradient is None:
+        return grad(problem.loss, rules=rules)
 
     def of_leaves(leaves: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
         return problem.chosen_leaves(gradient(*problem.at(leaves, arrays)))
