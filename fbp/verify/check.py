@@ -60,10 +60,11 @@ def check(
     subject = gradient_of(problem, gradient, rules)
     got = (jax.jit(subject) if gradient is None else subject)(*problem.point)
     reference = _reference(problem)
+    fine, eps_of_fine = _in_double(problem, subject)
     verdicts = (
-        along_directions(problem, got)
+        along_directions(problem, got if fine is None else fine)
         if reference is None
-        else _verdicts(problem, reference, got, subject)
+        else verdicts_of(problem, reference, got, fine, eps_of_fine)
     )
     findings = [_wrong(v) for v in verdicts if not v.ok]
     if findings and gradient is None:
@@ -123,26 +124,33 @@ def gradient_of(problem: Problem, gradient: Callable | None, rules: Rules) -> Ca
     return of_leaves
 
 
-def _verdicts(
-    problem: Problem, reference: Reference, got: Sequence[Any], subject: Callable
+def _in_double(problem: Problem, subject: Callable) -> tuple[Sequence[Any] | None, float]:
+    """The gradient in float64 and the coarsest precision in it; None where there is none."""
+    try:
+        return gradient_in_double(subject, problem), coarsest_in_double(problem, subject)
+    except Exception:  # whatever a gradient raises that cannot be traced
+        return None, DOUBLE
+
+
+def verdicts_of(
+    problem: Problem,
+    reference: Reference,
+    got: Sequence[Any],
+    fine: Sequence[Any] | None,
+    eps_of_fine: float,
 ) -> list[LeafVerdict]:
-    """Each leaf in its own precision, and in float64 where the gradient can be computed in it;
-    the worse of the two."""
+    """Each leaf in its own precision, and in float64 where that is there; the worse of the two."""
     verdicts = [
         compared(name, x, want, reference.bar(i, eps), eps, reference.how)
         for i, (name, x, want, eps) in enumerate(
             zip(problem.names, got, reference.grads, map(_eps, got), strict=True)
         )
     ]
-    try:
-        fine = gradient_in_double(subject, problem)
-    except Exception:  # a gradient that is there in one precision only
-        return verdicts
-    eps = coarsest_in_double(problem, subject)
-    for i, (name, x, want) in enumerate(zip(problem.names, fine, reference.grads, strict=True)):
+    how = reference.how + ", both in float64"
+    for i, x in enumerate(fine or ()):
         if verdicts[i].ok and _eps(x) == DOUBLE:
-            how = reference.how + ", both in float64"
-            verdict = compared(name, x, want, reference.bar(i, eps), eps, how)
+            bar = reference.bar(i, eps_of_fine)
+            verdict = compared(problem.names[i], x, reference.grads[i], bar, eps_of_fine, how)
             verdicts[i] = verdicts[i] if verdict.ok else verdict
     return verdicts
 

@@ -6,7 +6,7 @@ program is watched while it runs, in loops and branches too, and at each mark th
 compared, entry by entry, with those that `jax.vjp` gives the same equation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,15 +98,19 @@ def _mark(
 
 
 def wrong_rules(problem: Problem, rules: Rules) -> list[Finding]:
-    """The equations whose rules are at fault, those inside others before those around them."""
+    """The equations whose rules are at fault; of those inside others, the innermost."""
     loss = in_precision(DOUBLE, problem.loss, *problem.point)
     with jax.enable_x64(True):
         args = in_double(problem)
-        backward, _ = g.stage(value_and_grad(loss, rules=marked(rules)), *args)
-        flat = jax.tree.leaves(args)
-        _, records = jax.jit(lambda args: observe(backward, args, COMPARED))(flat)
-        records = jax.device_get(records)
-    return _blamed(backward, records)
+        program, _ = g.stage(value_and_grad(loss, rules=marked(rules)), *args)
+        run = watched(program)
+        return blamed(program, run(jax.tree.leaves(args)))
+
+
+def watched(program: Graph) -> Callable[[list[Any]], Records]:
+    """A marked program, compiled: from its arguments, the errors at its marks."""
+    run = jax.jit(lambda args: observe(program, args, COMPARED)[1])
+    return lambda args: jax.device_get(run(args))
 
 
 def _compare(site: Site, ins: Sequence[Any], _: Any, iteration: tuple[Any, ...]) -> Any:
@@ -170,11 +174,12 @@ def _not(mask: Sequence[bool]) -> list[bool]:
     return [not m for m in mask]
 
 
-def _blamed(backward: Graph, records: Records) -> list[Finding]:
+def blamed(program: Graph, records: Records) -> list[Finding]:
+    """What the records of a marked program say."""
     shares = {key: float(seen.record[0]) for key, seen in records.items() if seen.ran}
     largest = max(shares.values(), default=0.0)
     guilty = [key for key, x in sorted(shares.items()) if x > max(TELLING * largest, ROUNDING)]
-    uses = {s.key: s.eqn.params["use"] for s in sites(backward) if s.eqn.primitive is MARK}
+    uses = {s.key: s.eqn.params["use"] for s in sites(program) if s.eqn.primitive is MARK}
     excused = {id(eqn) for key in guilty for eqn in uses[key].around}
     return [
         _finding(uses[key], records[key].record)
