@@ -64,3 +64,12 @@ def square(x):
 
 
 square.defjvp(lambda xs, ts: (xs[0] ** 2, 2 * xs[0] * ts[0]))
+
+
+@jax.custom_vjp
+def right_dense(x, w):
+    """A layer with a right rule."""
+    return x @ w
+
+
+right_dense.defvjp(lambda x, w: (x @ w, (x, w)), lambda kept, ct: (ct @ kept[1].T, kept[0].T @ ct))

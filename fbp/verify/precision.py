@@ -68,8 +68,8 @@ def in_precision(to: Precision, fun: Callable, *args: Any) -> Callable:
     ...     print(third(1.0))
     0.3333333333333333
     """
-    graph, out = g.stage(fun, *args)
-    tree = jax.tree.structure(out)
+    staged, out = g.stage(fun, *args)
+    graph, tree = g.live(staged), jax.tree.structure(out)
 
     def other(*args: Any) -> Any:
         return jax.tree.unflatten(tree, evaluate(to, graph, jax.tree.leaves(args)))

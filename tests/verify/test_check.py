@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from faulty import FAULTS, with_fault
+from faulty import FAULTS, right_dense, with_fault
 
 import fbp
 from fbp.verify import Kind, assert_gradients, check
@@ -176,3 +176,12 @@ def test_a_report_is_json():
     read = json.loads(report.to_json())
     assert read["ok"] is False
     assert read["findings"][0]["kind"] == "wrong gradient"
+
+
+def test_a_custom_rule_is_differentiated_twice():
+    def fun(x, w):
+        return jnp.mean(jnp.exp(right_dense(x, w)))
+
+    report = check(fun, jnp.ones((3, 2)), jnp.ones((2, 2)), argnums=(0, 1))
+    assert report.ok, report
+    assert "a second differentiation" in report.checked
