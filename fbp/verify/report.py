@@ -83,24 +83,27 @@ class Finding:
     source: str | None = None
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.kind}: {self.message}", *(f"  {x}" for x in self._details())])
+        lines = [f"  {name:<10} {text}" for name, text in self.details()]
+        return "\n".join([f"{self.kind}: {self.message}", *lines])
 
-    def _details(self) -> list[str]:
-        lines = []
+    def details(self) -> list[tuple[str, str]]:
+        """What is known beside the message: names and texts, in the order of reading."""
+        found = []
         if self.leaf is not None:
-            lines.append(f"leaf       {self.leaf}{_entry(self.index)}")
+            found.append(("leaf", f"{self.leaf}{entry(self.index)}"))
         if self.expected is not None or self.got is not None:
             ulps = "" if self.error_ulps is None else f"   ({self.error_ulps:.3g} ULPs)"
-            lines.append(f"expected   {_number(self.expected)}   got {_number(self.got)}{ulps}")
+            found.append(("expected", f"{number(self.expected)}   got {number(self.got)}{ulps}"))
         if self.equation is not None:
-            lines.append(f"equation   {self.equation}")
+            found.append(("equation", self.equation))
         if self.operand is not None:
-            lines.append(f"operand    {self.operand}")
+            where = f", entry {entry(self.index)}" if self.index and self.leaf is None else ""
+            found.append(("operand", f"{self.operand}{where}"))
         if self.iteration:
-            lines.append(f"iteration  {', '.join(map(str, self.iteration))}")
+            found.append(("iteration", ", ".join(map(str, self.iteration))))
         if self.source is not None:
-            lines.append(f"at         {self.source}")
-        return lines
+            found.append(("at", self.source))
+        return found
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,8 @@ class LeafVerdict:
         mark = "ok   " if self.ok else "WRONG"
         return (
             f"{mark} {self.leaf}: {self.max_ulps:.3g} ULPs of {self.bar_ulps:.3g} allowed, at "
-            f"{_entry(self.index) or 'the only entry'} (expected {_number(self.expected)}, "
-            f"got {_number(self.got)})"
+            f"{entry(self.index) or 'the only entry'} (expected {number(self.expected)}, "
+            f"got {number(self.got)})"
         )
 
 
@@ -184,11 +187,13 @@ def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda f: kinds.index(f.kind)))
 
 
-def _entry(index: tuple[int, ...] | None) -> str:
+def entry(index: tuple[int, ...] | None) -> str:
+    """An index as it stands behind a name; nothing for that of a scalar."""
     return "" if not index else f"[{', '.join(map(str, index))}]"
 
 
-def _number(x: Number | None) -> str:
+def number(x: Number | None) -> str:
+    """An entry in nine digits."""
     return "nothing" if x is None else f"{x:.9g}"
 
 
