@@ -93,7 +93,8 @@ class Finding:
             found.append(("leaf", f"{self.leaf}{entry(self.index)}"))
         if self.expected is not None or self.got is not None:
             ulps = "" if self.error_ulps is None else f"   ({self.error_ulps:.3g} ULPs)"
-            found.append(("expected", f"{number(self.expected)}   got {number(self.got)}{ulps}"))
+            found.append(("expected", number(self.expected)))
+            found.append(("got", f"{number(self.got)}{ulps}"))
         if self.equation is not None:
             found.append(("equation", self.equation))
         if self.operand is not None:
