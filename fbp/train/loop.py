@@ -1,6 +1,7 @@
 """Training, as an introductory article tells it: read the body of `train`."""
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from fbp.train.objective import Measures, Objective, check_fits, evaluate, mean_
 from fbp.train.repeat import Examples, repeat
 from fbp.train.state import TrainState, initial_state
 from fbp.train.step import Update, adjust, carry_back
+from fbp.verify import Report, trace_program
 
 Stop = Literal["steps", "target", "patience", "diverged"]
 
@@ -48,11 +50,14 @@ class Trained:
       state: the last state; with `patience`, the state of the lowest validation loss.
       history: the measurements, from before the first step on.
       stopped: why it ended.
+      origin: where what is not finite came from, of a run that diverged: its last steps, run
+        again. A finding's iteration counts the steps from the measurement before the last.
     """
 
     state: TrainState
     history: tuple[Measurement, ...]
     stopped: Stop
+    origin: Report | None = None
 
 
 def train(
@@ -129,7 +134,25 @@ def train(
             history.append(_measurement(step, training_loss, measures, objective))
             best = state if history[-1] is _lowest(history) else best
             bar.update(count)
-    return Trained(state if patience is None else best, tuple(history), stopped)
+    counts = [after.step - m.step for m, after in itertools.pairwise(history)]
+    first = initial_state(params, tx, step_key)
+    origin = _origin(advance, first, training, counts) if stopped == "diverged" else None
+    return Trained(state if patience is None else best, tuple(history), stopped, origin)
+
+
+def _origin(
+    advance: Any, state: TrainState, training: Examples, counts: Sequence[int]
+) -> Report | None:
+    """Run again to the last stretch of steps, and trace what is not finite in that one."""
+    if not counts:
+        return None
+    for count in counts[:-1]:
+        state, _ = advance(state, training, count)
+
+    def last_steps(state: TrainState, training: Examples) -> Any:
+        return advance(state, training, counts[-1])
+
+    return trace_program(last_steps, state, training)
 
 
 def _compiled_steps(

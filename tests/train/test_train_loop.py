@@ -10,6 +10,7 @@ from fbp.data import load
 from fbp.train import initial_state, make_step, train
 from fbp.train.batches import batch_indices
 from fbp.train.objective import mean_loss, objective_of
+from fbp.verify import Kind
 
 DIGITS = load("digits")
 KEY = jax.random.key(0)
@@ -85,6 +86,14 @@ def test_it_stops_when_it_has_diverged():
     outcome = run(tx=optax.sgd(1e20), steps=1000)
     assert outcome.stopped == "diverged"
     assert outcome.history[-1].step == 20
+
+
+def test_a_run_that_turns_nan_reports_the_origin():
+    origin = run(tx=optax.sgd(1e20), steps=1000).origin.findings[0]
+    assert origin.kind is Kind.NON_FINITE
+    assert len(origin.iteration) == 1
+    assert origin.source
+    assert run(steps=10).origin is None
 
 
 def test_network_that_does_not_fit_the_task_is_refused():

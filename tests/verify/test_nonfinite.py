@@ -4,9 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import draw
 from verify.traps import TRAPS
 
-from fbp.verify import trace_nonfinite
+from fbp import nn
+from fbp.verify import trace_nonfinite, trace_program
+from fbp.verify.mends import Situation
 
 
 def plain(fun, good, bad):
@@ -35,10 +38,20 @@ def vmap_of_scan(fun, good, bad):
 
 
 WAYS = [plain, jitted, in_a_scan, under_vmap, vmap_of_scan]
+EVERY_DAY = {"where_sqrt", "where_log", "logsumexp_by_hand", "float16_direction"}
+CASES = [
+    pytest.param(
+        trap,
+        way,
+        id=f"{trap.name}-{way.__name__}",
+        marks=[] if way is plain or trap.name in EVERY_DAY else pytest.mark.slow,
+    )
+    for trap in TRAPS
+    for way in WAYS
+]
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.name)
+@pytest.mark.parametrize(("trap", "way"), CASES)
 def test_the_origin_is_named(trap, way):
     fun, x, around = way(trap.fun, trap.good, trap.bad)
     report = trace_nonfinite(fun, x)
@@ -48,3 +61,109 @@ def test_the_origin_is_named(trap, way):
     assert origin.message.startswith(f"{trap.situation}: ")
     assert ("is left out at" in origin.message) == trap.masked
     assert origin.iteration == (*around, *trap.iteration)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: trap.name)
+def test_nothing_is_said_where_a_function_does_not_trap(trap):
+    assert trace_nonfinite(trap.fun, trap.good).ok
+
+
+@pytest.mark.parametrize("trap", [t for t in TRAPS if t.mended], ids=lambda trap: trap.name)
+def test_nothing_is_said_of_a_mended_function(trap):
+    report = trace_nonfinite(trap.mended, trap.bad)
+    assert report.ok, report
+
+
+def attention(x):
+    causal = jnp.tril(jnp.ones((4, 4), bool))
+    scores = jnp.where(causal, x @ x.T, -jnp.inf)
+    return jnp.sum(jax.nn.softmax(scores) @ x)
+
+
+def attention_by_log_of_mask(x):
+    scores = x @ x.T + jnp.log(jnp.tril(jnp.ones((4, 4))))
+    return jnp.sum(jax.nn.softmax(scores) @ x)
+
+
+def clipped_exponential(x):
+    return jnp.sum(jnp.minimum(jnp.exp(jnp.float32(200) + jax.lax.stop_gradient(x)), 10.0) * x)
+
+
+@pytest.mark.parametrize("fun", [attention, attention_by_log_of_mask, clipped_exponential])
+def test_an_infinity_that_does_no_harm_is_not_reported(fun):
+    report = trace_nonfinite(fun, np.ones((4, 3), np.float32))
+    assert report.ok, report
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (nn.mlp([16, 16, 3]), (4, 6)),
+        (nn.serial(nn.dense(8), nn.layer_norm(), nn.relu(), nn.dense(3)), (4, 6)),
+    ],
+    ids=["mlp", "layer norm"],
+)
+def test_a_good_network_gives_no_finding(network, shape):
+    params, x = draw(network, shape)
+    report = trace_nonfinite(lambda p: jnp.mean(network.apply(p, x) ** 2), params)
+    assert report.ok, report
+
+
+def test_a_leaf_that_is_bad_already_is_named():
+    params = {"b": jnp.zeros(2), "w": jnp.array([[1.0, jnp.nan], [1.0, 1.0]])}
+    report = trace_nonfinite(
+        lambda p, x: jnp.sum(jnp.tanh(x @ p["w"] + p["b"])), params, jnp.ones(2)
+    )
+    origin = report.findings[0]
+    assert origin.message.startswith(f"{Situation.INPUT}: args[0]['w'] has NaN already, in 1 of 4")
+    assert (origin.leaf, origin.index) == ("args[0]['w']", (0, 1))
+
+
+def test_a_mask_of_minus_infinities_among_the_arguments_is_not_the_origin():
+    mask = jnp.array([[0.0, -jnp.inf], [-jnp.inf, -jnp.inf]])
+    report = trace_nonfinite(
+        lambda x, mask: jnp.sum(jax.nn.softmax(x + mask) * x), jnp.ones((2, 2)), mask
+    )
+    assert report.findings[0].message.startswith(f"{Situation.INF_MINUS_INF}: ")
+
+
+def test_a_constant_of_the_program_that_is_nan_is_named():
+    report = trace_nonfinite(lambda x: jnp.sum(x * jnp.nan), jnp.ones(2))
+    assert report.findings[0].message.startswith(f"{Situation.CONSTANT}: ")
+
+
+def test_the_gradient_of_any_argument_is_looked_at():
+    fun = lambda a, b: jnp.sum(a) + jnp.sum(jnp.sqrt(b["x"]))
+    assert trace_nonfinite(fun, jnp.ones(2), {"x": jnp.zeros(2)}).ok
+    for argnums in (1, (0, 1)):
+        report = trace_nonfinite(fun, jnp.ones(2), {"x": jnp.zeros(2)}, argnums=argnums)
+        assert (report.findings[0].leaf, report.findings[0].index) == ("args[1]['x']", (0,))
+
+
+def test_two_origins_are_two_findings_in_the_order_of_time():
+    def fun(x):
+        first = jnp.log(x)
+        return jnp.sum(first) + jnp.sum(1 / x)
+
+    report = trace_nonfinite(fun, jnp.zeros(2))
+    assert [f.primitive for f in report.findings] == ["log", "div"]
+
+
+def test_the_operands_values_and_the_mend_are_told():
+    report = trace_nonfinite(lambda x: jnp.log(jnp.sum(jnp.exp(x))), jnp.array([1.0, 1000.0]))
+    message = report.findings[0].message
+    assert "exp(1000) = inf at entry [1]" in message
+    assert "jax.nn.logsumexp" in message
+
+
+def test_a_training_step_as_it_stands():
+    def step(params, x):
+        value, grads = jax.value_and_grad(lambda p: jnp.mean(jnp.sqrt(p["w"] * x)))(params)
+        return jax.tree.map(lambda p, g: p - g, params, grads), value
+
+    report = trace_program(jax.jit(step, donate_argnums=0), {"w": jnp.zeros(3)}, jnp.ones(3))
+    origin = report.findings[0]
+    assert origin.message.startswith(f"{Situation.POLE}: ")
+    assert "It reaches result[0]['w']" in origin.message
+    assert "test_nonfinite.py" in origin.source
