@@ -60,17 +60,52 @@ class Report:
 
 @dataclass(frozen=True)
 class Check:
-    """Compare fbp's gradient of a config's network with that of jax.grad; train nothing."""
+    """Check a function's gradient, or that of a config's network; train nothing.
 
-    config: Annotated[Positional[Path], arg(metavar="CONFIG")]
-    """TOML file, see configs/."""
+    Exits with 0 if it is right, 1 if it is wrong, 2 if it could not be checked.
+    """
 
-    def __call__(self) -> None:
-        """Compare, and print the largest difference."""
+    target: Annotated[Positional[str], arg(metavar="TARGET")]
+    """package.module:function, or a TOML file, see configs/."""
+    args: Annotated[tuple[str, ...], arg(metavar="ARG")] = ()
+    """The function's arguments: one package.module:name of a tuple of them, or of a function that
+    makes it; or one dtype[shape] for each, random, as in 'float32[5,4]'."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print the report as JSON."""
+    html: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write the report as a page, with pictures."""
+
+    def __call__(self) -> int:
+        """Check, and print the report; 0 if the gradient is right, else 1."""
+        from fbp.verify.target import is_name
+
+        if is_name(self.target):
+            return self._check_function()
+        if self.args or self.json or self.html:
+            raise InputError(
+                f"{self.target} is no package.module:function, and a config takes no --args, "
+                "--json and --html."
+            )
+        return self._check_config()
+
+    def _check_function(self) -> int:
+        from fbp.verify.page import write_page
+        from fbp.verify.target import check_target
+        from fbp.verify.terminal import coloured
+
+        report, ladders = check_target(self.target, self.args, pictures=self.html is not None)
+        if self.html is not None:
+            write_page(self.html, report, ladders)
+        print(report.to_json() if self.json else coloured(report, sys.stdout))
+        return 0 if report.ok else 1
+
+    def _check_config(self) -> int:
         from fbp.sweep import check_gradient, problem_of
 
-        config = config_of(read_tables(self.config), str(self.config))
-        print(f"gradient: {check_gradient(problem_of(config))}")
+        path = Path(self.target)
+        agreement = check_gradient(problem_of(config_of(read_tables(path), str(path))))
+        print(f"gradient: {agreement}")
+        return 0 if agreement.agrees else 1
 
 
 Command = (
@@ -83,21 +118,20 @@ Command = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; its exit status.
 
-    0; 2 for bad input, with one line on stderr; 130 after Ctrl-C.
+    0; 1 for a wrong gradient; 2 for bad input, with one line on stderr; 130 after Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else argv
     if list(argv) == ["--version"]:
         print(f"fbp {__version__}")
         return 0
     try:
-        _parse(argv)()
+        return _parse(argv)() or 0
     except (InputError, MissingRule) as error:
         print(f"fbp: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("fbp: interrupted; what was recorded until now stays readable", file=sys.stderr)
         return 130
-    return 0
 
 
 def _parse(argv: Sequence[str]) -> Sweep | Report | Check:

@@ -77,7 +77,8 @@ def _ladder(
     name: str, leaves: Sequence[np.ndarray], place: int, grad: np.ndarray, values: Values
 ) -> Ladder:
     direction = np.random.default_rng(zlib.crc32(name.encode())).normal(size=grad.shape)
-    moves = [direction if i == place else np.zeros(x.shape) for i, x in enumerate(leaves)]
+    moves = [np.zeros_like(x) for x in leaves]
+    moves[place] += direction
     size = float(np.sqrt(np.mean(abs(leaves[place]) ** 2))) or 1.0
     found = slope(lambda offsets: values(moves, offsets), scale=size)
     along = float(np.sum(np.real(grad) * direction))
@@ -123,10 +124,12 @@ def _one_by_one(problem: Problem) -> Values:
 
     def values(moves: Sequence[np.ndarray], offsets: np.ndarray) -> np.ndarray:
         with jax.enable_x64(True):
-            return np.array([float(problem.loss(_moved(leaves, moves, t), arrays)) for t in offsets])
+            return np.array(
+                [float(problem.loss(_moved(leaves, moves, t), arrays)) for t in offsets]
+            )
 
     return values
 
 
 def _moved(leaves: Sequence[Any], moves: Sequence[Any], t: Any) -> list[Any]:
-    return [x + t * move for x, move in zip(leaves, moves, strict=True)]
+    return [x + move * t.astype(move.dtype) for x, move in zip(leaves, moves, strict=True)]

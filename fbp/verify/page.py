@@ -1,0 +1,129 @@
+"""A report as one page that needs no other file: the findings, every leaf, and the pictures."""
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from fbp.errors import InputError
+from fbp.verify.ladders import Ladder
+from fbp.verify.report import Finding, LeafVerdict, Report, entry, number
+
+COLUMNS = ("leaf", "verdict", "error", "allowed", "at", "expected", "got")
+UNITS = (
+    "The largest error of each leaf, and the error that is allowed, both in units of the spacing "
+    "of floating-point numbers at the leaf's largest entry (ULPs). What is allowed is measured: "
+    "what rounding does to a right gradient."
+)
+CAPTION = (
+    "Along a random direction: how far difference quotients of the function's values lie from the "
+    "gradient, for each step (blue) and extrapolated to the step 0 (red). Beside a right gradient "
+    "the blue line falls with the step until rounding takes over and it rises, a V, and the red "
+    "line lies within the error bar (grey). Beside a wrong one both stay on a floor above it."
+)
+
+
+def write_page(path: str | Path, report: Report, ladders: Sequence[Ladder] = ()) -> None:
+    """Write a report as an HTML page, with a picture for each ladder.
+
+    Args:
+      path: the file to write.
+      report: what `check` or `trace_nonfinite` found.
+      ladders: what `ladders` made of the same function and arguments.
+
+    Raises InputError where the file cannot be written, or ladders are to be drawn and matplotlib
+    is not installed.
+
+    >>> import jax.numpy as jnp, tempfile
+    >>> from fbp.verify import check, ladders
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = Path(directory) / "check.html"
+    ...     write_page(path, check(jnp.sin, 0.5), ladders(jnp.sin, 0.5))
+    ...     print("the gradient of sin" in path.read_text(encoding="utf-8"))
+    True
+    """
+    content = html(report, ladders)
+    try:
+        Path(path).write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: the page cannot be written ({error.strerror}).") from error
+
+
+def html(report: Report, ladders: Sequence[Ladder] = ()) -> str:
+    """The page as text; raises InputError where there is a picture to draw and no matplotlib."""
+    template = Template(files("fbp.verify").joinpath("page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        subject=escape(report.subject),
+        verdict="right" if report.ok else "WRONG",
+        colour="right" if report.ok else "wrong",
+        findings="\n".join(map(_finding, report.findings)),
+        leaves=_leaves(report.leaves),
+        checked=_paragraph("Also compared", report.checked),
+        pictures=_pictures(ladders),
+    )
+
+
+def _finding(finding: Finding) -> str:
+    details = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in finding.details())
+    return (
+        f'<section class="{"fails" if finding.kind.fails else "said"}">\n'
+        f"<h3>{escape(finding.kind)}</h3>\n<p>{escape(finding.message)}</p>\n"
+        f"<dl>{details}</dl>\n</section>"
+    )
+
+
+def _leaves(leaves: Sequence[LeafVerdict]) -> str:
+    if not leaves:
+        return ""
+    head = "".join(f'<th scope="col">{title}</th>' for title in COLUMNS)
+    body = "\n".join(map(_row, leaves))
+    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    references = tuple(dict.fromkeys(leaf.reference for leaf in leaves))
+    return (
+        f'<h2>Every leaf</h2>\n<p>{escape(UNITS)}</p>\n<div class="scroll">\n{table}\n</div>\n'
+        + _paragraph("Compared with", references)
+    )
+
+
+def _paragraph(title: str, items: Sequence[str]) -> str:
+    return f"<p>{title}: {escape(', '.join(items))}.</p>" if items else ""
+
+
+def _row(leaf: LeafVerdict) -> str:
+    cells = (
+        leaf.leaf,
+        "right" if leaf.ok else "WRONG",
+        f"{leaf.max_ulps:.3g}",
+        f"{leaf.bar_ulps:.3g}",
+        entry(leaf.index),
+        number(leaf.expected),
+        number(leaf.got),
+    )
+    row = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f'<tr class="{"right" if leaf.ok else "wrong"}">{row}</tr>'
+
+
+def _pictures(ladders: Sequence[Ladder]) -> str:
+    if not ladders:
+        return ""
+    try:
+        from fbp.report.page import png
+        from fbp.verify.figures import draw
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("matplotlib"):
+            raise
+        raise InputError(
+            "the page draws with matplotlib, which is not installed: "
+            "pip install 'fbp-jax[experiments]'"
+        ) from error
+    figures = (_figure(ladder.leaf, png(draw(ladder))) for ladder in ladders)
+    return "\n".join(["<h2>Error against the step</h2>", f"<p>{escape(CAPTION)}</p>", *figures])
+
+
+def _figure(leaf: str, picture: bytes) -> str:
+    source = base64.b64encode(picture).decode("ascii")
+    text = f"{leaf}: the error of finite differences against the step"
+    image = f'<img alt="{escape(text)}" src="data:image/png;base64,{source}">'
+    return f"<figure>\n<figcaption>{escape(leaf)}</figcaption>\n{image}\n</figure>"

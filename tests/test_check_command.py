@@ -1,0 +1,108 @@
+"""`fbp check package.module:function`: what it prints, writes and exits with."""
+
+import json
+import re
+import sys
+
+import pytest
+
+from fbp.cli import main
+from fbp.verify import Finding, Kind, LeafVerdict, Report
+from fbp.verify.terminal import coloured
+
+MODULE = """
+import jax
+import jax.numpy as jnp
+
+def right(x, y):
+    return jnp.sum(jnp.sin(x) * y)
+
+@jax.custom_jvp
+def square(x):
+    return x * x
+
+square.defjvp(lambda xs, ts: (xs[0] ** 2, 3 * xs[0] * ts[0]))
+
+def wrong(x):
+    return jnp.sum(square(x))
+
+def raises(x):
+    raise ValueError("it is\\nTuesday")
+
+def make():
+    return jnp.ones((3, 2)), jnp.ones((3, 2))
+
+POINT = (jnp.arange(1.0, 3.0),)
+ONE = 1.0
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_a_directory_with_a_module(tmp_path, monkeypatch):
+    (tmp_path / "losses.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "losses", raising=False)
+
+
+@pytest.mark.parametrize("args", [["losses:make"], ["float32[3,2]", "float32[3,2]"]])
+def test_a_right_gradient_exits_with_0(args, capsys):
+    assert main(["check", "losses:right", "--args", *args]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("the gradient of right: right\n  ok    args[0]: ")
+    assert err == ""
+
+
+def test_a_wrong_one_exits_with_1_as_json_and_as_a_page_too(tmp_path, capsys):
+    argv = ["check", "losses:wrong", "--args", "losses:POINT", "--json", "--html", "wrong.html"]
+    assert main(argv) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"] is False
+    assert report["findings"][0]["kind"] == "wrong custom rule"
+    assert re.search(r"losses\.py:\d+:\d+ \(wrong\)", report["findings"][0]["source"])
+    page = (tmp_path / "wrong.html").read_text()
+    assert "WRONG" in page
+    assert "data:image/png" in page
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["losses:right"], "losses:right is checked at a point: give its arguments"),
+        (["losses:raises", "--args", "float32[]"], r"ValueError: it is \(.*losses.py:18\)"),
+        (["losses:right", "--args", "float32[]"], "could not check losses:right: TypeError"),
+        (["losses:missing"], "losses:missing: there is no 'missing' in losses"),
+        (["nowhere:loss"], "could not import nowhere: ModuleNotFoundError"),
+        (["losses:ONE"], "losses:ONE is no function, but of type float"),
+        (["losses:right", "--args", "losses:ONE"], "losses:ONE gives a value of type float"),
+        (["losses:wrong", "--args", "float23[2]"], "there is no dtype float23"),
+        (["losses:wrong", "--args", "int32[2]"], "random arguments are floating-point"),
+        (["losses:wrong", "--args", "float32(2)"], "give one package.module:name of a tuple"),
+        (["losses:wrong", "--args", "float64[2]"], "set JAX_ENABLE_X64=1"),
+        (["losses.toml", "--json"], "losses.toml is no package.module:function"),
+    ],
+)
+def test_what_cannot_be_checked_exits_with_2_and_one_line(argv, message, capsys):
+    assert main(["check", *argv]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"fbp: .*\n", err)
+    assert message in err or re.search(message, err)
+
+
+def test_only_a_terminal_gets_colours(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    leaf = LeafVerdict("args[0]", False, 9.0, 2.0, (), 1.0, 2.0, "jax.grad")
+    report = Report("the gradient of f", (leaf,), (Finding(Kind.KINK, "There is a kink."),))
+
+    class Stream:
+        def __init__(self, terminal):
+            self.isatty = lambda: terminal
+
+    assert coloured(report, Stream(False)) == str(report)
+    text = coloured(report, Stream(True))
+    assert text.count("\033[1;31m") == 2
+    assert "\033[1;33mkink\033[0m: There" in text
+    assert re.sub(r"\033\[[0-9;]*m", "", text) == str(report)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert coloured(report, Stream(True)) == str(report)
