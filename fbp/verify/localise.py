@@ -31,6 +31,8 @@ TELLING = 1e-3
 """A rule is blamed where its error is at least this share of the largest that any rule makes:
 the rounding of right rules is smaller by many orders in float64."""
 
+OF_SYMMETRIC = frozenset(g.named_primitives("cholesky_p", "eigh_p"))
+"""Functions of symmetric matrices: of a cotangent only the symmetric part says something."""
 ROUNDING = 1e-12
 """As a share of an operand's largest entry: what rounding in float64 may come to."""
 
@@ -124,6 +126,8 @@ def _compare(site: Site, ins: Sequence[Any], _: Any, iteration: tuple[Any, ...])
     if want is None:
         return None
     worst = None
+    if use.eqn.primitive in OF_SYMMETRIC:
+        got, want = map(_symmetric, got), map(_symmetric, want)
     for number, a, b in zip(select(use.made, range(len(use.made))), got, want, strict=True):
         if a.size:
             error = _error(number, a, b)
@@ -131,6 +135,10 @@ def _compare(site: Site, ins: Sequence[Any], _: Any, iteration: tuple[Any, ...])
     if worst is None:
         return None
     return (*worst, jnp.array([*iteration], jnp.int32))
+
+
+def _symmetric(ct: Any) -> Any:
+    return (ct + jnp.conj(jnp.swapaxes(ct, -1, -2))) / 2
 
 
 def _error(number: int, got: Any, want: Any) -> tuple[Any, ...]:

@@ -94,3 +94,15 @@ def test_an_equation_of_a_library_is_placed_where_the_user_called_it():
     problem = problem_of(lambda x: jnp.var(x), (X,), 0)
     for finding in wrong_rules(problem, with_fault("div", FAULTS["doubled"])):
         assert "test_localise.py" in finding.source
+
+
+def test_cotangents_of_a_symmetric_matrix_are_compared_as_such():
+    def fun(x):
+        factor = jnp.linalg.cholesky(x @ x.T + 3 * jnp.eye(3))
+        return jnp.sum(jnp.log(jnp.diagonal(factor))) + jnp.sum(jnp.sin(x))
+
+    x = jnp.arange(9.0).reshape(3, 3) / 9
+    problem = problem_of(fun, (x,), 0)
+    assert wrong_rules(problem, fbp.RULES) == []
+    (finding,) = wrong_rules(problem, with_fault("sin", FAULTS["doubled"]))
+    assert finding.primitive == "sin"
