@@ -54,9 +54,14 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     marker = pyfuncitem.get_closest_marker("gradients")
     if marker is None:
         return None
-    names = list(inspect.signature(pyfuncitem.obj).parameters)
-    given = {name: pyfuncitem.funcargs[name] for name in names}
-    chosen = marker.args or names[:1]
+    given = {
+        name: pyfuncitem.funcargs[name]
+        for name in inspect.signature(pyfuncitem.obj).parameters
+        if name in pyfuncitem.funcargs
+    }
+    chosen = list(marker.args) or list(given)[:1]
+    if not chosen or not given.keys() >= set(chosen):
+        pytest.fail(f"gradients of {chosen}, but the test is given {list(given)}", pytrace=False)
 
     def function(*args: Any) -> Any:
         return pyfuncitem.obj(**given | dict(zip(chosen, args, strict=True)))

@@ -93,7 +93,8 @@ class Check:
         from fbp.verify.target import check_target
         from fbp.verify.terminal import coloured
 
-        report, ladders = check_target(self.target, self.args, pictures=self.html is not None)
+        with contextlib.redirect_stdout(sys.stderr):  # what the function prints is no report
+            report, ladders = check_target(self.target, self.args, pictures=self.html is not None)
         if self.html is not None:
             write_page(self.html, report, ladders)
         print(report.to_json() if self.json else coloured(report, sys.stdout))

@@ -34,6 +34,13 @@ def make():
 
 POINT = (jnp.arange(1.0, 3.0),)
 ONE = 1.0
+
+def leaves(x):
+    raise SystemExit(0)
+
+def prints(x):
+    print("something")
+    return x
 """
 
 
@@ -71,6 +78,7 @@ def test_a_wrong_one_exits_with_1_as_json_and_as_a_page_too(tmp_path, capsys):
         (["losses:right"], "losses:right is checked at a point: give its arguments"),
         (["losses:raises", "--args", "float32[]"], r"ValueError: it is \(.*losses.py:18\)"),
         (["losses:right", "--args", "float32[]"], "could not check losses:right: TypeError"),
+        (["losses:leaves", "--args", "float32[]"], "could not check losses:leaves: SystemExit: 0"),
         (["losses:missing"], "losses:missing: there is no 'missing' in losses"),
         (["nowhere:loss"], "could not import nowhere: ModuleNotFoundError"),
         (["losses:ONE"], "losses:ONE is no function, but of type float"),
@@ -88,6 +96,13 @@ def test_what_cannot_be_checked_exits_with_2_and_one_line(argv, message, capsys)
     assert out == ""
     assert re.fullmatch(r"fbp: .*\n", err)
     assert message in err or re.search(message, err)
+
+
+def test_what_the_function_prints_is_not_in_the_report(capsys):
+    assert main(["check", "losses:prints", "--args", "float32[]", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["ok"]
+    assert "something" in err
 
 
 def test_only_a_terminal_gets_colours(monkeypatch):

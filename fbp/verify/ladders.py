@@ -107,13 +107,12 @@ def _values(problem: Problem) -> Values:
         return _one_by_one(problem)
 
     @jax.jit
-    def compiled(moves: Any, offsets: Any) -> Any:
-        leaves, arrays = in_double(problem)
+    def compiled(leaves: Any, arrays: Any, moves: Any, offsets: Any) -> Any:
         return lax.map(lambda t: loss(_moved(leaves, moves, t), arrays), offsets)
 
     def values(moves: Sequence[np.ndarray], offsets: np.ndarray) -> np.ndarray:
         with jax.enable_x64(True):
-            return np.asarray(compiled(moves, jnp.asarray(offsets)))
+            return np.asarray(compiled(*in_double(problem), moves, jnp.asarray(offsets)))
 
     return values
 

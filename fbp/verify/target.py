@@ -53,7 +53,7 @@ def check_target(
         return check(function, *args), ladders(function, *args) if pictures else ()
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _could_not(f"check {target}", error) from error
 
 
@@ -70,7 +70,7 @@ def named(word: str) -> Any:
         sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _could_not(f"import {module}", error) from error
     for name in path.split("."):
         if not hasattr(found, name):
@@ -97,7 +97,7 @@ def _tuple(word: str) -> tuple[Any, ...]:
     found = named(word)
     try:
         args = found() if isinstance(found, Callable) else found
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _could_not(f"call {word}", error) from error
     if not isinstance(args, tuple):
         raise InputError(
@@ -128,7 +128,7 @@ def _random(word: str, seed: int) -> Any:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
-def _could_not(what: str, error: Exception) -> InputError:
+def _could_not(what: str, error: BaseException) -> InputError:
     """The first line of an error, and the last place in it that is no library's."""
     message = str(error).strip().split("\n")[0]
     places = [

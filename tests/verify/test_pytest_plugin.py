@@ -86,6 +86,22 @@ class TestDeclared:
     result.stdout.fnmatch_lines(["the gradient of test_wrong: WRONG"])
 
 
+def test_a_marker_without_an_argument_to_differentiate_fails(run):
+    result = run("""
+@pytest.mark.gradients
+def test_of_nothing():
+    return 1.0
+
+@pytest.mark.gradients("v")
+def test_of_another(params, scale=1.0):
+    return scale
+""")
+    result.assert_outcomes(failed=2)
+    text = result.stdout.str()
+    assert "gradients of [], but the test is given []" in text
+    assert "gradients of ['v'], but the test is given ['params']" in text
+
+
 def test_pytest_starts_without_jax(pytester):
     """A conftest.py may have settings for JAX to read."""
     pytester.makeconftest(
