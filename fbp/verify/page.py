@@ -15,7 +15,8 @@ COLUMNS = ("leaf", "verdict", "error", "allowed", "at", "expected", "got")
 UNITS = (
     "The largest error of each leaf, and the error that is allowed, both in units of the spacing "
     "of floating-point numbers at the leaf's largest entry (ULPs). What is allowed is measured: "
-    "what rounding does to a right gradient."
+    "what rounding does to a right gradient. A reference by JAX obeys the custom rules of the "
+    "function, which are therefore checked by themselves."
 )
 CAPTION = (
     "Along a random direction: how far difference quotients of the function's values lie from the "
