@@ -21,7 +21,8 @@ import fbp.autodiff
 from fbp.autodiff import graph as g
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.partition import merge, select
-from fbp.verify.finite_difference import Slope, slope
+from fbp.verify.finite_difference import Slope
+from fbp.verify.kinks import slopes_at
 from fbp.verify.observe import Key, Site, Watch, observe, sites
 from fbp.verify.precision import DOUBLE, function_of, in_precision
 from fbp.verify.problem import Problem, unraveled, weighed
@@ -140,12 +141,14 @@ def _judged(
     """What the function's values say of a rule that is not the derivative of its body."""
     eqn = doubt.site.eqn
     ins = _operands(program, args, doubt.site.key, doubt.iteration)
-    values = _values_along(g.body(eqn.params), doubt.operand, ins)
-    x = np.ravel(ins[doubt.operand])
-    typical = float(np.sqrt(np.mean(abs(x) ** 2))) or 1.0
+    body, operand = g.body(eqn.params), doubt.operand
+
+    def value(x: Any) -> Any:
+        return weighed(g.evaluate(body, [*ins[:operand], x, *ins[operand + 1 :]]))
+
+    entries = [int(i) for i in doubt.entries]
     kink = None
-    for i, entry in enumerate(doubt.entries):
-        found = slope(values(entry), scale=max(float(abs(x[entry])), 1e-3 * typical))
+    for i, (_, found) in enumerate(slopes_at(value, ins[operand], entries)):
         stated = float(np.real(doubt.stated[i]))
         if found.kind in ("jump", "unresolved"):
             continue
@@ -154,21 +157,6 @@ def _judged(
         if found.kind == "kink" and kink is None:
             kink = _kink(doubt, i, found)
     return kink
-
-
-def _values_along(body: Graph, operand: int, ins: Sequence[Any]) -> Callable:
-    """For an entry of an operand: t -> the function's weighed value with t added to it."""
-
-    @jax.jit
-    def values(entry: Any, offsets: Any) -> Any:
-        def at(t: Any) -> Any:
-            x = jnp.ravel(ins[operand])
-            moved = jnp.reshape(x.at[entry].add(t.astype(x.dtype)), np.shape(ins[operand]))
-            return weighed(g.evaluate(body, [*ins[:operand], moved, *ins[operand + 1 :]]))
-
-        return lax.map(at, offsets)
-
-    return lambda entry: lambda offsets: np.asarray(values(entry, offsets), np.float64)
 
 
 def _operands(

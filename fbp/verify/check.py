@@ -1,6 +1,7 @@
 """The check: a gradient beside its reference, and what is wrong with it if they differ."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,7 +12,9 @@ from fbp.autodiff import RULES, grad
 from fbp.autodiff.rule import Rules
 from fbp.verify.audit import wrong_custom_rules
 from fbp.verify.directions import along_directions
+from fbp.verify.kinks import at_kinks
 from fbp.verify.localise import wrong_rules
+from fbp.verify.nonfinite import trace_nonfinite
 from fbp.verify.problem import Problem, problem_of
 from fbp.verify.reference import (
     Reference,
@@ -66,8 +69,11 @@ def check(
         if reference is None
         else verdicts_of(problem, reference, got, fine, eps_of_fine)
     )
-    findings = [_wrong(v) for v in verdicts if not v.ok]
-    if findings and gradient is None:
+    if reference is not None:
+        verdicts, findings = _judged_by_values(problem, reference, verdicts, got)
+    else:
+        findings = [_wrong(v) for v in verdicts if not v.ok]
+    if any(f.kind.fails for f in findings) and gradient is None:
         findings += wrong_rules(problem, rules)
     names = frozenset(d if isinstance(d, str) else d.__name__ for d in declared)
     findings += [*_not_finite(problem, got), *_zero(problem, got, names)]
@@ -171,17 +177,43 @@ def _wrong(verdict: LeafVerdict) -> Finding:
     )
 
 
+def _judged_by_values(
+    problem: Problem, reference: Reference, verdicts: list[LeafVerdict], got: Sequence[Any]
+) -> tuple[list[LeafVerdict], list[Finding]]:
+    """Where the gradient differs from the reference: at kinks it may."""
+    findings = []
+    for place, (verdict, x) in enumerate(zip(verdicts, got, strict=True)):
+        if not verdict.ok:
+            bar = reference.bar(place, _eps(x))
+            finding = at_kinks(problem, reference, place, x, bar) or _wrong(verdict)
+            verdicts[place] = replace(verdict, ok=not finding.kind.fails)
+            findings.append(finding)
+    return verdicts, findings
+
+
 def _not_finite(problem: Problem, got: Sequence[Any]) -> list[Finding]:
-    return [
-        Finding(
-            kind=Kind.NON_FINITE,
-            message="the gradient holds NaN or infinity: trace_nonfinite says where it comes from.",
-            leaf=name,
-            index=tuple(int(i) for i in np.argwhere(bad)[0]),
-        )
-        for name, x in zip(problem.names, got, strict=True)
-        if (bad := ~np.isfinite(as_double(x))).any()
-    ]
+    """Where NaN and infinity come from, if the gradient holds any."""
+    bad = [name for name, x in zip(problem.names, got, strict=True) if not _is_finite(x)]
+    if not bad:
+        return []
+    try:
+        leaves, arrays = problem.point
+        origins = trace_nonfinite(problem.loss, leaves, arrays).findings
+    except (TypeError, ValueError, NotImplementedError):
+        origins = ()
+    found = [replace(f, leaf=_named(problem, f.leaf)) for f in origins]
+    message = "the gradient holds NaN or infinity."
+    return found or [Finding(kind=Kind.NON_FINITE, message=message, leaf=bad[0])]
+
+
+def _is_finite(x: Any) -> bool:
+    return bool(np.isfinite(as_double(x)).all())
+
+
+def _named(problem: Problem, leaf: str | None) -> str | None:
+    """The name of a leaf that is known by its number."""
+    numbered = {f"args[0][{i}]": name for i, name in enumerate(problem.names)}
+    return numbered.get(leaf, leaf) if leaf else None
 
 
 def _zero(problem: Problem, got: Sequence[Any], declared: frozenset[str]) -> list[Finding]:

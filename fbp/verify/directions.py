@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fbp.verify.complex_step import complex_step
 from fbp.verify.finite_difference import slope
 from fbp.verify.precision import DOUBLE, in_precision
 from fbp.verify.problem import Problem
@@ -88,8 +89,16 @@ def _slopes(problem: Problem) -> Callable[[int, np.ndarray], Along]:
     """The slope along a direction of a leaf, by the best means that the function allows."""
     try:
         return _by_jvp(problem)
-    except (TypeError, ValueError, NotImplementedError):
+    except UNKNOWN:
+        pass
+    try:
+        return _by_complex_step(problem)
+    except UNKNOWN:
         return _by_values(problem)
+
+
+UNKNOWN = (TypeError, ValueError, NotImplementedError)
+"""What JAX raises for a function that it cannot differentiate, or not trace at all."""
 
 
 def _by_jvp(problem: Problem) -> Callable[[int, np.ndarray], Along]:
@@ -107,6 +116,25 @@ def _by_jvp(problem: Problem) -> Callable[[int, np.ndarray], Along]:
             fine = float(double(*in_double(problem), [DOUBLE.cast(x) for x in moves]))
         return Along(fine, MARGIN * abs(rough - fine), "jax.jvp in float64")
 
+    along(0, np.zeros(problem.leaves[0].shape))
+    return along
+
+
+def _by_complex_step(problem: Problem) -> Callable[[int, np.ndarray], Along]:
+    loss = in_precision(DOUBLE, problem.loss, *problem.point)
+    with jax.enable_x64(True):
+        leaves, arrays = in_double(problem)
+
+    def along(place: int, unit: np.ndarray) -> Along:
+        moves = [jnp.zeros_like(x) for x in leaves]
+        moves[place] = jnp.asarray(unit)
+        found = complex_step(lambda *xs: loss(list(xs), arrays), tuple(leaves), tuple(moves))
+        if found.value is None:
+            raise NotImplementedError(found.refused)
+        error = MARGIN * float(np.finfo(np.float64).eps) * abs(found.value)
+        return Along(found.value, error, "a complex step")
+
+    along(0, np.zeros(leaves[0].shape))
     return along
 
 

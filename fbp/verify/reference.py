@@ -99,9 +99,10 @@ def compared(
     A NaN or an infinity is right where the reference has the same.
     """
     got = as_double(got)
-    same = (got == want) | (np.isnan(got) & np.isnan(want))
-    with np.errstate(invalid="ignore"):
-        error = np.where(same, 0.0, np.nan_to_num(abs(got - want), nan=np.inf))
+    error = abs(_difference(got, want))
+    if not np.isfinite(error).all():
+        same = (got == want) | (np.isnan(got) & np.isnan(want))
+        error = np.where(same, 0.0, np.nan_to_num(error, nan=np.inf))
     worst = unraveled(np.argmax(error), error.shape)
     unit = spacing(max(_largest(want), _largest(got)), eps)
     return LeafVerdict(
@@ -139,5 +140,4 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _largest(x: np.ndarray) -> float:
     """The largest magnitude among the finite entries."""
-    finite = abs(x[np.isfinite(x)])
-    return float(np.max(finite)) if finite.size else 0.0
+    return float(np.max(abs(x), where=np.isfinite(x), initial=0.0))

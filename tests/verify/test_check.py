@@ -127,9 +127,11 @@ def test_a_leaf_without_a_gradient_is_reported_unless_declared():
 
 
 def test_a_gradient_with_nan_fails():
-    report = check(jnp.sqrt, 0.0)
+    report = check(lambda x: jnp.sqrt(x["a"]), {"a": 0.0})
     assert not report.ok
     assert report.failures[0].kind == Kind.NON_FINITE
+    assert report.failures[0].leaf == "args[0]['a']"
+    assert "sqrt" in report.failures[0].message
 
 
 def test_integer_and_empty_leaves_have_no_gradient_and_complex_ones_have():
@@ -185,3 +187,42 @@ def test_a_custom_rule_is_differentiated_twice():
     report = check(fun, jnp.ones((3, 2)), jnp.ones((2, 2)), argnums=(0, 1))
     assert report.ok, report
     assert "a second differentiation" in report.checked
+
+
+def relu_sum(x):
+    return jnp.sum(jnp.where(x > 0, x, 0.1 * x))
+
+
+@pytest.mark.parametrize(("slope", "right"), [(0.1, True), (0.6, True), (1.0, True), (1.1, False)])
+def test_at_a_kink_every_slope_between_those_on_its_sides_is_right(slope, right):
+    x = jnp.array([-1.0, 0.0, 2.0])
+    report = check(relu_sum, x, gradient=lambda x: jnp.array([0.1, slope, 1.0]))
+    assert report.ok == right
+    if slope == 0.6:
+        (finding,) = report.findings
+        assert finding.kind == Kind.KINK
+        assert finding.index == (1,)
+
+
+def test_an_entry_that_is_wrong_beside_kinks_is_found():
+    x = jnp.array([-1.0, 0.0, 2.0])
+    assert not check(relu_sum, x, gradient=lambda x: jnp.array([0.1, 0.5, 1.2])).ok
+
+
+def test_a_while_loop_around_a_custom_rule_is_checked_by_a_complex_step():
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defvjp(lambda x: (jnp.sin(x), x), lambda x, ct: (ct * jnp.cos(x),))
+
+    def fun(x):
+        return jax.lax.while_loop(lambda c: c[0] < 9, lambda c: (c[0] * 2, f(c[1] * x)), (1.0, x))[
+            1
+        ]
+
+    report = check(fun, 1.3)
+    assert report.ok, report
+    assert report.leaves[0].reference == "a complex step"
+    wrong = check(fun, 1.3, rules=with_fault("mul", FAULTS["one per cent too large"]))
+    assert not wrong.ok

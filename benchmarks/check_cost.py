@@ -1,0 +1,74 @@
+"""What a check costs: the time of `fbp.verify.check` beside that of one gradient.
+
+    python -m benchmarks.check_cost
+
+An MLP of 1,000,000 parameters, batch 128. A check stages and compiles the same programs whatever
+the size of the layers: its time for a tiny network is what that takes, and the rest is running.
+"""
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import fbp
+from benchmarks.program import normal, weight
+from fbp.verify import check
+
+SIZES = (784, 700, 600, 50, 10)
+TINY = (3, 4, 5, 6, 10)
+REPEATS = 5
+
+
+def loss(params: list[dict[str, jax.Array]], x: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross entropy of an MLP with tanh."""
+    *hidden, last = params
+    for layer in hidden:
+        x = jnp.tanh(x @ layer["w"] + layer["b"][None])
+    logits = x @ last["w"] + last["b"][None]
+    return -jnp.mean(jnp.sum(jax.nn.log_softmax(logits) * labels, axis=-1))
+
+
+def arguments(sizes: tuple[int, ...], batch: int) -> tuple[Any, jax.Array, jax.Array]:
+    """Parameters, inputs and labels."""
+    shapes = list(itertools.pairwise(sizes))
+    params = [{"w": weight(i, *s), "b": jnp.zeros(s[1])} for i, s in enumerate(shapes)]
+    labels = jax.nn.one_hot(jnp.arange(batch) % sizes[-1], sizes[-1])
+    return params, normal(10, batch, sizes[0]), labels
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """How long a call takes."""
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the figures."""
+    large, small = arguments(SIZES, 128), arguments(TINY, 2)
+    gradient = jax.jit(fbp.grad(loss))
+    jax.block_until_ready(gradient(*large))
+    times = [
+        (
+            seconds(lambda: gradient(*large)),
+            seconds(lambda: check(loss, *large).ok),
+            seconds(lambda: check(loss, *small).ok),
+        )
+        for _ in range(REPEATS)
+    ]
+    step, whole, compiled = map(statistics.median, zip(*times, strict=True))
+    count = sum(x.size for x in jax.tree.leaves(large[0]))
+    print(f"{count:,} parameters, medians of {REPEATS}")
+    print(f"one gradient                   {1e3 * step:8.1f} ms")
+    print(f"its check                      {1e3 * whole:8.1f} ms")
+    print(f"the same check, tiny network   {1e3 * compiled:8.1f} ms: staging and compilation")
+    print(f"difference                     {(whole - compiled) / step:8.1f} gradients")
+
+
+if __name__ == "__main__":
+    main()

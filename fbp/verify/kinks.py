@@ -1,0 +1,99 @@
+"""Entries at which a gradient differs from its reference, judged by the function's values.
+
+At a kink every number between the slopes on both sides is a derivative, so that two right
+gradients may differ there. At a jump none is.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from fbp.verify.finite_difference import Slope, slope
+from fbp.verify.precision import DOUBLE, in_precision
+from fbp.verify.problem import Problem, unraveled
+from fbp.verify.reference import Reference, as_double, in_double
+from fbp.verify.report import Finding, Kind
+
+ENTRIES = 8
+"""How many entries are tried: of those that differ most, and of the others that differ."""
+
+
+def at_kinks(
+    problem: Problem, reference: Reference, place: int, got: Any, bar: float
+) -> Finding | None:
+    """If every entry of a leaf that differs lies at a kink, and between its slopes: a finding that
+    says so. If one lies at a jump: that. None if the function is smooth at one of them."""
+    entries = _differing(as_double(got), reference.grads[place], bar)
+    with jax.enable_x64(True):
+        leaf = in_double(problem)[0][place]
+        slopes = list(slopes_at(_loss_of(problem, place), leaf, entries))
+    for entry, found in slopes:
+        if found.kind == "jump":
+            return _finding(problem, place, entry, found, got, Kind.JUMP, JUMP)
+    if slopes and all(s.kind == "kink" and s.contains(_entry(got, i)) for i, s in slopes):
+        entry, found = slopes[0]
+        return _finding(problem, place, entry, found, got, Kind.KINK, KINK)
+    return None
+
+
+KINK = "the function has a kink here, and the gradient takes a slope between those on its sides."
+JUMP = "the function's value jumps here: no number is its derivative. Check at another point."
+
+
+def _differing(got: np.ndarray, want: np.ndarray, bar: float) -> list[int]:
+    error = abs(got - want).ravel()
+    order = np.argsort(-error)[: np.count_nonzero(~(error <= bar))]
+    others = np.random.default_rng(0).permutation(order[ENTRIES:])
+    return [int(i) for i in (*order[:ENTRIES], *others[:ENTRIES])]
+
+
+def _loss_of(problem: Problem, place: int) -> Callable[[Any], Any]:
+    """The function's value, in float64, as one of one leaf."""
+    loss = in_precision(DOUBLE, problem.loss, *problem.point)
+    leaves, arrays = in_double(problem)
+    return lambda x: loss([*leaves[:place], x, *leaves[place + 1 :]], arrays)
+
+
+def slopes_at(
+    fun: Callable[[Any], Any], x: Any, entries: Sequence[int]
+) -> Iterator[tuple[int, Slope]]:
+    """The slopes of a scalar function of an array along entries of the array, from its values.
+
+    To be called with `jax.enable_x64(True)` in force.
+    """
+
+    @jax.jit
+    def values(entry: Any, offsets: Any) -> Any:
+        def at(t: Any) -> Any:
+            return fun(jnp.ravel(x).at[entry].add(t.astype(x.dtype)).reshape(x.shape))
+
+        return lax.map(at, offsets)
+
+    sizes = abs(np.ravel(x))
+    typical = float(np.sqrt(np.mean(sizes**2))) or 1.0
+    for entry in entries:
+
+        def along(offsets: np.ndarray, entry: int = entry) -> np.ndarray:
+            return np.asarray(values(entry, offsets), np.float64)
+
+        yield entry, slope(along, scale=max(float(sizes[entry]), 1e-3 * typical))
+
+
+def _entry(x: Any, entry: int) -> float:
+    return float(np.real(as_double(x).ravel()[entry]))
+
+
+def _finding(
+    problem: Problem, place: int, entry: int, found: Slope, got: Any, kind: Kind, message: str
+) -> Finding:
+    return Finding(
+        kind=kind,
+        message=f"{message} Slopes: {found.left.value:.6g} and {found.right.value:.6g}.",
+        leaf=problem.names[place],
+        index=unraveled(entry, np.shape(got)),
+        got=_entry(got, entry),
+    )
