@@ -189,6 +189,7 @@ def main() -> None:
                 f"{name} {dtype}: {time.perf_counter() - start:.0f} s",
                 file=sys.stderr,
             )
+    print("\n".join(rows("all", "both", everything)))
     print(
         f"\n{len(everything)} mutants: caught {share([m.caught for m in everything])}, "
         f"localised {share([m.localised for m in everything])}, in their own precision "

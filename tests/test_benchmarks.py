@@ -3,11 +3,14 @@
 from collections import Counter
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 import fbp
-from benchmarks import gradients, loops
+from benchmarks import false_alarms, gradients, loops, verification
+from benchmarks.mutants import FAULTS
 from benchmarks.programs import PROGRAMS, SMALL, program
+from fbp.verify.problem import problem_of
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -93,3 +96,15 @@ def test_loops_are_measured_at_a_known_trip_count_and_the_unknown_raises_in_jax(
     trips, *cells = loops.measure(5, repeats=1)
     assert trips == "5"
     assert [i for i, c in enumerate(cells) if c == loops.RAISES] == [3, 7]
+
+
+def test_mutants_are_caught_and_localised():
+    problem = problem_of(lambda x: jnp.sum(jnp.sin(x) * x), (jnp.arange(1.0, 4.0),), 0)
+    found = verification.mutants(problem, with_peers=True)
+    assert {m.fault for m in found} == set(FAULTS)
+    assert all(m.caught and m.localised for m in found)
+    assert not all(m.peers["chex"] for m in found)
+
+
+def test_right_gradients_are_called_right():
+    assert false_alarms.alarms(false_alarms.FUNCTIONS["norm"], jnp.arange(3.0))["fbp"] is False
