@@ -166,15 +166,8 @@ def _eps(x: Any) -> float:
 
 
 def _wrong(verdict: LeafVerdict) -> Finding:
-    return Finding(
-        kind=Kind.WRONG_GRADIENT,
-        message=f"the gradient differs from {verdict.reference}.",
-        leaf=verdict.leaf,
-        index=verdict.index,
-        expected=verdict.expected,
-        got=verdict.got,
-        error_ulps=verdict.max_ulps,
-    )
+    message = f"the gradient differs from {verdict.reference}."
+    return verdict.finding(Kind.WRONG_GRADIENT, message)
 
 
 def _judged_by_values(

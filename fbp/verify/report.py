@@ -131,6 +131,18 @@ class LeafVerdict:
     got: Number
     reference: str
 
+    def finding(self, kind: Kind, message: str) -> Finding:
+        """The verdict as a finding."""
+        return Finding(
+            kind,
+            message,
+            leaf=self.leaf,
+            index=self.index,
+            expected=self.expected,
+            got=self.got,
+            error_ulps=self.max_ulps,
+        )
+
     def __str__(self) -> str:
         mark = "ok   " if self.ok else "WRONG"
         return (

@@ -89,15 +89,8 @@ def _second_order(problem: Problem, gradient: Callable) -> list[LeafVerdict] | N
 
 
 def _changed(name: str, verdict: LeafVerdict) -> Finding:
-    return Finding(
-        kind=Kind.TRANSFORM,
-        message=f"under {name} the gradient differs from {verdict.reference}.",
-        leaf=verdict.leaf,
-        index=verdict.index,
-        expected=verdict.expected,
-        got=verdict.got,
-        error_ulps=verdict.max_ulps,
-    )
+    message = f"under {name} the gradient differs from {verdict.reference}."
+    return verdict.finding(Kind.TRANSFORM, message)
 
 
 def _eps(x: Any) -> float:
