@@ -28,9 +28,14 @@ def at_kinks(
     """If every entry of a leaf that differs lies at a kink, and between its slopes: a finding that
     says so. If one lies at a jump: that. None if the function is smooth at one of them."""
     entries = _differing(as_double(got), reference.grads[place], bar)
+    loss = in_precision(DOUBLE, problem.loss, *problem.point)
     with jax.enable_x64(True):
-        leaf = in_double(problem)[0][place]
-        slopes = list(slopes_at(_loss_of(problem, place), leaf, entries))
+        leaves, arrays = in_double(problem)
+
+        def value(x: Any) -> Any:
+            return loss([*leaves[:place], x, *leaves[place + 1 :]], arrays)
+
+        slopes = list(slopes_at(value, leaves[place], entries))
     for entry, found in slopes:
         if found.kind == "jump":
             return _finding(problem, place, entry, found, got, Kind.JUMP, JUMP)
@@ -49,13 +54,6 @@ def _differing(got: np.ndarray, want: np.ndarray, bar: float) -> list[int]:
     order = np.argsort(-error)[: np.count_nonzero(~(error <= bar))]
     others = np.random.default_rng(0).permutation(order[ENTRIES:])
     return [int(i) for i in (*order[:ENTRIES], *others[:ENTRIES])]
-
-
-def _loss_of(problem: Problem, place: int) -> Callable[[Any], Any]:
-    """The function's value, in float64, as one of one leaf."""
-    loss = in_precision(DOUBLE, problem.loss, *problem.point)
-    leaves, arrays = in_double(problem)
-    return lambda x: loss([*leaves[:place], x, *leaves[place + 1 :]], arrays)
 
 
 def slopes_at(

@@ -28,7 +28,7 @@ def test_the_page_says_what_the_report_says(report):
     page = html(report)
     assert '<span class="wrong">WRONG</span>' in page
     assert "wrong rule" in page
-    assert "test_page.py" in page
+    assert "test_check_page.py" in page
     assert page.count('<section class="fails">') == len(report.failures)
     assert page.count("<tr ") == len(report.leaves)
     assert "Error against the step" not in page
