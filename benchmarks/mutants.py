@@ -97,8 +97,3 @@ def _with(change: Callable[[Place, Any], Any]) -> Rules:
         return replace(rule, apply=apply)
 
     return Rules([changed(rule) for rule in fbp.RULES.values()])
-
-
-def switched_off() -> tuple[Any, Any]:
-    """A target and a fault that change nothing."""
-    return jnp.int32(-1), jnp.int32(0)

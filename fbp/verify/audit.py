@@ -6,7 +6,6 @@ the function along the entry that differs says which of the two is right, or tha
 a kink.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,8 @@ from fbp.autodiff import graph as g
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.partition import merge, select
 from fbp.verify.finite_difference import Slope
-from fbp.verify.kinks import slopes_at
+from fbp.verify.kinks import ENTRIES, slopes_at
+from fbp.verify.localise import distance, larger
 from fbp.verify.observe import Key, Site, Watch, observe, sites
 from fbp.verify.precision import DOUBLE, function_of, in_precision
 from fbp.verify.problem import Problem, unraveled, weighed
@@ -32,8 +32,6 @@ from fbp.verify.report import Finding, Kind
 CUSTOM = frozenset({p.custom_jvp_call_p, p.custom_vjp_call_p})
 DOUBT = 1e-10
 """As a share of the largest entry: a smaller difference between the two is rounding."""
-ENTRIES = 8
-"""How many entries of an operand are tried, of those that differ most and of the others each."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +110,7 @@ def _gradient(
 
 def _difference(number: int, a: Any, b: Any) -> tuple[Any, Any, tuple[Any, Any, Any]]:
     a, b = a.ravel(), b.ravel()
-    gap = jnp.where((a == b) | (jnp.isnan(a) & jnp.isnan(b)), 0.0, abs(a - b))
-    gap = jnp.where(jnp.isnan(gap), jnp.inf, gap)
+    gap = distance(a, b)
     scale = jnp.maximum(_largest(a), _largest(b))
     share = jnp.max(gap) / jnp.maximum(scale, jnp.finfo(jnp.float64).tiny)
     order = jnp.asarray(np.random.default_rng(0).uniform(1, 2, gap.shape))
@@ -129,10 +126,7 @@ def _largest(x: Any) -> Any:
 
 
 def _more_in_doubt(before: Any, now: Any) -> Any:
-    return [
-        jax.tree.map(functools.partial(jnp.where, b[0] > a[0]), b, a)
-        for a, b in zip(before, now, strict=True)
-    ]
+    return [larger(a, b) for a, b in zip(before, now, strict=True)]
 
 
 def _judged(

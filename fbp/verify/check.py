@@ -17,11 +17,13 @@ from fbp.verify.localise import wrong_rules
 from fbp.verify.nonfinite import trace_nonfinite
 from fbp.verify.problem import Problem, problem_of
 from fbp.verify.reference import (
+    UNKNOWN,
     Reference,
     as_double,
     by_jax,
     coarsest_in_double,
     compared,
+    eps_of,
     gradient_in_double,
 )
 from fbp.verify.report import Finding, Kind, LeafVerdict, Report, ordered
@@ -64,15 +66,12 @@ def check(
     got = (jax.jit(subject) if gradient is None else subject)(*problem.point)
     reference = _reference(problem)
     fine, eps_of_fine = _in_double(problem, subject)
-    verdicts = (
-        along_directions(problem, got if fine is None else fine)
-        if reference is None
-        else verdicts_of(problem, reference, got, fine, eps_of_fine)
-    )
-    if reference is not None:
-        verdicts, findings = _judged_by_values(problem, reference, verdicts, got)
-    else:
+    if reference is None:
+        verdicts = along_directions(problem, got if fine is None else fine)
         findings = [_wrong(v) for v in verdicts if not v.ok]
+    else:
+        verdicts = verdicts_of(problem, reference, got, fine, eps_of_fine)
+        verdicts, findings = _judged_by_values(problem, reference, verdicts, got)
     if any(f.kind.fails for f in findings) and gradient is None:
         findings += wrong_rules(problem, rules)
     names = frozenset(d if isinstance(d, str) else d.__name__ for d in declared)
@@ -114,7 +113,7 @@ def _reference(problem: Problem) -> Reference | None:
     """The gradient by JAX; None where JAX cannot differentiate or trace the function."""
     try:
         return by_jax(problem)
-    except (TypeError, ValueError, NotImplementedError):
+    except UNKNOWN:
         return None
 
 
@@ -149,20 +148,16 @@ def verdicts_of(
     verdicts = [
         compared(name, x, want, reference.bar(i, eps), eps, reference.how)
         for i, (name, x, want, eps) in enumerate(
-            zip(problem.names, got, reference.grads, map(_eps, got), strict=True)
+            zip(problem.names, got, reference.grads, map(eps_of, got), strict=True)
         )
     ]
     how = reference.how + ", both in float64"
     for i, x in enumerate(fine or ()):
-        if verdicts[i].ok and _eps(x) == DOUBLE:
+        if verdicts[i].ok and eps_of(x) == DOUBLE:
             bar = reference.bar(i, eps_of_fine)
             verdict = compared(problem.names[i], x, reference.grads[i], bar, eps_of_fine, how)
             verdicts[i] = verdicts[i] if verdict.ok else verdict
     return verdicts
-
-
-def _eps(x: Any) -> float:
-    return float(jnp.finfo(x.dtype).eps)
 
 
 def _wrong(verdict: LeafVerdict) -> Finding:
@@ -177,7 +172,7 @@ def _judged_by_values(
     findings = []
     for place, (verdict, x) in enumerate(zip(verdicts, got, strict=True)):
         if not verdict.ok:
-            bar = reference.bar(place, _eps(x))
+            bar = reference.bar(place, eps_of(x))
             finding = at_kinks(problem, reference, place, x, bar) or _wrong(verdict)
             verdicts[place] = replace(verdict, ok=not finding.kind.fails)
             findings.append(finding)
@@ -192,7 +187,7 @@ def _not_finite(problem: Problem, got: Sequence[Any]) -> list[Finding]:
     try:
         leaves, arrays = problem.point
         origins = trace_nonfinite(problem.loss, leaves, arrays).findings
-    except (TypeError, ValueError, NotImplementedError):
+    except UNKNOWN:
         origins = ()
     found = [replace(f, leaf=_named(problem, f.leaf)) for f in origins]
     message = "the gradient holds NaN or infinity."

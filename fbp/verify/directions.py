@@ -19,7 +19,15 @@ from fbp.verify.complex_step import complex_step
 from fbp.verify.finite_difference import slope
 from fbp.verify.precision import DOUBLE, in_precision
 from fbp.verify.problem import Problem
-from fbp.verify.reference import MARGIN, as_double, in_double, spacing
+from fbp.verify.reference import (
+    MARGIN,
+    UNKNOWN,
+    as_double,
+    eps_of,
+    in_double,
+    spacing,
+    typical_size,
+)
 from fbp.verify.report import LeafVerdict
 
 SMALL = 16
@@ -67,7 +75,7 @@ def _verdict(
     name: str, index: tuple[int, ...] | None, got: Any, unit: np.ndarray, found: Along
 ) -> LeafVerdict:
     terms = np.real(as_double(got)) * unit
-    eps = float(jnp.finfo(got.dtype).eps)
+    eps = eps_of(got)
     size = float(np.sum(abs(terms)))
     projected = float(np.sum(terms))
     error = abs(projected - found.value)
@@ -95,10 +103,6 @@ def _slopes(problem: Problem) -> Callable[[int, np.ndarray], Along]:
         return _by_complex_step(problem)
     except UNKNOWN:
         return _by_values(problem)
-
-
-UNKNOWN = (TypeError, ValueError, NotImplementedError)
-"""What JAX raises for a function that it cannot differentiate, or not trace at all."""
 
 
 def _by_jvp(problem: Problem) -> Callable[[int, np.ndarray], Along]:
@@ -148,7 +152,7 @@ def _by_values(problem: Problem) -> Callable[[int, np.ndarray], Along]:
             with jax.enable_x64(True):
                 return float(problem.loss(moved, arrays))
 
-        size = float(np.sqrt(np.mean(abs(leaves[place]) ** 2))) or 1.0
+        size = typical_size(leaves[place])
         found = slope(lambda ts: np.array([at(t) for t in ts]), scale=size)
         return Along(found.value, found.error, "finite differences")
 

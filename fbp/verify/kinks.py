@@ -15,7 +15,7 @@ from jax import lax
 from fbp.verify.finite_difference import Slope, slope
 from fbp.verify.precision import DOUBLE, in_precision
 from fbp.verify.problem import Problem, unraveled
-from fbp.verify.reference import Reference, as_double, in_double
+from fbp.verify.reference import Reference, as_double, in_double, typical_size
 from fbp.verify.report import Finding, Kind
 
 ENTRIES = 8
@@ -72,7 +72,7 @@ def slopes_at(
         return lax.map(at, offsets)
 
     sizes = abs(np.ravel(x))
-    typical = float(np.sqrt(np.mean(sizes**2))) or 1.0
+    typical = typical_size(sizes)
     for entry in entries:
 
         def along(offsets: np.ndarray, entry: int = entry) -> np.ndarray:

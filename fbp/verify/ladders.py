@@ -20,7 +20,7 @@ from fbp.verify.check import gradient_of
 from fbp.verify.finite_difference import slope
 from fbp.verify.precision import DOUBLE, in_precision
 from fbp.verify.problem import Problem, problem_of
-from fbp.verify.reference import as_double, gradient_in_double, in_double
+from fbp.verify.reference import UNKNOWN, as_double, gradient_in_double, in_double, typical_size
 
 Values = Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
 
@@ -79,8 +79,7 @@ def _ladder(
     direction = np.random.default_rng(zlib.crc32(name.encode())).normal(size=grad.shape)
     moves = [np.zeros_like(x) for x in leaves]
     moves[place] += direction
-    size = float(np.sqrt(np.mean(abs(leaves[place]) ** 2))) or 1.0
-    found = slope(lambda offsets: values(moves, offsets), scale=size)
+    found = slope(lambda offsets: values(moves, offsets), scale=typical_size(leaves[place]))
     along = float(np.sum(np.real(grad) * direction))
     return Ladder(
         leaf=name,
@@ -103,7 +102,7 @@ def _values(problem: Problem) -> Values:
     function cannot be traced."""
     try:
         loss = in_precision(DOUBLE, problem.loss, *problem.point)
-    except (TypeError, ValueError, NotImplementedError):
+    except UNKNOWN:
         return _one_by_one(problem)
 
     @jax.jit

@@ -131,7 +131,7 @@ def _compare(site: Site, ins: Sequence[Any], _: Any, iteration: tuple[Any, ...])
     for number, a, b in zip(select(use.made, range(len(use.made))), got, want, strict=True):
         if a.size:
             error = _error(number, a, b)
-            worst = error if worst is None else _larger(worst, error)
+            worst = error if worst is None else larger(worst, error)
     if worst is None:
         return None
     return (*worst, jnp.array([*iteration], jnp.int32))
@@ -142,8 +142,7 @@ def _symmetric(ct: Any) -> Any:
 
 
 def _error(number: int, got: Any, want: Any) -> tuple[Any, ...]:
-    difference = jnp.where((got == want) | (jnp.isnan(got) & jnp.isnan(want)), 0, abs(got - want))
-    difference = jnp.where(jnp.isnan(difference), jnp.inf, difference)
+    difference = distance(got, want)
     worst = jnp.argmax(difference)
     scale = jnp.maximum(jnp.max(abs(want)), jnp.finfo(want.dtype).tiny)
     share = difference.ravel()[worst] / scale
@@ -151,11 +150,18 @@ def _error(number: int, got: Any, want: Any) -> tuple[Any, ...]:
     return (share.astype(jnp.float64), jnp.array(number), worst, *entries)
 
 
-def _larger(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+def distance(a: Any, b: Any) -> Any:
+    """How far entries are apart: 0 for two NaNs, infinity for a NaN and a number."""
+    apart = jnp.where((a == b) | (jnp.isnan(a) & jnp.isnan(b)), 0, abs(a - b))
+    return jnp.where(jnp.isnan(apart), jnp.inf, apart)
+
+
+def larger(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Of two records that begin with a size, the larger; the first if they are equal."""
     return jax.tree.map(lambda x, y: jnp.where(b[0] > a[0], y, x), a, b)
 
 
-COMPARED = Watch(_compare, _larger)
+COMPARED = Watch(_compare, larger)
 
 
 def _reference(use: Use, operands: Sequence[Any], arrived: Sequence[Any]) -> list[Any] | None:

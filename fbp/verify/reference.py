@@ -19,6 +19,9 @@ MARGIN = 16
 """How many times the rounding error of a right gradient another right one may have: it adds and
 multiplies in another order."""
 
+UNKNOWN = (TypeError, ValueError, NotImplementedError)
+"""What JAX raises for a function that it cannot differentiate, or not trace at all."""
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -55,7 +58,7 @@ def of_two_precisions(problem: Problem, gradient: Callable, how: str) -> Referen
     rough = jax.jit(gradient)(*problem.point)
     if any(is_double(x.dtype) for x in problem.leaves):
         rough = _computed(SINGLE, gradient, problem)
-    eps = tuple(float(jnp.finfo(x.dtype).eps) for x in single)
+    eps = tuple(map(eps_of, single))
     noise = tuple(
         max(_largest(_difference(as_double(a), b)), e * _largest(b))
         for a, b, e in zip(rough, fine, eps, strict=True)
@@ -115,6 +118,16 @@ def compared(
         got=got[worst].item(),
         reference=how,
     )
+
+
+def eps_of(x: Any) -> float:
+    """The spacing at 1 of an array's dtype."""
+    return float(jnp.finfo(x.dtype).eps)
+
+
+def typical_size(x: np.ndarray) -> float:
+    """The root of the mean square of an array's entries, 1 if all are zero."""
+    return float(np.sqrt(np.mean(abs(x) ** 2))) or 1.0
 
 
 def is_double(dtype: Any) -> bool:

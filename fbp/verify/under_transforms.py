@@ -9,7 +9,14 @@ import numpy as np
 from jax import lax
 
 from fbp.verify.problem import Arrays, Problem
-from fbp.verify.reference import Reference, compared, gradient_in_double, of_two_precisions
+from fbp.verify.reference import (
+    UNKNOWN,
+    Reference,
+    compared,
+    eps_of,
+    gradient_in_double,
+    of_two_precisions,
+)
 from fbp.verify.report import Finding, Kind, LeafVerdict
 
 OTHER = 0.75
@@ -37,7 +44,9 @@ def disagreements(
         verdicts = [
             v
             for i, want in enumerate(points)
-            for v in _as_expected(problem, reference, [x[i] for x in rows], want, name)
+            for v in _as_expected(
+                problem, reference, [x[i] for x in rows], want, f"that without {name}"
+            )
         ]
         findings += [_changed(name, v) for v in verdicts if not v.ok][:1]
     tried = ["vmap", "scan"]
@@ -57,10 +66,10 @@ def _in_scan(gradient: Callable, batch: Arrays, arrays: Arrays) -> Arrays:
 
 
 def _as_expected(
-    problem: Problem, reference: Reference, got: Sequence[Any], want: Sequence[Any], name: str
+    problem: Problem, reference: Reference, got: Sequence[Any], want: Sequence[Any], how: str
 ) -> list[LeafVerdict]:
     return [
-        compared(leaf, x, np.asarray(y), reference.bar(i, _eps(x)), _eps(x), f"that without {name}")
+        compared(leaf, x, np.asarray(y), reference.bar(i, eps_of(x)), eps_of(x), how)
         for i, (leaf, x, y) in enumerate(zip(problem.names, got, want, strict=True))
     ]
 
@@ -79,19 +88,12 @@ def _second_order(problem: Problem, gradient: Callable) -> list[LeafVerdict] | N
     try:
         got = gradient_in_double(along(gradient), problem)
         reference = of_two_precisions(problem, along(jax.grad(problem.loss)), "")
-    except (TypeError, ValueError, NotImplementedError):
+    except UNKNOWN:
         return None
     how = "the same derivative of jax.grad"
-    return [
-        compared(name, x, want, reference.bar(i, _eps(x)), _eps(x), how)
-        for i, (name, x, want) in enumerate(zip(problem.names, got, reference.grads, strict=True))
-    ]
+    return _as_expected(problem, reference, got, reference.grads, how)
 
 
 def _changed(name: str, verdict: LeafVerdict) -> Finding:
     message = f"under {name} the gradient differs from {verdict.reference}."
     return verdict.finding(Kind.TRANSFORM, message)
-
-
-def _eps(x: Any) -> float:
-    return float(jnp.finfo(x.dtype).eps)
