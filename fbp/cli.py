@@ -11,6 +11,7 @@ from tyro.conf import subcommand
 
 from fbp import InputError, MissingRule, __version__
 from fbp.commands.check import Check
+from fbp.commands.experiments import Experiments
 from fbp.commands.report import Report
 from fbp.commands.sweep import Sweep
 
@@ -18,6 +19,7 @@ Command = (
     Annotated[Sweep, subcommand("sweep")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Check, subcommand("check")]
+    | Annotated[Experiments, subcommand("experiments")]
 )
 
 

@@ -1,0 +1,1 @@
+"""One folder a question about learning rates: `fbp experiments list`."""

@@ -1,0 +1,145 @@
+"""At which learning rate does gradient descent diverge on a quadratic?
+
+On f(x) = x' A x / 2 the rate may not exceed 2 / lambda_max, and with momentum b
+
+- Polyak:     (2 + 2b) / lambda_max
+- Nesterov:   (2 + 2b) / ((1 + 2b) lambda_max)
+- of an exponential moving average of gradients: (2 + 2b) / ((1 - b) lambda_max)
+
+Source: Cohen et al., Gradient descent on neural networks typically occurs at the edge of
+stability (2021), arXiv 2103.00065, appendix B; Cohen et al., arXiv 2207.14484, for the average.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+import fbp
+from fbp.laboratory import Check, Outcome
+
+Rate = Float[Array, ""] | float
+Growth = Callable[[Rate], Float[Array, ""]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The quadratic, and how closely its threshold is looked for.
+
+    Attributes:
+      dimensions: length of x; the eigenvalues of A are spread evenly up to the largest.
+      largest_eigenvalue: lambda_max.
+      momentum: b.
+      steps: steps after which the distance from the minimum is compared with the first one.
+      bisections: halvings of the interval that holds the threshold.
+      points: rates in the figure.
+      seed: of A's eigenvectors and of the start.
+    """
+
+    dimensions: int
+    largest_eigenvalue: float
+    momentum: float
+    steps: int
+    bisections: int
+    points: int
+    seed: int
+
+
+def run(settings: Settings) -> Outcome:
+    """Bisect for the threshold of each optimizer."""
+    methods = _methods(settings.momentum)
+    with jax.enable_x64(True):
+        growths = {name: _growth(settings, tx) for name, (tx, _) in methods.items()}
+        found = {
+            name: _bisect(growths[name], _rate(settings, product), settings.bisections)
+            for name, (_, product) in methods.items()
+        }
+        figure = _figure(settings, growths)
+    checks = tuple(
+        Check(
+            f"threshold x lambda_max, {name}",
+            f"{product:.6g}",
+            found[name] * settings.largest_eigenvalue,
+            product * (1 - 1e-3),
+            product * (1 + 1e-3),
+        )
+        for name, (_, product) in methods.items()
+    )
+    return Outcome(checks, figures={"figure": figure})
+
+
+def _methods(b: float) -> dict[str, tuple[Callable[[Rate], optax.GradientTransformation], float]]:
+    """Each optimizer as a function of its rate, and its threshold times lambda_max."""
+    return {
+        "gradient descent": (optax.sgd, 2.0),
+        "Polyak momentum": (lambda rate: optax.sgd(rate, b), 2 + 2 * b),
+        "Nesterov momentum": (
+            lambda rate: optax.sgd(rate, b, nesterov=True),
+            (2 + 2 * b) / (1 + 2 * b),
+        ),
+        "momentum of an average": (
+            lambda rate: optax.chain(optax.ema(b, debias=False), optax.scale(-rate)),
+            (2 + 2 * b) / (1 - b),
+        ),
+    }
+
+
+def _growth(settings: Settings, method: Callable) -> Growth:
+    """`rate -> log of (last distance / first distance)` from the minimum; positive: it diverges."""
+    rng = np.random.default_rng(settings.seed)
+    vectors, _ = np.linalg.qr(rng.normal(size=(settings.dimensions, settings.dimensions)))
+    top = settings.largest_eigenvalue
+    matrix = jnp.asarray(vectors * np.linspace(top / 20, top, settings.dimensions) @ vectors.T)
+    start = jnp.asarray(rng.normal(size=settings.dimensions))
+    gradient = fbp.grad(lambda x: x @ matrix @ x / 2)
+
+    @jax.jit
+    def growth(rate: Rate) -> Float[Array, ""]:
+        tx = method(rate)
+
+        def step(state, _):
+            x, opt_state = state
+            updates, opt_state = tx.update(gradient(x), opt_state, x)
+            return (optax.apply_updates(x, updates), opt_state), None
+
+        (last, _), _ = jax.lax.scan(step, (start, tx.init(start)), length=settings.steps)
+        return jnp.log(jnp.linalg.norm(last) / jnp.linalg.norm(start))
+
+    return growth
+
+
+def _bisect(growth: Growth, published: float, bisections: int) -> float:
+    """The rate above which the distance grows, looked for between half and twice the published."""
+    low, high = published / 2, published * 2
+    for _ in range(bisections):
+        middle = (low + high) / 2
+        low, high = (middle, high) if growth(middle) <= 0 else (low, middle)
+    return (low + high) / 2
+
+
+def _rate(settings: Settings, product: float) -> float:
+    return product / settings.largest_eigenvalue
+
+
+def _figure(settings: Settings, growths: dict[str, Growth]) -> Figure:
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    shares = np.linspace(0.9, 1.1, settings.points)
+    for name, (_, product) in _methods(settings.momentum).items():
+        rates = shares * _rate(settings, product)
+        logs = np.array([float(growths[name](rate)) for rate in rates])
+        axes.plot(shares, 1000 * logs / settings.steps / np.log(10), label=name)
+    axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set(
+        xlabel="learning rate / published threshold",
+        ylabel="decades of growth in 1,000 steps",
+        ylim=(-8, 12),
+    )
+    axes.legend(frameon=False)
+    return figure

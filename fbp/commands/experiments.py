@@ -1,0 +1,108 @@
+"""`fbp experiments`: published results, reproduced."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import FlagCreatePairsOff, OmitSubcommandPrefixes, Positional, arg, subcommand
+
+from fbp.commands.sweep import Settings
+from fbp.errors import InputError
+
+DEFAULT_OUT = Path("runs/experiments")
+
+
+@dataclass(frozen=True)
+class List:
+    """Name every experiment, and its question."""
+
+    def __call__(self) -> int:
+        """Print them."""
+        from fbp.laboratory.find import find, names
+
+        width = max(map(len, names()))
+        for name in names():
+            print(f"{name:{width}}  {find(name).question}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Print what the full runs found: published, measured, band."""
+
+    def __call__(self) -> int:
+        """Print the table, as Markdown."""
+        from fbp.laboratory.conduct import checks_table, read_result
+        from fbp.laboratory.experiment import Check
+        from fbp.laboratory.find import find, names
+
+        results = {name: read_result(find(name).directory) for name in names()}
+        found = [
+            (name, Check(**{key: entry for key, entry in check.items() if key != "passed"}))
+            for name, result in results.items()
+            for check in (result or {"checks": []})["checks"]
+        ]
+        print(checks_table([check for _, check in found], [name for name, _ in found]))
+        return 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """Run experiments, and hold what they measure against the published numbers.
+
+    Exits with 0 if every number lies in its band, 1 if not, 2 for bad input.
+    """
+
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME")] = ()
+    """Which ones."""
+    all: FlagCreatePairsOff[bool] = False
+    """All of them."""
+    quick: FlagCreatePairsOff[bool] = False
+    """A smaller case of each, in less than two minutes."""
+    out: Annotated[Path, arg(metavar="DIR")] = DEFAULT_OUT
+    """Where the results go, a directory for each experiment."""
+    settings: Settings = ()
+    """Set a key of the config, such as steps=100. May be given several times."""
+
+    def __call__(self) -> int:
+        """Run them; 0 if every check passed."""
+        import shlex
+
+        from fbp.laboratory.conduct import checks_table, conduct
+        from fbp.laboratory.find import find, names
+
+        if self.all == bool(self.names):
+            raise InputError("give the names of experiments, or --all: see fbp experiments list")
+        experiments = [find(name) for name in (names() if self.all else self.names)]
+        missed = []
+        for experiment in experiments:
+            print(f"\n{experiment.name}: {experiment.question}", flush=True)
+            settings = experiment.settings(quick=self.quick, over=self.settings)
+            options = ["--quick"] * self.quick
+            if self.out != DEFAULT_OUT:
+                options += ["--out", str(self.out)]
+            for setting in self.settings:
+                options += ["--set", setting]
+            command = shlex.join(["fbp", "experiments", "run", experiment.name, *options])
+            directory = self.out / experiment.name
+            outcome = conduct(experiment, settings, directory, command)
+            print(f"\n{checks_table(outcome.checks)}\n\nresult: {directory}", flush=True)
+            missed += [experiment.name for check in outcome.checks if not check.passed]
+        if missed:
+            print(f"outside the band: {', '.join(dict.fromkeys(missed))}")
+        return 1 if missed else 0
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """Reproduce published results on learning rates."""
+
+    action: OmitSubcommandPrefixes[
+        Annotated[List, subcommand("list")]
+        | Annotated[Run, subcommand("run")]
+        | Annotated[Table, subcommand("table")]
+    ]
+
+    def __call__(self) -> int:
+        """Do it; its exit status."""
+        return self.action()

@@ -1,0 +1,79 @@
+"""Which experiments there are, and their settings."""
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fbp.errors import InputError
+from fbp.laboratory.experiment import Outcome
+from fbp.structure import neighbours, parse_toml, read_toml, strict_converter, structure
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A folder of `experiments/`: its name, its place, and the module of its script."""
+
+    name: str
+    directory: Path
+    module: Any
+
+    @property
+    def question(self) -> str:
+        """The first line of the script's docstring."""
+        return (inspect.getdoc(self.module) or "").partition("\n")[0]
+
+    def settings(self, *, quick: bool = False, over: tuple[str, ...] = ()) -> Any:
+        """Its settings.
+
+        Args:
+          quick: put the config's table `[quick]` over the others.
+          over: what to set besides, each a line of TOML such as `steps = 100`.
+
+        Raises InputError that names the key for whatever does not fit.
+        """
+        path = self.directory / "config.toml"
+        tables = read_toml(path)
+        quickly = tables.pop("quick", {})
+        if quick:
+            tables |= quickly
+        for line in over:
+            tables |= parse_toml(line, f"--set {line}")
+        return structure(tables, self.module.Settings, strict_converter(), str(path))
+
+    def run(self, settings: Any) -> Outcome:
+        """Run it."""
+        return self.module.run(settings)
+
+
+def names() -> tuple[str, ...]:
+    """The names of all experiments.
+
+    >>> "quadratic" in names()
+    True
+    """
+    return tuple(sorted(path.parent.name for path in _root().glob("*/run.py")))
+
+
+def find(name: str) -> Experiment:
+    """The experiment of that name; InputError naming those there are.
+
+    >>> find("quadratic").question
+    'At which learning rate does gradient descent diverge on a quadratic?'
+    """
+    if name not in names():
+        raise InputError(f"no experiment {name}: {neighbours(name, names())}")
+    module = importlib.import_module(f"experiments.{name}.run")
+    return Experiment(name, _root() / name, module)
+
+
+def _root() -> Path:
+    try:
+        import experiments
+    except ModuleNotFoundError:
+        raise InputError(
+            "the experiments are in fbp's repository, not in the package: clone it, and install "
+            "it with pip install -e '.[experiments]'"
+        ) from None
+    return Path(experiments.__path__[0])

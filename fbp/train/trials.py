@@ -1,0 +1,77 @@
+"""Several training runs as one compiled program, for a script that compares them."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import optax
+from jaxtyping import Array, Float
+
+from fbp.nn import Layer
+from fbp.train.batches import batch_indices
+from fbp.train.objective import Objective, mean_loss
+from fbp.train.repeat import Examples, repeat
+from fbp.train.state import TrainState, initial_state
+from fbp.train.step import adjust, carry_back
+
+Trial = dict[str, Array]
+Result = TypeVar("Result")
+
+
+def train_trials(
+    network: Layer,
+    objective: Objective,
+    optimizer: Callable[[Trial], optax.GradientTransformation],
+    trials: Trial,
+    training: Examples,
+    *,
+    steps: int,
+    batch_size: int,
+    finish: Callable[[TrainState], Result],
+    at_once: int = 1,
+) -> tuple[Float[Array, "trials steps"], Result]:
+    """The training loss of every step of every trial, and what `finish` makes of the last states.
+
+    A trial is trained exactly as `fbp.train.train` does with `key=jax.random.key(seed)`.
+
+    Args:
+      network: the layers.
+      objective: what the loss is.
+      optimizer: a trial's optimizer; its numbers may be the trial's, which are traced.
+      trials: arrays by name with one entry a trial; `seed` is one of them.
+      training: inputs and targets.
+      steps, batch_size: as in `fbp.train.train`.
+      finish: what is kept of a trained state, such as its loss on the validation set.
+      at_once: trials side by side; the others wait. On a CPU one is often the fastest.
+
+    >>> import jax.numpy as jnp
+    >>> from fbp.data import load
+    >>> from fbp.nn import mlp
+    >>> from fbp.train import objective_of
+    >>> digits = load("digits")
+    >>> losses, steps = train_trials(
+    ...     mlp([10]), objective_of(digits), lambda trial: optax.sgd(trial["learning_rate"]),
+    ...     {"seed": jnp.array([0, 0]), "learning_rate": jnp.array([0.1, 1.0])},
+    ...     (digits.train.x, digits.train.y), steps=5, batch_size=32,
+    ...     finish=lambda state: state.step,
+    ... )
+    >>> losses.shape, steps
+    ((2, 5), Array([5, 5], dtype=int32))
+    """
+    loss_and_grads = carry_back(mean_loss(network.apply, objective))
+    examples = jax.device_put(training)
+
+    def run(trial: Trial, examples: Examples) -> tuple[Float[Array, " steps"], Result]:
+        init_key, order_key, step_key = jax.random.split(jax.random.key(trial["seed"]), 3)
+        params, _ = network.init(init_key, (batch_size, *examples[0].shape[1:]))
+        tx = optimizer(trial)
+        order = batch_indices(order_key, 0, steps, len(examples[0]), batch_size)
+        state = initial_state(params, tx, step_key)
+        state, losses = repeat(adjust(loss_and_grads, tx), state, examples, order)
+        return losses, finish(state)
+
+    @jax.jit
+    def all_trials(trials: Trial, examples: Examples):
+        return jax.lax.map(lambda trial: run(trial, examples), trials, batch_size=at_once)
+
+    return all_trials(trials, examples)

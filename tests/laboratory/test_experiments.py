@@ -1,0 +1,36 @@
+"""Every experiment's quick run, as the command line runs it."""
+
+import jax
+import pytest
+
+from fbp.cli import main
+from fbp.laboratory.conduct import read_result
+from fbp.laboratory.find import find, names
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """Scripts and optax run as users run them."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.mark.parametrize("name", names())
+def test_quick_run_lands_in_its_band(name, tmp_path):
+    assert main(["experiments", "run", name, "--quick", "--out", str(tmp_path)]) == 0
+    result = read_result(tmp_path / name)
+    assert result["checks"]
+    assert result["passed"]
+    assert list((tmp_path / name).glob("*.png"))
+    assert result["seconds"] < 120
+
+
+@pytest.mark.parametrize("name", names())
+def test_an_experiment_is_complete(name):
+    directory = find(name).directory
+    assert find(name).question.endswith("?")
+    for file in ("README.md", "config.toml", "result.json", "result.md", "figure.png"):
+        assert (directory / file).exists(), file
+    result = read_result(directory)
+    assert result["command"].startswith(f"fbp experiments run {name}")
+    assert "--quick" not in result["command"]
