@@ -24,7 +24,7 @@ import fbp
 from fbp.laboratory import Check, Outcome
 
 Rate = Float[Array, ""] | float
-Growth = Callable[[Rate], Float[Array, ""]]
+Growth = Callable[[Rate], Float[Array, " steps"]]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ class Settings:
       momentum: b.
       steps: steps after which the distance from the minimum is compared with the first one.
       bisections: halvings of the interval that holds the threshold.
-      points: rates in the figure.
+      figure_steps: steps of each run in the figure: few, so that the distance does not overflow.
+      points: rates in the figure, for each optimizer.
       seed: of A's eigenvectors and of the start.
     """
 
@@ -46,6 +47,7 @@ class Settings:
     momentum: float
     steps: int
     bisections: int
+    figure_steps: int
     points: int
     seed: int
 
@@ -54,12 +56,15 @@ def run(settings: Settings) -> Outcome:
     """Bisect for the threshold of each optimizer."""
     methods = _methods(settings.momentum)
     with jax.enable_x64(True):
-        growths = {name: _growth(settings, tx) for name, (tx, _) in methods.items()}
         found = {
-            name: _bisect(growths[name], _rate(settings, product), settings.bisections)
-            for name, (_, product) in methods.items()
+            name: _bisect(
+                _growth(settings, method, settings.steps),
+                product / settings.largest_eigenvalue,
+                settings.bisections,
+            )
+            for name, (method, product) in methods.items()
         }
-        figure = _figure(settings, growths)
+        figure = _figure(settings)
     checks = tuple(
         Check(
             f"threshold x lambda_max, {name}",
@@ -89,8 +94,8 @@ def _methods(b: float) -> dict[str, tuple[Callable[[Rate], optax.GradientTransfo
     }
 
 
-def _growth(settings: Settings, method: Callable) -> Growth:
-    """`rate -> log of (last distance / first distance)` from the minimum; positive: it diverges."""
+def _growth(settings: Settings, method: Callable, steps: int) -> Growth:
+    """`rate -> log of (distance / first distance)` from the minimum, after each step."""
     rng = np.random.default_rng(settings.seed)
     vectors, _ = np.linalg.qr(rng.normal(size=(settings.dimensions, settings.dimensions)))
     top = settings.largest_eigenvalue
@@ -99,16 +104,17 @@ def _growth(settings: Settings, method: Callable) -> Growth:
     gradient = fbp.grad(lambda x: x @ matrix @ x / 2)
 
     @jax.jit
-    def growth(rate: Rate) -> Float[Array, ""]:
+    def growth(rate: Rate) -> Float[Array, " steps"]:
         tx = method(rate)
 
         def step(state, _):
             x, opt_state = state
             updates, opt_state = tx.update(gradient(x), opt_state, x)
-            return (optax.apply_updates(x, updates), opt_state), None
+            x = optax.apply_updates(x, updates)
+            return (x, opt_state), jnp.linalg.norm(x)
 
-        (last, _), _ = jax.lax.scan(step, (start, tx.init(start)), length=settings.steps)
-        return jnp.log(jnp.linalg.norm(last) / jnp.linalg.norm(start))
+        _, distances = jax.lax.scan(step, (start, tx.init(start)), length=steps)
+        return jnp.log(distances / jnp.linalg.norm(start))
 
     return growth
 
@@ -118,28 +124,30 @@ def _bisect(growth: Growth, published: float, bisections: int) -> float:
     low, high = published / 2, published * 2
     for _ in range(bisections):
         middle = (low + high) / 2
-        low, high = (middle, high) if growth(middle) <= 0 else (low, middle)
+        low, high = (middle, high) if growth(middle)[-1] <= 0 else (low, middle)
     return (low + high) / 2
 
 
-def _rate(settings: Settings, product: float) -> float:
-    return product / settings.largest_eigenvalue
-
-
-def _figure(settings: Settings, growths: dict[str, Growth]) -> Figure:
+def _figure(settings: Settings) -> Figure:
+    """The factor by which a step multiplies the distance, once the first steps are past."""
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
-    shares = np.linspace(0.9, 1.1, settings.points)
-    for name, (_, product) in _methods(settings.momentum).items():
-        rates = shares * _rate(settings, product)
-        logs = np.array([float(growths[name](rate)) for rate in rates])
-        axes.plot(shares, 1000 * logs / settings.steps / np.log(10), label=name)
-    axes.axvline(1, color="black", linewidth=0.8, linestyle=":")
-    axes.axhline(0, color="black", linewidth=0.8)
+    half = settings.figure_steps // 2
+    for name, (method, product) in _methods(settings.momentum).items():
+        products = product * np.linspace(0.6, 1.15, settings.points)
+        rates = jnp.asarray(products / settings.largest_eigenvalue)
+        logs = jax.lax.map(_growth(settings, method, 2 * half), rates)
+        slopes, _ = np.polyfit(np.arange(half), logs[:, half:].T, deg=1)
+        factors = np.exp(slopes)
+        (line,) = axes.semilogx(products, factors, label=name)
+        axes.axvline(product, color=line.get_color(), linewidth=0.8, linestyle=":")
+    axes.axhline(1, color="black", linewidth=0.8)
+    axes.set_xticks(ticks := [1, 2, 5, 10, 20, 50], map(str, ticks))
+    axes.minorticks_off()
     axes.set(
-        xlabel="learning rate / published threshold",
-        ylabel="decades of growth in 1,000 steps",
-        ylim=(-8, 12),
+        xlabel="learning rate x largest eigenvalue",
+        ylabel="distance from the minimum,\nfactor per step",
+        ylim=(0.9, 1.3),
     )
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.66, 1))
     return figure
