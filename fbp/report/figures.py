@@ -13,8 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from fbp.report.trials import Record, Setting, Trial, curve, trials
-from fbp.report.trials import others as others_of
+from fbp.report.trials import Record, Setting, Trial, curve, label, others_of, setting_of, trials
 
 MARKERS = "os^vDP<>Xhp*d8"
 LOSS = {
@@ -42,7 +41,7 @@ def loss_by_step(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
     Of other hyperparameters the best setting's are shown, or the first one's.
     """
     best = summary["best"]
-    others = others_of(best if best is not None else summary["rates"][0])
+    others = others_of(setting_of(best if best is not None else summary["rates"][0]))
     shown = [run for run in runs if run.others == others]
     rates = sorted({run.learning_rate for run in shown})
     figure = Figure(figsize=(WIDTH, 8.5), layout="constrained")
@@ -250,9 +249,9 @@ def _style(number: int, count: int) -> dict[str, Any]:
 def _groups(summary: Mapping[str, Any]) -> dict[Setting, list[Mapping[str, Any]]]:
     groups: dict[Setting, list[Mapping[str, Any]]] = {}
     for entry in summary["rates"]:
-        groups.setdefault(others_of(entry), []).append(entry)
+        groups.setdefault(others_of(setting_of(entry)), []).append(entry)
     return groups
 
 
 def _name(others: Setting) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in others) or "mean"
+    return label(others) or "mean"

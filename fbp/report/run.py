@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from fbp.errors import InputError
-from fbp.report.statistics import Record, summarise
+from fbp.report.summary import summarise
+from fbp.report.trials import Record
 
 NUMBERS = ("trial", "learning_rate", "seed", "step")
 FURTHER = {"train": ("loss",), "eval": ("loss", "split"), "test": ("loss",), "diverged": ()}

@@ -1,25 +1,32 @@
-"""What a sweep's trials say: intervals, the best setting, the time to the target."""
+"""What a few seeds tell of all seeds: each statistic comes with its bootstrap interval.
+
+`scores` holds one sample for each problem, a sample one number for each seed; samples may
+differ in length. Seeds are drawn again within each problem (a stratified bootstrap). An
+interval is a percentile interval of 9,999 draws: with few seeds it is narrower than it should
+be, and it is a point where all seeds say the same. A sample of one number has none: its bounds
+are NaN.
+"""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+from jaxtyping import Float64
 from scipy import stats
 
-from fbp.report.trials import Record, Setting, Trial, settings, trials
+Interval = tuple[float, float, float]  # the value, its lower and its upper bound
+Sample = Float64[np.ndarray, "... seeds"]
+Scores = Sequence[Sequence[float]] | Float64[np.ndarray, "problems seeds"]
 
 
 def bootstrap_interval(
     values: Iterable[float], *, confidence: float = 0.95, seed: int = 0
-) -> tuple[float, float, float]:
+) -> Interval:
     """Mean of `values` and its percentile bootstrap interval, as `(mean, low, high)`.
 
-    The values are drawn again with replacement 9,999 times; the interval holds the middle
-    `confidence` of the means. With few values it is narrower than it should be: read it as
-    the spread over seeds. One value alone has no interval (the bounds are NaN), no value has
-    no mean either. Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), 13.
+    The interval holds the middle `confidence` of the means of values drawn again with
+    replacement. One value alone has no interval (the bounds are NaN), no value has no mean
+    either. Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), 13.
 
     >>> bootstrap_interval([2.0, 2.0, 2.0])
     (2.0, 2.0, 2.0)
@@ -30,138 +37,83 @@ def bootstrap_interval(
     sample = np.asarray(list(values), dtype=np.float64)
     if sample.size == 0:
         return math.nan, math.nan, math.nan
-    mean = float(sample.mean())
-    if sample.size == 1:
-        return mean, math.nan, math.nan
-    if np.all(sample == sample[0]):
-        return float(sample[0]), float(sample[0]), float(sample[0])
-    bounds = stats.bootstrap(
-        (sample,), np.mean, confidence_level=confidence, method="percentile", rng=seed
-    ).confidence_interval
-    return mean, float(bounds.low), float(bounds.high)
+    return _with_interval(np.mean, [sample], confidence, seed)
 
 
-def summarise(
-    records: Sequence[Record], name: str, task: str, metric: str, target: float | None
-) -> dict[str, Any]:
-    """The summary of a sweep: one entry per setting, and the best one.
+def interquartile_mean(scores: Scores, *, confidence: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of the middle half of all scores, with its interval, as `(mean, low, high)`.
 
-    Args:
-      records: rows of `records.jsonl`; rows of kind `test` may still be missing.
-      name: name of the sweep, copied.
-      task: `classification` or `regression`, copied.
-      metric: what is compared on validation: `accuracy` or `r2` (more is better) or `loss`.
-      target: the value of the metric that counts as reached, or None.
+    Of n scores over all problems and seeds, the int(n / 4) lowest and as many of the highest
+    are left out. One lucky or unlucky seed moves it less than the mean, and it needs fewer
+    seeds than the median for the same interval. Source: Agarwal et al., Deep Reinforcement
+    Learning at the Edge of the Statistical Precipice (2021), arXiv 2108.13264.
 
-    Means and intervals are of the trials that did not diverge. The best setting has the best
-    mean of the metric on validation, where a diverged trial counts as a failure: accuracy 0,
-    an r2 of minus infinity, an infinite loss. Ties go to the lower mean loss, then to the
-    lower rate. Numbers that do not exist are None, so that the summary is JSON.
-
-    >>> row = {"kind": "eval", "split": "validation", "step": 10, "seed": 0}
-    >>> records = [
-    ...     row | {"trial": 0, "learning_rate": 0.1, "loss": 0.5, "accuracy": 0.8},
-    ...     row | {"trial": 1, "learning_rate": 1.0, "loss": 0.3, "accuracy": 0.9},
-    ... ]
-    >>> summary = summarise(records, "demo", "classification", "accuracy", target=0.85)
-    >>> summary["best"]["learning_rate"], summary["best"]["at_edge"]
-    (1.0, True)
+    >>> interquartile_mean([[0.0, 2.0, 4.0, 100.0]])[0]
+    3.0
     """
-    runs = trials(records)
-    score = "r2" if task == "regression" else "accuracy"
-    groups = {s: [run for run in runs if run.setting == s] for s in settings(runs)}
-    best = _best(groups, metric)
-    return {
-        "name": name,
-        "task": task,
-        "metric": metric,
-        "target": target,
-        "best": None if best is None else _best_entry(best, groups, score),
-        "rates": [_entry(s, group, score, metric, target) for s, group in groups.items()],
-    }
+
+    def middle(*samples: Sample, axis: int = -1) -> Float64[np.ndarray, "..."]:
+        return stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
+
+    return _with_interval(middle, _samples(scores), confidence, seed)
 
 
-def _best(groups: Mapping[Setting, Sequence[Trial]], metric: str) -> Setting | None:
-    measured = {s: g for s, g in groups.items() if any(_survived(run) for run in g)}
-    return min(measured, key=lambda s: (*_cost(measured[s], metric), s), default=None)
+def probability_of_improvement(
+    x: Scores, y: Scores, *, confidence: float = 0.95, seed: int = 0
+) -> Interval:
+    """Probability that a run of x scores higher than one of y, with its interval.
+
+    P(X > Y) + P(X = Y) / 2 for a random seed of each, as a mean over the problems: the
+    Mann-Whitney U statistic divided by the number of pairs. 1/2 says that neither is better;
+    how much better is not said. A failed run takes part as `-inf`. Source: Agarwal et al.
+    (2021), arXiv 2108.13264, section 4.3.
+
+    >>> probability_of_improvement([[3.0, 4.0]], [[1.0, 2.0]])
+    (1.0, 1.0, 1.0)
+    >>> probability_of_improvement([[1.0, 3.0]], [[1.0, 2.0]])[0]
+    0.625
+
+    Raises ValueError where x and y are not of the same problems.
+    """
+    of_x, of_y = _samples(x), _samples(y)
+    if len(of_x) != len(of_y):
+        raise ValueError(f"x has {len(of_x)} problems, y has {len(of_y)}: give the same ones")
+
+    def improvement(*samples: Sample, axis: int = -1) -> Float64[np.ndarray, "..."]:
+        pairs = zip(samples[: len(of_x)], samples[len(of_x) :], strict=True)
+        return np.mean([_share_above(a, b, axis) for a, b in pairs], axis=0)
+
+    return _with_interval(improvement, [*of_x, *of_y], confidence, seed)
 
 
-def _cost(group: Sequence[Trial], metric: str) -> tuple[float, float]:
-    """What the best setting has least of: the metric's loss, then the mean loss."""
-    failure = {"accuracy": 0.0, "r2": -math.inf, "loss": math.inf}[metric]
-    values = [run.last(metric) if _survived(run) else failure for run in group]
-    mean = sum(values) / len(values)
-    losses = [run.last("loss") for run in group if _survived(run)]
-    return (mean if metric == "loss" else -mean), sum(losses) / len(losses)
+def _share_above(x: Sample, y: Sample, axis: int) -> Float64[np.ndarray, "..."]:
+    n, m = x.shape[axis], y.shape[axis]
+    ranks = stats.rankdata(np.concatenate([x, y], axis=axis), axis=axis)
+    rank_sum = np.sum(np.take(ranks, range(n), axis=axis), axis=axis)
+    return (rank_sum - n * (n + 1) / 2) / (n * m)
 
 
-def _survived(run: Trial) -> bool:
-    return bool(run.evals) and not run.diverged
+def _samples(scores: Scores) -> list[Sample]:
+    samples = [np.asarray(sample, np.float64) for sample in scores]
+    if not samples or any(sample.ndim != 1 or not sample.size for sample in samples):
+        raise ValueError("give one sample of at least one score for each problem")
+    return samples
 
 
-def _entry(
-    setting: Setting, group: Sequence[Trial], score: str, metric: str, target: float | None
-) -> dict[str, Any]:
-    survivors = [run for run in group if _survived(run)]
-    return {
-        **dict(setting),
-        "trials": len(group),
-        "diverged": sum(run.diverged for run in group),
-        "validation_loss": _interval([run.last("loss") for run in survivors]),
-        f"validation_{score}": _interval([run.last(score) for run in survivors]),
-        "steps_to_target": _steps_to_target(group, metric, target),
-    }
-
-
-def _best_entry(
-    best: Setting, groups: Mapping[Setting, Sequence[Trial]], score: str
-) -> dict[str, Any]:
-    rates = sorted({dict(setting)["learning_rate"] for setting in groups})
-    rate = dict(best)["learning_rate"]
-    survivors = [run for run in groups[best] if _survived(run)]
-    tests = [run.test for run in groups[best] if run.test is not None]
-    entry = {
-        **dict(best),
-        "at_edge": len(rates) > 1 and rate in (rates[0], rates[-1]),
-        "validation_loss": _interval([run.last("loss") for run in survivors]),
-        f"validation_{score}": _interval([run.last(score) for run in survivors]),
-    }
-    if tests:
-        entry["test_loss"] = _interval([row["loss"] for row in tests])
-        entry[f"test_{score}"] = _interval([row[score] for row in tests])
-    return entry
-
-
-def _interval(values: Iterable[float | None]) -> dict[str, float | None]:
-    finite = [v for v in values if v is not None and math.isfinite(v)]
-    numbers = bootstrap_interval(finite)
-    return {
-        key: number if math.isfinite(number) else None
-        for key, number in zip(("mean", "low", "high"), numbers, strict=True)
-    }
-
-
-def _steps_to_target(
-    group: Sequence[Trial], metric: str, target: float | None
-) -> dict[str, float | int | None]:
-    """Median over the trials of the first step at the target; a trial that fails never arrives."""
-    if target is None:
-        return {"median": None, "reached": 0}
-    steps = [_first_step(run, metric, target) for run in group]
-    middle = float(median(steps))
-    return {
-        "median": middle if math.isfinite(middle) else None,
-        "reached": sum(map(math.isfinite, steps)),
-    }
-
-
-def _first_step(run: Trial, metric: str, target: float) -> float:
-    if run.diverged:
-        return math.inf
-    values = [(row["step"], row.get(metric)) for row in run.evals]
-    reached = (
-        step
-        for step, value in values
-        if value is not None and (value <= target if metric == "loss" else value >= target)
-    )
-    return next(reached, math.inf)
+def _with_interval(
+    statistic: Callable[..., np.ndarray], samples: Sequence[Sample], confidence: float, seed: int
+) -> Interval:
+    value = float(statistic(*samples, axis=-1))
+    if any(sample.size == 1 for sample in samples):
+        return value, math.nan, math.nan
+    if all(np.all(sample == sample[0]) for sample in samples):
+        return value, value, value
+    bounds = stats.bootstrap(
+        samples,
+        statistic,
+        confidence_level=confidence,
+        method="percentile",
+        vectorized=True,
+        rng=seed,
+    ).confidence_interval
+    return value, float(bounds.low), float(bounds.high)

@@ -9,17 +9,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from jaxtyping import Float64
 
 Record = Mapping[str, Any]
-Setting = tuple[tuple[str, float], ...]
+Value = float | str | None
+Setting = tuple[tuple[str, Value], ...]
 
 MEASUREMENTS = frozenset(
     {"kind", "trial", "seed", "step", "split", "loss", "accuracy", "r2"}
-)  # every other column is a hyperparameter
+)  # every other column of a record is a hyperparameter
+FACTS = frozenset({"trials", "diverged", "steps", "at_edge"})
+"""What an entry of a summary says of its setting in one number."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +43,25 @@ class Trial:
         return self.diverged_at is not None
 
     @property
+    def survived(self) -> bool:
+        """Whether it was measured on the validation set and has not diverged."""
+        return bool(self.evals) and not self.diverged
+
+    @property
+    def steps(self) -> int:
+        """The last step at which anything was measured."""
+        rows = (*self.training[-1:], *self.evals[-1:])
+        return max((row["step"] for row in rows), default=self.diverged_at or 0)
+
+    @property
     def learning_rate(self) -> float:
         """The rate of this trial."""
-        return dict(self.setting)["learning_rate"]
+        return rate_of(self.setting)
 
     @property
     def others(self) -> Setting:
         """The setting without the rate."""
-        return tuple(pair for pair in self.setting if pair[0] != "learning_rate")
+        return others_of(self.setting)
 
     def last(self, column: str) -> float:
         """The last validation value of a column; NaN where there is none."""
@@ -63,25 +77,62 @@ def trials(records: Iterable[Record]) -> list[Trial]:
     return [_trial(number, rows[number]) for number in sorted(rows)]
 
 
+def rate_of(setting: Setting) -> float:
+    """The rate of a setting."""
+    return cast(float, dict(setting)["learning_rate"])
+
+
+def others_of(setting: Setting) -> Setting:
+    """A setting without its rate."""
+    return tuple(pair for pair in setting if pair[0] != "learning_rate")
+
+
 def settings(runs: Iterable[Trial]) -> list[Setting]:
-    """The settings of the trials, each once, in ascending order."""
-    return sorted({run.setting for run in runs})
+    """The settings of the trials, each once, in ascending order; numbers come before words."""
+    return sorted({run.setting for run in runs}, key=in_order)
 
 
-def others(entry: Mapping[str, Any]) -> Setting:
-    """The hyperparameters, but for the rate, of an entry of a summary.
+def in_order(setting: Setting) -> list[tuple[str, bool, float, str]]:
+    """A key to sort settings by.
 
-    >>> others({"learning_rate": 0.1, "momentum": 0.9, "trials": 5, "diverged": 0})
-    (('momentum', 0.9),)
+    >>> sorted([(("b", "x"),), (("b", 2.0),), (("b", 1.0),)], key=in_order)
+    [(('b', 1.0),), (('b', 2.0),), (('b', 'x'),)]
     """
-    known = {"learning_rate", "trials", "diverged", "at_edge"}
-    numbers = {k: v for k, v in entry.items() if k not in known and isinstance(v, int | float)}
-    return tuple(sorted(numbers.items()))
+    return [
+        (name, False, value, "")
+        if isinstance(value, int | float)
+        else (name, True, 0.0, str(value))
+        for name, value in setting
+    ]
 
 
 def setting_of(entry: Mapping[str, Any]) -> Setting:
-    """The setting of an entry of a summary, as a trial has it."""
-    return (("learning_rate", entry["learning_rate"]), *others(entry))
+    """The setting of an entry of a summary, as a trial has it.
+
+    >>> setting_of({"learning_rate": 0.1, "momentum": 0.9, "trials": 5, "diverged": 0})
+    (('learning_rate', 0.1), ('momentum', 0.9))
+    """
+    values = {k: v for k, v in entry.items() if k not in FACTS and not isinstance(v, Mapping)}
+    return _setting(values)
+
+
+def in_words(value: Value) -> str:
+    """A hyperparameter's value as a reader writes it.
+
+    >>> in_words(0.0316228), in_words("cosine")
+    ('0.0316', 'cosine')
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:.3g}" if number else str(value)
+
+
+def label(setting: Setting) -> str:
+    """The names and values of a setting.
+
+    >>> label((("momentum", 0.9), ("schedule", "cosine")))
+    'momentum 0.9, schedule cosine'
+    """
+    return ", ".join(f"{name} {in_words(value)}" for name, value in setting)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +148,9 @@ class Curve:
 def curve(runs: Sequence[Trial], part: Literal["training", "evals"]) -> Curve:
     """The loss of one setting's trials against the step.
 
-    A diverged trial counts as infinite from then on; the curve ends where the median does,
-    that is where half of the trials have diverged.
+    A diverged trial counts as infinite from then on, one that was stopped early is left out
+    from then on; the curve ends where the median does, that is where half of the trials have
+    diverged, or where more than half of them have ended.
 
     >>> row = {"kind": "train", "learning_rate": 0.1, "step": 1}
     >>> rows = [row | {"trial": seed, "seed": seed, "loss": 1.0 + seed} for seed in range(3)]
@@ -111,7 +163,7 @@ def curve(runs: Sequence[Trial], part: Literal["training", "evals"]) -> Curve:
         values = [_loss_at(step, run, measured) for run, measured in losses]
         present = [value for value in values if value is not None]
         middle = median(present)
-        if math.isfinite(middle):
+        if math.isfinite(middle) and 2 * len(present) >= len(runs):
             finite = [value for value in present if math.isfinite(value)]
             points.append((step, middle, min(finite), max(finite)))
     return Curve(*np.array(points, dtype=np.float64).reshape(-1, 4).T)
@@ -147,6 +199,6 @@ def _loss_at(step: int, run: Trial, measured: Mapping[int, float | None]) -> flo
     return math.inf if diverged or step in measured else None
 
 
-def _setting(record: Record) -> Setting:
-    others = sorted(set(record) - MEASUREMENTS - {"learning_rate"})
-    return tuple((column, record[column]) for column in ("learning_rate", *others))
+def _setting(values: Mapping[str, Any]) -> Setting:
+    others = sorted(set(values) - MEASUREMENTS - {"learning_rate"})
+    return tuple((column, values[column]) for column in ("learning_rate", *others))

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fbp.report.run import Run
-from fbp.report.trials import Setting, others, setting_of
+from fbp.report.trials import in_words, label, others_of, setting_of
 
 Entry = Mapping[str, Any]
 Cell = tuple[str, str]  # a value, and what is added in small
 
 SCORES = {"accuracy": "accuracy", "r2": "r²"}
+MIDDLE = "interquartile mean"
 UNMEASURED = "No rate can be named: nothing was measured on the validation set yet."
 CAPTIONS = {
     "loss_by_step": "Loss on the training and the validation set while the network learns: a line "
@@ -47,7 +48,7 @@ def verdict(summary: Entry) -> str:
         if f"{part}_{score}" in best
     ]
     answer = f"Learning rate {setting_label(best)} trained best: {', '.join(parts)}"
-    return " ".join([f"{answer}{_seeds(summary)}.", *_gradient_check(summary)])
+    return " ".join([f"{answer}{_seeds(summary)}.", *_lead(summary), *_gradient_check(summary)])
 
 
 def warnings(run: Run) -> list[str]:
@@ -82,6 +83,12 @@ def table_note(summary: Entry) -> str:
         "bootstrap interval. A diverged trial counts as a failure in the choice of the best rate, "
         "which is made on the validation set."
     )
+    lost, tried = (sum(e[key] for e in summary["rates"]) for key in ("diverged", "trials"))
+    note += f" {lost} of the {tried} trials diverged ({_plain(lost / tried, 'accuracy')})."
+    if MIDDLE in columns(summary):
+        note += " The interquartile mean is that of the middle half of the seeds."
+    if "steps" in columns(summary):
+        note += " Settings with fewer steps were stopped early and are not compared."
     rivals = _rivals(summary)
     if rivals:
         note += f" Intervals that overlap the best one's: {'; '.join(rivals)}."
@@ -90,23 +97,30 @@ def table_note(summary: Entry) -> str:
 
 def caption(picture: str, summary: Entry) -> str:
     """What a picture shows, in a sentence."""
-    shown = others(summary["best"] or summary["rates"][0])
+    shown = others_of(setting_of(summary["best"] or summary["rates"][0]))
     if picture != "loss_by_step" or not shown:
         return CAPTIONS[picture]
-    return f"{CAPTIONS[picture]} Of the other hyperparameters: {_names(shown)}."
+    return f"{CAPTIONS[picture]} Of the other hyperparameters: {label(shown)}."
 
 
 def columns(summary: Entry) -> dict[str, Callable[[Entry], Cell]]:
     """The table's columns: a title, and the cell for an entry of the summary."""
     score = _score(summary)
-    names = [name for name, _ in others(summary["rates"][0])]
+    names = [name for name, _ in others_of(setting_of(summary["rates"][0]))]
     table: dict[str, Callable[[Entry], Cell]] = {"learning rate": _number("learning_rate")}
     table |= {name: _number(name) for name in names}
+    if len({entry.get("steps") for entry in summary["rates"]} - {None}) > 1:
+        table["steps"] = lambda entry: (
+            "–" if entry["steps"] is None else f"{entry['steps']:,}",
+            "",
+        )
     table |= {
         "diverged": lambda entry: (f"{entry['diverged']} of {entry['trials']}", ""),
         "validation loss": lambda entry: _cell(entry["validation_loss"], "loss"),
         f"validation {SCORES[score]}": lambda entry: _cell(entry[f"validation_{score}"], score),
     }
+    if any(_middle(entry)["mean"] is not None for entry in summary["rates"]):
+        table[MIDDLE] = lambda entry: _cell(_middle(entry), summary["metric"])
     if summary["target"] is not None:
         target = _plain(summary["target"], summary["metric"])
         table[f"median steps to {target}"] = _steps
@@ -119,16 +133,26 @@ def setting_label(entry: Entry) -> str:
     >>> setting_label({"learning_rate": 0.0316228, "momentum": 0.9, "trials": 5})
     '0.0316 (momentum 0.9)'
     """
-    rest = _names(others(entry))
+    rest = label(others_of(setting_of(entry)))
     return f"{entry['learning_rate']:.3g}" + (f" ({rest})" if rest else "")
-
-
-def _names(setting: Setting) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in setting)
 
 
 def _score(summary: Entry) -> str:
     return "r2" if summary["task"] == "regression" else "accuracy"
+
+
+def _lead(summary: Entry) -> list[str]:
+    """How sure it is that the best setting beats the next one."""
+    second = summary.get("runner_up")
+    if second is None or second["probability_of_improvement"]["low"] is None:
+        return []
+    chance = _value(second["probability_of_improvement"], "accuracy")
+    rival = setting_label(second)
+    return [f"A trial of it beats one of the runner-up, {rival}, with probability {chance}."]
+
+
+def _middle(entry: Entry) -> Entry:
+    return entry.get("interquartile_mean", {"mean": None})
 
 
 def _gradient_check(summary: Entry) -> list[str]:
@@ -163,7 +187,7 @@ def _seeds(summary: Entry) -> str:
 
 
 def _number(name: str) -> Callable[[Entry], Cell]:
-    return lambda entry: (f"{entry[name]:.3g}", "")
+    return lambda entry: (in_words(entry[name]), "")
 
 
 def _value(interval: Entry, measure: str) -> str:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from fbp.config import Config
 from fbp.records import Row, append_records, read_records, write_summary
-from fbp.report.statistics import summarise
+from fbp.report.summary import summarise
 from fbp.sweep.grid import Trial, grid_of, trials_of
 from fbp.sweep.problem import Problem
 from fbp.sweep.program import Program, TrialState, make_program

@@ -2,7 +2,7 @@
 
 import json
 
-from fbp.report.statistics import summarise
+from fbp.report.summary import summarise
 
 RATES = (0.001, 0.01, 0.1, 1.0)
 CONFIG = 'name = "made <run>"\n\n[train]\ntarget = 0.7\n'

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fbp.report.figures import draw
-from fbp.report.statistics import summarise
+from fbp.report.summary import summarise
 
 
 def figures(rows, *, task="classification", metric="accuracy", target=0.7):
@@ -24,6 +24,8 @@ CASES = {
     "one rate, one seed": ({"rates": [0.1], "seeds": 1}, {}),
     "all diverged": ({"rates": [1.0, 2.0], "steps": (20,)}, {}),
     "two settings": ({"extra": ({"momentum": 0.0}, {"momentum": 0.9})}, {}),
+    "settings that are words": ({"extra": ({"schedule": "constant"}, {"schedule": "cosine"})}, {}),
+    "random search": ({"extra": [{"momentum": m / 20} for m in range(20)], "rates": [0.1]}, {}),
     "no target": ({}, {"target": None}),
 }
 

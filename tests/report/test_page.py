@@ -163,6 +163,37 @@ def test_rates_that_the_best_does_not_clearly_beat_are_named(tmp_path):
     assert "Intervals that overlap the best one's: 0.1." in text
 
 
+def test_how_surely_the_best_beats_the_runner_up_is_part_of_the_verdict(tmp_path):
+    text = text_of(made_run.write(tmp_path))
+    assert "A trial of it beats one of the runner-up, 0.01, with probability 100.0%" in text
+
+
+def test_the_share_of_diverged_trials_is_named(tmp_path):
+    text = text_of(made_run.write(tmp_path))
+    assert "3 of the 12 trials diverged (25.0%)." in text
+
+
+@pytest.mark.parametrize(("seeds", "shown"), [(3, False), (4, True)])
+def test_the_interquartile_mean_is_shown_from_four_seeds_on(tmp_path, seeds, shown):
+    text = text_of(made_run.write(tmp_path, made_run.records(seeds=seeds)))
+    assert ("interquartile mean" in text) is shown
+
+
+def test_settings_that_are_words_are_shown(tmp_path):
+    rows = made_run.records(extra=({"optimizer": "adam"}, {"optimizer": "sgd"}))
+    content = html(read(made_run.write(tmp_path, rows)), {})
+    assert '<th scope="col">optimizer</th>' in content
+    assert "Learning rate 0.1 (optimizer adam) trained best" in content
+
+
+def test_settings_that_were_stopped_early_are_told_apart(tmp_path):
+    rows = made_run.records()
+    stopped = [row for row in rows if row["learning_rate"] != 0.001 or row["step"] <= 10]
+    assert '<th scope="col">steps</th>' not in html(read(made_run.write(tmp_path, rows)), {})
+    text = text_of(made_run.write(tmp_path, stopped))
+    assert "Settings with fewer steps were stopped early" in text
+
+
 def test_a_directory_that_cannot_be_written_is_named_and_nothing_is_lost(tmp_path):
     run = made_run.write(tmp_path)
     (run / "figures").write_text("a file where the directory should be")

@@ -1,35 +1,16 @@
-"""Laws of the summary: what is averaged, what counts as a failure, what is best."""
+"""Laws of the statistics, cases by hand, and scipy's numbers where it has the same."""
 
-import json
 import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from fbp.report.statistics import bootstrap_interval, summarise
-from fbp.report.trials import settings, trials
-
-
-def evaluation(trial, rate, loss, accuracy, *, step=100, seed=None, **columns):
-    return {
-        "kind": "eval",
-        "trial": trial,
-        "learning_rate": rate,
-        "seed": trial if seed is None else seed,
-        "step": step,
-        "split": "validation",
-        "loss": loss,
-        "accuracy": accuracy,
-    } | columns
-
-
-def divergence(trial, rate, step=5):
-    row = {"kind": "diverged", "trial": trial, "learning_rate": rate}
-    return row | {"seed": trial, "step": step}
-
-
-def summary(records, *, metric="accuracy", target=None, task="classification"):
-    return summarise(records, "laws", task, metric, target)
+from fbp.report.statistics import (
+    bootstrap_interval,
+    interquartile_mean,
+    probability_of_improvement,
+)
 
 
 def test_interval_of_a_constant_sample_is_the_constant():
@@ -75,126 +56,103 @@ def test_no_value_has_neither_mean_nor_interval():
     assert all(math.isnan(number) for number in bootstrap_interval([]))
 
 
-def test_the_last_evaluation_counts():
-    records = [evaluation(0, 0.1, 0.2, 0.9, step=200), evaluation(0, 0.1, 0.9, 0.5, step=100)]
-    assert summary(records)["rates"][0]["validation_accuracy"]["mean"] == 0.9
+def test_interquartile_mean_is_scipys_trimmed_mean():
+    scores = np.random.default_rng(0).normal(size=(3, 9))
+    assert interquartile_mean(scores)[0] == pytest.approx(stats.trim_mean(scores, 0.25, axis=None))
 
 
-def test_best_has_the_highest_mean_accuracy_whatever_its_loss():
-    records = [evaluation(0, 0.1, 0.1, 0.90), evaluation(1, 0.2, 0.3, 0.95)]
-    assert summary(records)["best"]["learning_rate"] == 0.2
+def test_interquartile_mean_of_a_sample_by_hand():
+    assert interquartile_mean([[-50.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 900.0]])[0] == 3.5
 
 
-def test_best_by_loss_has_the_lowest_mean_loss():
-    records = [evaluation(0, 0.1, 0.1, 0.90), evaluation(1, 0.2, 0.3, 0.95)]
-    assert summary(records, metric="loss")["best"]["learning_rate"] == 0.1
+def test_interquartile_mean_is_over_all_problems_at_once():
+    assert interquartile_mean([[0.0, 0.0], [1.0, 1.0], [5.0, 7.0], [9.0, 9.0]])[0] == 3.5
 
 
-def test_ties_go_to_the_lower_loss_then_to_the_lower_rate():
-    first = [evaluation(0, 0.1, 0.4, 0.9), evaluation(1, 0.2, 0.3, 0.9)]
-    assert summary(first)["best"]["learning_rate"] == 0.2
-    second = [evaluation(0, 0.2, 0.3, 0.9), evaluation(1, 0.1, 0.3, 0.9)]
-    assert summary(second)["best"]["learning_rate"] == 0.1
+def test_interquartile_mean_is_not_moved_by_one_failed_seed():
+    good = [0.9, 0.91, 0.92, 0.93]
+    value, low, high = interquartile_mean([[*good, 0.0]])
+    assert value == pytest.approx(0.91)
+    assert low <= value <= high
 
 
-def test_a_diverged_trial_counts_as_a_failure_in_the_choice():
-    records = [
-        evaluation(0, 0.1, 0.3, 0.90),
-        evaluation(1, 0.1, 0.3, 0.90),
-        evaluation(2, 1.0, 0.1, 0.99),
-        divergence(3, 1.0),
-    ]
-    result = summary(records)
-    assert result["best"]["learning_rate"] == 0.1
-    assert summary(records, metric="loss")["best"]["learning_rate"] == 0.1
-    assert result["rates"][1]["diverged"] == 1
-    assert result["rates"][1]["validation_accuracy"]["mean"] == 0.99
+def test_seeds_are_drawn_again_within_each_problem():
+    """Between problems nothing varies: two constant problems have a constant mean."""
+    assert interquartile_mean([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]) == (0.5, 0.5, 0.5)
 
 
-def test_a_last_loss_that_is_not_finite_is_a_divergence():
-    assert summary([evaluation(0, 0.1, None, 0.1)])["rates"][0]["diverged"] == 1
+def test_interval_of_the_interquartile_mean_covers_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(40):
+        _, low, high = interquartile_mean(rng.normal(size=(2, 20)))
+        hits += low <= 0.0 <= high
+    assert 33 <= hits <= 40
 
 
-def test_there_is_no_best_when_every_trial_diverged():
-    result = summary([divergence(0, 0.1), divergence(1, 1.0)])
-    assert result["best"] is None
-    assert [rate["diverged"] for rate in result["rates"]] == [1, 1]
+def test_probability_of_improvement_of_equal_samples_is_one_half():
+    sample = [[0.3, 0.1, 0.2, 0.5]]
+    value, low, high = probability_of_improvement(sample, sample)
+    assert value == 0.5
+    assert low < 0.5 < high
+    assert probability_of_improvement([[1.0, 1.0]], [[1.0, 1.0]])[0] == 0.5
 
 
-@pytest.mark.parametrize(("best", "at_edge"), [(0, True), (1, False), (2, True)])
-def test_the_best_rate_at_the_end_of_the_grid_is_at_the_edge(best, at_edge):
-    records = [evaluation(i, 10.0**i, 1.0, 0.9 if i == best else 0.5) for i in range(3)]
-    assert summary(records)["best"]["at_edge"] is at_edge
+def test_probability_of_improvement_of_samples_apart_is_zero_or_one():
+    low, high = [[1.0, 2.0, 3.0]], [[4.0, 5.0]]
+    assert probability_of_improvement(high, low) == (1.0, 1.0, 1.0)
+    assert probability_of_improvement(low, high) == (0.0, 0.0, 0.0)
 
 
-def test_a_single_rate_has_no_edge():
-    assert summary([evaluation(0, 0.1, 1.0, 0.9)])["best"]["at_edge"] is False
+def test_probabilities_of_improvement_of_two_methods_sum_to_one():
+    rng = np.random.default_rng(1)
+    x, y = rng.integers(0, 4, (3, 6)), rng.integers(0, 4, (3, 5))
+    there, back = (probability_of_improvement(*pair)[0] for pair in ((x, y), (y, x)))
+    assert there + back == pytest.approx(1.0)
 
 
-def test_steps_to_target_is_the_median_over_all_trials():
-    records = [
-        evaluation(trial, 0.1, 1.0, 0.9 if step >= arrives else 0.1, step=step)
-        for trial, arrives in enumerate((10, 20, 30, 99))
-        for step in (10, 20, 30)
-    ]
-    reached = summary(records, target=0.9)["rates"][0]["steps_to_target"]
-    assert reached == {"median": 25.0, "reached": 3}
+def test_probability_of_improvement_is_mann_whitneys_u_by_the_number_of_pairs():
+    rng = np.random.default_rng(2)
+    x, y = rng.integers(0, 9, 7).astype(float), rng.integers(0, 9, 5).astype(float)
+    u = stats.mannwhitneyu(x, y).statistic
+    assert probability_of_improvement([x], [y])[0] == pytest.approx(u / 35)
 
 
-def test_steps_to_target_of_loss_counts_downwards():
-    records = [evaluation(0, 0.1, loss, None, step=step) for step, loss in ((1, 0.5), (2, 0.1))]
-    reached = summary(records, metric="loss", target=0.2)["rates"][0]["steps_to_target"]
-    assert reached == {"median": 2.0, "reached": 1}
+def test_probability_of_improvement_is_the_mean_over_problems():
+    better, equal = ([2.0, 3.0], [0.0, 1.0]), ([1.0, 1.0], [1.0, 1.0])
+    pairs = zip(better, equal, strict=True)
+    assert probability_of_improvement(*pairs)[0] == 0.75
 
 
-def test_a_target_that_most_trials_miss_has_no_median():
-    records = [evaluation(i, 0.1, 1.0, accuracy) for i, accuracy in enumerate((0.9, 0.1, 0.1))]
-    reached = summary(records, target=0.9)["rates"][0]["steps_to_target"]
-    assert reached == {"median": None, "reached": 1}
+def test_a_failed_run_loses_against_every_other():
+    assert probability_of_improvement([[1.0, -math.inf]], [[0.0, 0.0]])[0] == 0.5
 
 
-def test_a_diverged_trial_never_reaches_the_target():
-    records = [evaluation(0, 0.1, 1.0, 0.9, step=1), divergence(0, 0.1)]
-    assert summary(records, target=0.5)["rates"][0]["steps_to_target"]["reached"] == 0
+def test_interval_of_the_probability_covers_about_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    truth = stats.norm.cdf(1 / math.sqrt(2))
+    hits = 0
+    for _ in range(40):
+        x, y = rng.normal(1.0, size=15), rng.normal(0.0, size=15)
+        _, low, high = probability_of_improvement([x], [y])
+        hits += low <= truth <= high
+    assert 33 <= hits <= 40
 
 
-def test_the_test_score_is_there_once_test_rows_are():
-    records = [evaluation(seed, 0.1, 0.3, 0.9) for seed in range(3)]
-    assert "test_accuracy" not in summary(records)["best"]
-    tests = [
-        evaluation(seed, 0.1, 0.3, accuracy) | {"kind": "test"}
-        for seed, accuracy in enumerate((0.8, 0.9, 1.0))
-    ]
-    best = summary(records + tests)["best"]
-    assert best["test_accuracy"]["mean"] == pytest.approx(0.9)
-    assert best["test_accuracy"]["low"] < 0.9 < best["test_accuracy"]["high"]
-    assert best["validation_accuracy"]["mean"] == pytest.approx(0.9)
+def test_one_seed_of_a_problem_leaves_no_interval():
+    for interval in (
+        interquartile_mean([[1.0]]),
+        probability_of_improvement([[1.0, 2.0]], [[0.0]]),
+    ):
+        assert np.isnan(interval[1:]).all()
 
 
-def test_regression_is_summarised_by_r2():
-    records = [
-        evaluation(0, 0.1, 0.5, None, r2=0.5),
-        evaluation(1, 0.2, 0.4, None, r2=0.6),
-        evaluation(2, 0.4, 0.1, None, r2=0.9),
-        divergence(3, 0.4),
-    ]
-    result = summary(records, metric="r2", task="regression", target=0.55)
-    assert result["best"]["learning_rate"] == 0.2
-    assert result["best"]["validation_r2"]["mean"] == 0.6
-    assert "validation_accuracy" not in result["rates"][0]
+@pytest.mark.parametrize("scores", [[], [[]], [1.0, 2.0]])
+def test_scores_without_a_sample_for_each_problem_are_refused(scores):
+    with pytest.raises(ValueError, match="at least one score for each problem"):
+        interquartile_mean(scores)
 
 
-def test_further_hyperparameters_make_settings_of_their_own():
-    records = [
-        evaluation(0, 0.1, 0.5, 0.8, weight_decay=0.0),
-        evaluation(1, 0.1, 0.5, 0.9, weight_decay=0.1),
-    ]
-    result = summary(records)
-    assert len(settings(trials(records))) == 2
-    assert result["best"]["weight_decay"] == 0.1
-    assert [rate["weight_decay"] for rate in result["rates"]] == [0.0, 0.1]
-
-
-def test_summary_is_strict_json():
-    records = [evaluation(0, 0.1, 0.5, 0.8), divergence(1, 1.0)]
-    json.dumps(summary(records), allow_nan=False)
+def test_methods_must_be_measured_on_the_same_problems():
+    with pytest.raises(ValueError, match="x has 1 problems, y has 2"):
+        probability_of_improvement([[1.0]], [[1.0], [2.0]])

@@ -3,7 +3,7 @@
 import made_run
 import numpy as np
 
-from fbp.report.trials import curve, others, settings, trials
+from fbp.report.trials import curve, others_of, setting_of, settings, trials
 
 
 def rows(losses, *, trial=0, diverged=None):
@@ -71,4 +71,15 @@ def test_settings_are_in_order_and_unique():
 def test_other_hyperparameters_of_a_trial_and_of_a_summary_entry_agree():
     made = made_run.records(extra=({"momentum": 0.9, "b1": 0.5},))
     entry = {"learning_rate": 0.1, "b1": 0.5, "momentum": 0.9, "trials": 3, "diverged": 0}
-    assert trials(made)[0].others == others(entry)
+    assert trials(made)[0].others == others_of(setting_of(entry))
+
+
+def test_a_curve_ends_where_most_of_its_trials_were_stopped_early():
+    seen = line(rows([1.0, 1.0, 1.0]), rows([2.0, 2.0], trial=1), rows([3.0], trial=2))
+    np.testing.assert_array_equal(seen.step, [1, 2])
+
+
+def test_numbers_come_before_words_in_the_order_of_settings():
+    columns = [{"clip": value} for value in ("none", 10.0, 9.0)]
+    found = settings(trials(made_run.records(rates=[0.1], seeds=1, extra=columns)))
+    assert [dict(setting)["clip"] for setting in found] == [9.0, 10.0, "none"]

@@ -1,0 +1,178 @@
+"""What a sweep's trials say: the best setting, how sure that is, the time to the target."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from fbp.report.statistics import (
+    Interval,
+    bootstrap_interval,
+    interquartile_mean,
+    probability_of_improvement,
+)
+from fbp.report.trials import Record, Setting, Trial, others_of, rate_of, settings, trials
+
+NOTHING = (math.nan, math.nan, math.nan)
+Groups = Mapping[Setting, Sequence[Trial]]
+
+
+def summarise(
+    records: Sequence[Record], name: str, task: str, metric: str, target: float | None
+) -> dict[str, Any]:
+    """The summary of a sweep: one entry per setting, and the best one.
+
+    Args:
+      records: rows of `records.jsonl`; rows of kind `test` may still be missing.
+      name: name of the sweep, copied.
+      task: `classification` or `regression`, copied.
+      metric: what is compared on validation: `accuracy` or `r2` (more is better) or `loss`.
+      target: the value of the metric that counts as reached, or None.
+
+    Means and intervals are of the trials that did not diverge. The best setting has the best
+    mean of the metric on validation, where a diverged trial counts as a failure: accuracy 0,
+    an r2 of minus infinity, an infinite loss. Ties go to the lower mean loss, then to the
+    lower rate. Settings that were stopped early take no part in the choice. The runner-up comes
+    with the probability that a trial of the best setting beats one of it. The interquartile mean is
+    that of the metric, of four trials or more. Numbers that do not exist are None, so that the
+    summary is JSON.
+
+    >>> row = {"kind": "eval", "split": "validation", "step": 10, "seed": 0}
+    >>> records = [
+    ...     row | {"trial": 0, "learning_rate": 0.1, "loss": 0.5, "accuracy": 0.8},
+    ...     row | {"trial": 1, "learning_rate": 1.0, "loss": 0.3, "accuracy": 0.9},
+    ... ]
+    >>> summary = summarise(records, "demo", "classification", "accuracy", target=0.85)
+    >>> summary["best"]["learning_rate"], summary["best"]["at_edge"]
+    (1.0, True)
+    """
+    runs = trials(records)
+    score = "r2" if task == "regression" else "accuracy"
+    groups = {s: [run for run in runs if run.setting == s] for s in settings(runs)}
+    best, *rest = [*_ranking(groups, metric), None]
+    return {
+        "name": name,
+        "task": task,
+        "metric": metric,
+        "target": target,
+        "best": None if best is None else _best_entry(best, groups, score),
+        "runner_up": None if best is None else _runner_up(groups, best, rest[0], metric),
+        "rates": [_entry(s, group, score, metric, target) for s, group in groups.items()],
+    }
+
+
+def outcomes(runs: Iterable[Trial], metric: str) -> list[float]:
+    """The last validation value of each trial, turned so that more is better.
+
+    A diverged trial is a failure: accuracy 0, an r2 or a negative loss of minus infinity.
+    """
+    sign, failure = {"accuracy": (1, 0.0), "r2": (1, -math.inf), "loss": (-1, -math.inf)}[metric]
+    values = (sign * run.last(metric) if run.survived else failure for run in runs)
+    return [failure if math.isnan(value) else value for value in values]
+
+
+def _ranking(groups: Groups, metric: str) -> list[Setting]:
+    """The settings that were trained to the end, the best one first."""
+    survivors = [run for group in groups.values() for run in group if run.survived]
+    longest = max((run.steps for run in survivors), default=0)
+    whole = [s for s, g in groups.items() if any(r.survived and r.steps == longest for r in g)]
+
+    def cost(setting: Setting) -> tuple[float, float]:
+        values = outcomes(groups[setting], metric)
+        losses = [run.last("loss") for run in groups[setting] if run.survived]
+        return -sum(values) / len(values), sum(losses) / len(losses)
+
+    return sorted(whole, key=cost)  # stable: of equal ones the lower rate comes first
+
+
+def _runner_up(
+    groups: Groups, best: Setting, second: Setting | None, metric: str
+) -> dict[str, Any] | None:
+    if second is None:
+        return None
+    of_best, of_second = (outcomes(groups[setting], metric) for setting in (best, second))
+    improvement = probability_of_improvement([of_best], [of_second])
+    return {**dict(second), "probability_of_improvement": as_json(improvement)}
+
+
+def _entry(
+    setting: Setting, group: Sequence[Trial], score: str, metric: str, target: float | None
+) -> dict[str, Any]:
+    survivors = [run for run in group if run.survived]
+    return {
+        **dict(setting),
+        "trials": len(group),
+        "diverged": sum(run.diverged for run in group),
+        "steps": max((run.steps for run in survivors), default=None),
+        "validation_loss": _interval([run.last("loss") for run in survivors]),
+        f"validation_{score}": _interval([run.last(score) for run in survivors]),
+        "interquartile_mean": _middle([run.last(metric) for run in survivors]),
+        "steps_to_target": _steps_to_target(group, metric, target),
+    }
+
+
+def _best_entry(best: Setting, groups: Groups, score: str) -> dict[str, Any]:
+    survivors = [run for run in groups[best] if run.survived]
+    tests = [run.test for run in groups[best] if run.test is not None]
+    entry = {
+        **dict(best),
+        "at_edge": _at_edge(best, list(groups)),
+        "validation_loss": _interval([run.last("loss") for run in survivors]),
+        f"validation_{score}": _interval([run.last(score) for run in survivors]),
+    }
+    if tests:
+        entry["test_loss"] = _interval([row["loss"] for row in tests])
+        entry[f"test_{score}"] = _interval([row[score] for row in tests])
+    return entry
+
+
+def _at_edge(best: Setting, tried: Sequence[Setting]) -> bool:
+    """Whether no higher or no lower rate was tried with the best one's other hyperparameters.
+
+    Where each setting has others of its own, as in a random search, all rates are looked at.
+    """
+    alike = {rate_of(s) for s in tried if others_of(s) == others_of(best)}
+    rates = alike if len(alike) > 1 else {rate_of(s) for s in tried}
+    return len(rates) > 1 and rate_of(best) in (min(rates), max(rates))
+
+
+def _interval(values: Iterable[float | None]) -> dict[str, float | None]:
+    return as_json(bootstrap_interval(v for v in values if v is not None and math.isfinite(v)))
+
+
+def _middle(values: Sequence[float]) -> dict[str, float | None]:
+    """The interquartile mean; of fewer than four values it would be the mean."""
+    finite = [v for v in values if math.isfinite(v)]
+    return as_json(interquartile_mean([finite]) if len(finite) >= 4 else NOTHING)
+
+
+def as_json(interval: Interval) -> dict[str, float | None]:
+    """An interval by the names of its numbers; those that do not exist are None."""
+    names = ("mean", "low", "high")
+    return {n: x if math.isfinite(x) else None for n, x in zip(names, interval, strict=True)}
+
+
+def _steps_to_target(
+    group: Sequence[Trial], metric: str, target: float | None
+) -> dict[str, float | int | None]:
+    """Median over the trials of the first step at the target; a trial that fails never arrives."""
+    if target is None:
+        return {"median": None, "reached": 0}
+    steps = [_first_step(run, metric, target) for run in group]
+    middle = float(median(steps))
+    return {
+        "median": middle if math.isfinite(middle) else None,
+        "reached": sum(map(math.isfinite, steps)),
+    }
+
+
+def _first_step(run: Trial, metric: str, target: float) -> float:
+    if run.diverged:
+        return math.inf
+    values = [(row["step"], row.get(metric)) for row in run.evals]
+    reached = (
+        step
+        for step, value in values
+        if value is not None and (value <= target if metric == "loss" else value >= target)
+    )
+    return next(reached, math.inf)
