@@ -79,7 +79,7 @@ def check(
     checked = []
     if reference is not None:
         findings += wrong_custom_rules(problem, names)
-        changes, checked = disagreements(problem, subject, reference)
+        changes, checked = disagreements(problem, subject, got, reference)
         findings += changes
     return Report(
         subject=f"the gradient of {problem.name}",

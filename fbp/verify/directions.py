@@ -14,9 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import primitives as p
 
+from fbp.autodiff import graph as g
+from fbp.errors import InputError
 from fbp.verify.complex_step import complex_step
 from fbp.verify.finite_difference import slope
+from fbp.verify.observe import sites
 from fbp.verify.precision import DOUBLE, in_precision
 from fbp.verify.problem import Problem
 from fbp.verify.reference import (
@@ -99,10 +103,25 @@ def _slopes(problem: Problem) -> Callable[[int, np.ndarray], Along]:
         return _by_jvp(problem)
     except UNKNOWN:
         pass
+    _require_visible(problem)
     try:
         return _by_complex_step(problem)
     except UNKNOWN:
         return _by_values(problem)
+
+
+def _require_visible(problem: Problem) -> None:
+    """Raises InputError where the function stops a gradient, which its values do not show."""
+    try:
+        program, _ = g.stage(problem.loss, *problem.point)
+    except UNKNOWN:
+        return
+    for site in sites(program):
+        if site.eqn.primitive is p.stop_gradient_p:
+            raise InputError(
+                f"{problem.name}: JAX cannot differentiate the function, and its values see "
+                f"through the stop_gradient at {site.source}: check the function without it"
+            )
 
 
 def _by_jvp(problem: Problem) -> Callable[[int, np.ndarray], Along]:

@@ -103,10 +103,11 @@ def compared(
     """
     got = as_double(got)
     error = abs(_difference(got, want))
-    if not np.isfinite(error).all():
+    worst = unraveled(np.argmax(error), error.shape)
+    if not np.isfinite(error[worst]):
         same = (got == want) | (np.isnan(got) & np.isnan(want))
         error = np.where(same, 0.0, np.nan_to_num(error, nan=np.inf))
-    worst = unraveled(np.argmax(error), error.shape)
+        worst = unraveled(np.argmax(error), error.shape)
     unit = spacing(max(_largest(want), _largest(got)), eps)
     return LeafVerdict(
         leaf=name,
@@ -153,4 +154,8 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _largest(x: np.ndarray) -> float:
     """The largest magnitude among the finite entries."""
-    return float(np.max(abs(x), where=np.isfinite(x), initial=0.0))
+    sizes = abs(x)
+    largest = np.max(sizes, initial=0.0)
+    if not np.isfinite(largest):
+        largest = np.max(sizes, where=np.isfinite(sizes), initial=0.0)
+    return float(largest)

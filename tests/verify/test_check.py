@@ -9,6 +9,7 @@ import pytest
 from faulty import FAULTS, right_dense, with_fault
 
 import fbp
+from fbp.errors import InputError
 from fbp.verify import Kind, assert_gradients, check
 
 
@@ -232,6 +233,21 @@ def test_a_while_loop_around_a_custom_rule_is_checked_by_a_complex_step():
     assert report.leaves[0].reference == "a complex step"
     wrong = check(fun, 1.3, rules=with_fault("mul", FAULTS["one per cent too large"]))
     assert not wrong.ok
+
+
+def test_values_are_not_asked_where_a_gradient_is_stopped():
+    @jax.custom_vjp
+    def f(x):
+        return jnp.sin(x)
+
+    f.defvjp(lambda x: (jnp.sin(x), jnp.cos(x)), lambda cos, ct: (cos * ct,))
+
+    def fun(x):
+        start = (1.0, jax.lax.stop_gradient(x) * x)
+        return jax.lax.while_loop(lambda c: c[0] < 9, lambda c: (c[0] * 2, f(c[1])), start)[1]
+
+    with pytest.raises(InputError, match=r"stop_gradient at .*test_check.py"):
+        check(fun, 0.7)
 
 
 def test_a_function_that_names_no_dtype_is_not_traced_anew_in_float64():
