@@ -5,6 +5,7 @@ for colour-blind readers and in grey).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -23,6 +24,7 @@ LOSS = {
 ACCENT = "#b2182b"
 WIDTH = 6.4
 ENLARGED = 0.1  # the share of accuracies that is shown apart
+MOST_NAMED = 8  # settings beside the rate that a legend names
 PALEST = 0.88  # the yellow end of viridis is too pale on white
 
 
@@ -104,15 +106,15 @@ def diverged_by_rate(summary: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
     groups = _groups(summary)
-    for number, (others, entries) in enumerate(groups.items()):
+    for number, group in enumerate(groups):
         style = _style(number, len(groups))
         beside = 1.05 ** (number - (len(groups) - 1) / 2)  # settings side by side
-        rates = [entry["learning_rate"] * beside for entry in entries]
-        shares = [entry["diverged"] / entry["trials"] for entry in entries]
+        rates = [entry["learning_rate"] * beside for entry in group.entries]
+        shares = [entry["diverged"] / entry["trials"] for entry in group.entries]
         axes.vlines(rates, 0, shares, color=style["color"], linewidth=2)
-        axes.plot(rates, shares, **style, linestyle="none", label=_name(others), clip_on=False)
-        if len(groups) == 1:
-            _write_counts(axes, entries)
+        axes.plot(rates, shares, **style, linestyle="none", label=group.name, clip_on=False)
+        if len(groups) == 1 and group.joined:
+            _write_counts(axes, group.entries)
     _rate_axis(axes, summary)
     axes.set(ylabel="diverged trials", ylim=(0, 1.15))
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
@@ -127,16 +129,18 @@ def _by_rate(axes: Axes, runs: Sequence[Trial], summary: Mapping[str, Any], colu
     """Mean and interval of a validation column against the rate, and every trial as a dot."""
     _rate_axis(axes, summary)
     groups = _groups(summary)
-    for number, (others, entries) in enumerate(groups.items()):
+    for number, group in enumerate(groups):
         style = _style(number, len(groups))
-        survivors = [run for run in runs if run.others == others and not run.diverged and run.evals]
+        own = {setting_of(entry) for entry in group.entries}
+        survivors = [run for run in runs if run.setting in own and run.survived]
         axes.plot(
             [run.learning_rate for run in survivors],
             [run.last(column) for run in survivors],
             **style | {"markersize": 3, "alpha": 0.35, "linestyle": "none"},
             label="one trial" if number == 0 else None,
         )
-        _intervals(axes, entries, column, style | {"label": f"{_name(others)} and 95% interval"})
+        style |= {"label": f"{group.name} and 95% interval"}
+        _intervals(axes, group.entries, column, style | {"linestyle": "-" if group.joined else ""})
     _mark_lost(axes, summary, height=0.96 if column == "loss" else 0.04)
     _mark_best(axes, summary, column)
     if summary["metric"] == column and summary["target"] is not None:
@@ -246,12 +250,19 @@ def _style(number: int, count: int) -> dict[str, Any]:
     return {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 5}
 
 
-def _groups(summary: Mapping[str, Any]) -> dict[Setting, list[Mapping[str, Any]]]:
+@dataclass(frozen=True)
+class _Group:
+    """Settings that are drawn alike: of one value of everything but the rate, if `joined`."""
+
+    name: str
+    entries: Sequence[Mapping[str, Any]]
+    joined: bool
+
+
+def _groups(summary: Mapping[str, Any]) -> list[_Group]:
     groups: dict[Setting, list[Mapping[str, Any]]] = {}
     for entry in summary["rates"]:
         groups.setdefault(others_of(setting_of(entry)), []).append(entry)
-    return groups
-
-
-def _name(others: Setting) -> str:
-    return label(others) or "mean"
+    if len(groups) > MOST_NAMED:
+        return [_Group("mean of a setting", summary["rates"], joined=False)]
+    return [_Group(label(o) or "mean", entries, joined=True) for o, entries in groups.items()]
