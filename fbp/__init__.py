@@ -3,7 +3,7 @@
 `grad`, `value_and_grad`, `vjp`, `jacrev`, `hessian` and `linear_transpose` take what JAX's take.
 The rules by which they differentiate are the table `RULES`; `rule` says how to state one.
 `fbp.nn`, `fbp.train`, `fbp.sweep`, `fbp.data` and `fbp.report` are the way from a network to the
-learning rate that trains it best.
+learning rate that trains it best. `fit` goes that way by itself, from the data alone.
 """
 
 from fbp.autodiff import RULES as RULES
@@ -22,5 +22,7 @@ from fbp.autodiff import rule_from_jvp as rule_from_jvp
 from fbp.autodiff import value_and_grad as value_and_grad
 from fbp.autodiff import vjp as vjp
 from fbp.errors import InputError as InputError
+from fbp.fit import fit as fit
+from fbp.fit import load_fitted as load_fitted
 
 __version__ = "0.1.0"

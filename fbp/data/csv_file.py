@@ -38,6 +38,15 @@ def read(path: Path, target: str | None) -> Source:
     )
 
 
+def columns_of(path: Path) -> dict[str, tuple[str, ...]]:
+    """The cells of each column as text, by the names of the header; see `read` for the format.
+
+    Raises InputError for what is no such file, naming the file and line.
+    """
+    header, rows, _ = _rows(path)
+    return dict(zip(header, zip(*rows, strict=True), strict=True))
+
+
 def _rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     """The header, the rows as text, and the line of the file on which each row ends."""
     try:

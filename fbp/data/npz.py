@@ -47,6 +47,14 @@ def read(path: Path) -> Source:
     return _source(path, x, y, partition)
 
 
+def read_x(path: Path) -> Num[np.ndarray, "examples ..."]:
+    """The array `x`, or the only one, of a file written by `numpy.savez`."""
+    arrays = _arrays(path)
+    if "x" not in arrays and len(arrays) != 1:
+        raise InputError(f"{path}: it holds {', '.join(sorted(arrays)) or 'nothing'}: save it as x")
+    return arrays["x"] if "x" in arrays else next(iter(arrays.values()))
+
+
 def _arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file: check the path")

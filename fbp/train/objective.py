@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float, Key, Num
 
 from fbp.data import Dataset
+from fbp.data.dataset import Task
 from fbp.errors import InputError
 
 Outputs = Float[Array, "examples outputs"]
@@ -38,7 +39,17 @@ class Objective:
 
 
 def objective_of(dataset: Dataset) -> Objective:
-    """The objective of a data set's task.
+    """The objective of a data set's task, see `objective_for`.
+
+    >>> from fbp.data import load
+    >>> objective_of(load("digits")).outputs, objective_of(load("diabetes")).score
+    (10, 'r2')
+    """
+    return objective_for(dataset.task, dataset.classes)
+
+
+def objective_for(task: Task, classes: int) -> Objective:
+    """The objective of a task.
 
     - Classification into C classes: C logits; the loss is the cross-entropy
       -log softmax(outputs)[target] in nats, the score is the accuracy, the share of examples
@@ -46,13 +57,12 @@ def objective_of(dataset: Dataset) -> Objective:
     - Regression: one output; the loss is the squared error, the score is
       R^2 = 1 - mean squared error / variance of the targets.
 
-    >>> from fbp.data import load
-    >>> objective_of(load("digits")).outputs, objective_of(load("diabetes")).score
-    (10, 'r2')
+    >>> objective_for("classification", 3).outputs
+    3
     """
-    if dataset.task == "classification":
+    if task == "classification":
         return Objective(
-            outputs=dataset.classes,
+            outputs=classes,
             score="accuracy",
             losses=optax.softmax_cross_entropy_with_integer_labels,
             hits=lambda outputs, y: (jnp.argmax(outputs, axis=-1) == y).astype(outputs.dtype),

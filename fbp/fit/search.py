@@ -1,0 +1,199 @@
+"""Training at many rates and from many starts, and finding the rate."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Float32, Int32, Int64, Num
+from tqdm import tqdm
+
+from fbp.fit.parts import Fold
+from fbp.fit.program import Problem, Trials, Validation, advance, start
+
+LOWEST, DECADES = 1e-5, 5  # the range test's rates: 1e-5 to 1
+RANGE_STEPS = 100
+BELL = 0.25  # decades over which the loss of the range test is smoothed
+
+
+@dataclass(frozen=True, eq=False)
+class Learning:
+    """What the trainings of a fit share.
+
+    Attributes:
+      problem: task and network.
+      x, y: the rows to learn from, encoded.
+      folds: which rows train and which validate.
+      batch_size: examples for each step.
+      every: steps between two measurements.
+      patience: measurements without a lower loss after which training ends.
+    """
+
+    problem: Problem
+    x: Float32[np.ndarray, "rows ..."]
+    y: Num[np.ndarray, " rows"]
+    folds: Sequence[Fold]
+    batch_size: int
+    every: int
+    patience: int
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What trainings left.
+
+    Attributes:
+      members: parameters of the lowest validation loss, one training along the first axis.
+      lowest: that loss for each training, infinite where none was finite.
+      training: loss of each step.
+      validation: loss after each `every` steps.
+    """
+
+    members: Any
+    lowest: Float[np.ndarray, " trials"]
+    training: Float[np.ndarray, "trials steps"]
+    validation: Float[np.ndarray, "trials measurements"]
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """The loss while the rate grows at every step, and the rate where it falls fastest."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    suggestion: float
+
+
+def train_trials(
+    learning: Learning,
+    rates: Float[np.ndarray, "trials steps"],
+    fold: Int64[np.ndarray, " trials"],
+    steps: int,
+    seed: int,
+    title: str,
+    progress: bool,
+) -> Outcome:
+    """Train with the rates of each row, on the fold of each, until none improves any more.
+
+    Training ends after `steps` steps, or when no trial had a lower validation loss for
+    `learning.patience` measurements.
+    """
+    trials = Trials(
+        key=jax.random.split(jax.random.key(seed), len(rates)),
+        fold=jnp.asarray(fold, jnp.int32),
+        rates=jnp.asarray(rates, jnp.float32),
+    )
+    rng = np.random.default_rng(seed)
+    examples = jax.device_put(_filled_up(learning))
+    validation = _validation(learning.folds)
+    orders = [_batches(f.train, learning.batch_size, learning.every, rng) for f in learning.folds]
+    states = start(learning.problem, trials)
+    training, measured = [], []
+    with tqdm(total=steps, unit="step", desc=title, disable=None if progress else True) as bar:
+        while not _finished(measured, steps // learning.every, learning.patience):
+            batches = np.stack([next(order) for order in orders])
+            states, losses, loss = advance(
+                learning.problem, states, trials, examples, jnp.asarray(batches), validation
+            )
+            training.append(np.asarray(losses))
+            measured.append(np.asarray(loss))
+            bar.update(learning.every)
+    return Outcome(
+        members=states.best,
+        lowest=np.asarray(states.best_loss, np.float64),
+        training=np.concatenate(training, axis=1),
+        validation=np.stack(measured, axis=1),
+    )
+
+
+def range_test(learning: Learning, trials: int, steps: int, seed: int) -> RangeTest:
+    """Find a usable rate: let it grow from 1e-5 to 1 over a hundred steps, and watch the loss.
+
+    The median over the trials' starts is smoothed; the rate suggested is the one where it falls
+    fastest by the logarithm of the rate. `steps` is the length of the trainings to come, so
+    that their compiled program serves here too.
+
+    Source: Smith 2017, Cyclical learning rates for training neural networks (3.3).
+    """
+    count = min(math.ceil(RANGE_STEPS / learning.every) * learning.every, steps)
+    growing = LOWEST * np.logspace(0, DECADES, count)
+    rates = np.pad(growing, (0, steps - count), mode="edge")
+    fold = np.arange(trials) % len(learning.folds)
+    outcome = train_trials(
+        learning, np.tile(rates, (trials, 1)), fold, count, seed, "range test", progress=False
+    )
+    losses = _smoothed(np.median(outcome.training, axis=0))
+    return RangeTest(tuple(growing.tolist()), tuple(losses.tolist()), _steepest(growing, losses))
+
+
+def cosine(peaks: Sequence[float], steps: int) -> Float[np.ndarray, "trials steps"]:
+    """Rates that rise to their peak over the first twentieth, then fall to 0 as a cosine.
+
+    >>> cosine([1.0], 40)[0, [0, 1, 2, 39]].round(3)
+    array([0.5  , 1.   , 0.998, 0.002])
+    """
+    warmup = max(1, steps // 20)
+    rise = np.arange(1, warmup + 1) / warmup
+    after = (np.arange(steps - warmup) + 1) / (steps - warmup + 1)
+    shape = np.concatenate([rise, (1 + np.cos(np.pi * after)) / 2])
+    return np.asarray(peaks)[:, None] * shape[None, :]
+
+
+def _batches(
+    rows: np.ndarray, batch_size: int, steps: int, rng: np.random.Generator
+) -> Iterator[Int32[np.ndarray, "steps batch"]]:
+    """The batches of `steps` steps, again and again: each epoch is a new permutation."""
+    size, rest = steps * batch_size, np.array([], np.int32)
+    while True:
+        while len(rest) < size:
+            rest = np.concatenate([rest, rng.permutation(rows).astype(np.int32)])
+        yield rest[:size].reshape(steps, batch_size)
+        rest = rest[size:]
+
+
+def _filled_up(learning: Learning) -> tuple[np.ndarray, np.ndarray]:
+    """The rows, followed by rows of zeros that no batch holds: small data share a program."""
+    more = _power_of_two(len(learning.x)) - len(learning.x)
+    fill = lambda a: np.concatenate([a, np.zeros((more, *a.shape[1:]), a.dtype)])
+    return fill(learning.x), fill(learning.y)
+
+
+def _validation(folds: Sequence[Fold]) -> Validation:
+    size = _power_of_two(max(len(fold.validation) for fold in folds))
+    rows, weights = np.zeros((len(folds), size), np.int32), np.zeros((len(folds), size), np.float32)
+    for number, fold in enumerate(folds):
+        rows[number, : len(fold.validation)] = fold.validation
+        weights[number, : len(fold.validation)] = 1
+    return Validation(jnp.asarray(rows), jnp.asarray(weights))
+
+
+def _power_of_two(size: int) -> int:
+    return 2 ** math.ceil(math.log2(max(size, 32)))
+
+
+def _finished(measured: Sequence[np.ndarray], most: int, patience: int) -> bool:
+    if not measured:
+        return False
+    losses = np.stack(measured, axis=1)
+    losses = np.where(np.isfinite(losses), losses, np.inf)
+    since_lowest = losses.shape[1] - 1 - losses.argmin(axis=1)
+    return losses.shape[1] >= most or bool((since_lowest >= patience).all())
+
+
+def _smoothed(losses: np.ndarray) -> Float[np.ndarray, " steps"]:
+    """The mean around each step, weighted by a bell of a quarter of a decade of rates."""
+    place = np.linspace(0, DECADES, len(losses))
+    weights = np.exp(-0.5 * ((place[:, None] - place[None, :]) / BELL) ** 2)
+    known = np.isfinite(losses)
+    weights = weights * known[None, :]
+    smooth = weights @ np.where(known, losses, 0.0) / np.maximum(weights.sum(axis=1), 1e-30)
+    return np.where(known, smooth, np.nan)
+
+
+def _steepest(rates: np.ndarray, losses: np.ndarray) -> float:
+    """The rate where the loss falls fastest by the logarithm of the rate."""
+    slope = np.gradient(losses, np.log(rates))
+    return float(rates[np.nanargmin(slope)])
