@@ -1,6 +1,9 @@
-"""Records made readable: statistics, figures and one page for each run."""
+"""Records made readable: statistics, figures, one page for each run and one for several."""
 
+import importlib
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from fbp.errors import InputError
 
@@ -19,8 +22,29 @@ def write(run: Path) -> Path:
       InputError: the directory or a file in it is missing, damaged or cannot be written to, or
         matplotlib is not installed.
     """
+    return _drawing("page").write(run)
+
+
+def compare(runs: Sequence[Path], out: Path) -> Path:
+    """Write one page that compares several runs; its path.
+
+    It says which run trained best and how surely, shows the score against the rate of all runs
+    in one picture and the winners' learning curves, and lists what differs between the configs.
+
+    Args:
+      runs: directories that `fbp sweep` wrote, of the same task, metric and data set.
+      out: the file to write.
+
+    Raises:
+      InputError: the runs cannot be compared, a file is missing, damaged or cannot be written
+        to, or matplotlib is not installed.
+    """
+    return _drawing("comparison_page").write(runs, out)
+
+
+def _drawing(module: str) -> ModuleType:
     try:
-        from fbp.report import page
+        return importlib.import_module(f"fbp.report.{module}")
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("matplotlib"):
             raise
@@ -28,4 +52,3 @@ def write(run: Path) -> Path:
             "the report draws with matplotlib, which is not installed: "
             "pip install 'fbp-jax[experiments]'"
         ) from error
-    return page.write(run)

@@ -8,24 +8,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from fbp.report.trials import Record, Setting, Trial, curve, label, others_of, setting_of, trials
+from fbp.report.drawing import (
+    ACCENT,
+    LOSS,
+    WIDTH,
+    cap_at_start,
+    draw_curve,
+    draw_intervals,
+    show_accuracies,
+    style_of,
+)
+from fbp.report.trials import Record, Setting, Trial, label, others_of, setting_of, trials
 
-MARKERS = "os^vDP<>Xhp*d8"
-LOSS = {
-    "classification": "loss (cross-entropy, nats)",
-    "regression": "loss (squared error / variance)",
-}
-ACCENT = "#b2182b"
-WIDTH = 6.4
-ENLARGED = 0.1  # the share of accuracies that is shown apart
 MOST_NAMED = 8  # settings beside the rate that a legend names
-PALEST = 0.88  # the yellow end of viridis is too pale on white
 
 
 def draw(records: Iterable[Record], summary: Mapping[str, Any]) -> dict[str, Figure]:
@@ -55,9 +54,9 @@ def loss_by_step(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
         for number, rate in enumerate(rates):
             seeds = [run for run in shown if run.learning_rate == rate]
             emphasis = best is not None and rate == best["learning_rate"]
-            _curve(panel, seeds, part, _style(number, len(rates)), emphasis)
+            draw_curve(panel, seeds, part, style_of(number, len(rates)), f"{rate:.3g}", emphasis)
         panel.grid(alpha=0.3)
-    _cap_at_start(panels)
+    cap_at_start(panels)
     panels[-1].set_xlabel("step (parameter updates)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, title="learning rate", ncols=4, loc="outside lower center")
@@ -78,13 +77,9 @@ def accuracy_by_rate(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figur
     """Final validation accuracy against the rate: from 0 to 100%, and its upper end enlarged."""
     figure = Figure(figsize=(WIDTH, 7.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
-    for panel, name in zip(panels, ("accuracy", "accuracy, enlarged"), strict=True):
+    for panel in panels:
         _by_rate(panel, runs, summary, "accuracy")
-        panel.set_ylabel(f"final validation {name}")
-        panel.yaxis.set_major_formatter(PercentFormatter(1.0))
-    top = max((e["validation_accuracy"]["mean"] or 0.0 for e in summary["rates"]), default=0.0)
-    panels[0].set_ylim(0.0, 1.02)
-    panels[1].set_ylim(max(0.0, top - ENLARGED), min(1.0, top + ENLARGED / 2) + 0.002)
+    show_accuracies(panels, summary["rates"])
     panels[0].set_xlabel("")
     figure.legend(*panels[0].get_legend_handles_labels(), ncols=2, loc="outside lower center")
     return figure
@@ -107,7 +102,7 @@ def diverged_by_rate(summary: Mapping[str, Any]) -> Figure:
     axes = figure.subplots()
     groups = _groups(summary)
     for number, group in enumerate(groups):
-        style = _style(number, len(groups))
+        style = style_of(number, len(groups))
         beside = 1.05 ** (number - (len(groups) - 1) / 2)  # settings side by side
         rates = [entry["learning_rate"] * beside for entry in group.entries]
         shares = [entry["diverged"] / entry["trials"] for entry in group.entries]
@@ -130,7 +125,7 @@ def _by_rate(axes: Axes, runs: Sequence[Trial], summary: Mapping[str, Any], colu
     _rate_axis(axes, summary)
     groups = _groups(summary)
     for number, group in enumerate(groups):
-        style = _style(number, len(groups))
+        style = style_of(number, len(groups))
         own = {setting_of(entry) for entry in group.entries}
         survivors = [run for run in runs if run.setting in own and run.survived]
         axes.plot(
@@ -140,7 +135,9 @@ def _by_rate(axes: Axes, runs: Sequence[Trial], summary: Mapping[str, Any], colu
             label="one trial" if number == 0 else None,
         )
         style |= {"label": f"{group.name} and 95% interval"}
-        _intervals(axes, group.entries, column, style | {"linestyle": "-" if group.joined else ""})
+        draw_intervals(
+            axes, group.entries, column, style | {"linestyle": "-" if group.joined else ""}
+        )
     _mark_lost(axes, summary, height=0.96 if column == "loss" else 0.04)
     _mark_best(axes, summary, column)
     if summary["metric"] == column and summary["target"] is not None:
@@ -151,50 +148,6 @@ def _by_rate(axes: Axes, runs: Sequence[Trial], summary: Mapping[str, Any], colu
 def _rate_axis(axes: Axes, summary: Mapping[str, Any]) -> None:
     rates = [entry["learning_rate"] for entry in summary["rates"]]
     axes.set(xscale="log", xlabel="learning rate", xlim=(min(rates) / 1.5, max(rates) * 1.5))
-
-
-def _curve(
-    panel: Axes, seeds: Sequence[Trial], part: Any, style: Mapping[str, Any], emphasis: bool
-) -> None:
-    line = curve(seeds, part)
-    lost = all(run.diverged for run in seeds)
-    note = " (best)" if emphasis else " (diverged)" if lost else ""
-    count = len(line.step)
-    panel.fill_between(line.step, line.low, line.high, color=style["color"], alpha=0.12, lw=0)
-    panel.plot(
-        line.step,
-        line.median,
-        **style,
-        linewidth=3.0 if emphasis else 1.3,
-        markevery=max(1, count // 8),
-        label=f"{seeds[0].learning_rate:.3g}{note}",
-        zorder=3 if emphasis else 2,
-    )
-    if lost and count:
-        panel.plot(line.step[-1:], line.median[-1:], "x", color=ACCENT, markersize=9, zorder=4)
-
-
-def _cap_at_start(panels: Iterable[Axes]) -> None:
-    """Cut off what climbs far above the losses at the start: those runs diverge."""
-    for panel in panels:
-        losses = (np.asarray(line.get_ydata(), np.float64) for line in panel.lines)
-        starts = sorted(loss[0] for loss in losses if len(loss) > 1)
-        if starts:
-            top = 10 * starts[len(starts) // 2]
-            panel.set_ylim(top=min(top, panel.get_ylim()[1]))
-
-
-def _intervals(
-    axes: Axes, entries: Sequence[Mapping[str, Any]], column: str, style: Mapping[str, Any]
-) -> None:
-    numbers = [(e["learning_rate"], e[f"validation_{column}"]) for e in entries]
-    measured = [(rate, n) for rate, n in numbers if n["mean"] is not None]
-    means = [n["mean"] for _, n in measured]
-    below, above = (
-        [abs(n["mean"] - n[bound]) if n[bound] is not None else 0.0 for _, n in measured]
-        for bound in ("low", "high")
-    )
-    axes.errorbar([rate for rate, _ in measured], means, yerr=(below, above), capsize=3, **style)
 
 
 def _mark_lost(axes: Axes, summary: Mapping[str, Any], height: float) -> None:
@@ -242,12 +195,6 @@ def _write_counts(axes: Axes, entries: Sequence[Mapping[str, Any]]) -> None:
             ha="center",
             fontsize=8,
         )
-
-
-def _style(number: int, count: int) -> dict[str, Any]:
-    position = PALEST * number / max(count - 1, 1)
-    colour = matplotlib.colormaps["viridis"](position)
-    return {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 5}
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,18 @@
 """One page for a run: the verdict first, then the table, the pictures, config and environment."""
 
-import base64
-import io
 import json
 import shlex
 from collections.abc import Mapping
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
-
-from matplotlib.figure import Figure
 
 from fbp.errors import InputError
 from fbp.report import figures
+from fbp.report.markup import definitions, fill, picture, png, table, warning_boxes
 from fbp.report.run import Run, read
 from fbp.report.trials import setting_of
 from fbp.report.words import caption, columns, table_note, verdict, warnings
-
-DOTS_PER_INCH = 160
 
 
 def write(run: Path) -> Path:
@@ -28,8 +21,8 @@ def write(run: Path) -> Path:
     pictures = {name: png(f) for name, f in figures.draw(content.records, content.summary).items()}
     try:
         (run / "figures").mkdir(exist_ok=True)
-        for name, picture in pictures.items():
-            (run / "figures" / f"{name}.png").write_bytes(picture)
+        for name, image in pictures.items():
+            (run / "figures" / f"{name}.png").write_bytes(image)
         page = run / "report.html"
         page.write_text(html(content, pictures), encoding="utf-8")
     except OSError as error:
@@ -40,50 +33,31 @@ def write(run: Path) -> Path:
     return page
 
 
-def png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DOTS_PER_INCH)
-    return stream.getvalue()
-
-
 def html(run: Run, pictures: Mapping[str, bytes]) -> str:
     """The page as HTML that needs no other file."""
-    template = Template(files("fbp.report").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
+    return fill(
+        "page.html",
         name=escape(str(run.summary["name"])),
         verdict=escape(verdict(run.summary)),
-        warnings="\n".join(f'<p class="warning">{escape(text)}</p>' for text in warnings(run)),
+        warnings=warning_boxes(warnings(run)),
         table_note=escape(table_note(run.summary)),
         table=_table(run.summary),
         figures="\n".join(
-            _figure(caption(name, run.summary), picture) for name, picture in pictures.items()
+            picture(image, caption(name, run.summary)) for name, image in pictures.items()
         ),
         config=escape(run.config),
-        environment=_definitions(_environment(run)),
+        environment=definitions(_environment(run)),
     )
 
 
-def _figure(text: str, picture: bytes) -> str:
-    source = base64.b64encode(picture).decode("ascii")
-    image = f'<img alt="{escape(text)}" src="data:image/png;base64,{source}">'
-    return f"<figure>\n{image}\n<figcaption>{escape(text)}</figcaption>\n</figure>"
-
-
 def _table(summary: Mapping[str, Any]) -> str:
-    table, best = columns(summary), summary["best"]
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in table)
-    rows = []
-    for entry in summary["rates"]:
-        chosen = best is not None and setting_of(entry) == setting_of(best)
-        (rate, _), *rest = (cell(entry) for cell in table.values())
-        cells = [(rate, "best" if chosen else ""), *rest]
-        row = "".join(
-            f"<td>{escape(v)} <small>{escape(detail)}</small></td>" for v, detail in cells
-        )
-        rows.append(f'<tr class="best">{row}</tr>' if chosen else f"<tr>{row}</tr>")
-    body = "\n".join(rows)
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    titles, best = columns(summary), summary["best"]
+    chosen = None if best is None else setting_of(best)
+    number = next((i for i, e in enumerate(summary["rates"]) if setting_of(e) == chosen), None)
+    rows = [[cell(entry) for cell in titles.values()] for entry in summary["rates"]]
+    if number is not None:
+        rows[number][0] = (rows[number][0][0], "best")
+    return table(list(titles), rows, number)
 
 
 def _environment(run: Run) -> dict[str, str]:
@@ -109,8 +83,3 @@ def _text(fact: Any) -> str:
     if isinstance(fact, list):
         return shlex.join(map(str, fact))
     return fact if isinstance(fact, str) else json.dumps(fact)
-
-
-def _definitions(facts: Mapping[str, str]) -> str:
-    items = (f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
-    return "<dl>\n" + "\n".join(items) + "\n</dl>"

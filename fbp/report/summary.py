@@ -49,7 +49,7 @@ def summarise(
     runs = trials(records)
     score = "r2" if task == "regression" else "accuracy"
     groups = {s: [run for run in runs if run.setting == s] for s in settings(runs)}
-    best, *rest = [*_ranking(groups, metric), None]
+    best, *rest = [*ranking(groups, metric), None]
     return {
         "name": name,
         "task": task,
@@ -71,7 +71,7 @@ def outcomes(runs: Iterable[Trial], metric: str) -> list[float]:
     return [failure if math.isnan(value) else value for value in values]
 
 
-def _ranking(groups: Groups, metric: str) -> list[Setting]:
+def ranking(groups: Groups, metric: str) -> list[Setting]:
     """The settings that were trained to the end, the best one first."""
     survivors = [run for group in groups.values() for run in group if run.survived]
     longest = max((run.steps for run in survivors), default=0)

@@ -43,7 +43,7 @@ def verdict(summary: Entry) -> str:
         lost = all(entry["diverged"] == entry["trials"] for entry in summary["rates"])
         return "No rate trained the network: every trial diverged." if lost else UNMEASURED
     parts = [
-        f"{part} {SCORES[score]} {_value(best[f'{part}_{score}'], score)}"
+        f"{part} {SCORES[score]} {value(best[f'{part}_{score}'], score)}"
         for part in ("validation", "test")
         if f"{part}_{score}" in best
     ]
@@ -84,7 +84,7 @@ def table_note(summary: Entry) -> str:
         "which is made on the validation set."
     )
     lost, tried = (sum(e[key] for e in summary["rates"]) for key in ("diverged", "trials"))
-    note += f" {lost} of the {tried} trials diverged ({_plain(lost / tried, 'accuracy')})."
+    note += f" {lost} of the {tried} trials diverged ({plain(lost / tried, 'accuracy')})."
     if MIDDLE in columns(summary):
         note += " The interquartile mean is that of the middle half of the seeds."
     if "steps" in columns(summary):
@@ -110,19 +110,16 @@ def columns(summary: Entry) -> dict[str, Callable[[Entry], Cell]]:
     table: dict[str, Callable[[Entry], Cell]] = {"learning rate": _number("learning_rate")}
     table |= {name: _number(name) for name in names}
     if len({entry.get("steps") for entry in summary["rates"]} - {None}) > 1:
-        table["steps"] = lambda entry: (
-            "–" if entry["steps"] is None else f"{entry['steps']:,}",
-            "",
-        )
+        table["steps"] = _trained
     table |= {
         "diverged": lambda entry: (f"{entry['diverged']} of {entry['trials']}", ""),
-        "validation loss": lambda entry: _cell(entry["validation_loss"], "loss"),
-        f"validation {SCORES[score]}": lambda entry: _cell(entry[f"validation_{score}"], score),
+        "validation loss": lambda entry: cell(entry["validation_loss"], "loss"),
+        f"validation {SCORES[score]}": lambda entry: cell(entry[f"validation_{score}"], score),
     }
     if any(_middle(entry)["mean"] is not None for entry in summary["rates"]):
-        table[MIDDLE] = lambda entry: _cell(_middle(entry), summary["metric"])
+        table[MIDDLE] = lambda entry: cell(_middle(entry), summary["metric"])
     if summary["target"] is not None:
-        target = _plain(summary["target"], summary["metric"])
+        target = plain(summary["target"], summary["metric"])
         table[f"median steps to {target}"] = _steps
     return table
 
@@ -146,7 +143,7 @@ def _lead(summary: Entry) -> list[str]:
     second = summary.get("runner_up")
     if second is None or second["probability_of_improvement"]["low"] is None:
         return []
-    chance = _value(second["probability_of_improvement"], "accuracy")
+    chance = value(second["probability_of_improvement"], "accuracy")
     rival = setting_label(second)
     return [f"A trial of it beats one of the runner-up, {rival}, with probability {chance}."]
 
@@ -190,25 +187,31 @@ def _number(name: str) -> Callable[[Entry], Cell]:
     return lambda entry: (in_words(entry[name]), "")
 
 
-def _value(interval: Entry, measure: str) -> str:
-    return " ".join(filter(None, _cell(interval, measure)))
+def value(interval: Entry, measure: str) -> str:
+    """The mean and its interval, in a line."""
+    return " ".join(filter(None, cell(interval, measure)))
 
 
-def _cell(interval: Entry, measure: str) -> Cell:
+def cell(interval: Entry, measure: str) -> Cell:
     """The mean, accuracy in percent, and its interval."""
     if interval["mean"] is None:
         return "–", ""
-    mean = _plain(interval["mean"], measure)
+    mean = plain(interval["mean"], measure)
     if interval["low"] is None:
         return mean, ""
-    low, high = (_plain(interval[bound], measure) for bound in ("low", "high"))
+    low, high = (plain(interval[bound], measure) for bound in ("low", "high"))
     return mean, f"[{low.removesuffix('%')}, {high.removesuffix('%')}]"
 
 
-def _plain(value: float, measure: str) -> str:
+def plain(value: float, measure: str) -> str:
+    """A number, as per cent where it is an accuracy."""
     if measure == "accuracy":
         return f"{100 * value:.1f}%"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def _trained(entry: Entry) -> Cell:
+    return ("–" if entry["steps"] is None else f"{entry['steps']:,}"), ""
 
 
 def _steps(entry: Entry) -> Cell:
