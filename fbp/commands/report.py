@@ -19,17 +19,25 @@ class Report:
     """Write one page on all the runs: which trained best, how surely, and what differs."""
     out: Annotated[Path | None, arg(metavar="FILE")] = None
     """File for the comparison; comparison.html if not given."""
+    tensorboard: Annotated[Path | None, arg(metavar="DIR")] = None
+    """New directory for the run's curves as TensorBoard events, in place of the page."""
 
     def __call__(self) -> None:
         """Write the report, and print where it is."""
+        if self.compare and self.tensorboard is not None:
+            raise InputError("--tensorboard takes one run, --compare several: give one of them")
+        if self.out is not None and not self.compare:
+            raise InputError("--out goes with --compare: a run's report lies in its directory")
+        if not self.compare and len(self.runs) != 1:
+            raise InputError(f"{len(self.runs)} runs: give one, or --compare")
+        print(f"report: {self._write()}")
+
+    def _write(self) -> Path:
         from fbp import report
+        from fbp.report import tensorboard
 
         if self.compare:
-            page = report.compare(self.runs, self.out or Path("comparison.html"))
-        elif self.out is not None:
-            raise InputError("--out goes with --compare: a run's report lies in its directory")
-        elif len(self.runs) != 1:
-            raise InputError(f"{len(self.runs)} runs: give one, or --compare")
-        else:
-            page = report.write(self.runs[0])
-        print(f"report: {page}")
+            return report.compare(self.runs, self.out or Path("comparison.html"))
+        if self.tensorboard is not None:
+            return tensorboard.write(self.runs[0], self.tensorboard)
+        return report.write(self.runs[0])

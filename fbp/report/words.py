@@ -97,10 +97,13 @@ def table_note(summary: Entry) -> str:
 
 def caption(picture: str, summary: Entry) -> str:
     """What a picture shows, in a sentence."""
+    text = CAPTIONS[picture]
     shown = others_of(setting_of(summary["best"] or summary["rates"][0]))
-    if picture != "loss_by_step" or not shown:
-        return CAPTIONS[picture]
-    return f"{CAPTIONS[picture]} Of the other hyperparameters: {label(shown)}."
+    if picture == "loss_by_step":
+        return f"{text} Of the other hyperparameters: {label(shown)}." if shown else text
+    if picture != "diverged_by_rate" and "steps" in columns(summary):
+        return f"{text} A setting that was stopped early is shown as it was then."
+    return text
 
 
 def columns(summary: Entry) -> dict[str, Callable[[Entry], Cell]]:

@@ -32,6 +32,7 @@ def test_the_comparison_lies_in_the_working_directory_if_nothing_is_said(
         ([], 2, "2 runs: give one, or --compare"),
         (["--compare"], 1, "1 run to compare: give two directories or more"),
         (["--out", "page.html"], 1, "--out goes with --compare"),
+        (["--compare", "--tensorboard", "x"], 2, "--tensorboard takes one run"),
     ],
 )
 def test_a_command_line_that_asks_for_no_page_is_refused(runs, options, count, message, capsys):
