@@ -3,23 +3,27 @@
 A run's directory holds
 
 - `config.toml`: the run's config, byte for byte if nothing was set on the command line;
-- `environment.json`: versions, devices, git commit, time and command;
+- `environment.json`: versions, devices, git commit, time and command, and how trials were run;
 - `records.jsonl`: one JSON object a line, one line a measurement, written as soon as it is
   made: an interrupted run leaves all that it measured;
-- `summary.json`: written last; a run without it was interrupted.
+- `checkpoint.npz`: from what an interrupted run goes on, see `fbp.sweep.checkpoint`;
+- `summary.json`: written last; a run without it was interrupted;
+- `lock`: held by the process that writes here.
 
 Columns of `records.jsonl`. Every row has
 
 - `kind`: `train` (mean loss over the steps since the trial's last row), `eval` (a measurement
   of the validation set), `diverged` (the trial was stopped) or `test` (the winner's trials, once);
 - `trial`: number of the trial, from 0;
-- `learning_rate`, and every other swept hyperparameter under its name;
+- `learning_rate`, and every other swept hyperparameter under its name; an axis under its key,
+  such as `train.batch_size`: a number, or a string such as `cosine`, the same kind in all rows;
 - `seed`: what the trial's parameters, batches and dropout are drawn from;
 - `step`: gradients made so far.
 
 `train` has `loss`; `eval` and `test` have `loss`, and `accuracy` or `r2`; `eval` has `split`,
-which is `validation`. Losses are cross-entropy in nats, or squared error where the target's
-variance on the training set is 1. A number that is not finite is null.
+which is `validation`. A trial that a search has dropped has no further rows. Losses are
+cross-entropy in nats, or squared error where the target's variance on the training set is 1. A
+number that is not finite is null.
 """
 
 import errno
@@ -29,21 +33,28 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 from fbp.errors import InputError
 
-CONFIG, ENVIRONMENT, RECORDS, SUMMARY = (
+CONFIG, ENVIRONMENT, RECORDS, SUMMARY, CHECKPOINT, LOCK = (
     "config.toml",
     "environment.json",
     "records.jsonl",
     "summary.json",
+    "checkpoint.npz",
+    "lock",
 )
+UNFINISHED = ".part"
+BEFORE_RECORDS = {LOCK, *(n + end for n in (CONFIG, ENVIRONMENT) for end in ("", UNFINISHED))}
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Row = Mapping[str, Any]
 
 
@@ -55,14 +66,17 @@ def check_free(directory: Path, overwrite: bool) -> None:
     ...
     fbp.errors.InputError: fbp: holds files that are not a run's: give another directory
     """
-    with _writing(directory):
+    with writing(directory):
         present = {path.name for path in directory.iterdir()} if directory.exists() else set()
-    if not present:
+    if present <= BEFORE_RECORDS:
         return
     if RECORDS not in present:
         raise InputError(f"{directory}: holds files that are not a run's: give another directory")
     if not overwrite:
-        raise InputError(f"{directory}: holds a run already: give another, or --overwrite")
+        raise InputError(
+            f"{directory}: holds a run already: give another, or --overwrite; --resume goes on "
+            "with one that was interrupted"
+        )
 
 
 def create_run(directory: Path, config: str, *, overwrite: bool = False) -> None:
@@ -78,14 +92,49 @@ def create_run(directory: Path, config: str, *, overwrite: bool = False) -> None
     ['config.toml', 'environment.json', 'records.jsonl']
     """
     check_free(directory, overwrite)
-    with _writing(directory):
+    with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        for made in (SUMMARY, RECORDS, "report.html", "figures/*.png"):
-            for path in directory.glob(made):
+        made = (SUMMARY, CHECKPOINT, f"*{UNFINISHED}", RECORDS, "report.html", "figures/*.png")
+        for pattern in made:
+            for path in directory.glob(pattern):
                 path.unlink()
-        (directory / CONFIG).write_text(config, encoding="utf-8")
-        (directory / ENVIRONMENT).write_text(_json(environment()) + "\n", encoding="utf-8")
+    write_whole(directory / CONFIG, config.encode())
+    write_whole(directory / ENVIRONMENT, (_json(environment()) + "\n").encode())
+    with writing(directory):
         (directory / RECORDS).touch()
+
+
+def is_run(directory: Path) -> bool:
+    """Whether the directory holds a run, complete or not."""
+    return (directory / RECORDS).exists()
+
+
+def is_complete(directory: Path) -> bool:
+    """Whether the directory holds a run that has come to its end."""
+    return (directory / SUMMARY).exists()
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Nobody else writes to the run meanwhile; the directory is made if it is missing.
+
+    Raises InputError where another process holds the lock. The operating system releases it
+    when a process ends, however it ends.
+    """
+    lock = FileLock(directory / LOCK, timeout=0)
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"{directory}: another sweep is writing here: wait for it, or give another "
+                "directory"
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def append_records(directory: Path, rows: Iterable[Row]) -> None:
@@ -94,14 +143,63 @@ def append_records(directory: Path, rows: Iterable[Row]) -> None:
     Raises InputError where they cannot be written; what was written before stays readable.
     """
     lines = "".join(_json(row) + "\n" for row in rows)
-    with _writing(directory), (directory / RECORDS).open("a", encoding="utf-8") as file:
+    with writing(directory), (directory / RECORDS).open("a", encoding="utf-8") as file:
         file.write(lines)
+
+
+def sync_records(directory: Path) -> int:
+    """Bring a run's records onto the disk; how many bytes they have."""
+    with writing(directory), (directory / RECORDS).open("rb") as file:
+        os.fsync(file.fileno())
+        return file.seek(0, os.SEEK_END)
+
+
+def cut_records(directory: Path, length: int) -> None:
+    """Leave only the first `length` bytes of a run's records."""
+    with writing(directory):
+        os.truncate(directory / RECORDS, length)
+
+
+def add_to_environment(directory: Path, facts: Mapping[str, Any]) -> None:
+    """Write facts into a run's environment, in place of those of the same names."""
+    found = read_environment(directory)
+    write_whole(directory / ENVIRONMENT, (_json({**found, **facts}) + "\n").encode())
+
+
+def read_environment(directory: Path) -> dict[str, Any]:
+    """What a run's numbers may depend on beside its config."""
+    return json.loads((directory / ENVIRONMENT).read_text(encoding="utf-8"))
 
 
 def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     """Write a run's summary: the run is then complete. Raises InputError where it cannot."""
-    with _writing(directory):
-        (directory / SUMMARY).write_text(json.dumps(_finite(summary), indent=2) + "\n")
+    text = json.dumps(_finite(summary), indent=2) + "\n"
+    write_whole(directory / SUMMARY, text.encode())
+    with writing(directory):
+        (directory / CHECKPOINT).unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file at once: whatever happens, it holds the old content or the new one."""
+    replace_file(path, lambda file: file.write(content))
+
+
+def replace_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
+    """As `write_whole`, with what `write` writes into the file that it is given.
+
+    Raises InputError where it cannot be written; the old content is then still there.
+    """
+    unfinished = path.with_name(path.name + UNFINISHED)
+    with writing(path.parent):
+        try:
+            with unfinished.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
+        unfinished.replace(path)
 
 
 def read_records(directory: Path) -> list[dict[str, Any]]:
@@ -137,13 +235,14 @@ def environment() -> dict[str, Any]:
 
 
 @contextmanager
-def _writing(directory: Path) -> Iterator[None]:
+def writing(directory: Path) -> Iterator[None]:
+    """Raises InputError, saying what to do, where a run's directory cannot be written."""
     try:
         yield
     except OSError as error:
         advice = (
-            "free some space; what was recorded before stays readable"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT)
+            "free some space; what was recorded before stays readable, and --resume goes on"
+            if error.errno in FULL
             else "give a directory that can be written to"
         )
         raise InputError(f"{directory}: {error.strerror}: {advice}") from error

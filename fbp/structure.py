@@ -68,9 +68,17 @@ def to_toml(tables: Mapping[str, Any], name: str = "") -> str:
     """
     values = {key: value for key, value in tables.items() if not isinstance(value, Mapping)}
     head = f"\n[{name}]\n" if name else ""
-    lines = "".join(f"{key} = {json.dumps(v, ensure_ascii=False)}\n" for key, v in values.items())
+    lines = "".join(f"{key} = {_inline(v)}\n" for key, v in values.items())
     inner = (to_toml(v, f"{name}.{k}" if name else k) for k, v in tables.items() if k not in values)
     return head + lines + "".join(inner)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key} = {_inline(v)}' for key, v in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_inline, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def strict_converter() -> Converter:
@@ -89,7 +97,7 @@ def strict_converter() -> Converter:
     ...
     fbp.errors.InputError: my.toml: stepps: unknown key: did you mean steps? Valid: steps
     """
-    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
+    converter = Converter(forbid_extra_keys=True, detailed_validation=True, omit_if_default=True)
     for kind in PRIMITIVES:
         converter.register_structure_hook(kind, _exactly(kind))
     return converter

@@ -13,8 +13,12 @@ from fbp.config import (
     RNN,
     Config,
     Data,
+    GridSearch,
+    Halving,
     LogGrid,
     Optimizer,
+    RandomSearch,
+    Range,
     Sweep,
     Train,
     Transformer,
@@ -60,6 +64,12 @@ def config(optimizer, sweep):
         (lambda: Train(1, -3, 1), "batch_size: must be at least 1, got -3"),
         (lambda: Train(1, 1, 0), "evaluate_every: must be at least 1, got 0"),
         (lambda: Train(5, 1, 1, warmup_steps=5), "warmup_steps: must be from 0 to less than steps"),
+        (lambda: Train(5, 1, 1, "one_cycle", 2), "warmup_steps: must be 0 with one_cycle, got 2"),
+        (lambda: Range(0.0, 1.0), "low: must be positive, or 0 on a linear scale, got 0.0"),
+        (lambda: Range(1.0, 1.0), "high: must be a number larger than low, got 1.0"),
+        (lambda: RandomSearch(0), "trials: must be at least 1, got 0"),
+        (lambda: Halving(eta=1), "eta: must be at least 2, got 1"),
+        (lambda: Halving(trials=0), "trials: must be at least 1, got 0"),
         (lambda: Train(1, 1, 1, clip_norm=0.0), "clip_norm: must be positive, got 0.0"),
         (lambda: Optimizer("adamm"), "name: unknown value 'adamm': did you mean adam"),
         (lambda: Optimizer("sgd", {"b1": 0.9}), "hyperparameters.b1: unknown value 'b1': Valid: m"),
@@ -75,6 +85,15 @@ def config(optimizer, sweep):
 def test_value_out_of_range_is_named(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_range_is_of_a_search_that_draws():
+    drawn = Sweep(Range(0.1, 1.0), 1, search=RandomSearch(3))
+    assert drawn.learning_rates == (0.1, 1.0)
+    Sweep(Range(0.1, 1.0), 1, search=Halving(trials=3))
+    for search in (GridSearch(), Halving()):
+        with pytest.raises(InputError, match=r"learning_rate: a range without count has no values"):
+            Sweep(Range(0.1, 1.0), 1, search=search)
 
 
 def test_swept_hyperparameter_is_a_number_of_the_optimizer():

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from fbp import InputError
-from fbp.config import CNN, MLP, LogGrid
-from fbp.config_file import config_of, load_config, read_tables
+from fbp.config import CNN, MLP, RNN, Halving, LogGrid, RandomSearch, Range
+from fbp.config_file import config_of, load_config, read_tables, variants_of
 from fbp.structure import parse_toml
 
 TEXT = """
@@ -90,6 +90,20 @@ def test_network_kind_chooses_its_keys(path):
         ("train.schedule = 'step'", "demo.toml: train.schedule: expected one of constant, cosine"),
         ("tain.steps = 1", "demo.toml: tain: unknown key: did you mean train?"),
         ("train.steps", "--set train.steps: not TOML"),
+        ("sweep.search = { kind = 'rando' }", "sweep.search.kind: unknown value 'rando': did you"),
+        ("sweep.search = { kind = 'random' }", "sweep.search.trials: this key is missing"),
+        ("sweep.axes.trian.x = [1]", "sweep.axes.trian.x: unknown value 'trian': did you mean tr"),
+        ("sweep.axes.train.accumulat = [1]", "train.accumulat: unknown key: did you mean accumul"),
+        ("sweep.axes.train.steps = [1]", "sweep.axes.train.steps: trials that differ in it cannot"),
+        ("sweep.axes.train.batch_size = [1]", "sweep.axes.train.batch_size: also in train.batch_"),
+        ("sweep.axes.train.accumulate = 2", "sweep.axes.train.accumulate: expected an array of v"),
+        ("sweep.axes.train.accumulate = []", "sweep.axes.train.accumulate: expected an array of"),
+        ("sweep.axes.train.accumulate = [2, 2]", "axes.train.accumulate: must be without repetit"),
+        ("sweep.axes.train.accumulate = [1, 0]", "with train.accumulate = 0: train.accumulate: m"),
+        (
+            "sweep.axes.optimizer.hyperparameters.b1 = [1]",
+            "sweep.axes.optimizer.hyperparameters.b1: give it as sweep.hyperparameters.b1",
+        ),
     ],
 )
 def test_fault_is_named_with_its_place(path, setting, message):
@@ -102,3 +116,76 @@ def test_missing_table_is_named(tmp_path):
     (tmp_path / "x.toml").write_text('name = "x"')
     with pytest.raises(InputError, match=r"x\.toml: data: this key is missing: give a table with"):
         load_config(tmp_path / "x.toml")
+
+
+AXES = """
+name = "demo"
+data.name = "digits"
+network.activation = "tanh"
+optimizer.name = "adam"
+train = { steps = 10, evaluate_every = 5 }
+[sweep]
+learning_rate = { low = 0.01, high = 1 }
+seeds = 2
+hyperparameters.b1 = { low = 0, high = 0.9, scale = "linear" }
+search = { kind = "random", trials = 4 }
+[sweep.axes]
+train.batch_size = [16, 32]
+network.widths = [[8], [8, 4]]
+network.kind = ["mlp"]
+optimizer.hyperparameters.nesterov = [false, true]
+"""
+
+
+def variants(text=AXES):
+    return variants_of(config_of(parse_toml(text, "x"), "x"))
+
+
+def test_config_with_axes_is_that_of_their_first_values():
+    config = config_of(parse_toml(AXES, "x"), "x")
+    assert config.network == MLP((8,), "tanh")
+    assert config.train.batch_size == 16
+    assert config.sweep.search == RandomSearch(4)
+    assert config.sweep.hyperparameters == {"b1": Range(0.0, 0.9, "linear")}
+
+
+def test_variants_are_all_combinations_and_differ_in_nothing_else():
+    found = variants()
+    assert [
+        (v.config.train.batch_size, v.config.network, v.config.optimizer.hyperparameters)
+        for v in found
+    ] == [
+        (batch, MLP(widths, "tanh"), {"nesterov": nesterov})
+        for batch in (16, 32)
+        for widths in ((8,), (8, 4))
+        for nesterov in (False, True)
+    ]
+    assert all(v.config.sweep.axes == {} for v in found)
+    assert len({(v.config.data, v.config.sweep.search) for v in found}) == 1
+
+
+def test_values_of_an_axis_are_all_numbers_or_all_text():
+    assert variants()[2].values == {
+        "train.batch_size": 16,
+        "network.widths": "8-4",
+        "network.kind": "mlp",
+        "optimizer.hyperparameters.nesterov": "false",
+    }
+    single = AXES.replace("[[8], [8, 4]]", "[[8], [4]]")
+    assert [v.values["network.widths"] for v in variants(single)][::2] == [8, 4, 8, 4]
+
+
+def test_whole_table_may_be_an_axis():
+    text = AXES.split("[sweep.axes]")[0].replace('network.activation = "tanh"', "")
+    text += """[sweep.axes]
+    train.batch_size = [16]
+    network = [{ kind = "mlp", widths = [8] }, { kind = "rnn", widths = [4], cell = "gru" }]
+    """
+    found = variants(text)
+    assert [v.config.network for v in found] == [MLP((8,)), RNN((4,), "gru")]
+    assert found[1].values["network"] == "kind rnn, widths 4, cell gru"
+
+
+def test_halving_is_read():
+    text = AXES.replace('{ kind = "random", trials = 4 }', '{ kind = "halving", trials = 4 }')
+    assert config_of(parse_toml(text, "x"), "x").sweep.search == Halving(3, 4)

@@ -6,7 +6,20 @@ from pathlib import Path
 import pytest
 
 from fbp import InputError
-from fbp.records import append_records, create_run, environment, read_records, write_summary
+from fbp.records import (
+    add_to_environment,
+    append_records,
+    create_run,
+    cut_records,
+    environment,
+    locked,
+    read_environment,
+    read_records,
+    replace_file,
+    sync_records,
+    write_summary,
+    write_whole,
+)
 
 ROWS = [
     {"kind": "train", "trial": 0, "learning_rate": 0.1, "seed": 0, "step": 5, "loss": 1.5},
@@ -114,3 +127,48 @@ def test_full_disk_loses_no_record_written_before(run, request):
     with pytest.raises(InputError, match="No space left on device: free some space"):
         write_summary(run, {"name": "demo"})
     assert read_records(run) == ROWS
+
+
+def test_records_are_cut_to_the_length_that_they_had(run):
+    append_records(run, ROWS[:1])
+    length = sync_records(run)
+    append_records(run, ROWS[1:])
+    cut_records(run, length)
+    assert read_records(run) == ROWS[:1]
+
+
+def test_facts_are_added_to_the_environment(run):
+    before = read_environment(run)
+    add_to_environment(run, {"trials": {"0": "vmap"}})
+    assert read_environment(run) == {**before, "trials": {"0": "vmap"}}
+
+
+def test_file_that_is_half_written_leaves_the_old_one(tmp_path):
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    def fails(file):
+        file.write(b"ne")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(InputError, match="No space left on device: free some space"):
+        replace_file(path, fails)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert path.read_bytes() == b"old"
+
+
+def test_run_that_was_killed_before_its_first_record_is_no_obstacle(tmp_path):
+    run = tmp_path / "run"
+    with locked(run):
+        (run / "config.toml.part").write_text("na")
+    create_run(run, "name = 'demo'")
+    assert read_records(run) == []
+
+
+def test_lock_is_held_by_one_and_released(tmp_path):
+    run = tmp_path / "run"
+    with locked(run), pytest.raises(InputError, match="run: another sweep is writing here"):  # noqa: SIM117
+        with locked(run):
+            pass
+    with locked(run):
+        pass

@@ -97,3 +97,8 @@ values = st.booleans() | numbers | text | st.lists(numbers)
 )
 def test_tables_written_are_the_tables_read(tables):
     assert tomllib.loads(to_toml(tables)) == tables
+
+
+def test_tables_in_an_array_are_written_inline():
+    tables = {"sweep": {"axes": {"optimizer": [{"name": "sgd", "b": {"m": 0.9}}, {"n": []}]}}}
+    assert tomllib.loads(to_toml(tables)) == tables

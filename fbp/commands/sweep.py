@@ -1,5 +1,6 @@
 """`fbp sweep`: train at every rate of a config, and record it."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,8 @@ from typing import Annotated
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from fbp.config import Config
-from fbp.config_file import config_of, read_tables
+from fbp.config_file import config_of, load_config, read_tables
+from fbp.errors import InputError
 from fbp.structure import to_toml
 
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE", name="set")]
@@ -15,7 +17,12 @@ Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE", 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Train a network at every learning rate of a config, and say which is best."""
+    """Train a network at every learning rate of a config, and say which is best.
+
+    Trials are divided over all devices; on a CPU, over as many as it has cores, unless
+    XLA_FLAGS or JAX_NUM_CPU_DEVICES says otherwise. Compiled programs are kept in the user's
+    cache directory, or in JAX_COMPILATION_CACHE_DIR.
+    """
 
     config: Annotated[Positional[Path], arg(metavar="CONFIG")]
     """TOML file, see configs/."""
@@ -23,6 +30,9 @@ class Sweep:
     """Directory of the run; runs/NAME if not given, with the config's name."""
     overwrite: FlagCreatePairsOff[bool] = False
     """Replace the run that is in the directory."""
+    resume: FlagCreatePairsOff[bool] = False
+    """Go on with the run in the directory where it was interrupted, or start it. Its records
+    become those of a run that was not interrupted."""
     seeds: Annotated[int | None, arg(metavar="N")] = None
     """Number of seeds, in place of the config's."""
     settings: Settings = ()
@@ -30,26 +40,55 @@ class Sweep:
 
     def __call__(self) -> None:
         """Run the sweep, and print its progress and its outcome."""
+        if self.resume and self.overwrite:
+            raise InputError("--resume keeps the run and --overwrite removes it: give one of them")
         seeds = [] if self.seeds is None else [f"sweep.seeds = {self.seeds}"]
         settings = [*self.settings, *seeds]
         tables = read_tables(self.config, settings)
         config = config_of(tables, str(self.config))
         snapshot = to_toml(tables) if settings else self.config.read_text(encoding="utf-8")
-        _sweep(config, snapshot, self.out or Path("runs") / config.name, self.overwrite)
+        directory = self.out or Path("runs") / config.name
+        if _is_done(config, directory, self.resume, self.overwrite):
+            print(f"this run is complete, nothing was done: {directory}")
+        else:
+            _sweep(config, snapshot, directory, self.overwrite)
+
+
+def _is_done(config: Config, directory: Path, resume: bool, overwrite: bool) -> bool:
+    """Whether the run is complete; InputError where this config cannot be run there."""
+    from fbp.records import CONFIG, check_free, is_complete, is_run
+
+    if not (resume and is_run(directory)):
+        check_free(directory, overwrite)
+        return False
+    if load_config(directory / CONFIG) != config:
+        raise InputError(
+            f"{directory / CONFIG}: the run there is of another config: give that one, or another "
+            "directory"
+        )
+    return is_complete(directory)
 
 
 def _sweep(config: Config, snapshot: str, directory: Path, overwrite: bool) -> None:
-    from fbp.records import check_free, create_run
+    from fbp.commands.backend import compilation_cache, use_every_core
+
+    use_every_core()
+    from fbp.records import create_run, is_run, locked
     from fbp.report.run import read
     from fbp.report.words import verdict, warnings
-    from fbp.sweep import check_gradient, problem_of, sweep, table
+    from fbp.sweep import check_gradients, cohorts_of, sweep, table
 
-    check_free(directory, overwrite)
-    problem = problem_of(config)
-    check = check_gradient(problem)
-    print(f"gradient: {check}", flush=True)
-    create_run(directory, snapshot, overwrite=overwrite)
-    summary = sweep(config, problem, directory, check)
+    cohorts = cohorts_of(config)
+    with locked(directory), compilation_cache():
+        check = check_gradients(cohorts)
+        print(f"gradient: {check}", flush=True)
+        if overwrite or not is_run(directory):
+            create_run(directory, snapshot, overwrite=overwrite)
+        try:
+            summary = sweep(config, cohorts[0].problem, directory, check)
+        except KeyboardInterrupt:
+            print("\n--resume goes on where this run was interrupted", file=sys.stderr)
+            raise
     print(f"\n{table(summary)}\n\n{verdict(summary)}")
     for warning in warnings(read(directory)):
         print(f"warning: {warning}")

@@ -1,7 +1,7 @@
 """Which trials a sweep has: every setting with every seed."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
 import jax
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fbp.config import Sweep
+from fbp.config import GridSearch, Halving, Sweep, values_of
+from fbp.sweep.draws import draw
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,19 @@ class Trial:
     Attributes:
       number: its place in the sweep, from 0.
       seed: what its parameters, batches and dropout are drawn from.
-      hyperparameters: its rate, and what else is swept, by name.
+      hyperparameters: its rate, and what else the optimizer's numbers are, by name.
+      axes: its values of the axes, by key.
     """
 
     number: int
     seed: int
     hyperparameters: Mapping[str, float]
+    axes: Mapping[str, float | str] = field(default_factory=dict)
+
+    @property
+    def setting(self) -> Mapping[str, float | str]:
+        """All that it may differ in from another trial of its seed."""
+        return {**self.hyperparameters, **self.axes}
 
 
 @jax.tree_util.register_dataclass
@@ -36,17 +44,24 @@ class Grid:
     hyperparameters: dict[str, Float[Array, " trials"]]
 
 
-def trials_of(sweep: Sweep) -> list[Trial]:
-    """Every combination of rate, other hyperparameters and seed; the seed varies fastest.
+def trials_of(
+    sweep: Sweep, axes: Mapping[str, float | str] | None = None, first: int = 0
+) -> list[Trial]:
+    """Every setting with every seed; the seed varies fastest.
+
+    Args:
+      sweep: settings are every combination of its rates and other hyperparameters, or those
+        that its search draws.
+      axes: the values of the sweep's axes that these trials have.
+      first: number of the first trial.
 
     >>> [(t.hyperparameters["learning_rate"], t.seed) for t in trials_of(Sweep((0.1, 1.0), 2))]
     [(0.1, 0), (0.1, 1), (1.0, 0), (1.0, 1)]
     """
-    axes = {"learning_rate": sweep.learning_rates, **sweep.hyperparameters}
-    combinations = product(product(*axes.values()), range(sweep.seeds))
+    combinations = product(_settings(sweep), range(sweep.seeds))
     return [
-        Trial(number, seed, dict(zip(axes, values, strict=True)))
-        for number, (values, seed) in enumerate(combinations)
+        Trial(number, seed, setting, axes or {})
+        for number, (setting, seed) in enumerate(combinations, start=first)
     ]
 
 
@@ -60,3 +75,12 @@ def grid_of(trials: Sequence[Trial]) -> Grid:
             for name in names
         },
     )
+
+
+def _settings(sweep: Sweep) -> list[dict[str, float]]:
+    values = {"learning_rate": sweep.learning_rate, **sweep.hyperparameters}
+    search = sweep.search
+    if isinstance(search, GridSearch) or (isinstance(search, Halving) and search.trials is None):
+        combinations = product(*map(values_of, values.values()))
+        return [dict(zip(values, combination, strict=True)) for combination in combinations]
+    return draw(values, search.trials or 0, search.seed)

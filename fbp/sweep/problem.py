@@ -34,13 +34,17 @@ class Problem:
     metric: str
 
 
-def problem_of(config: Config) -> Problem:
-    """The problem that a config describes.
+def problem_of(config: Config, dataset: Dataset | None = None) -> Problem:
+    """The problem that a config describes; of one with axes, that of their first values.
+
+    Args:
+      config: the config.
+      dataset: its data, if they are loaded already.
 
     Raises InputError where the data are missing or damaged, or where data, network, batch size
     and metric do not fit each other.
     """
-    dataset = _load(config)
+    dataset = dataset or _load(config)
     objective = objective_of(dataset)
     metric = config.train.metric or objective.score
     if metric not in (objective.score, "loss"):

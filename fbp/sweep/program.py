@@ -3,14 +3,15 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from fbp.config import Config
-from fbp.sweep.grid import Grid
+from fbp.sweep.grid import Grid, trials_of
+from fbp.sweep.mapping import Mapping, given, looped, over_trials, padded
 from fbp.sweep.problem import Problem
 from fbp.train.batches import batch_indices
 from fbp.train.objective import Measures, evaluate, mean_loss
@@ -36,31 +37,54 @@ class TrialState:
     diverged_at: Int[Array, ""]
 
 
-class Program(NamedTuple):
-    """The compiled parts of a sweep.
+@dataclass(frozen=True)
+class Program:
+    """The compiled parts of a sweep. Arrays over the trials are as long as the grid.
 
-    - `start(grid, validation) -> (states, measures)`: parameters drawn, validation measured.
-    - `advance(states, grid, start, training, validation, steps) -> (states, losses, measures)`:
-      `steps` updates of each trial; the mean training loss of each, and its validation measures.
-      The states' buffers are given away.
-    - `measure(params, split) -> measures`.
+    Attributes:
+      how: the way from one trial to all.
+      start: `(grid, validation) -> (states, measures)`: parameters drawn, validation measured.
+        The states are padded to a multiple of the devices.
+      draw: `(start, steps) -> orders`: for each seed, the examples of each step; all trials of a
+        seed share them.
+      train: `(states, grid, orders, training, validation) -> (states, losses, measures)`: an
+        update of each trial for each step of the orders; the mean training loss of each, and its
+        validation measures. The states' buffers are given away.
+      measure: `(params, split) -> measures`.
+      compile: what `train` is called with `-> train`, compiled for such arrays.
     """
 
+    how: Mapping
     start: Callable[..., Any]
-    advance: Callable[..., Any]
+    draw: Callable[..., Int[Array, "seeds steps batch"]]
+    train: Callable[..., Any]
     measure: Callable[..., Any]
+    compile: Callable[..., Callable[..., Any]]
+
+    def advance(
+        self,
+        states: Any,
+        grid: Grid,
+        start: Any,
+        training: Examples,
+        validation: Examples,
+        steps: int,
+    ) -> tuple[Any, Array, Measures]:
+        """`train`, from step `start` for `steps` steps."""
+        return self.train(states, grid, self.draw(start, steps), training, validation)
 
 
-def make_program(config: Config, problem: Problem) -> Program:
-    """The sweep's program.
+def make_program(config: Config, problem: Problem, how: Mapping | None = None) -> Program:
+    """The sweep's program, run as the config says, or as `how`.
 
     A trial is trained exactly as `fbp.train.train` does with `key=jax.random.key(seed)`; with
-    `trials = "map"` the result is the same bit for bit.
+    `trials = "map"` or `"loop"` the result is the same bit for bit.
     """
-    over_trials = _mapping(config)
-    forward, objective = problem.network.apply, problem.objective
+    how = how or given(config.sweep, len(trials_of(config.sweep)))
+    objective, forward = problem.objective, problem.network.apply
     loss_and_grads = carry_back(mean_loss(forward, objective))
     measure = functools.partial(evaluate, forward, objective)
+    spread, shared = how.over_trials, how.everywhere
 
     def optimizer(hyperparameters: dict[str, Array]):
         return make_optimizer(config.optimizer, config.train, hyperparameters)
@@ -73,41 +97,65 @@ def make_program(config: Config, problem: Problem) -> Program:
         limit = config.sweep.divergence_factor * measures["loss"]
         return TrialState(state, limit, jnp.full((), -1, jnp.int32)), measures
 
-    def advance_trial(trial: TrialState, grid: Grid, orders, training, validation):
+    def train_trial(pair: tuple[TrialState, Grid], orders, training, validation):
+        trial, grid = pair
         update = _until_divergence(adjust(loss_and_grads, optimizer(grid.hyperparameters)))
         trial, losses = repeat(update, trial, training, orders[grid.seed])
         measures = measure(trial.train.params, *validation)
         trial = _judge(trial, measures["loss"])
         return trial, jnp.mean(losses), measures
 
+    @functools.partial(jax.jit, out_shardings=(spread, shared))
     def start(grid: Grid, validation: Examples):
-        return over_trials(lambda trial: start_trial(trial, validation), grid)
+        states, measures = over_trials(start_trial, how)(padded(grid, how.devices), validation)
+        return states, _first(len(grid.seed), measures)
 
-    def advance(states, grid: Grid, start, training: Examples, validation: Examples, steps: int):
-        seeds = jnp.arange(config.sweep.seeds)
-        orders = jax.vmap(
-            lambda seed: batch_indices(
-                _keys(seed)[1], start, steps, len(training[0]), config.train.batch_size
-            )
-        )(seeds)
-        return over_trials(
-            lambda pair: advance_trial(pair[0], pair[1], orders, training, validation),
-            (states, grid),
-        )
+    @functools.partial(jax.jit, static_argnums=1, out_shardings=shared)
+    def draw(start: Any, steps: int):
+        examples, batch_size = len(problem.dataset.train), config.train.batch_size
+        order = lambda seed: batch_indices(_keys(seed)[1], start, steps, examples, batch_size)
+        return jax.vmap(order)(jnp.arange(config.sweep.seeds))
 
-    return Program(
-        start=jax.jit(start),
-        advance=jax.jit(advance, static_argnames="steps", donate_argnums=0),
-        measure=jax.jit(lambda params, split: over_trials(lambda p: measure(p, *split), params)),
+    @functools.partial(
+        jax.jit,
+        donate_argnums=0,
+        in_shardings=(spread, spread, shared, shared, shared),
+        out_shardings=spread,
     )
+    def train_padded(states, grid, orders, training, validation):
+        return over_trials(train_trial, how)((states, grid), orders, training, validation)
+
+    def compile(states, grid, *data):
+        size = how.devices if how.kind == "loop" else len(states.diverged_at)
+        sized = lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype)
+        shapes = jax.tree.map(sized, (states, padded(grid, how.devices)))
+        return _train(train_padded.lower(*shapes, *data).compile(), how)
+
+    @functools.partial(jax.jit, out_shardings=shared)
+    def measure_all(params, split):
+        count = len(jax.tree.leaves(params)[0])
+        one = lambda params, *split: measure(params, *split)
+        return _first(count, over_trials(one, how)(padded(params, how.devices), *split))
+
+    return Program(how, start, draw, _train(train_padded, how), measure_all, compile)
 
 
-def _mapping(config: Config) -> Callable[[Callable, Any], Any]:
-    """How a function of one trial becomes one of all."""
-    if config.sweep.trials == "vmap":
-        return lambda fun, trials: jax.vmap(fun)(trials)
-    batch_size = config.sweep.batch_size if config.sweep.batch_size > 1 else None
-    return functools.partial(jax.lax.map, batch_size=batch_size)
+def _train(train_padded: Callable[..., Any], how: Mapping) -> Callable[..., Any]:
+    """All trials, of a function of all or, in a loop, of one for each device."""
+    calls = lambda pair, *data: train_padded(*pair, *data)
+    run = looped(calls, how) if how.kind == "loop" else calls
+
+    def train(states: Any, grid: Grid, *data: Any) -> tuple[Any, Array, Measures]:
+        pair = jax.device_put((states, padded(grid, how.devices)), how.over_trials)
+        states, losses, measures = run(pair, *jax.device_put(data, how.everywhere))
+        return states, *_first(len(grid.seed), (losses, measures))
+
+    return train
+
+
+def _first(count: int, arrays: Any) -> Any:
+    """The arrays without the padding."""
+    return jax.tree.map(lambda leaf: leaf[:count], arrays)
 
 
 def _keys(seed: Int[Array, ""]) -> Key[Array, " 3"]:

@@ -9,6 +9,8 @@ import optax
 from fbp.config import Optimizer, Train
 from fbp.train.step import guarded
 
+DECAY = 0.2  # the share of all updates over which `wsd` falls
+
 
 def make_optimizer(
     optimizer: Optimizer, train: Train, hyperparameters: Mapping[str, Any]
@@ -36,10 +38,15 @@ def make_optimizer(
 def _shape(train: Train) -> optax.Schedule:
     """The rate over the updates, as a share of its peak."""
     updates, warmup = (n // train.accumulate for n in (train.steps, train.warmup_steps))
+    if train.schedule == "one_cycle":
+        return optax.cosine_onecycle_schedule(updates, 1.0)
     rest = max(updates - warmup, 1)
+    decay = min(max(round(DECAY * updates), 1), rest)
+    one = optax.constant_schedule(1.0)
     after = {
-        "constant": optax.constant_schedule(1.0),
+        "constant": one,
         "cosine": optax.cosine_decay_schedule(1.0, rest),
         "linear": optax.linear_schedule(1.0, 0.0, rest),
+        "wsd": optax.join_schedules([one, optax.linear_schedule(1.0, 0.0, decay)], [rest - decay]),
     }[train.schedule]
     return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), after], [warmup])

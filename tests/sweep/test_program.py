@@ -6,8 +6,10 @@ import numpy as np
 import optax
 import pytest
 
+from fbp import InputError
 from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
 from fbp.sweep.grid import grid_of, trials_of
+from fbp.sweep.mapping import Mapping
 from fbp.sweep.problem import problem_of
 from fbp.sweep.program import make_program
 from fbp.train import train
@@ -23,10 +25,10 @@ CONFIG = Config(
 PROBLEM = problem_of(CONFIG)
 
 
-def run(config):
+def run(config, how=None):
     """Trials, their last states, and per trial the curve of validation losses."""
     trials = trials_of(config.sweep)
-    program, grid = make_program(config, PROBLEM), grid_of(trials)
+    program, grid = make_program(config, PROBLEM, how), grid_of(trials)
     data = PROBLEM.dataset
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
     states, measures = program.start(grid, validation)
@@ -57,9 +59,15 @@ def by_vmap():
     return run(CONFIG)
 
 
+@pytest.fixture(scope="module")
+def by_loop():
+    return run(CONFIG, Mapping("loop", devices=4))
+
+
 @pytest.mark.parametrize("number", [0, 1, 3])
-def test_mapped_trial_is_the_same_trial_alone_bit_for_bit(by_map, number):
-    trials, states, curves = by_map
+@pytest.mark.parametrize("way", ["map", "loop"])
+def test_mapped_or_looped_trial_is_the_same_trial_alone_bit_for_bit(by_map, by_loop, number, way):
+    trials, states, curves = by_map if way == "map" else by_loop
     trial = trials[number]
     params, curve = alone(trial, optax.sgd(trial.hyperparameters["learning_rate"], 0.5))
     np.testing.assert_array_equal(curves[number], curve)
@@ -73,6 +81,30 @@ def test_mapped_trial_is_the_same_trial_alone_bit_for_bit(by_map, number):
 def test_vmapped_trials_are_mapped_trials_to_rounding(by_map, by_vmap):
     alive = np.asarray(by_map[1].diverged_at) < 0
     np.testing.assert_allclose(by_vmap[2][alive], by_map[2][alive], rtol=2e-6)
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_trials_that_do_not_divide_over_the_devices_are_the_same_to_rounding(by_map, devices):
+    _, states, curves = run(CONFIG, Mapping("vmap", devices=devices))
+    alive = np.asarray(by_map[1].diverged_at) < 0
+    assert len(states.diverged_at) % devices == 0
+    assert len(states.diverged_at.sharding.device_set) == devices
+    np.testing.assert_allclose(curves[alive], by_map[2][alive], rtol=2e-6)
+
+
+def test_way_over_more_devices_than_there_are_is_refused():
+    with pytest.raises(InputError, match="ran on 99 devices and here are 8"):
+        Mapping("vmap", devices=99)
+
+
+def test_compiled_loop_is_the_loop(by_loop):
+    trials, how = trials_of(CONFIG.sweep), Mapping("loop", devices=4)
+    program, grid, data = make_program(CONFIG, PROBLEM, how), grid_of(trials), PROBLEM.dataset
+    training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
+    states, _ = program.start(grid, validation)
+    arguments = (states, grid, program.draw(0, 10), training, validation)
+    _, _, measures = program.compile(*arguments)(*arguments)
+    np.testing.assert_array_equal(measures["loss"], by_loop[2][:, 1])
 
 
 def test_trials_mapped_in_groups_are_the_same_to_rounding(by_map):

@@ -1,13 +1,31 @@
 import json
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
 from fbp import InputError
-from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
-from fbp.records import append_records, create_run, read_records
+from fbp.config import (
+    MLP,
+    Config,
+    Data,
+    Halving,
+    Optimizer,
+    RandomSearch,
+    Range,
+    Sweep,
+    Train,
+)
+from fbp.records import (
+    add_to_environment,
+    append_records,
+    create_run,
+    read_environment,
+    read_records,
+)
 from fbp.report.run import read
 from fbp.sweep import problem_of, sweep, table
+from fbp.sweep.draws import draw
 from fbp.verify import Agreement
 
 CONFIG = Config(
@@ -19,6 +37,7 @@ CONFIG = Config(
     sweep=Sweep((0.1, 0.5, 1e4), 2),
 )
 PROBLEM = problem_of(CONFIG)
+RATE_RANGE = {"learning_rate": Range(0.01, 1.0)}
 CHECK = Agreement(0.5, "params['w']", 1.0, 1.0, 2.0, 1e-7)
 
 
@@ -106,7 +125,7 @@ def interrupting(call, error):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), InputError("no space left on device")])
 def test_run_that_ends_early_leaves_what_it_measured(directory, monkeypatch, error):
-    monkeypatch.setattr("fbp.sweep.run.append_records", interrupting(3, error))
+    monkeypatch.setattr("fbp.sweep.training.append_records", interrupting(3, error))
     config = replace(CONFIG, train=replace(CONFIG.train, steps=20))
     with pytest.raises(type(error)):
         sweep(config, PROBLEM, directory, CHECK)
@@ -136,3 +155,69 @@ def test_regression_has_r2_and_other_hyperparameters_are_columns(directory):
     assert [entry["momentum"] for entry in summary["rates"]] == [0.0, 0.5]
     assert summary["metric"] == "r2"
     assert len(rows(directory, "test")) == 1
+
+
+def test_axes_are_columns_of_one_run_and_the_best_is_of_all(directory):
+    axes = {"train.schedule": ("constant", "cosine"), "train.batch_size": (16, 32)}
+    train = Train(steps=4, batch_size=16, evaluate_every=2)
+    config = replace(CONFIG, train=train, sweep=Sweep((0.1, 1.0), 2, axes=axes))
+    summary = sweep(config, PROBLEM, directory, CHECK)
+    found = {
+        (row["trial"], row["train.schedule"], row["train.batch_size"], row["learning_rate"])
+        for row in rows(directory, "eval")
+    }
+    expected = product(("constant", "cosine"), (16, 32), (0.1, 1.0), (0, 1))
+    assert found == {(i, *setting[:3]) for i, setting in enumerate(expected)}
+    assert len(summary["rates"]) == 8
+    best = {key: summary["best"][key] for key in ("learning_rate", *axes)}
+    tested = rows(directory, "test")
+    assert [row["seed"] for row in tested] == [0, 1]
+    assert all(row.items() >= best.items() for row in tested)
+
+
+def test_halving_trains_the_best_settings_further_and_tests_the_last(directory):
+    rates = (1e-4, 0.1, 0.3, 1e-3, 1e4)
+    train = Train(steps=20, batch_size=16, evaluate_every=5)
+    config = replace(CONFIG, train=train, sweep=Sweep(rates, 2, search=Halving(eta=2)))
+    summary = sweep(config, PROBLEM, directory, CHECK)
+    by_step = {}
+    for row in rows(directory, "eval"):
+        by_step.setdefault(row["step"], set()).add(row["learning_rate"])
+    assert [len(by_step[step]) for step in (0, 5, 10, 15, 20)] == [5, 4, 2, 1, 1]
+    at_5 = {}
+    for row in rows(directory, "eval"):
+        if row["step"] == 5:
+            at_5.setdefault(row["learning_rate"], []).append(row["accuracy"])
+    assert by_step[10] == set(sorted(at_5, key=lambda rate: -sum(at_5[rate]))[:2])
+    assert {summary["best"]["learning_rate"]} == by_step[20]
+    assert len(rows(directory, "test")) == 2
+
+
+def test_random_search_trains_what_is_drawn(directory):
+    train = Train(steps=2, batch_size=16, evaluate_every=2)
+    search = RandomSearch(trials=3, seed=5)
+    config = replace(CONFIG, train=train, sweep=Sweep(Range(0.01, 1.0), 2, search=search))
+    sweep(config, PROBLEM, directory, CHECK)
+    found = {(row["learning_rate"], row["seed"]) for row in rows(directory, "eval")}
+    drawn = [setting["learning_rate"] for setting in draw(RATE_RANGE, 3, 5)]
+    assert found == set(product(drawn, (0, 1)))
+
+
+def test_way_in_which_trials_ran_is_recorded_and_taken_again(directory):
+    train = Train(steps=2, batch_size=16, evaluate_every=2)
+    add_to_environment(directory, {"trials": {"0": {"kind": "map", "batch_size": 2, "devices": 3}}})
+    sweep(replace(CONFIG, train=train), PROBLEM, directory, CHECK)
+    assert read_environment(directory)["trials"]["0"]["devices"] == 3
+    again = directory.with_name("again")
+    create_run(again, "")
+    sweep(replace(CONFIG, train=train), PROBLEM, again, CHECK)
+    way = {"kind": "vmap", "batch_size": 1, "devices": 6, "trial_steps_per_second": {}}
+    assert read_environment(again)["trials"] == {"0": way}
+
+
+def test_complete_run_is_not_touched(finished):
+    run, _ = finished
+    before = (run / "records.jsonl").read_bytes()
+    with pytest.raises(InputError, match="this run is complete"):
+        sweep(CONFIG, PROBLEM, run, CHECK)
+    assert (run / "records.jsonl").read_bytes() == before

@@ -70,6 +70,28 @@ def test_schedule_rises_to_the_rate_and_falls_to_zero(schedule, accumulate):
     np.testing.assert_allclose(rates[5:], 0.5 * shape[schedule], rtol=1e-5)
 
 
+def rates(train):
+    """The rate of each update, whose peak is 1."""
+    tx = make_optimizer(Optimizer("sgd"), train, {"learning_rate": jnp.float32(1.0)})
+    grads = jnp.ones(train.steps)
+    _, updates = jax.lax.scan(lambda s, g: tx.update(g, s)[::-1], tx.init(grads[0]), grads)
+    return -np.asarray(updates)
+
+
+def test_warmup_stable_decay_falls_over_the_last_fifth_alone():
+    found = rates(Train(50, 1, 1, "wsd", 10))
+    np.testing.assert_allclose(found[:11], np.linspace(0, 1, 11), rtol=1e-6)
+    np.testing.assert_array_equal(found[10:41], 1.0)
+    np.testing.assert_allclose(found[40:], 1 - np.arange(10) / 10, rtol=1e-5)
+
+
+def test_one_cycle_is_optax_own():
+    expected = jax.vmap(optax.cosine_onecycle_schedule(50, 1.0))(jnp.arange(50))
+    found = rates(Train(50, 1, 1, "one_cycle"))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert found.argmax() == 15
+
+
 def test_clipping_comes_before_the_optimizer():
     train = Train(20, 1, 1, clip_norm=1.0)
     tx = make_optimizer(Optimizer("sgd"), train, {"learning_rate": jnp.float32(1.0)})

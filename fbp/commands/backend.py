@@ -1,0 +1,53 @@
+"""JAX as a command of fbp sets it up; a program that imports fbp does so itself."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def use_every_core() -> None:
+    """As many CPU devices as there are cores, so that the trials of a sweep are divided over them.
+
+    What the user has set by `XLA_FLAGS` or `JAX_NUM_CPU_DEVICES` stays, and so does a backend
+    that has been started.
+    """
+    import jax
+
+    unset = jax.config.values["jax_num_cpu_devices"] == -1
+    if unset and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", cores)
+
+
+@contextlib.contextmanager
+def compilation_cache() -> Iterator[None]:
+    """Programs that take long to compile are kept in the user's cache directory, fbp/jax.
+
+    A directory set by `JAX_COMPILATION_CACHE_DIR` stays; without one that can be written to
+    there is no cache.
+    """
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache as cache
+
+    directory = None if jax.config.values["jax_compilation_cache_dir"] else _directory()
+    if directory is None:
+        yield
+        return
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", None)
+        cache.reset_cache()
+
+
+def _directory() -> Path | None:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    directory = base / "fbp" / "jax"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return directory if os.access(directory, os.W_OK) else None

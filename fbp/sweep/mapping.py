@@ -1,0 +1,111 @@
+"""How a function of one trial becomes one of all."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from fbp.config import Sweep
+from fbp.errors import InputError
+
+AXIS = "trials"
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """One way to run trials.
+
+    Attributes:
+      kind: `vmap` runs those of a device side by side, `map` one after another or `batch_size`
+        at a time in one compiled loop, `loop` calls a compiled trial for one after another.
+      batch_size: for `map`.
+      devices: the trials are divided over so many.
+    """
+
+    kind: Literal["vmap", "map", "loop"]
+    batch_size: int = 1
+    devices: int = 1
+
+    def __post_init__(self):
+        present = len(jax.devices())
+        if self.devices > present:
+            raise InputError(
+                f"the trials ran on {self.devices} devices and here are {present}: results would "
+                "differ in the last digits; go on where there are as many"
+            )
+
+    @property
+    def over_trials(self) -> NamedSharding:
+        """Where arrays with a leading dimension over the trials are."""
+        return NamedSharding(self._mesh, P(AXIS))
+
+    @property
+    def everywhere(self) -> NamedSharding:
+        """Where arrays are that all trials share."""
+        return NamedSharding(self._mesh, P())
+
+    @property
+    def _mesh(self) -> Mesh:
+        return Mesh(np.array(jax.devices()[: self.devices]), (AXIS,))
+
+
+def given(sweep: Sweep, trials: int) -> Mapping:
+    """The mapping that a config names, over all devices; `vmap` where it leaves the choice."""
+    kind = "vmap" if sweep.trials == "auto" else sweep.trials
+    return Mapping(kind, sweep.batch_size, min(len(jax.devices()), trials))
+
+
+def over_trials(fun: Callable[..., Any], how: Mapping) -> Callable[..., Any]:
+    """`fun(trial, *shared)`, of all trials, divided over the devices.
+
+    The number of trials is a multiple of the number of devices, see `padded`.
+    """
+
+    def part(trials: Any, *shared: Any) -> Any:
+        one = lambda trial: fun(trial, *shared)
+        if how.kind == "vmap":
+            return jax.vmap(one)(trials)
+        batch_size = how.batch_size if how.kind == "map" and how.batch_size > 1 else None
+        return jax.lax.map(one, trials, batch_size=batch_size)
+
+    def mapped(trials: Any, *shared: Any) -> Any:
+        specs = (P(AXIS), *(P() for _ in shared))
+        mesh = how.over_trials.mesh
+        return jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)(
+            trials, *shared
+        )
+
+    return mapped
+
+
+def padded(trials: Any, devices: int) -> Any:
+    """The trials, the last one again until they divide over the devices.
+
+    >>> print(padded(jnp.arange(3), 2))
+    [0 1 2 2]
+    """
+    count = len(jax.tree.leaves(trials)[0])
+    index = np.minimum(np.arange(-(-count // devices) * devices), count - 1)
+    return jax.tree.map(lambda leaf: leaf[index], trials)
+
+
+def looped(call: Callable[..., Any], how: Mapping) -> Callable[..., Any]:
+    """`call(trials, *shared)` for one trial of each device after another, joined again."""
+
+    @functools.partial(jax.jit, out_shardings=how.over_trials)
+    def split(trials: Any) -> list[Any]:
+        starts = range(0, len(jax.tree.leaves(trials)[0]), how.devices)
+        cut = lambda i: jax.tree.map(lambda leaf: leaf[i : i + how.devices], trials)
+        return [cut(i) for i in starts]
+
+    @functools.partial(jax.jit, out_shardings=how.over_trials)
+    def join(parts: list[Any]) -> Any:
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+    return lambda trials, *shared: join([call(part, *shared) for part in split(trials)])

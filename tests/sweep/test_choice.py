@@ -1,0 +1,73 @@
+from dataclasses import replace
+
+import pytest
+
+from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
+from fbp.sweep import choice
+from fbp.sweep.choice import choose, operations
+from fbp.sweep.cohort import cohorts_of
+from fbp.sweep.mapping import Mapping
+
+CONFIG = Config(
+    name="demo",
+    data=Data("digits"),
+    network=MLP((8,)),
+    optimizer=Optimizer("sgd"),
+    train=Train(steps=10, batch_size=16, evaluate_every=10),
+    sweep=Sweep((0.1, 1.0), 3),
+)
+(COHORT,) = cohorts_of(CONFIG)
+
+
+def timed(monkeypatch, speeds, compiling=1.0):
+    """No program is run: ways have these speeds, and take this long to compile."""
+    tried = []
+
+    def attempt(cohort, way):
+        tried.append(way)
+        return speeds[way.kind, way.batch_size], compiling
+
+    monkeypatch.setattr(choice, "_try", attempt)
+    monkeypatch.setattr(choice, "SMALL", 0.0)
+    return tried
+
+
+def test_operations_are_those_of_the_dense_layers():
+    per_example = 2 * (64 * 8 + 8 * 10)
+    assert operations(COHORT) == pytest.approx(3 * 16 * per_example * 10 * 6, rel=0.1)
+
+
+def test_small_sweep_is_not_measured():
+    assert choose(COHORT) == (Mapping("vmap", 1, 6), {})
+
+
+def test_way_that_the_config_names_is_not_measured(monkeypatch):
+    timed(monkeypatch, {})
+    (cohort,) = cohorts_of(replace(CONFIG, sweep=replace(CONFIG.sweep, trials="map", batch_size=2)))
+    assert choose(cohort) == (Mapping("map", 2, 6), {})
+
+
+def test_fastest_way_is_taken_and_all_speeds_are_told(monkeypatch):
+    monkeypatch.setattr(choice, "GROUP", 3)
+    cohort = replace(COHORT, trials=COHORT.trials * 8)  # 48 on 8 devices: 6 each, 3 at a time
+    speeds = {("vmap", 1): 1.0, ("map", 1): 2.0, ("map", 3): 4.0, ("loop", 1): 3.0}
+    timed(monkeypatch, speeds)
+    assert choose(cohort) == (
+        Mapping("map", 3, 8),
+        {"vmap": 1.0, "map": 2.0, "map 3 at a time": 4.0, "loop": 3.0},
+    )
+
+
+def test_no_way_is_tried_that_takes_longer_to_compile_than_it_can_save(monkeypatch):
+    tried = timed(monkeypatch, {("vmap", 1): 7.0}, compiling=1.0)
+    assert choose(COHORT)[0].kind == "vmap"
+    assert len(tried) == 1
+
+
+def test_measurement_is_real_and_short(monkeypatch):
+    monkeypatch.setattr(choice, "SMALL", 0.0)
+    monkeypatch.setattr(choice, "WORTH", 1e-9)
+    monkeypatch.setattr(choice, "SECONDS", 0.01)
+    way, speeds = choose(COHORT)
+    assert set(speeds) == {"vmap", "map", "loop"}
+    assert speeds[way.kind] == max(speeds.values()) > 0
