@@ -43,12 +43,16 @@ def carry_back(loss_fn: LossFn) -> Callable[[Any, Any, Key[Array, ""]], tuple[Lo
 
 
 def adjust(loss_and_grads: Callable, tx: optax.GradientTransformation) -> Update:
-    """The update `(state, batch) -> (next state, loss)`: what `tx` makes of the gradient, added."""
+    """The update `(state, batch) -> (next state, loss)`: what `tx` makes of the gradient, added.
+
+    Transformations that ask for the loss, such as `optax.contrib.momo`, get it as `value`.
+    """
+    tx = optax.with_extra_args_support(tx)
 
     def update(state: TrainState, batch: Any) -> tuple[TrainState, Loss]:
         key = jax.random.fold_in(state.key, state.step)
         loss, grads = loss_and_grads(state.params, batch, key)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
         return TrainState(params, opt_state, state.step + 1, state.key), loss
 

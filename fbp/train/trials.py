@@ -5,8 +5,9 @@ from typing import TypeVar
 
 import jax
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from fbp.errors import InputError
 from fbp.nn import Layer
 from fbp.train.batches import batch_indices
 from fbp.train.objective import Objective, mean_loss
@@ -28,11 +29,13 @@ def train_trials(
     steps: int,
     batch_size: int,
     finish: Callable[[TrainState], Result],
+    finish_every: int | None = None,
     at_once: int = 1,
 ) -> tuple[Float[Array, "trials steps"], Result]:
     """The training loss of every step of every trial, and what `finish` makes of the last states.
 
     A trial is trained exactly as `fbp.train.train` does with `key=jax.random.key(seed)`.
+    Raises InputError where `finish_every` does not divide `steps`.
 
     Args:
       network: the layers.
@@ -42,6 +45,8 @@ def train_trials(
       training: inputs and targets.
       steps, batch_size: as in `fbp.train.train`.
       finish: what is kept of a trained state, such as its loss on the validation set.
+      finish_every: apply `finish` after every so many steps, which divide `steps`, and not at
+        the end alone; what it gives has then an axis of times after that of trials.
       at_once: trials side by side; the others wait. On a CPU one is often the fastest.
 
     >>> import jax.numpy as jnp
@@ -58,6 +63,8 @@ def train_trials(
     >>> losses.shape, steps
     ((2, 5), Array([5, 5], dtype=int32))
     """
+    if finish_every is not None and (finish_every < 1 or steps % finish_every):
+        raise InputError(f"finish_every is {finish_every}: give a divisor of the {steps} steps")
     loss_and_grads = carry_back(mean_loss(network.apply, objective))
     examples = jax.device_put(training)
 
@@ -67,8 +74,16 @@ def train_trials(
         tx = optimizer(trial)
         order = batch_indices(order_key, 0, steps, len(examples[0]), batch_size)
         state = initial_state(params, tx, step_key)
-        state, losses = repeat(adjust(loss_and_grads, tx), state, examples, order)
-        return losses, finish(state)
+
+        def stretch(state: TrainState, order: Int[Array, "steps batch"]):
+            state, losses = repeat(adjust(loss_and_grads, tx), state, examples, order)
+            return state, (losses, finish(state))
+
+        if finish_every is None:
+            return stretch(state, order)[1]
+        stretches = order.reshape(-1, finish_every, batch_size)
+        _, (losses, results) = jax.lax.scan(stretch, state, stretches)
+        return losses.ravel(), results
 
     @jax.jit
     def all_trials(trials: Trial, examples: Examples):

@@ -132,3 +132,14 @@ def test_input_that_does_not_fit_a_network_is_named_with_the_layers_path():
 
     with pytest.raises(InputError, match=r"1_dense: an input \[8, 5\] needs .*kernel \[5, 4\]"):
         run(optax.sgd(0.1), params, [{"x": jnp.ones((8, 5))}], network_loss)
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_an_optimizer_that_asks_for_the_loss_is_given_it(params, batch):
+    tx = optax.contrib.momo(learning_rate=1.0)
+    loss, grads = jax.value_and_grad(loss_fn)(params, batch, KEY)
+    updates, _ = tx.update(grads, tx.init(params), params, value=loss)
+    state, _ = run(tx, params, [batch])
+    np.testing.assert_allclose(
+        state.params["w"], optax.apply_updates(params, updates)["w"], rtol=1e-6
+    )
