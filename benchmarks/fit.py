@@ -14,6 +14,7 @@ fbp's defaults were chosen on splits from 100 on; what is reported starts at 0.
 """
 
 import argparse
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -139,8 +140,12 @@ def main() -> None:
     print("|---|" + "---|" * 6)
     for name in arguments.sets:
         data = SETS[name]()
-        splits = range(arguments.first, arguments.first + arguments.splits)
-        print(row(name, [measure(data, split) for split in splits]), flush=True)
+        runs = []
+        for split in range(arguments.first, arguments.first + arguments.splits):
+            runs.append(measure(data, split))
+            scores = ", ".join(f"{who} {run.score:.4f}" for who, run in runs[-1].items())
+            print(f"{name}, split {split}: {scores}", file=sys.stderr, flush=True)
+        print(row(name, runs), flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from tyro.conf import subcommand
 from fbp import InputError, MissingRule, __version__
 from fbp.commands.check import Check
 from fbp.commands.experiments import Experiments
+from fbp.commands.fit import Fit
+from fbp.commands.predict import Predict
 from fbp.commands.report import Report
 from fbp.commands.sweep import Sweep
 
@@ -20,6 +22,8 @@ Command = (
     | Annotated[Report, subcommand("report")]
     | Annotated[Check, subcommand("check")]
     | Annotated[Experiments, subcommand("experiments")]
+    | Annotated[Fit, subcommand("fit")]
+    | Annotated[Predict, subcommand("predict")]
 )
 
 
@@ -42,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parse(argv: Sequence[str]) -> Sweep | Report | Check:
+def _parse(argv: Sequence[str]) -> Command:
     description = f"fbp {__version__}: which learning rate trains a network best."
     complaint = io.StringIO()
     try:

@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ import pytest
 
 import fbp
 from fbp.cli import main
-from fbp.records import read_records
+from fbp.records import create_run, locked, read_records, write_summary
 
 TEXT = """
 name = "demo"
@@ -28,6 +30,12 @@ def config(tmp_path):
     path = tmp_path / "demo.toml"
     path.write_text(TEXT)
     return path
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The user's cache is another one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -160,10 +168,61 @@ def test_full_disk_is_one_line_and_status_2(config, tmp_path, capsys, monkeypatc
     assert re.fullmatch(r"fbp: .*run: No space left on device: free some space; .*\n", err)
 
 
+def test_run_of_another_config_is_not_resumed(fbp_fails, config, tmp_path):
+    create_run(tmp_path / "run", TEXT.replace("seeds = 2", "seeds = 3"))
+    message = fbp_fails("sweep", config, "--resume", "--out", tmp_path / "run")
+    assert "config.toml: the run there is of another config" in message
+
+
+def test_resume_and_overwrite_exclude_each_other(fbp_fails, config):
+    assert "give one of them" in fbp_fails("sweep", config, "--resume", "--overwrite")
+
+
+def test_two_sweeps_do_not_write_into_one_directory(fbp_fails, config, tmp_path):
+    with locked(tmp_path / "run"):
+        message = fbp_fails("sweep", config, "--resume", "--out", tmp_path / "run")
+    assert "another sweep is writing here" in message
+
+
+def test_complete_run_is_left_as_it_is_by_resume(config, tmp_path, capsys):
+    run = tmp_path / "run"
+    create_run(run, TEXT)
+    write_summary(run, {"name": "demo"})
+    before = {path: path.read_bytes() for path in run.iterdir()}
+    assert main(["sweep", str(config), "--resume", "--out", str(run)]) == 0
+    assert "this run is complete, nothing was done" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_full_disk_ends_with_status_2_and_a_run_that_resumes(config, tmp_path, capfd):
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "fbp", "sweep", str(config), "--resume", "--out", str(run)]
+    command += ["--set", "train.steps=300"]
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))
+
+    environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false", "JAX_NUM_CPU_DEVICES": "8"}
+    full = subprocess.run(
+        command, preexec_fn=small_files, env=environment, capture_output=True, text=True
+    )
+    assert full.returncode == 2
+    assert re.fullmatch(
+        r"fbp: \S+run: File too large: free some space; what was recorded before stays readable, "
+        r"and --resume goes on",
+        full.stderr.splitlines()[-1],
+    )
+    assert "Traceback" not in full.stderr
+    assert max(row["step"] for row in read_records(run)) >= 5
+    assert main(["report", str(run)]) == 0
+    assert main(command[3:]) == 0
+    assert max(row["step"] for row in read_records(run)) == 300
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "Expected one of {sweep, report, check}"),
+        ([], "Expected one of {sweep, report, check, experiments, fit, predict}"),
         (["swep"], "Unrecognized options: swep"),
         (["sweep"], "Missing from fbp sweep: CONFIG"),
         (["sweep", "x.toml", "--seedz", "3"], "Perhaps you meant: --seeds"),

@@ -9,6 +9,7 @@ from fbp.errors import InputError
 from fbp.fit.inputs import Images, Inputs, Sounds, Table, table_of
 from fbp.fit.sound import features_of
 
+WIDTH = 8  # a table gets columns of zeros up to a multiple: similar tables share a program
 MOST_WORDS = 50  # of a column of words: more are likely names or numbers of the rows
 
 
@@ -70,7 +71,7 @@ def learn_encoder(inputs: Inputs) -> tuple[Encoder, tuple[str, ...]]:
 
     >>> encoder, notes = learn_encoder(Table(("age",), (np.array([1.0, 3.0, np.nan]),)))
     >>> encode(encoder, Table(("age",), (np.array([4.0]),)))
-    array([[2.]], dtype=float32)
+    array([[2., 0., 0., 0., 0., 0., 0., 0.]], dtype=float32)
     >>> print(*notes)
     Missing values were replaced by the column's mean: 1 in age.
     """
@@ -165,7 +166,8 @@ def _encode_table(encoder: TableEncoder, table: Table) -> Float32[np.ndarray, "e
             raise InputError(_wrong_columns(encoder, missing, further))
     cells = dict(zip(table.names, table.columns, strict=True))
     parts = [_encode_column(column, cells[column.name]) for column in encoder.columns]
-    return np.concatenate(parts, axis=1).astype(np.float32)
+    numbers = np.concatenate(parts, axis=1).astype(np.float32)
+    return np.pad(numbers, ((0, 0), (0, -numbers.shape[1] % WIDTH)))
 
 
 def _encode_column(column: Numbers | Words, cells: np.ndarray) -> np.ndarray:
@@ -173,7 +175,7 @@ def _encode_column(column: Numbers | Words, cells: np.ndarray) -> np.ndarray:
         case Numbers(name, mean, spread):
             if cells.dtype.kind != "f":
                 if (cells != "").any():
-                    word = cells[cells != ""][0]
+                    word = str(cells[cells != ""][0])
                     raise InputError(
                         f"column {name!r} holds {word!r}, but the model was trained on numbers"
                     )

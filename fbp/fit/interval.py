@@ -23,7 +23,8 @@ def wilson(hits: int, rows: int, confidence: float = 0.95) -> tuple[float, float
     share = hits / rows
     middle = share + z * z / (2 * rows)
     half = z * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
-    return tuple((middle + sign * half) / (1 + z * z / rows) for sign in (-1, 1))
+    scale = 1 + z * z / rows
+    return (middle - half) / scale, (middle + half) / scale
 
 
 def r2(y: Float[np.ndarray, " rows"], predicted: Float[np.ndarray, " rows"]) -> float:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from fbp.fit.networks import Architecture
 
+LEAST_STEPS, MOST_STEPS = 300, 4800
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -50,17 +52,16 @@ def plan_for(rows: int, feature_shape: tuple[int, ...], outputs: int) -> Plan:
     image = len(feature_shape) == 3
     width = 64 if rows < 5000 and math.prod(feature_shape) < 256 else 128
     channels = _channels(feature_shape) if image else ()
-    batch_size = min(rows, 32 if rows < 2000 else 64 if rows < 20_000 else 128)
-    epochs = 30 if image else 60
-    steps = min(max(300, epochs * rows // batch_size), 6000)
-    every = max(25, steps // 40 // 25 * 25)
-    steps = math.ceil(steps / every) * every
+    batch_size = 32 if rows < 2000 else 64 if rows < 20_000 else 128
+    epochs = 15 if image else 60
+    doublings = max(0, math.ceil(math.log2(epochs * rows / batch_size / LEAST_STEPS)))
+    steps = min(LEAST_STEPS * 2**doublings, MOST_STEPS)
     return Plan(
         architecture=Architecture(channels, (width,) if image else (width, width), outputs, 0.1),
         batch_size=batch_size,
         steps=steps,
-        every=every,
-        patience=12,
+        every=max(20, steps // 30),
+        patience=10,
         members=5,
         factors=(0.1, 10**-0.5, 1.0, 10**0.5, 10.0),
         rehearsed=image,

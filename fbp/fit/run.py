@@ -10,7 +10,7 @@ from jaxtyping import Float32, Num
 
 from fbp.data.dataset import Task
 from fbp.errors import InputError
-from fbp.fit.encode import Encoder, ImageEncoder, SoundEncoder, TableEncoder, encode, learn_encoder
+from fbp.fit.encode import Encoder, SoundEncoder, TableEncoder, encode, learn_encoder
 from fbp.fit.fitted import Fitted, Model, predicted_values
 from fbp.fit.inputs import Inputs, inputs_of
 from fbp.fit.parts import folds, hold_out
@@ -175,13 +175,12 @@ def _out_of_fold(model: Model, learning: Learning) -> Num[np.ndarray, " rows"]:
 
 
 def _described(encoder: Encoder) -> str:
-    match encoder:
-        case TableEncoder(columns):
-            return f"a table of {len(columns)} columns"
-        case ImageEncoder((height, width, colours)):
-            return f"images of {height} x {width} pixels" + (" in colour" if colours > 1 else "")
-        case SoundEncoder(rate):
-            return f"sounds of {rate:,} samples per second"
+    if isinstance(encoder, TableEncoder):
+        return f"a table of {len(encoder.columns)} columns"
+    if isinstance(encoder, SoundEncoder):
+        return f"sounds of {encoder.rate:,} samples per second, as log-mel features"
+    height, width, colours = encoder.shape
+    return f"images of {width} x {height} pixels" + (" in colour" if colours > 1 else "")
 
 
 def _notes(trained: Trained, rows: int, score: Score) -> tuple[str, ...]:

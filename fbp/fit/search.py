@@ -12,10 +12,12 @@ from jaxtyping import Float, Float32, Int32, Int64, Num
 from tqdm import tqdm
 
 from fbp.fit.parts import Fold
+from fbp.fit.plan import MOST_STEPS
 from fbp.fit.program import Problem, Trials, Validation, advance, start
 
 LOWEST, DECADES = 1e-5, 5  # the range test's rates: 1e-5 to 1
 RANGE_STEPS = 100
+LEAST_ROWS, LEAST_VALIDATION = 256, 64  # in a compiled program
 BELL = 0.25  # decades over which the loss of the range test is smoothed
 
 
@@ -71,20 +73,20 @@ def train_trials(
     learning: Learning,
     rates: Float[np.ndarray, "trials steps"],
     fold: Int64[np.ndarray, " trials"],
-    steps: int,
     seed: int,
     title: str,
     progress: bool,
 ) -> Outcome:
     """Train with the rates of each row, on the fold of each, until none improves any more.
 
-    Training ends after `steps` steps, or when no trial had a lower validation loss for
-    `learning.patience` measurements.
+    There are as many steps as rates, a multiple of `learning.every`; but training ends when no
+    trial had a lower validation loss for `learning.patience` measurements.
     """
+    steps = rates.shape[1]
     trials = Trials(
         key=jax.random.split(jax.random.key(seed), len(rates)),
         fold=jnp.asarray(fold, jnp.int32),
-        rates=jnp.asarray(rates, jnp.float32),
+        rates=jnp.asarray(_lengthened(rates), jnp.float32),
     )
     rng = np.random.default_rng(seed)
     examples = jax.device_put(_filled_up(learning))
@@ -109,37 +111,38 @@ def train_trials(
     )
 
 
-def range_test(learning: Learning, trials: int, steps: int, seed: int) -> RangeTest:
+def range_test(learning: Learning, trials: int, seed: int) -> RangeTest:
     """Find a usable rate: let it grow from 1e-5 to 1 over a hundred steps, and watch the loss.
 
     The median over the trials' starts is smoothed; the rate suggested is the one where it falls
-    fastest by the logarithm of the rate. `steps` is the length of the trainings to come, so
-    that their compiled program serves here too.
+    fastest by the logarithm of the rate. A bell smooths where the suggestions of
+    `fbp.train.range_test` average what came before: twenty steps to a decade are enough, and
+    what is averaged does not lag behind. As many trials as trainings come after it share their
+    compiled program.
 
     Source: Smith 2017, Cyclical learning rates for training neural networks (3.3).
     """
-    count = min(math.ceil(RANGE_STEPS / learning.every) * learning.every, steps)
+    count = math.ceil(RANGE_STEPS / learning.every) * learning.every
     growing = LOWEST * np.logspace(0, DECADES, count)
-    rates = np.pad(growing, (0, steps - count), mode="edge")
     fold = np.arange(trials) % len(learning.folds)
     outcome = train_trials(
-        learning, np.tile(rates, (trials, 1)), fold, count, seed, "range test", progress=False
+        learning, np.tile(growing, (trials, 1)), fold, seed, "range test", progress=False
     )
     losses = _smoothed(np.median(outcome.training, axis=0))
     return RangeTest(tuple(growing.tolist()), tuple(losses.tolist()), _steepest(growing, losses))
 
 
-def cosine(peaks: Sequence[float], steps: int) -> Float[np.ndarray, "trials steps"]:
+def cosine(peaks: Float[np.ndarray, " trials"], steps: int) -> Float[np.ndarray, "trials steps"]:
     """Rates that rise to their peak over the first twentieth, then fall to 0 as a cosine.
 
-    >>> cosine([1.0], 40)[0, [0, 1, 2, 39]].round(3)
+    >>> cosine(np.array([1.0]), 40)[0, [0, 1, 2, 39]].round(3)
     array([0.5  , 1.   , 0.998, 0.002])
     """
     warmup = max(1, steps // 20)
     rise = np.arange(1, warmup + 1) / warmup
     after = (np.arange(steps - warmup) + 1) / (steps - warmup + 1)
     shape = np.concatenate([rise, (1 + np.cos(np.pi * after)) / 2])
-    return np.asarray(peaks)[:, None] * shape[None, :]
+    return peaks[:, None] * shape[None, :]
 
 
 def _batches(
@@ -154,15 +157,20 @@ def _batches(
         rest = rest[size:]
 
 
+def _lengthened(rates: np.ndarray) -> Float[np.ndarray, "trials steps"]:
+    """Rates that are never reached follow: trainings of any length share a program."""
+    return np.pad(rates, ((0, 0), (0, max(0, MOST_STEPS - rates.shape[1]))))
+
+
 def _filled_up(learning: Learning) -> tuple[np.ndarray, np.ndarray]:
     """The rows, followed by rows of zeros that no batch holds: small data share a program."""
-    more = _power_of_two(len(learning.x)) - len(learning.x)
+    more = _power_of_two(len(learning.x), LEAST_ROWS) - len(learning.x)
     fill = lambda a: np.concatenate([a, np.zeros((more, *a.shape[1:]), a.dtype)])
     return fill(learning.x), fill(learning.y)
 
 
 def _validation(folds: Sequence[Fold]) -> Validation:
-    size = _power_of_two(max(len(fold.validation) for fold in folds))
+    size = _power_of_two(max(len(fold.validation) for fold in folds), LEAST_VALIDATION)
     rows, weights = np.zeros((len(folds), size), np.int32), np.zeros((len(folds), size), np.float32)
     for number, fold in enumerate(folds):
         rows[number, : len(fold.validation)] = fold.validation
@@ -170,8 +178,8 @@ def _validation(folds: Sequence[Fold]) -> Validation:
     return Validation(jnp.asarray(rows), jnp.asarray(weights))
 
 
-def _power_of_two(size: int) -> int:
-    return 2 ** math.ceil(math.log2(max(size, 32)))
+def _power_of_two(size: int, least: int) -> int:
+    return 2 ** math.ceil(math.log2(max(size, least)))
 
 
 def _finished(measured: Sequence[np.ndarray], most: int, patience: int) -> bool:

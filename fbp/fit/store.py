@@ -46,7 +46,8 @@ def save(fitted: Fitted, path: Any) -> None:
     }
     try:
         with Path(path).open("wb") as file:
-            np.savez(file, about=json.dumps(about), classes=model.classes, **members)
+            arrays = {"about": np.array(json.dumps(about)), "classes": model.classes, **members}
+            np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}): free space, or give another path"

@@ -77,10 +77,10 @@ def _labels(y: Any, origin: str) -> Shaped[np.ndarray, " rows"]:
 def _of_one_type(labels: np.ndarray, origin: str) -> Shaped[np.ndarray, " rows"]:
     if all(isinstance(label, str) for label in labels):
         return labels.astype(str)
-    try:
-        return np.array([float("nan") if label is None else label for label in labels.tolist()])
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{origin} mixes types ({error}): give all numbers or strings") from error
+    known = np.array([float("nan") if label is None else label for label in labels.tolist()])
+    if known.dtype.kind not in "buif":
+        raise InputError(f"{origin} mixes types: give all numbers or all strings")
+    return known
 
 
 def _recognised(labels: np.ndarray) -> Task:

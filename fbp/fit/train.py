@@ -25,7 +25,7 @@ class RateTried:
     @property
     def mean_loss(self) -> float:
         """Infinite where a training diverged."""
-        return math.inf if None in self.losses else sum(map(float, self.losses)) / len(self.losses)
+        return float(np.mean([math.inf if loss is None else loss for loss in self.losses]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,21 +74,20 @@ def _attempt(plan: Plan, learning: Learning, seed: int, number: int, progress: b
     seed, lower = seed + 7919 * number, 10.0**-number
     folds = REHEARSAL_FOLDS if plan.rehearsed else plan.members
     steps = plan.rehearsal_steps if plan.rehearsed else plan.steps
-    found = range_test(learning, len(plan.factors) * folds, steps, seed)
+    found = range_test(learning, len(plan.factors) * folds, seed)
     rates = sorted({min(HIGHEST_RATE, lower * f * found.suggestion) for f in plan.factors})
     peaks, fold = np.repeat(rates, folds), np.tile(np.arange(folds), len(rates))
     title = f"{len(rates)} rates" + (f", try {number + 1}" if number else "")
-    sweep = train_trials(learning, cosine(peaks, steps), fold, steps, seed + 1, title, progress)
+    sweep = train_trials(learning, cosine(peaks, steps), fold, seed + 1, title, progress)
     tried = tuple(
         RateTried(rate, _losses(sweep.lowest[peaks == rate])) for rate in map(float, rates)
     )
     rate = min(tried, key=lambda entry: entry.mean_loss).rate
     if plan.rehearsed:
         peaks, fold = np.full(plan.members, rate), np.arange(plan.members)
+        title = f"rate {rate:.2g}"
         full = cosine(peaks, plan.steps)
-        outcome = train_trials(
-            learning, full, fold, plan.steps, seed + 2, f"rate {rate:.2g}", progress
-        )
+        outcome = train_trials(learning, full, fold, seed + 2, title, progress)
     else:
         outcome = _part(sweep, np.flatnonzero(peaks == rate))
     return Trained(found, tried, rate, outcome, 1)

@@ -1,0 +1,67 @@
+"""`fbp fit`: a trained network from the data alone."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from fbp.errors import InputError
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Train a network on your data, with nothing to tune.
+
+    Writes a directory with the model, fit.json and report.html.
+    """
+
+    data: Annotated[Positional[Path], arg(metavar="DATA")]
+    """A .csv file; an .npz file of x and y; a directory of IDX files, as MNIST's; or one with a
+    folder of PNG or WAV files for each class."""
+    target: Annotated[str | None, arg(metavar="COLUMN")] = None
+    """The column of the .csv file to predict."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Directory to write; runs/fit-NAME if not given, with the data's name."""
+    task: Literal["classification", "regression"] | None = None
+    """What to do, in place of what the target looks like."""
+    seed: int = 0
+    """What all that is random is drawn from."""
+    overwrite: FlagCreatePairsOff[bool] = False
+    """Replace the fit that is in the directory."""
+
+    def __call__(self) -> None:
+        """Fit, write the directory, and print the verdict."""
+        _require_matplotlib()
+        from fbp.fit import fit
+        from fbp.fit.directory import check_free, write
+        from fbp.fit.sources import read_labelled
+
+        out = self.out or Path("runs") / f"fit-{self.data.name.split('.')[0]}"
+        check_free(out, self.overwrite)
+        given = read_labelled(self.data, self.target)
+        fitted = fit(
+            given.x,
+            given.y,
+            task=self.task,
+            test=0.2 if given.test is None else given.test,
+            seed=self.seed,
+            target_name=given.target,
+            progress=True,
+        )
+        page = write(out, fitted, shlex.join(["fbp", "predict", str(out), str(self.data)]))
+        print(fitted.story.verdict)
+        for note in fitted.story.notes:
+            print(f"note: {note}")
+        print(f"report: {page}")
+
+
+def _require_matplotlib() -> None:
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "the report draws with matplotlib, which is not installed: "
+            "pip install 'fbp-jax[experiments]'"
+        ) from error

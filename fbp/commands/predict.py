@@ -1,0 +1,62 @@
+"""`fbp predict`: predictions of a model that `fbp fit` made."""
+
+import csv
+import io
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from fbp.errors import InputError
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Predict with a model that `fbp fit` wrote.
+
+    The predictions are a table in CSV: each row's number or file, the prediction, and for classes
+    the probability of each.
+    """
+
+    model: Annotated[Positional[Path], arg(metavar="DIR")]
+    """Directory that `fbp fit` wrote."""
+    data: Annotated[Positional[Path], arg(metavar="DATA")]
+    """Examples like those of the fit; a target column is passed over."""
+    out: Annotated[Path | None, arg(metavar="FILE")] = None
+    """Write the predictions to this file instead of printing them."""
+    overwrite: FlagCreatePairsOff[bool] = False
+    """Replace the file."""
+
+    def __call__(self) -> None:
+        """Predict, and write or print the table."""
+        if self.out is not None and self.out.exists() and not self.overwrite:
+            raise InputError(f"{self.out}: is there already: give another --out, or --overwrite")
+        text = _predictions(self.model, self.data)
+        if self.out is None:
+            sys.stdout.write(text)
+            return
+        try:
+            self.out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{self.out}: cannot be written ({error.strerror})") from error
+        print(f"predictions: {self.out}")
+
+
+def _predictions(directory: Path, data: Path) -> str:
+    from fbp.fit import load_fitted
+    from fbp.fit.sources import read_unlabelled
+
+    fitted = load_fitted(directory)
+    model = fitted.model
+    given = read_unlabelled(data, model.encoder, model.target_name)
+    predicted = fitted.predict(given.x).tolist()
+    classes = [f"probability of {label}" for label in model.classes]
+    probabilities = fitted.predict_proba(given.x) if classes else [()] * len(predicted)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["example", model.target_name, *classes])
+    for name, value, shares in zip(given.names, predicted, probabilities, strict=True):
+        writer.writerow([name, value, *(f"{share:.6f}" for share in shares)])
+    return table.getvalue()
