@@ -132,10 +132,12 @@ def make_program(config: Config, problem: Problem, how: Mapping | None = None) -
         return _train(train_padded.lower(*shapes, *data).compile(), how)
 
     @functools.partial(jax.jit, out_shardings=shared)
+    def measure_padded(params, split):
+        return over_trials(lambda params, *split: measure(params, *split), how)(params, *split)
+
     def measure_all(params, split):
-        count = len(jax.tree.leaves(params)[0])
-        one = lambda params, *split: measure(params, *split)
-        return _first(count, over_trials(one, how)(padded(params, how.devices), *split))
+        spread_out = jax.device_put(padded(params, how.devices), spread)
+        return _first(len(jax.tree.leaves(params)[0]), measure_padded(spread_out, split))
 
     return Program(how, start, draw, _train(train_padded, how), measure_all, compile)
 

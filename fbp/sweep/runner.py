@@ -47,19 +47,21 @@ class Runner:
         self.speed = Speed()
         self._programs: dict[tuple[int, int], Program] = {}
         self._compiled: dict[tuple[int, int, int], Any] = {}
+        self._data: dict[Any, Examples] = {}
 
     def structure(self, cohort: int) -> Any:
         """The states of a cohort's trials, as shapes."""
         own = self.cohorts[cohort]
         program = make_program(own.config, own.problem, Way("vmap"))
-        states, _ = jax.eval_shape(program.start, grid_of(own.trials), self._part(cohort, "test"))
+        test = own.problem.dataset.test
+        states, _ = jax.eval_shape(program.start, grid_of(own.trials), (test.x, test.y))
         return states
 
     def start(self, cohort: int, trials: Sequence[Trial]) -> tuple[TrialState, Measures]:
         """The states before the first step, and the validation measures."""
         begin = time.perf_counter()
         program = self._program(cohort, len(trials))
-        started = program.start(grid_of(trials), self._part(cohort, "validation"))
+        started = program.start(grid_of(trials), self._part(cohort, "validation", program.how))
         self.speed.compiling += time.perf_counter() - begin
         return started
 
@@ -69,7 +71,7 @@ class Runner:
         """The states after the steps from `start` to `stop`; training losses and measures."""
         begin = time.perf_counter()
         program, key = self._program(cohort, len(trials)), (cohort, len(trials), stop - start)
-        data = [self._part(cohort, part) for part in ("train", "validation")]
+        data = [self._part(cohort, part, program.how) for part in ("train", "validation")]
         arguments = (states, grid_of(trials), program.draw(start, stop - start), *data)
         if key not in self._compiled:
             self._compiled[key] = program.compile(*arguments)
@@ -82,15 +84,15 @@ class Runner:
 
     def select(self, cohort: int, states: TrialState, places: Sequence[int]) -> TrialState:
         """The states of the trials in these places."""
-        devices = self._program(cohort, len(places)).how.devices
+        way = self._program(cohort, len(places)).how
         chosen = jax.tree.map(lambda leaf: leaf[np.array(places)], states)
-        return padded(chosen, devices)
+        return jax.device_put(padded(chosen, way.devices), way.over_trials)
 
     def test(self, cohort: int, states: TrialState, places: Sequence[int]) -> Measures:
         """The measures of the test set, of the trials in these places."""
         params = jax.tree.map(lambda leaf: leaf[np.array(places)], states.train.params)
         program = self._program(cohort, len(places))
-        return program.measure(params, self._part(cohort, "test"))
+        return program.measure(params, self._part(cohort, "test", program.how))
 
     def _program(self, cohort: int, trials: int) -> Program:
         if (cohort, trials) not in self._programs:
@@ -108,6 +110,11 @@ class Runner:
             return way
         return Way(**{field.name: ways[str(cohort)][field.name] for field in fields(Way)})
 
-    def _part(self, cohort: int, part: str) -> Examples:
-        split = getattr(self.cohorts[cohort].problem.dataset, part)
-        return split.x, split.y
+    def _part(self, cohort: int, part: str, way: Way) -> Examples:
+        """A part of the data, on the devices; cohorts of the same data share it."""
+        own = self.cohorts[cohort]
+        key = (own.config.data, part, way.devices)
+        if key not in self._data:
+            split = getattr(own.problem.dataset, part)
+            self._data[key] = jax.device_put((split.x, split.y), way.everywhere)
+        return self._data[key]

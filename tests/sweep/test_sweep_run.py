@@ -158,15 +158,15 @@ def test_regression_has_r2_and_other_hyperparameters_are_columns(directory):
 
 
 def test_axes_are_columns_of_one_run_and_the_best_is_of_all(directory):
-    axes = {"train.schedule": ("constant", "cosine"), "train.batch_size": (16, 32)}
+    axes = {"network.activation": ("relu", "tanh"), "train.batch_size": (16, 32)}
     train = Train(steps=4, batch_size=16, evaluate_every=2)
     config = replace(CONFIG, train=train, sweep=Sweep((0.1, 1.0), 2, axes=axes))
     summary = sweep(config, PROBLEM, directory, CHECK)
     found = {
-        (row["trial"], row["train.schedule"], row["train.batch_size"], row["learning_rate"])
+        (row["trial"], row["network.activation"], row["train.batch_size"], row["learning_rate"])
         for row in rows(directory, "eval")
     }
-    expected = product(("constant", "cosine"), (16, 32), (0.1, 1.0), (0, 1))
+    expected = product(("relu", "tanh"), (16, 32), (0.1, 1.0), (0, 1))
     assert found == {(i, *setting[:3]) for i, setting in enumerate(expected)}
     assert len(summary["rates"]) == 8
     best = {key: summary["best"][key] for key in ("learning_rate", *axes)}
