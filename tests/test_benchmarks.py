@@ -1,15 +1,22 @@
 """What is timed is right: each program has the same gradient in fbp and in jax.grad."""
 
+import sys
 from collections import Counter
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import fbp
 from benchmarks import false_alarms, gradients, loops, verification
 from benchmarks.mutants import FAULTS
 from benchmarks.programs import PROGRAMS, SMALL, program
+from benchmarks.throughput import bare_dots, fbp_sweep, hand_written, scikit_learn
+from benchmarks.throughput.contenders import CONTENDERS, Contender
+from benchmarks.throughput.measure import Measured, Speed, measure
+from benchmarks.throughput.words import TARGETS, table, verdicts
+from benchmarks.throughput.work import work_of
 from fbp.verify.problem import problem_of
 
 
@@ -108,3 +115,107 @@ def test_mutants_are_caught_and_localised():
 
 def test_right_gradients_are_called_right():
     assert false_alarms.alarms(false_alarms.FUNCTIONS["norm"], jnp.arange(3.0))["fbp"] is False
+
+
+@pytest.fixture
+def as_users_run_it():
+    """JAX promotes types as it does by default; optax's Adam needs that."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def work(kind):
+    """32 trials of two steps on images of noise."""
+    rng = np.random.default_rng(0)
+    return work_of(kind, 4, 2, rng.random((64, 8, 8, 1), np.float32), rng.integers(0, 10, 64))
+
+
+def test_all_contenders_see_the_same_batches():
+    small = work("mlp")
+    assert small.orders.shape == (4, 2, 64)
+    np.testing.assert_array_equal(small.orders, work("cnn").orders)
+    assert len(set(small.trials)) == 32
+    assert [rate for rate, _ in small.some_trials] == sorted({rate for rate, _ in small.trials})
+
+
+def assert_same(params, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), params, expected)
+
+
+def of_trial(params, number):
+    return jax.tree.map(lambda leaf: leaf[number], params)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_every_way_by_hand_trains_the_same_parameters():
+    small = work("mlp")
+    expected = hand_written.jit_vmap(small)()
+    assert_same(hand_written.shard_map(small)(), expected)
+    for number, params in enumerate(hand_written.jit_scan(small)()):
+        assert_same(params, of_trial(expected, number))
+    for trial, params in zip(small.some_trials, hand_written.python_loop(small)(), strict=True):
+        assert_same(params, of_trial(expected, small.trials.index(trial)))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn"])
+def test_the_network_by_hand_has_the_shapes_of_fbps(kind):
+    problem, key = fbp_sweep.problem_of(work(kind)), jax.random.key(0)
+    ours, _ = jax.eval_shape(lambda key: problem.network.init(key, problem.in_shape), key)
+    by_hand = jax.eval_shape(lambda key: hand_written.parameters(work(kind), key), key)
+    shapes = [sorted(leaf.shape for leaf in jax.tree.leaves(params)) for params in (ours, by_hand)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_fbps_sweep_says_how_it_ran_the_trials(monkeypatch):
+    monkeypatch.setattr(fbp_sweep, "LONG", 2)
+    assert fbp_sweep.sweep(work("mlp"))() == "vmap, 8 devices"
+
+
+def test_scikit_learn_and_the_bare_products_run():
+    scikit_learn.mlp_classifier(work("mlp"))()
+    assert not np.any(bare_dots.dots(work("mlp"))())
+    assert bare_dots.operations(work("mlp")) == 2 * 64 * (
+        64 * 4 + 4 * 10 + 10 * 4 + 4 * 10 + 64 * 4
+    )
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_a_contender_that_is_not_installed_is_named(monkeypatch):
+    absent = Contender("absent", ("pytorch", "ensemble"), "other")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "benchmarks.throughput.pytorch", raising=False)
+    present = Contender("present", ("hand_written", "jit_map"), "hand-written JAX")
+    measured = measure(work("mlp"), 2, (absent, present))
+    assert measured.missing == ("absent",)
+    assert "| absent | not installed |" in table(measured)
+    (speed,) = measured.speeds
+    assert speed.contender is present
+    assert len(speed.rates) == 2
+    assert min(speed.rates) > 0
+    assert speed.cold > 0
+
+
+def speeds(**rates):
+    """Measured at width 16: fbp, and the first contender of each other group."""
+    chosen = {c.group: c for c in reversed(CONTENDERS)}
+    found = [Speed(chosen[g.replace("_", " ")], 1.0, (r,), "") for g, r in rates.items()]
+    return Measured(
+        work_of("mlp", 16, 1, np.zeros((1, 8, 8, 1), np.float32), np.zeros(1)),
+        tuple(found),
+        (),
+        (0.0, 0.0),
+    )
+
+
+def test_a_target_is_reached_from_its_ratio_on():
+    reached = verdicts(speeds(fbp=40.0, PyTorch_loop=2.0, other=3.0))
+    assert reached[0].endswith("to reach 20x: reached")
+    missed = verdicts(speeds(fbp=39.0, PyTorch_loop=2.0, other=3.0))
+    assert missed[0].endswith("to reach 20x: MISSED")
+    assert "not measured" in missed[-1]
+
+
+def test_every_target_is_judged_somewhere():
+    groups = {contender.group for contender in CONTENDERS}
+    assert all(set(target.groups) <= groups for target in TARGETS)

@@ -1,0 +1,67 @@
+"""fbp's sweep, as `fbp sweep` runs it: all trials in one program, run the way that is fastest here.
+
+The way is chosen as for a long sweep (`steps` of the config); its measurement and its compilation
+are part of the first call. The validation set is one example, since no contender measures.
+"""
+
+from collections.abc import Callable
+
+import jax
+
+from benchmarks.throughput.work import BATCH, CLASSES, RATES, SEEDS, Work
+from fbp.config import CNN, MLP, Config, Data, Optimizer, Sweep, Train
+from fbp.data import Dataset, Split
+from fbp.sweep.choice import choose
+from fbp.sweep.cohort import cohorts_of
+from fbp.sweep.grid import grid_of
+from fbp.sweep.networks import build
+from fbp.sweep.problem import Problem
+from fbp.sweep.program import make_program
+from fbp.train.objective import objective_of
+
+LONG = 100_000  # steps of a sweep for which it pays to try every way
+
+
+def sweep(work: Work) -> Callable[[], str]:
+    """All trials; says how they were run."""
+    config, problem = config_of(work), problem_of(work)
+    (cohort,) = cohorts_of(config, problem)
+    how, _ = choose(cohort)
+    program, grid = make_program(config, problem, how), grid_of(cohort.trials)
+    validation = (work.x[:1], work.y[:1])
+    data = jax.device_put(((work.x, work.y), validation), how.everywhere)
+    train = program.compile(program.start(grid, validation)[0], grid, _orders(program, work), *data)
+
+    def run() -> str:
+        states, _ = program.start(grid, validation)
+        jax.block_until_ready(train(states, grid, _orders(program, work), *data))
+        groups = f" {how.batch_size} at a time" if how.batch_size > 1 else ""
+        return f"{how.kind}{groups}, {how.devices} devices"
+
+    return run
+
+
+def _orders(program, work: Work):
+    return program.draw(0, work.steps)
+
+
+def config_of(work: Work) -> Config:
+    """The sweep as a config."""
+    mlp = MLP((work.hidden,))
+    return Config(
+        name="benchmark",
+        data=Data("fashion_mnist"),
+        network=mlp if work.kind == "mlp" else CNN(work.channels, (work.hidden,)),
+        optimizer=Optimizer("adam"),
+        train=Train(LONG, BATCH, LONG),
+        sweep=Sweep(RATES, SEEDS, trials="auto"),
+    )
+
+
+def problem_of(work: Work) -> Problem:
+    """The data and the network, without loading anything."""
+    train, one = Split(work.x, work.y), Split(work.x[:1], work.y[:1])
+    shape = work.x.shape[1:]
+    dataset = Dataset("fashion_mnist", train, one, one, "classification", CLASSES, shape)
+    network = build(config_of(work).network, shape, CLASSES)
+    return Problem(dataset, network, objective_of(dataset), (BATCH, *shape), "accuracy")
