@@ -6,6 +6,8 @@ The rules by which they differentiate are the table `RULES`; `rule` says how to 
 learning rate that trains it best. `fit` goes that way by itself, from the data alone.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from fbp.autodiff import RULES as RULES
 from fbp.autodiff import VJP as VJP
 from fbp.autodiff import MissingRule as MissingRule
@@ -25,4 +27,17 @@ from fbp.errors import InputError as InputError
 from fbp.fit import fit as fit
 from fbp.fit import load_fitted as load_fitted
 
+if TYPE_CHECKING:
+    from fbp.fit.estimator import FbpClassifier as FbpClassifier
+    from fbp.fit.estimator import FbpRegressor as FbpRegressor
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`FbpClassifier` and `FbpRegressor` need scikit-learn, which is imported with them."""
+    if name not in ("FbpClassifier", "FbpRegressor"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from fbp.fit import estimator
+
+    return getattr(estimator, name)

@@ -1,4 +1,7 @@
-"""A trained network from the data alone: nothing to tune."""
+"""A trained network from the data alone: nothing to tune.
+
+`fbp.fit` is the function; the modules of this package are reached with `from fbp.fit.run import`.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -67,7 +67,7 @@ def learning_curve(story: Story) -> Figure:
         zorder=3,
     )
     _constant(axes, story)
-    axes.set(xlabel="step (parameter updates)", ylabel=LOSS[story.task], yscale="log")
+    axes.set(xlabel="step (parameter updates)", ylabel=LOSS[story.task], yscale=_scale(story))
     axes.grid(alpha=0.3)
     _legend(figure, axes)
     return figure
@@ -75,7 +75,7 @@ def learning_curve(story: Story) -> Figure:
 
 def range_test(story: Story) -> Figure:
     """Smoothed training loss against the growing rate."""
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes, test = figure.subplots(), story.range_test
     axes.plot(test.rates, test.losses, color=TRAINING, label="smoothed training loss")
     axes.axvline(test.suggestion, color=ACCENT, linestyle=":", label="falls fastest")
@@ -97,7 +97,7 @@ def range_test(story: Story) -> Figure:
 
 def rate_sweep(story: Story) -> Figure:
     """Validation loss against the rate, of each training and their mean."""
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
     kept = [tried for tried in story.rates if None not in tried.losses]
     for number, tried in enumerate(story.rates):
@@ -135,9 +135,8 @@ def rate_sweep(story: Story) -> Figure:
         label=f"chosen: {chosen.rate:.2g}",
     )
     _constant(axes, story)
-    axes.set(
-        xscale="log", xlabel="learning rate", yscale="log", ylabel=f"validation {LOSS[story.task]}"
-    )
+    axes.set(xscale="log", xlabel="learning rate", yscale=_scale(story))
+    axes.set_ylabel(f"validation {LOSS[story.task]}")
     axes.set_ylim(bottom=max(axes.get_ylim()[0], chosen.mean_loss / 20))
     axes.grid(alpha=0.3)
     _legend(figure, axes)
@@ -207,6 +206,11 @@ def _constant(axes: Axes, story: Story) -> None:
     axes.axhline(
         story.constant_loss, color="black", linewidth=1, linestyle=":", label="constant prediction"
     )
+
+
+def _scale(story: Story) -> str:
+    """A cross-entropy falls through powers of ten, a squared error seldom below the noise."""
+    return "log" if story.task == "classification" else "linear"
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

@@ -40,8 +40,9 @@ def fit_network(
     begin = time.perf_counter()
 
     # What is given, and what is to be predicted?
-    inputs, target = inputs_of(x), target_of(y, task, target_name)
-    _check_rows(inputs, target)
+    inputs = inputs_of(x)
+    _check_rows(inputs, y)
+    target = target_of(y, task, target_name)
 
     # Keep some rows for the test, and learn from the others.
     inputs, target, unseen, answers = _apart(inputs, target, test, seed)
@@ -62,40 +63,48 @@ def fit_network(
 
     # Measure it on rows that it has never seen.
     if len(answers):
-        part, truth, predicted = "test", answers, predicted_values(model, encode(encoder, unseen))
+        truth, predicted = answers, predicted_values(model, encode(encoder, unseen))
     else:
-        part, truth, predicted = "validation", target.values, _out_of_fold(model, learning)
+        truth, predicted = target.values, _out_of_fold(model, learning)
+    part = "test" if len(answers) else "validation"
     score = score_of(target.task, truth, predicted, best_constant(target), part, seed)
 
+    facts = _facts(model, target, plan, trained, len(features))
+    more = _notes(trained, len(features), score)
     story = Story(
-        task=target.task,
-        target=target_name,
-        classes=tuple(map(str, target.classes)),
-        inputs=_described(encoder),
-        rows=len(features),
-        plan=plan,
-        parameters=sum(leaf[0].size for leaf in jax.tree.leaves(model.members)),
+        **facts,
         seed=seed,
-        tries=trained.tries,
-        constant_loss=constant_loss(target),
-        range_test=trained.range_test,
-        rates=trained.rates,
-        rate=trained.rate,
-        curve=curve_of(trained.outcome, plan.every),
         score=score,
         truth=tuple(truth.tolist()),
         predicted=tuple(predicted.tolist()),
-        notes=(*target.notes, *notes, *_notes(trained, len(features), score)),
+        notes=(*target.notes, *notes, *more),
         seconds=time.perf_counter() - begin,
     )
     return Fitted(model, story)
 
 
-def _check_rows(inputs: Inputs, target: Target) -> None:
-    if len(inputs) != len(target.values):
-        raise InputError(
-            f"x has {len(inputs)} rows, y {len(target.values)}: give one target for each row"
-        )
+def _facts(model: Model, target: Target, plan: Plan, trained: Trained, rows: int) -> dict[str, Any]:
+    """What a story tells of the model and its training."""
+    return {
+        "task": model.task,
+        "target": model.target_name,
+        "classes": tuple(map(str, model.classes)),
+        "inputs": _described(model.encoder),
+        "rows": rows,
+        "plan": plan,
+        "parameters": sum(leaf[0].size for leaf in jax.tree.leaves(model.members)),
+        "tries": trained.tries,
+        "constant_loss": constant_loss(target),
+        "range_test": trained.range_test,
+        "rates": trained.rates,
+        "rate": trained.rate,
+        "curve": curve_of(trained.outcome, plan.every),
+    }
+
+
+def _check_rows(inputs: Inputs, y: Any) -> None:
+    if len(inputs) != np.size(y):
+        raise InputError(f"x has {len(inputs)} rows, y {np.size(y)}: give a target for each row")
     if len(inputs) < LEAST_ROWS:
         raise InputError(
             f"too few rows, n_samples = {len(inputs)}: give at least {LEAST_ROWS}, better hundreds"

@@ -73,25 +73,18 @@ class Story:
     seconds: float
 
     @property
-    def learnt(self) -> bool:
-        """Whether the trainings became better than a constant prediction, on validation."""
-        return float(np.mean([min(losses) for losses in self.curve.validation])) < (
-            self.constant_loss
-        )
-
-    @property
     def verdict(self) -> str:
         """The outcome in a sentence."""
         score = self.score
         part = "test" if score.part == "test" else "cross-validated"
         head = f"{part} {SCORES[self.task]} {_numbers(self.task, score)} on {score.rows:,} rows"
-        if not self.learnt:
-            return f"Nothing was learnt about {self.target}: {head}, no better than a constant."
-        constant = "the commonest class" if self.task == "classification" else "the mean"
-        return (
-            f"{self.target} is predicted with {head}; always saying {constant} would give "
-            f"{_value(self.task, score.constant)}."
-        )
+        usual = "the commonest class" if self.task == "classification" else "the mean"
+        constant = f"always saying {usual} would give {_value(self.task, score.constant)}"
+        if score.value <= score.constant:
+            return f"Nothing was learnt about {self.target}: {head}; {constant}."
+        if score.low <= score.constant:
+            return f"It is not sure that {self.target} can be predicted: {head}; {constant}."
+        return f"{self.target} is predicted with {head}; {constant}."
 
 
 def curve_of(outcome: Outcome, every: int) -> Curve:

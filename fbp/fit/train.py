@@ -52,14 +52,15 @@ def train_networks(
 ) -> Trained:
     """Find the rate, and train a network on each fold with it.
 
-    A range test suggests a rate, a sweep around it compares mean validation losses. Where none
-    is below `constant_loss`, that of the best constant prediction, all starts anew from another
-    seed, at rates ten times lower, up to three times; the try of the lowest loss counts.
+    A range test suggests a rate, a sweep around it compares mean validation losses. Where the
+    lowest is not below `constant_loss`, that of the best constant prediction, by a standard error
+    over the folds, all starts anew from another seed, at rates ten times lower, up to three
+    times; the try of the lowest loss counts.
 
     Raises InputError where every training of every try diverged.
     """
     tries: list[Trained] = []
-    while len(tries) < MOST_TRIES and not any(_loss(t) < constant_loss for t in tries):
+    while len(tries) < MOST_TRIES and not any(_beats(t, constant_loss) for t in tries):
         tries.append(_attempt(plan, learning, seed, len(tries), progress))
     best = replace(min(tries, key=_loss), tries=len(tries))
     if not np.isfinite(best.outcome.lowest).any():
@@ -108,3 +109,11 @@ def _losses(lowest: np.ndarray) -> tuple[float | None, ...]:
 
 def _loss(trained: Trained) -> float:
     return float(np.mean(trained.outcome.lowest))
+
+
+def _beats(trained: Trained, constant_loss: float) -> bool:
+    lowest = trained.outcome.lowest
+    if not np.isfinite(lowest).all():
+        return False
+    error = np.std(lowest, ddof=1) / math.sqrt(len(lowest))
+    return bool(lowest.mean() + error < constant_loss)

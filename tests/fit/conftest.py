@@ -1,5 +1,6 @@
 """Fits that several tests look at, made once."""
 
+import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
@@ -12,6 +13,13 @@ def waves(size):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(size, 2))
     return x, np.sin(x[:, 0]) * 100 + 20 * x[:, 1] + rng.normal(size=size)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def standard_promotion():
+    """JAX's usual dtype promotion, as optax's AdamW needs it."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
 
 
 @pytest.fixture(scope="package")

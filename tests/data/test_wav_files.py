@@ -1,0 +1,81 @@
+"""Whatever the width of a sample, the wave read is the one that was written."""
+
+import wave
+
+import numpy as np
+import pytest
+
+from fbp.data.wav_files import read_sounds
+from fbp.errors import InputError
+
+WAVE = np.sin(np.linspace(0, 60, 2000)) * 0.9
+
+
+def write(path, samples, rate=8000, width=2, channels=1):
+    if width == 1:
+        stored = np.round(samples * 127 + 128).astype(np.uint8).tobytes()
+    else:
+        whole = np.round(samples * (2 ** (8 * width - 1) - 1)).astype("<i4")
+        stored = whole.view(np.uint8).reshape(-1, 4)[:, :width].tobytes()
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(stored)
+    return path
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_samples_of_each_width_lie_between_minus_one_and_one(tmp_path, width):
+    (sound,), rate = read_sounds([write(tmp_path / "1.wav", WAVE, width=width)])
+    assert rate == 8000
+    assert sound.dtype == np.float32
+    np.testing.assert_allclose(sound, WAVE, atol=2.0 ** (2 - 8 * width) + 1e-6)
+
+
+def test_channels_are_averaged(tmp_path):
+    both = np.stack([WAVE, -WAVE], axis=1).ravel()
+    (sound,), _ = read_sounds([write(tmp_path / "1.wav", both, channels=2)])
+    np.testing.assert_allclose(sound, 0, atol=1e-4)
+    assert len(sound) == len(WAVE)
+
+
+def test_all_sounds_get_the_lowest_rate(tmp_path):
+    time = np.arange(16000) / 16000
+    paths = [
+        write(tmp_path / "1.wav", np.sin(2 * np.pi * 200 * time), rate=16000),
+        write(tmp_path / "2.wav", WAVE, rate=8000),
+    ]
+    (slowed, same), rate = read_sounds(paths)
+    assert (rate, len(slowed), len(same)) == (8000, 8000, 2000)
+    expected = np.sin(2 * np.pi * 200 * np.arange(8000) / 8000)
+    np.testing.assert_allclose(slowed[100:-100], expected[100:-100], atol=0.01)
+
+
+def test_the_rate_may_be_given(tmp_path):
+    (sound,), rate = read_sounds([write(tmp_path / "1.wav", WAVE)], rate=4000)
+    assert (rate, len(sound)) == (4000, 1000)
+
+
+def test_a_sound_that_was_cut_off_keeps_its_whole_samples(tmp_path):
+    path = write(tmp_path / "1.wav", WAVE)
+    path.write_bytes(path.read_bytes()[:-101])
+    (sound,), _ = read_sounds([path])
+    assert len(sound) == len(WAVE) - 51
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF", b"no sound at all" * 10])
+def test_what_is_no_wav_file_is_named(tmp_path, content):
+    (tmp_path / "1.wav").write_bytes(content)
+    with pytest.raises(InputError, match=r"1\.wav: not a WAV file of 8 to 32 bit PCM"):
+        read_sounds([tmp_path / "1.wav"])
+
+
+def test_a_sound_without_samples_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"1\.wav: the sound is empty"):
+        read_sounds([write(tmp_path / "1.wav", np.array([]))])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"absent\.wav: not a WAV file"):
+        read_sounds([tmp_path / "absent.wav"])
