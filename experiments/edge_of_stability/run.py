@@ -92,7 +92,7 @@ class Method(NamedTuple):
     edge: float
     low: float
     high: float
-    scale: Callable[[Any], Weights | float]
+    scale: Callable[[Any], Weights | float] = lambda _: 1.0
 
 
 class Measured(NamedTuple):
@@ -110,20 +110,13 @@ def _adam_scale(state: Any) -> Weights:
 
 
 METHODS = {
-    "gradient descent": Method(optax.sgd, 2.0, 0.98, 1.10, lambda _: 1.0),
-    "Polyak momentum": Method(
-        lambda rate: optax.sgd(rate, MOMENTUM),
-        2 + 2 * MOMENTUM,
-        0.97,
-        1.08,
-        lambda _: 1.0,
-    ),
+    "gradient descent": Method(optax.sgd, 2.0, 0.98, 1.10),
+    "Polyak momentum": Method(lambda rate: optax.sgd(rate, MOMENTUM), 2 + 2 * MOMENTUM, 0.97, 1.08),
     "Nesterov momentum": Method(
         lambda rate: optax.sgd(rate, MOMENTUM, nesterov=True),
         (2 + 2 * MOMENTUM) / (1 + 2 * MOMENTUM),
         0.97,
         1.08,
-        lambda _: 1.0,
     ),
     "Adam": Method(
         lambda rate: optax.adam(rate, MOMENTUM, SECOND_MOMENT, EPSILON),

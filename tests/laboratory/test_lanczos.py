@@ -46,7 +46,7 @@ def test_it_never_passes_the_largest_and_rises_with_the_products():
     matrix = symmetric(4, 100)
     found = [
         largest_eigenvalue(lambda v: matrix @ v, jnp.ones(100), iterations)[0]
-        for iterations in (2, 5, 10, 20)
+        for iterations in (4, 12)
     ]
     assert found == sorted(found)
     assert found[-1] <= np.linalg.eigvalsh(matrix)[-1] + 1e-9
