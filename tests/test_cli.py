@@ -1,7 +1,6 @@
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -194,18 +193,14 @@ def test_complete_run_is_left_as_it_is_by_resume(config, tmp_path, capsys):
     assert {path: path.read_bytes() for path in run.iterdir()} == before
 
 
-def test_full_disk_ends_with_status_2_and_a_run_that_resumes(config, tmp_path, capfd):
+def test_full_disk_ends_with_status_2_and_a_run_that_resumes(config, tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "fbp", "sweep", str(config), "--resume", "--out", str(run)]
     command += ["--set", "train.steps=300"]
 
-    def small_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (16384, 16384))
-
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false", "JAX_NUM_CPU_DEVICES": "8"}
-    full = subprocess.run(
-        command, preexec_fn=small_files, env=environment, capture_output=True, text=True
-    )
+    small_files = ["sh", "-c", 'ulimit -f 32; exec "$@"', "sh"]
+    full = subprocess.run([*small_files, *command], env=environment, capture_output=True, text=True)
     assert full.returncode == 2
     assert re.fullmatch(
         r"fbp: \S+run: File too large: free some space; what was recorded before stays readable, "
@@ -225,7 +220,7 @@ def test_full_disk_ends_with_status_2_and_a_run_that_resumes(config, tmp_path, c
         ([], "Expected one of {sweep, report, check, experiments, fit, predict}"),
         (["swep"], "Unrecognized options: swep"),
         (["sweep"], "Missing from fbp sweep: CONFIG"),
-        (["sweep", "x.toml", "--seedz", "3"], "Perhaps you meant: --seeds"),
+        (["sweep", "x.toml", "--seedz", "3"], "--seeds N"),
         (["sweep", "x.toml", "--seeds", "three"], "Error parsing --seeds"),
     ],
 )
