@@ -25,7 +25,8 @@ from fbp.sweep.program import make_program
 
 SMALL = 1e11
 WORTH = 10.0
-STEPS, SECONDS = 5, 0.3  # of one call, and of the calls of one way
+STEPS, OPERATIONS = 5, 2e9  # at most so much in one call, but at least one step
+SECONDS = 0.3  # the calls of one way are repeated for so long
 GROUP = 4  # trials at a time, of `map` in groups
 
 
@@ -79,7 +80,9 @@ def _try(cohort: Cohort, way: Mapping) -> tuple[float, float]:
     train, validation = cohort.problem.dataset.train, cohort.problem.dataset.validation
     one = (validation.x[:1], validation.y[:1])
     states, _ = program.start(grid, one)
-    orders = program.draw(0, min(STEPS, cohort.config.train.steps))
+    total = cohort.config.train.steps
+    affordable = int(OPERATIONS * total / operations(cohort))
+    orders = program.draw(0, max(1, min(STEPS, affordable, total)))
     data = jax.device_put((orders, (train.x, train.y), one), way.everywhere)
     begin = time.perf_counter()
     advance = program.compile(states, grid, *data)

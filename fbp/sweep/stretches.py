@@ -78,7 +78,7 @@ def trial_steps(sweep: Sweep, train: Train, settings: int) -> int:
 
     >>> sweep = Sweep((0.1,), seeds=2, search=Halving(eta=3))
     >>> trial_steps(sweep, Train(270, 8, 10), settings=27)
-    2160
+    1620
     """
     total, before, trained = 0, 0, settings
     for end, keep in rungs_of(sweep, train, settings).items():

@@ -1,0 +1,55 @@
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+from fbp.commands.backend import compilation_cache, use_every_core
+
+
+def cache_directory():
+    return jax.config.values["jax_compilation_cache_dir"]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_cache_is_in_the_users_cache_directory_while_the_command_runs(home):
+    with compilation_cache():
+        assert Path(cache_directory()) == home / "fbp" / "jax"
+        assert (home / "fbp" / "jax").is_dir()
+    assert cache_directory() is None
+
+
+@pytest.fixture
+def own_directory():
+    jax.config.update("jax_compilation_cache_dir", "/mine")
+    yield "/mine"
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+def test_directory_that_the_user_has_set_stays(home, own_directory):
+    with compilation_cache():
+        assert cache_directory() == own_directory
+    assert cache_directory() == own_directory
+    assert not (home / "fbp").exists()
+
+
+def test_without_a_directory_that_can_be_made_there_is_no_cache(home):
+    (home / "fbp").write_text("a file")
+    with compilation_cache():
+        assert cache_directory() is None
+
+
+def test_without_a_directory_that_can_be_written_to_there_is_no_cache(home, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with compilation_cache():
+        assert cache_directory() is None
+
+
+def test_number_of_devices_that_is_set_stays():
+    use_every_core()
+    assert len(jax.devices()) == 8
