@@ -34,6 +34,7 @@ class Fit:
     def __call__(self) -> None:
         """Fit, write the directory, and print the verdict."""
         _require_matplotlib()
+        from fbp.commands.backend import compilation_cache
         from fbp.fit import fit
         from fbp.fit.directory import check_free, write
         from fbp.fit.sources import read_labelled
@@ -41,15 +42,16 @@ class Fit:
         out = self.out or Path("runs") / f"fit-{self.data.name.split('.')[0]}"
         check_free(out, self.overwrite)
         given = read_labelled(self.data, self.target)
-        fitted = fit(
-            given.x,
-            given.y,
-            task=self.task,
-            test=0.2 if given.test is None else given.test,
-            seed=self.seed,
-            target_name=given.target,
-            progress=True,
-        )
+        with compilation_cache():
+            fitted = fit(
+                given.x,
+                given.y,
+                task=self.task,
+                test=0.2 if given.test is None else given.test,
+                seed=self.seed,
+                target_name=given.target,
+                progress=True,
+            )
         page = write(out, fitted, shlex.join(["fbp", "predict", str(out), str(self.data)]))
         print(fitted.story.verdict)
         for note in fitted.story.notes:

@@ -45,15 +45,17 @@ class Predict:
 
 
 def _predictions(directory: Path, data: Path) -> str:
+    from fbp.commands.backend import compilation_cache
     from fbp.fit import load_fitted
     from fbp.fit.sources import read_unlabelled
 
     fitted = load_fitted(directory)
     model = fitted.model
     given = read_unlabelled(data, model.encoder, model.target_name)
-    predicted = fitted.predict(given.x).tolist()
     classes = [f"probability of {label}" for label in model.classes]
-    probabilities = fitted.predict_proba(given.x) if classes else [()] * len(predicted)
+    with compilation_cache():
+        predicted = fitted.predict(given.x).tolist()
+        probabilities = fitted.predict_proba(given.x) if classes else [()] * len(predicted)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["example", model.target_name, *classes])

@@ -202,6 +202,6 @@ def _smoothed(losses: np.ndarray) -> Float[np.ndarray, " steps"]:
 
 
 def _steepest(rates: np.ndarray, losses: np.ndarray) -> float:
-    """The rate where the loss falls fastest by the logarithm of the rate."""
+    """The rate where the loss falls fastest by the logarithm of the rate; else the lowest one."""
     slope = np.gradient(losses, np.log(rates))
-    return float(rates[np.nanargmin(slope)])
+    return float(rates[np.argmin(np.where(np.isfinite(slope), slope, np.inf))])

@@ -43,7 +43,7 @@ def checks():
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize(("estimator", "check"), checks())
+@pytest.mark.parametrize(("estimator", "check"), list(checks()))
 def test_scikit_learns_checks_pass(estimator, check):
     check(estimator)
 
