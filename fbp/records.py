@@ -222,7 +222,7 @@ def environment() -> dict[str, Any]:
     devices = jax.devices()
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "versions": {
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in ("fbp-jax", "jax", "jaxlib", "optax")},

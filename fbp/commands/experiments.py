@@ -32,16 +32,10 @@ class Table:
 
     def __call__(self) -> int:
         """Print the table, as Markdown."""
-        from fbp.laboratory.conduct import checks_table, read_result
-        from fbp.laboratory.experiment import Check
+        from fbp.laboratory.conduct import checks_table, read_checks
         from fbp.laboratory.find import find, names
 
-        results = {name: read_result(find(name).directory) for name in names()}
-        found = [
-            (name, Check(**{key: entry for key, entry in check.items() if key != "passed"}))
-            for name, result in results.items()
-            for check in (result or {"checks": []})["checks"]
-        ]
+        found = [(name, check) for name in names() for check in read_checks(find(name).directory)]
         print(checks_table([check for _, check in found], [name for name, _ in found]))
         return 0
 

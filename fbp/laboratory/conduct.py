@@ -41,7 +41,7 @@ def conduct(experiment: Experiment, settings: Any, directory: Path, command: str
         "command": command,
         "seconds": round(seconds, 1),
         "passed": all(check.passed for check in outcome.checks),
-        "checks": [asdict(check) | {"passed": check.passed} for check in outcome.checks],
+        "checks": [asdict(check) for check in outcome.checks],
         "rows": [dict(row) for row in outcome.rows],
         "settings": asdict(settings),
         "environment": environment(),
@@ -63,6 +63,21 @@ def read_result(directory: Path) -> Mapping[str, Any] | None:
     """The result in a directory; None where there is none."""
     path = directory / RESULT
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def read_checks(directory: Path) -> tuple[Check, ...]:
+    """The checks of the result in a directory; none where there is no result."""
+    result = read_result(directory) or {"checks": []}
+    return tuple(
+        Check(
+            row["quantity"],
+            row["published"],
+            math.nan if row["measured"] is None else row["measured"],
+            -math.inf if row["low"] is None else row["low"],
+            math.inf if row["high"] is None else row["high"],
+        )
+        for row in result["checks"]
+    )
 
 
 def checks_table(checks: Sequence[Check], names: Sequence[str] = ()) -> str:
