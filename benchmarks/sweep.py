@@ -25,7 +25,7 @@ from benchmarks.throughput.work import Kind, work_of
 
 EXAMPLES = 8192
 STEPS: dict[Kind, dict[int, int]] = {
-    "mlp": {16: 128, 128: 64, 512: 16},
+    "mlp": {16: 256, 128: 128, 512: 32},
     "cnn": {16: 8},
 }
 """Steps of each trial up to that width: wide networks need fewer to be timed."""
@@ -82,7 +82,7 @@ def steps_of(kind: Kind, width: int) -> int:
     """The default number of steps of a network.
 
     >>> steps_of("mlp", 64), steps_of("mlp", 4096)
-    (64, 16)
+    (128, 32)
     """
     by_width = STEPS[kind]
     return by_width[min((w for w in by_width if w >= width), default=max(by_width))]
