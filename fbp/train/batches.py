@@ -19,7 +19,7 @@ def batch_indices(
     """
     per_epoch = examples // batch_size
     first = start // per_epoch
-    epochs = first + jnp.arange(steps // per_epoch + 2)
+    epochs = first + jnp.arange((steps - 2) // per_epoch + 2)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, epochs)
     orders = jax.vmap(jax.random.permutation, (0, None))(keys, examples)
     batches = orders[:, : per_epoch * batch_size].reshape(-1, batch_size)
