@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -39,17 +40,22 @@ def _mnist_5k() -> Data:
 
 
 def _digits() -> Data:
-    x, y = datasets.load_digits(return_X_y=True)
+    x, y = _bundled(datasets.load_digits)
     return x.reshape(-1, 8, 8), y
 
 
+def _bundled(load: Callable[..., Any]) -> Data:
+    x, y = load(return_X_y=True)
+    return np.asarray(x), np.asarray(y)
+
+
 SETS: dict[str, Callable[[], Data]] = {
-    "iris": lambda: datasets.load_iris(return_X_y=True),
-    "wine": lambda: datasets.load_wine(return_X_y=True),
-    "breast_cancer": lambda: datasets.load_breast_cancer(return_X_y=True),
+    "iris": lambda: _bundled(datasets.load_iris),
+    "wine": lambda: _bundled(datasets.load_wine),
+    "breast_cancer": lambda: _bundled(datasets.load_breast_cancer),
     "digits": _digits,
     "mnist_5k": _mnist_5k,
-    "diabetes": lambda: datasets.load_diabetes(return_X_y=True),
+    "diabetes": lambda: _bundled(datasets.load_diabetes),
 }
 CONTENDERS = ("fbp.fit", "MLP", "HistGradientBoosting")
 
@@ -66,7 +72,7 @@ def measure(data: Data, split: int) -> dict[str, Measured]:
     """All contenders on one split."""
     x, y = data
     regression = y.dtype.kind == "f"
-    parts = train_test_split(
+    parts: Any = train_test_split(
         x, y, test_size=0.25, random_state=split, stratify=None if regression else y
     )
     peers = {
