@@ -87,6 +87,8 @@ def train_trials(
 
     @jax.jit
     def all_trials(trials: Trial, examples: Examples):
-        return jax.lax.map(lambda trial: run(trial, examples), trials, batch_size=at_once)
+        return jax.lax.map(
+            lambda trial: run(trial, examples), trials, batch_size=at_once if at_once > 1 else None
+        )
 
     return all_trials(trials, examples)
