@@ -34,3 +34,12 @@ def test_an_experiment_is_complete(name):
     result = read_result(directory)
     assert result["command"].startswith(f"fbp experiments run {name}")
     assert "--quick" not in result["command"]
+
+
+def test_the_overview_holds_every_question_and_number(capsys):
+    overview = (find("quadratic").directory.parent / "README.md").read_text(encoding="utf-8")
+    main(["experiments", "table"])
+    assert capsys.readouterr().out.strip() in overview
+    assert all(
+        f"[{name}]({name}/README.md) | {find(name).question}" in overview for name in names()
+    )
