@@ -81,6 +81,7 @@ def test_without_a_test_the_score_is_cross_validated(flowers):
     assert story.verdict.startswith("y is predicted with cross-validated accuracy ")
 
 
+@pytest.mark.slow
 def test_images_are_told_apart():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 100, (90, 8, 8)).astype(np.uint8)
@@ -95,6 +96,7 @@ def test_images_are_told_apart():
     assert fitted.story.score.value > 0.9
 
 
+@pytest.mark.slow
 def test_sounds_are_told_apart():
     rng = np.random.default_rng(0)
     pitches = np.where(np.arange(60) % 2, 300, 1200)

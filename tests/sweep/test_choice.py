@@ -64,6 +64,7 @@ def test_no_way_is_tried_that_takes_longer_to_compile_than_it_can_save(monkeypat
     assert len(tried) == 1
 
 
+@pytest.mark.slow
 def test_measurement_is_real_and_short(monkeypatch):
     monkeypatch.setattr(choice, "SMALL", 0.0)
     monkeypatch.setattr(choice, "WORTH", 1e-9)
