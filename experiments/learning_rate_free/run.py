@@ -27,6 +27,8 @@ from fbp.train.trials import train_trials
 
 Times = Float[np.ndarray, "methods workloads"]
 
+TICKS = (0, 2, 4, 6, 8, 10, 20, 50, 90)
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -218,6 +220,10 @@ def _gaps_figure(gaps, order, workloads) -> Figure:
     for label, name in zip(axes.get_yticklabels(), order, strict=True):
         label.set_fontweight("bold" if name in TUNED else "normal")
     axes.invert_yaxis()
+    axes.set_xscale("symlog", linthresh=10)
+    axes.set_xlim(-2, 110)
+    axes.set_xticks(TICKS, [str(tick) for tick in TICKS])
+    axes.grid(axis="x", alpha=0.3)
     axes.set(xlabel="test accuracy behind the best tuned optimizer, points")
     axes.legend(frameon=False)
     return figure
