@@ -65,6 +65,7 @@ def test_a_case_is_judged_by_its_own_goals_and_the_mean_by_the_means():
     assert gradients.mean_row([same]).count("**1.00**") == 3  # staging, step and memory
 
 
+@pytest.mark.slow
 def test_small_programs_are_measured_from_end_to_end():
     figures, loss, instructions = gradients.measure(program("kmeans", small=True), repeats=1)
     assert all(len(figures[m]["fbp"]) == len(figures[m]["jax"]) > 0 for m in gradients.MEASURES)

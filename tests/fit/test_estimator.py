@@ -21,7 +21,6 @@ EVERY_DAY = {
     "check_estimators_unfitted",
     "check_fit2d_1sample",
     "check_get_params_invariance",
-    "check_methods_subset_invariance",
     "check_n_features_in",
     "check_no_attributes_set_in_init",
     "check_parameters_default_constructible",
