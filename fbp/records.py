@@ -99,7 +99,7 @@ def create_run(directory: Path, config: str, *, overwrite: bool = False) -> None
             for path in directory.glob(pattern):
                 path.unlink()
     write_whole(directory / CONFIG, config.encode())
-    write_whole(directory / ENVIRONMENT, (_json(environment()) + "\n").encode())
+    write_whole(directory / ENVIRONMENT, (to_json(environment()) + "\n").encode())
     with writing(directory):
         (directory / RECORDS).touch()
 
@@ -142,7 +142,7 @@ def append_records(directory: Path, rows: Iterable[Row]) -> None:
 
     Raises InputError where they cannot be written; what was written before stays readable.
     """
-    lines = "".join(_json(row) + "\n" for row in rows)
+    lines = "".join(to_json(row) + "\n" for row in rows)
     with writing(directory), (directory / RECORDS).open("a", encoding="utf-8") as file:
         file.write(lines)
 
@@ -163,7 +163,7 @@ def cut_records(directory: Path, length: int) -> None:
 def add_to_environment(directory: Path, facts: Mapping[str, Any]) -> None:
     """Write facts into a run's environment, in place of those of the same names."""
     found = read_environment(directory)
-    write_whole(directory / ENVIRONMENT, (_json({**found, **facts}) + "\n").encode())
+    write_whole(directory / ENVIRONMENT, (to_json({**found, **facts}) + "\n").encode())
 
 
 def read_environment(directory: Path) -> dict[str, Any]:
@@ -173,8 +173,7 @@ def read_environment(directory: Path) -> dict[str, Any]:
 
 def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     """Write a run's summary: the run is then complete. Raises InputError where it cannot."""
-    text = json.dumps(_finite(summary), indent=2) + "\n"
-    write_whole(directory / SUMMARY, text.encode())
+    write_whole(directory / SUMMARY, (to_json(summary, indent=2) + "\n").encode())
     with writing(directory):
         (directory / CHECKPOINT).unlink(missing_ok=True)
 
@@ -248,8 +247,13 @@ def writing(directory: Path) -> Iterator[None]:
         raise InputError(f"{directory}: {error.strerror}: {advice}") from error
 
 
-def _json(row: Any) -> str:
-    return json.dumps(_finite(row), allow_nan=False)
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Values as JSON; a number that is not finite is null.
+
+    >>> to_json({"losses": (1.0, float("inf"))})
+    '{"losses": [1.0, null]}'
+    """
+    return json.dumps(_finite(value), allow_nan=False, indent=indent)
 
 
 def _finite(value: Any) -> Any:

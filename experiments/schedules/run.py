@@ -12,7 +12,7 @@ Super-convergence (2018), arXiv 1708.07120, for one-cycle; Hu et al., MiniCPM (2
 2404.06395, for warmup-stable-decay.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -23,11 +23,13 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from experiments.schedules.basin import decades_above
+from fbp.config import Train
 from fbp.data import load
 from fbp.laboratory import Check, Outcome
 from fbp.nn import mlp
 from fbp.report.statistics import Interval, bootstrap_interval
 from fbp.train import evaluate, objective_of
+from fbp.train.optimizer import schedule_of
 from fbp.train.trials import train_trials
 
 CONSTANT, COSINE, WSD, ONE_CYCLE = "constant", "cosine", "warmup-stable-decay", "one-cycle"
@@ -68,21 +70,15 @@ class Settings:
 
 def shapes(steps: int) -> Float[np.ndarray, "schedules steps"]:
     """The rate of every step as a share of its peak, for each schedule."""
-    warmup, decay = steps // 20, steps // 5
-    schedules = {
-        CONSTANT: optax.constant_schedule(1.0),
-        COSINE: optax.cosine_decay_schedule(1.0, steps),
-        WSD: optax.join_schedules(
-            [
-                optax.linear_schedule(0.0, 1.0, warmup),
-                optax.constant_schedule(1.0),
-                optax.linear_schedule(1.0, 0.0, decay),
-            ],
-            [warmup, steps - decay],
-        ),
-        ONE_CYCLE: optax.cosine_onecycle_schedule(steps, peak_value=1.0),
+    plain = Train(steps, batch_size=1, evaluate_every=1)
+    plans = {
+        CONSTANT: plain,
+        COSINE: replace(plain, schedule="cosine"),
+        WSD: replace(plain, schedule="wsd", warmup_steps=steps // 20),
+        ONE_CYCLE: replace(plain, schedule="one_cycle"),
     }
-    return np.array([[schedules[name](i) for i in range(steps)] for name in NAMES], np.float32)
+    schedules = [schedule_of(plans[name]) for name in NAMES]
+    return np.array([[schedule(i) for i in range(steps)] for schedule in schedules], np.float32)
 
 
 def run(settings: Settings) -> Outcome:

@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from fbp.errors import InputError
-
 
 @dataclass(frozen=True)
 class Fit:
@@ -33,12 +31,14 @@ class Fit:
 
     def __call__(self) -> None:
         """Fit, write the directory, and print the verdict."""
-        _require_matplotlib()
         from fbp.commands.backend import compilation_cache
         from fbp.fit import fit
         from fbp.fit.directory import check_free, write
         from fbp.fit.sources import read_labelled
+        from fbp.report import needs_matplotlib
 
+        with needs_matplotlib("the report"):
+            import matplotlib  # noqa: F401
         out = self.out or Path("runs") / f"fit-{self.data.name.split('.')[0]}"
         check_free(out, self.overwrite)
         given = read_labelled(self.data, self.target)
@@ -57,13 +57,3 @@ class Fit:
         for note in fitted.story.notes:
             print(f"note: {note}")
         print(f"report: {page}")
-
-
-def _require_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "the report draws with matplotlib, which is not installed: "
-            "pip install 'fbp-jax[experiments]'"
-        ) from error

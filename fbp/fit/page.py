@@ -2,21 +2,19 @@
 
 from collections.abc import Mapping
 from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Any
 
 from fbp.fit.figures import draw
 from fbp.fit.story import Story
-from fbp.report.markup import definitions, picture, png, table
+from fbp.report.markup import definitions, fill, picture, png, table
 
 
 def html(story: Story, environment: Mapping[str, Any], usage: str) -> str:
     """The page as HTML that needs no other file and no network."""
-    template = Template(files("fbp.fit").joinpath("page.html").read_text(encoding="utf-8"))
     chosen = [tried.rate for tried in story.rates].index(story.rate)
-    return template.substitute(
-        style=files("fbp.report").joinpath("style.css").read_text(encoding="utf-8"),
+    return fill(
+        "fbp.fit",
+        "page.html",
         title=escape(f"Predicting {story.target}"),
         verdict=escape(story.verdict),
         notes="\n".join(f"<li>{escape(note)}</li>" for note in story.notes),

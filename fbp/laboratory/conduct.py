@@ -15,7 +15,7 @@ from typing import Any
 from fbp.errors import InputError
 from fbp.laboratory.experiment import Cell, Check, Outcome
 from fbp.laboratory.find import Experiment
-from fbp.records import environment
+from fbp.records import environment, to_json
 
 DOTS_PER_INCH = 160
 RESULT = "result.json"
@@ -50,7 +50,7 @@ def conduct(experiment: Experiment, settings: Any, directory: Path, command: str
         directory.mkdir(parents=True, exist_ok=True)
         for name, figure in outcome.figures.items():
             figure.savefig(directory / f"{name}.png", dpi=DOTS_PER_INCH)
-        (directory / RESULT).write_text(json.dumps(_finite(result), indent=1) + "\n")
+        (directory / RESULT).write_text(to_json(result, indent=1) + "\n")
         (directory / "result.md").write_text(_page(result, outcome))
     except OSError as error:
         raise InputError(
@@ -131,11 +131,3 @@ def _text(cell: Cell) -> str:
     if cell is None:
         return ""
     return f"{cell:.5g}" if isinstance(cell, float) else str(cell)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,7 +1,8 @@
 """Records made readable: statistics, figures, one page for each run and one for several."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -42,13 +43,20 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
     return _drawing("comparison_page").write(runs, out)
 
 
-def _drawing(module: str) -> ModuleType:
+@contextmanager
+def needs_matplotlib(what: str) -> Iterator[None]:
+    """Raises InputError where an import within needs matplotlib and it is not installed."""
     try:
-        return importlib.import_module(f"fbp.report.{module}")
+        yield
     except ModuleNotFoundError as error:
         if error.name is None or not error.name.startswith("matplotlib"):
             raise
         raise InputError(
-            "the report draws with matplotlib, which is not installed: "
+            f"{what} draws with matplotlib, which is not installed: "
             "pip install 'fbp-jax[experiments]'"
         ) from error
+
+
+def _drawing(module: str) -> ModuleType:
+    with needs_matplotlib("the report"):
+        return importlib.import_module(f"fbp.report.{module}")

@@ -55,6 +55,7 @@ def html(compared: Sequence[Contestant], pictures: Mapping[str, bytes]) -> str:
     names = [contestant.name for contestant in alive]
     titles = columns(compared)
     return fill(
+        "fbp.report",
         "comparison.html",
         title=escape(" or ".join(c.name for c in compared) + ": which trains best?"),
         verdict=escape(verdict(compared)),

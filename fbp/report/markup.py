@@ -13,10 +13,10 @@ DOTS_PER_INCH = 160
 Cell = tuple[str, str]  # a value, and what is added in small
 
 
-def fill(template: str, **fields: str) -> str:
-    """The page of that template, with the style that all pages share; fields are HTML."""
-    style = _file("style.css")
-    return Template(_file(template)).substitute(fields, style=style)
+def fill(package: str, template: str, **fields: str) -> str:
+    """The page of a package's template, with the style that all pages share; fields are HTML."""
+    style = _file("fbp.report", "style.css")
+    return Template(_file(package, template)).substitute(fields, style=style)
 
 
 def png(figure: Figure) -> bytes:
@@ -58,5 +58,5 @@ def _row(cells: Sequence[Cell], best: bool) -> str:
     return f'<tr class="best">{columns}</tr>' if best else f"<tr>{columns}</tr>"
 
 
-def _file(name: str) -> str:
-    return files("fbp.report").joinpath(name).read_text(encoding="utf-8")
+def _file(package: str, name: str) -> str:
+    return files(package).joinpath(name).read_text(encoding="utf-8")

@@ -36,6 +36,7 @@ def write(run: Path) -> Path:
 def html(run: Run, pictures: Mapping[str, bytes]) -> str:
     """The page as HTML that needs no other file."""
     return fill(
+        "fbp.report",
         "page.html",
         name=escape(str(run.summary["name"])),
         verdict=escape(verdict(run.summary)),

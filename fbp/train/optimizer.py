@@ -31,12 +31,17 @@ def make_optimizer(
     inject = optax.inject_hyperparams(factory, static_args=fixed)
     tx = inject(**hyperparameters, **optimizer.hyperparameters)
     if train.schedule != "constant" or train.warmup_steps:
-        tx = optax.chain(tx, optax.scale_by_schedule(_shape(train)))
+        tx = optax.chain(tx, optax.scale_by_schedule(schedule_of(train)))
     return guarded(tx, clip_norm=train.clip_norm, accumulate=train.accumulate)
 
 
-def _shape(train: Train) -> optax.Schedule:
-    """The rate over the updates, as a share of its peak."""
+def schedule_of(train: Train) -> optax.Schedule:
+    """The rate over the updates, as a share of its peak.
+
+    >>> half_way = schedule_of(Train(100, 1, 1, schedule="cosine"))(50)
+    >>> print(half_way.round(3))
+    0.5
+    """
     updates, warmup = (n // train.accumulate for n in (train.steps, train.warmup_steps))
     if train.schedule == "one_cycle":
         return optax.cosine_onecycle_schedule(updates, 1.0)

@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 from fbp.errors import InputError
+from fbp.report import needs_matplotlib
 from fbp.verify.ladders import Ladder
 from fbp.verify.report import Finding, LeafVerdict, Report, entry, number
 
@@ -109,16 +110,9 @@ def _row(leaf: LeafVerdict) -> str:
 def _pictures(ladders: Sequence[Ladder]) -> str:
     if not ladders:
         return ""
-    try:
-        from fbp.report.page import png
+    with needs_matplotlib("the page"):
+        from fbp.report.markup import png
         from fbp.verify.figures import draw
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("matplotlib"):
-            raise
-        raise InputError(
-            "the page draws with matplotlib, which is not installed: "
-            "pip install 'fbp-jax[experiments]'"
-        ) from error
     figures = (_figure(ladder.leaf, png(draw(ladder))) for ladder in ladders)
     return "\n".join(["<h2>Error against the step</h2>", f"<p>{escape(CAPTION)}</p>", *figures])
 
