@@ -27,8 +27,10 @@ from fbp.verify.reference import (
     gradient_in_double,
 )
 from fbp.verify.report import Finding, Kind, LeafVerdict, Report, ordered
-from fbp.verify.under_transforms import disagreements
+from fbp.verify.second_order import halves, with_derivative
+from fbp.verify.under_transforms import DIFFERENTIATION, disagreements, wrong_derivative
 
+BY_JAX = "jax.grad in float64"
 DOUBLE = float(jnp.finfo(jnp.float64).eps)
 
 
@@ -64,12 +66,13 @@ def check(
     problem = problem_of(fun, args, argnums)
     subject = gradient_of(problem, gradient, rules)
     got = (jax.jit(subject) if gradient is None else subject)(*problem.point)
-    reference = _reference(problem)
-    fine, eps_of_fine = _in_double(problem, subject)
+    reference, second_order = _references(problem)
+    fine, its_derivative = _in_double(problem, subject, second_order is not None)
     if reference is None:
         verdicts = along_directions(problem, got if fine is None else fine)
         findings = [_wrong(v) for v in verdicts if not v.ok]
     else:
+        eps_of_fine = DOUBLE if fine is None else coarsest_in_double(problem, subject)
         verdicts = verdicts_of(problem, reference, got, fine, eps_of_fine)
         verdicts, findings = _judged_by_values(problem, reference, verdicts, got)
     if any(f.kind.fails for f in findings) and gradient is None:
@@ -81,6 +84,9 @@ def check(
         findings += wrong_custom_rules(problem, names)
         changes, checked = disagreements(problem, subject, got, reference)
         findings += changes
+        if second_order is not None and its_derivative is not None:
+            findings += wrong_derivative(problem, its_derivative, second_order, eps_of_fine)
+            checked.append(DIFFERENTIATION)
     return Report(
         subject=f"the gradient of {problem.name}",
         leaves=tuple(verdicts),
@@ -109,12 +115,13 @@ def assert_gradients(
         raise AssertionError(f"\n{report}")
 
 
-def _reference(problem: Problem) -> Reference | None:
-    """The gradient by JAX; None where JAX cannot differentiate or trace the function."""
+def _references(problem: Problem) -> tuple[Reference | None, Reference | None]:
+    """The gradient by JAX and its own derivative; None where JAX cannot differentiate or trace the
+    function."""
     try:
         return by_jax(problem)
     except UNKNOWN:
-        return None
+        return None, None
 
 
 def gradient_of(problem: Problem, gradient: Callable | None, rules: Rules) -> Callable:
@@ -129,12 +136,20 @@ def gradient_of(problem: Problem, gradient: Callable | None, rules: Rules) -> Ca
     return of_leaves
 
 
-def _in_double(problem: Problem, subject: Callable) -> tuple[Sequence[Any] | None, float]:
-    """The gradient in float64 and the coarsest precision in it; None where there is none."""
+def _in_double(
+    problem: Problem, subject: Callable, with_second: bool
+) -> tuple[Sequence[Any] | None, Sequence[Any] | None]:
+    """The gradient in float64, and its own derivative if that is asked for; None for what cannot
+    be traced or differentiated."""
+    if with_second:
+        try:
+            return halves(gradient_in_double(with_derivative(subject), problem))
+        except Exception:  # whatever a gradient raises that has no derivative itself
+            pass
     try:
-        return gradient_in_double(subject, problem), coarsest_in_double(problem, subject)
+        return gradient_in_double(subject, problem), None
     except Exception:  # whatever a gradient raises that cannot be traced
-        return None, DOUBLE
+        return None, None
 
 
 def verdicts_of(
@@ -146,12 +161,12 @@ def verdicts_of(
 ) -> list[LeafVerdict]:
     """Each leaf in its own precision, and in float64 where that is there; the worse of the two."""
     verdicts = [
-        compared(name, x, want, reference.bar(i, eps), eps, reference.how)
+        compared(name, x, want, reference.bar(i, eps), eps, BY_JAX)
         for i, (name, x, want, eps) in enumerate(
             zip(problem.names, got, reference.grads, map(eps_of, got), strict=True)
         )
     ]
-    how = reference.how + ", both in float64"
+    how = f"{BY_JAX}, both in float64"
     for i, x in enumerate(fine or ()):
         if verdicts[i].ok and eps_of(x) == DOUBLE:
             bar = reference.bar(i, eps_of_fine)

@@ -1,7 +1,7 @@
 """What a gradient is compared with: the gradient in float64, and how far one may be from it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from fbp.verify.observe import sites
 from fbp.verify.precision import DOUBLE, SINGLE, Precision, in_precision
 from fbp.verify.problem import Problem, unraveled
 from fbp.verify.report import LeafVerdict
+from fbp.verify.second_order import halves, with_derivative
 
 MARGIN = 16
 """How many times the rounding error of a right gradient another right one may have: it adds and
@@ -32,38 +33,44 @@ class Reference:
       noise: for each leaf, what rounding to `eps` does: the largest difference between the
         gradient in the coarser precision and this one, and at least `eps` of the largest entry.
       eps: the spacing at 1 of the coarser precision, by leaf.
-      how: what it is, in words.
     """
 
     grads: tuple[np.ndarray, ...]
     noise: tuple[float, ...]
     eps: tuple[float, ...]
-    how: str
 
     def bar(self, leaf: int, eps: float) -> float:
         """The error that a right gradient may have in a precision: the noise, scaled to it."""
         return MARGIN * self.noise[leaf] * eps / self.eps[leaf]
 
 
-def by_jax(problem: Problem) -> Reference:
-    """The gradient by `jax.grad`."""
-    return of_two_precisions(problem, jax.grad(problem.loss), "jax.grad in float64")
+def by_jax(problem: Problem) -> tuple[Reference, Reference | None]:
+    """The gradient by `jax.grad`, and its own derivative; None where it has none."""
+    gradient = jax.grad(problem.loss)
+    try:
+        first, second = halves(_in_two_precisions(problem, with_derivative(gradient)))
+    except UNKNOWN:
+        return _reference(problem, _in_two_precisions(problem, gradient)), None
+    return _reference(problem, first), _reference(problem, second)
 
 
-def of_two_precisions(problem: Problem, gradient: Callable, how: str) -> Reference:
-    """A gradient in float64, and its noise: by what it differs in the precision of the arguments,
-    or in float32 where they are in float64 already."""
+def _in_two_precisions(problem: Problem, gradient: Callable) -> list[tuple[Any, np.ndarray]]:
+    """The leaves of a gradient, each in the precision of the arguments, or in float32 where they
+    are in float64 already, and in float64."""
     fine = gradient_in_double(gradient, problem)
-    single = [SINGLE.cast(x) for x in problem.leaves]
-    rough = jax.jit(gradient)(*problem.point)
     if any(is_double(x.dtype) for x in problem.leaves):
-        rough = _computed(SINGLE, gradient, problem)
-    eps = tuple(map(eps_of, single))
+        return list(zip(_computed(SINGLE, gradient, problem), fine, strict=True))
+    return list(zip(jax.jit(gradient)(*problem.point), fine, strict=True))
+
+
+def _reference(problem: Problem, grads: Sequence[tuple[Any, np.ndarray]]) -> Reference:
+    """Gradients in float64, and their noise: what they differ by in a coarser precision."""
+    eps = tuple(eps_of(SINGLE.cast(x)) for x in problem.leaves)
     noise = tuple(
-        max(_largest(_difference(as_double(a), b)), e * _largest(b))
-        for a, b, e in zip(rough, fine, eps, strict=True)
+        max(_largest(_difference(as_double(rough), fine)), e * _largest(fine))
+        for (rough, fine), e in zip(grads, eps, strict=True)
     )
-    return Reference(fine, noise, eps, how)
+    return Reference(tuple(fine for _, fine in grads), noise, eps)
 
 
 def coarsest_in_double(problem: Problem, gradient: Callable) -> float:
@@ -73,7 +80,8 @@ def coarsest_in_double(problem: Problem, gradient: Callable) -> float:
     with jax.enable_x64(True):
         graph, _ = g.stage(program, *in_double(problem))
     made = [g.struct(v) for site in sites(graph) for v in site.eqn.outvars]
-    return max(float(jnp.finfo(a.dtype).eps) for a in made if g.differentiable(a))
+    spacings = (float(jnp.finfo(a.dtype).eps) for a in made if g.differentiable(a))
+    return max(spacings, default=float(jnp.finfo(jnp.float64).eps))
 
 
 def gradient_in_double(gradient: Callable, problem: Problem) -> tuple[np.ndarray, ...]:

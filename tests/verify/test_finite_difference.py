@@ -62,9 +62,11 @@ def single(fun):
 
 
 def hashed(x):
-    """A number between -1/2 and 1/2 that looks random."""
-    z = np.sin(x * 1.2e8) * 43758.5453
-    return z - np.floor(z) - 0.5
+    """A number between -1/2 and 1/2 made of its bits: neighbours have nothing in common."""
+    bits = np.asarray(x, np.float64).view(np.uint64)
+    for _ in range(2):
+        bits = (bits ^ (bits >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
+    return (bits >> np.uint64(11)) * 2.0**-53 - 0.5
 
 
 def noisy(fun):
