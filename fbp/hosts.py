@@ -1,0 +1,68 @@
+"""Many processes as one: what one of them knows, said to all.
+
+All processes of a run call the same functions in the same order. With one process, nothing is
+sent.
+"""
+
+import pickle
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from fbp.errors import InputError
+
+Value = TypeVar("Value")
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return jax.process_index() == 0
+
+
+def agreed(value: Value) -> Value:
+    """The first process's value, on every process: for what clocks and files decide.
+
+    >>> agreed(0.25)
+    0.25
+    """
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    content = np.frombuffer(pickle.dumps(value), np.uint8)
+    length = int(broadcast_one_to_all(np.array(len(content), np.int32)))
+    told = content if is_first() else np.zeros(length, np.uint8)
+    return pickle.loads(np.asarray(broadcast_one_to_all(told)).tobytes())
+
+
+def once(call: Callable[..., Value], *args: Any) -> Value:
+    """What the call gives on the first process, the only one that makes it.
+
+    Raises InputError on every process if the call does.
+
+    >>> once(max, 1, 2)
+    2
+    """
+    if jax.process_count() == 1:
+        return call(*args)
+    outcome, complaint = None, None
+    if is_first():
+        try:
+            outcome = call(*args)
+        except InputError as error:
+            complaint = str(error)
+    outcome, complaint = agreed((outcome, complaint))
+    if complaint is not None:
+        raise InputError(complaint)
+    return outcome  # pyright: ignore[reportReturnType]
+
+
+def whole(array: Any) -> np.ndarray:
+    """The values of an array, wherever its parts are."""
+    if not isinstance(array, jax.Array) or array.is_fully_addressable:
+        return np.asarray(array)
+    from jax.experimental.multihost_utils import process_allgather
+
+    return np.asarray(process_allgather(array, tiled=True))
