@@ -27,7 +27,7 @@ class TrialState:
     """A trial between two steps; in the program, with a leading dimension over the trials.
 
     Attributes:
-      train: the state of the training, frozen once the trial has diverged.
+      train: the state of the training; of a trial that has diverged it says nothing.
       limit: the loss above which it has diverged.
       diverged_at: the step at which it did, -1 before.
     """
@@ -99,7 +99,7 @@ def make_program(config: Config, problem: Problem, how: Mapping | None = None) -
 
     def train_trial(pair: tuple[TrialState, Grid], orders, training, validation):
         trial, grid = pair
-        update = _until_divergence(adjust(loss_and_grads, optimizer(grid.hyperparameters)))
+        update = _judged(adjust(loss_and_grads, optimizer(grid.hyperparameters)))
         trial, losses = repeat(update, trial, training, orders[grid.seed])
         measures = measure(trial.train.params, *validation)
         trial = _judge(trial, measures["loss"])
@@ -113,8 +113,13 @@ def make_program(config: Config, problem: Problem, how: Mapping | None = None) -
     @functools.partial(jax.jit, static_argnums=1, out_shardings=shared)
     def draw(start: Any, steps: int):
         examples, batch_size = len(problem.dataset.train), config.train.batch_size
-        order = lambda seed: batch_indices(_keys(seed)[1], start, steps, examples, batch_size)
-        return jax.vmap(order)(jnp.arange(config.sweep.seeds))
+
+        def order(seed: Any, start: Any):
+            return batch_indices(_keys(seed)[1], start, steps, examples, batch_size)
+
+        seeds, side_by_side = config.sweep.seeds, Mapping("vmap", devices=how.devices)
+        orders = over_trials(order, side_by_side)(padded(jnp.arange(seeds), how.devices), start)
+        return _first(seeds, orders)
 
     @functools.partial(
         jax.jit,
@@ -165,23 +170,14 @@ def _keys(seed: Int[Array, ""]) -> Key[Array, " 3"]:
     return jax.random.split(jax.random.key(seed), 3)
 
 
-def _until_divergence(update: Update) -> Callable[[TrialState, Any], tuple[TrialState, Loss]]:
-    """The update, but a trial that has diverged keeps its state; its loss is then NaN."""
+def _judged(update: Update) -> Callable[[TrialState, Any], tuple[TrialState, Loss]]:
+    """The update of a trial that takes note of its divergence."""
 
-    def guarded_update(trial: TrialState, batch: Any) -> tuple[TrialState, Loss]:
+    def judged_update(trial: TrialState, batch: Any) -> tuple[TrialState, Loss]:
         state, loss = update(trial.train, batch)
-        trial = _judge(trial, loss)
-        alive = trial.diverged_at < 0
-        keep = functools.partial(jax.tree.map, lambda new, old: jnp.where(alive, new, old))
-        kept = TrainState(
-            params=keep(state.params, trial.train.params),
-            opt_state=keep(state.opt_state, trial.train.opt_state),
-            step=keep(state.step, trial.train.step),
-            key=state.key,
-        )
-        return replace(trial, train=kept), jnp.where(alive, loss, jnp.nan)
+        return replace(_judge(trial, loss), train=state), loss
 
-    return guarded_update
+    return judged_update
 
 
 def _judge(trial: TrialState, loss: Loss) -> TrialState:
