@@ -32,27 +32,26 @@ class Mapping:
     batch_size: int = 1
     devices: int = 1
 
-    def __post_init__(self):
-        present = len(jax.devices())
-        if self.devices > present:
+    @property
+    def mesh(self) -> Mesh:
+        """The first devices, as many as needed. Raises InputError where there are fewer."""
+        present = jax.devices()
+        if self.devices > len(present):
             raise InputError(
-                f"the trials ran on {self.devices} devices and here are {present}: results would "
-                "differ in the last digits; go on where there are as many"
+                f"the trials ran on {self.devices} devices and here are {len(present)}: results "
+                "would differ in the last digits; go on where there are as many"
             )
+        return Mesh(np.array(present[: self.devices]), (AXIS,))
 
     @property
     def over_trials(self) -> NamedSharding:
         """Where arrays with a leading dimension over the trials are."""
-        return NamedSharding(self._mesh, P(AXIS))
+        return NamedSharding(self.mesh, P(AXIS))
 
     @property
     def everywhere(self) -> NamedSharding:
         """Where arrays are that all trials share."""
-        return NamedSharding(self._mesh, P())
-
-    @property
-    def _mesh(self) -> Mesh:
-        return Mesh(np.array(jax.devices()[: self.devices]), (AXIS,))
+        return NamedSharding(self.mesh, P())
 
 
 def given(sweep: Sweep, trials: int) -> Mapping:
@@ -61,8 +60,8 @@ def given(sweep: Sweep, trials: int) -> Mapping:
     return Mapping(kind, sweep.batch_size, min(len(jax.devices()), trials))
 
 
-def over_trials(fun: Callable[..., Any], how: Mapping) -> Callable[..., Any]:
-    """`fun(trial, *shared)`, of all trials, divided over the devices.
+def over_trials(fun: Callable[..., Any], how: Mapping, mesh: Mesh) -> Callable[..., Any]:
+    """`fun(trial, *shared)`, of all trials, divided over the devices of a mesh.
 
     The number of trials is a multiple of the number of devices, see `padded`.
     """
@@ -76,7 +75,6 @@ def over_trials(fun: Callable[..., Any], how: Mapping) -> Callable[..., Any]:
 
     def mapped(trials: Any, *shared: Any) -> Any:
         specs = (P(AXIS), *(P() for _ in shared))
-        mesh = how.over_trials.mesh
         return jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)(
             trials, *shared
         )
@@ -95,16 +93,20 @@ def padded(trials: Any, devices: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], trials)
 
 
-def looped(call: Callable[..., Any], how: Mapping) -> Callable[..., Any]:
-    """`call(trials, *shared)` for one trial of each device after another, joined again."""
+def looped(call: Callable[..., Any], spread: NamedSharding) -> Callable[..., Any]:
+    """`call(trials, *shared)` for one trial of each device after another, joined again.
 
-    @functools.partial(jax.jit, out_shardings=how.over_trials)
+    `spread` is how arrays over the trials are divided over the devices.
+    """
+    devices = spread.num_devices
+
+    @functools.partial(jax.jit, out_shardings=spread)
     def split(trials: Any) -> list[Any]:
-        starts = range(0, len(jax.tree.leaves(trials)[0]), how.devices)
-        cut = lambda i: jax.tree.map(lambda leaf: leaf[i : i + how.devices], trials)
+        starts = range(0, len(jax.tree.leaves(trials)[0]), devices)
+        cut = lambda i: jax.tree.map(lambda leaf: leaf[i : i + devices], trials)
         return [cut(i) for i in starts]
 
-    @functools.partial(jax.jit, out_shardings=how.over_trials)
+    @functools.partial(jax.jit, out_shardings=spread)
     def join(parts: list[Any]) -> Any:
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Key
 
 from fbp.config import Config
 from fbp.sweep.grid import Grid, trials_of
-from fbp.sweep.mapping import Mapping, given, looped, over_trials, padded
+from fbp.sweep.mapping import AXIS, Mapping, given, looped, over_trials, padded
 from fbp.sweep.problem import Problem
 from fbp.train.batches import batch_indices
 from fbp.train.objective import Measures, evaluate, mean_loss
@@ -51,6 +53,8 @@ class Program:
         update of each trial for each step of the orders; the mean training loss of each, and its
         validation measures. The states' buffers are given away.
       measure: `(params, split) -> measures`.
+      lower: what `train` is called with, or its shapes, `->` the program, not compiled yet; in a
+        loop that of one trial for each device.
       compile: what `train` is called with `-> train`, compiled for such arrays.
     """
 
@@ -59,6 +63,7 @@ class Program:
     draw: Callable[..., Int[Array, "seeds steps batch"]]
     train: Callable[..., Any]
     measure: Callable[..., Any]
+    lower: Callable[..., jax.stages.Lowered]
     compile: Callable[..., Callable[..., Any]]
 
     def advance(
@@ -74,8 +79,10 @@ class Program:
         return self.train(states, grid, self.draw(start, steps), training, validation)
 
 
-def make_program(config: Config, problem: Problem, how: Mapping | None = None) -> Program:
-    """The sweep's program, run as the config says, or as `how`.
+def make_program(
+    config: Config, problem: Problem, how: Mapping | None = None, mesh: Mesh | None = None
+) -> Program:
+    """The sweep's program, run as the config says, or as `how`, on its devices or those of a mesh.
 
     A trial is trained exactly as `fbp.train.train` does with `key=jax.random.key(seed)`; with
     `trials = "map"` or `"loop"` the result is the same bit for bit.
@@ -84,7 +91,8 @@ def make_program(config: Config, problem: Problem, how: Mapping | None = None) -
     objective, forward = problem.objective, problem.network.apply
     loss_and_grads = carry_back(mean_loss(forward, objective))
     measure = functools.partial(evaluate, forward, objective)
-    spread, shared = how.over_trials, how.everywhere
+    mesh = mesh or how.mesh
+    spread, shared = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
 
     def optimizer(hyperparameters: dict[str, Array]):
         return make_optimizer(config.optimizer, config.train, hyperparameters)
@@ -107,7 +115,8 @@ def make_program(config: Config, problem: Problem, how: Mapping | None = None) -
 
     @functools.partial(jax.jit, out_shardings=(spread, shared))
     def start(grid: Grid, validation: Examples):
-        states, measures = over_trials(start_trial, how)(padded(grid, how.devices), validation)
+        full = padded(grid, how.devices)
+        states, measures = over_trials(start_trial, how, mesh)(full, validation)
         return states, _first(len(grid.seed), measures)
 
     @functools.partial(jax.jit, static_argnums=1, out_shardings=shared)
@@ -118,8 +127,8 @@ def make_program(config: Config, problem: Problem, how: Mapping | None = None) -
             return batch_indices(_keys(seed)[1], start, steps, examples, batch_size)
 
         seeds, side_by_side = config.sweep.seeds, Mapping("vmap", devices=how.devices)
-        orders = over_trials(order, side_by_side)(padded(jnp.arange(seeds), how.devices), start)
-        return _first(seeds, orders)
+        numbers = padded(jnp.arange(seeds), how.devices)
+        return _first(seeds, over_trials(order, side_by_side, mesh)(numbers, start))
 
     @functools.partial(
         jax.jit,
@@ -128,33 +137,39 @@ def make_program(config: Config, problem: Problem, how: Mapping | None = None) -
         out_shardings=spread,
     )
     def train_padded(states, grid, orders, training, validation):
-        return over_trials(train_trial, how)((states, grid), orders, training, validation)
+        return over_trials(train_trial, how, mesh)((states, grid), orders, training, validation)
+
+    def lower(states, grid, *data):
+        size = how.devices if how.kind == "loop" else states.diverged_at.shape[0]
+        sized = lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype)
+        return train_padded.lower(*jax.tree.map(sized, (states, grid)), *data)
 
     def compile(states, grid, *data):
-        size = how.devices if how.kind == "loop" else len(states.diverged_at)
-        sized = lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype)
-        shapes = jax.tree.map(sized, (states, padded(grid, how.devices)))
-        return _train(train_padded.lower(*shapes, *data).compile(), how)
+        return _train(lower(states, grid, *data).compile(), how, spread, shared)
 
     @functools.partial(jax.jit, out_shardings=shared)
     def measure_padded(params, split):
-        return over_trials(lambda params, *split: measure(params, *split), how)(params, *split)
+        one = lambda params, *split: measure(params, *split)
+        return over_trials(one, how, mesh)(params, *split)
 
     def measure_all(params, split):
         spread_out = jax.device_put(padded(params, how.devices), spread)
         return _first(len(jax.tree.leaves(params)[0]), measure_padded(spread_out, split))
 
-    return Program(how, start, draw, _train(train_padded, how), measure_all, compile)
+    train = _train(train_padded, how, spread, shared)
+    return Program(how, start, draw, train, measure_all, lower, compile)
 
 
-def _train(train_padded: Callable[..., Any], how: Mapping) -> Callable[..., Any]:
+def _train(
+    train_padded: Callable[..., Any], how: Mapping, spread: NamedSharding, shared: NamedSharding
+) -> Callable[..., Any]:
     """All trials, of a function of all or, in a loop, of one for each device."""
     calls = lambda pair, *data: train_padded(*pair, *data)
-    run = looped(calls, how) if how.kind == "loop" else calls
+    run = looped(calls, spread) if how.kind == "loop" else calls
 
     def train(states: Any, grid: Grid, *data: Any) -> tuple[Any, Array, Measures]:
-        pair = jax.device_put((states, padded(grid, how.devices)), how.over_trials)
-        states, losses, measures = run(pair, *jax.device_put(data, how.everywhere))
+        pair = jax.device_put((states, padded(grid, how.devices)), spread)
+        states, losses, measures = run(pair, *jax.device_put(data, shared))
         return states, *_first(len(grid.seed), (losses, measures))
 
     return train

@@ -13,6 +13,7 @@ from fbp.sweep.mapping import Mapping
 from fbp.sweep.problem import problem_of
 from fbp.sweep.program import make_program
 from fbp.train import train
+from fbp.train.sharding import data_mesh
 
 CONFIG = Config(
     name="demo",
@@ -44,7 +45,14 @@ def alone(trial, tx, config=CONFIG):
     settings = {"steps": config.train.steps, "evaluate_every": config.train.evaluate_every}
     key = jax.random.key(trial.seed)
     outcome = train(
-        PROBLEM.network, PROBLEM.dataset, tx, key=key, batch_size=16, progress=False, **settings
+        PROBLEM.network,
+        PROBLEM.dataset,
+        tx,
+        key=key,
+        batch_size=16,
+        progress=False,
+        mesh=data_mesh(1),
+        **settings,
     )
     return outcome.state.params, np.float32([m.loss for m in outcome.history])
 
@@ -94,7 +102,7 @@ def test_trials_that_do_not_divide_over_the_devices_are_the_same_to_rounding(by_
 
 def test_way_over_more_devices_than_there_are_is_refused():
     with pytest.raises(InputError, match="ran on 99 devices and here are 8"):
-        Mapping("vmap", devices=99)
+        make_program(CONFIG, PROBLEM, Mapping("vmap", devices=99))
 
 
 def test_compiled_loop_is_the_loop(by_loop):
