@@ -1,8 +1,12 @@
 """Which examples each step sees."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
+
+from fbp.errors import InputError
 
 
 def batch_indices(
@@ -24,3 +28,24 @@ def batch_indices(
     orders = jax.vmap(jax.random.permutation, (0, None))(keys, examples)
     batches = orders[:, : per_epoch * batch_size].reshape(-1, batch_size)
     return jax.lax.dynamic_slice_in_dim(batches, start - first * per_epoch, steps)
+
+
+def check_batch(batch: Any) -> None:
+    """Raises InputError where the leaves differ in their number of examples, with the path.
+
+    >>> check_batch({"x": jnp.ones((8, 3)), "y": jnp.ones(5)})
+    Traceback (most recent call last):
+    ...
+    fbp.errors.InputError: batch['y'] has shape [5], but batch['x'] has shape [8, 3]: ...
+    """
+    leaves = [
+        (f"batch{jax.tree_util.keystr(path)}", jnp.shape(leaf))
+        for path, leaf in jax.tree_util.tree_leaves_with_path(batch)
+    ]
+    for name, shape in leaves:
+        first, expected = leaves[0]
+        if not shape or shape[0] != expected[0]:
+            raise InputError(
+                f"{name} has shape {list(shape)}, but {first} has shape {list(expected)}: the "
+                "first dimension of every leaf counts the examples"
+            )

@@ -10,14 +10,19 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Key
 from tqdm import tqdm
 
 from fbp.data import Dataset
 from fbp.nn import Layer
 from fbp.train.batches import batch_indices
+from fbp.train.layout import Layout
+from fbp.train.microbatches import in_microbatches
 from fbp.train.objective import Measures, Objective, check_fits, evaluate, mean_loss, objective_of
 from fbp.train.repeat import Examples, repeat
+from fbp.train.sharding import automatic, data_mesh, in_shards, on_mesh, over_data
 from fbp.train.state import TrainState, initial_state
 from fbp.train.step import Update, adjust, carry_back
 from fbp.verify import Report, trace_program
@@ -51,7 +56,8 @@ class Trained:
       history: the measurements, from before the first step on.
       stopped: why it ended.
       origin: where what is not finite came from, of a run that diverged: its last steps, run
-        again. A finding's iteration counts the steps from the measurement before the last.
+        again on one device. A finding's iteration counts the steps from the measurement before
+        the last.
     """
 
     state: TrainState
@@ -72,6 +78,9 @@ def train(
     target: float | None = None,
     patience: int | None = None,
     progress: bool = True,
+    microbatches: int = 1,
+    mesh: Mesh | None = None,
+    layout: Layout = (),
 ) -> Trained:
     """Train a network on a data set until its output is as desired, or the steps are done.
 
@@ -86,8 +95,13 @@ def train(
       target: stop when the validation score (accuracy or r2) is this high.
       patience: stop after this many measurements without a lower validation loss.
       progress: show a bar on a terminal.
+      microbatches: parts of a batch that follow each other within a step, see `in_microbatches`.
+      mesh: devices, over whose axis `data` batches are divided; by default all of them, or as many
+        as divide a part of a batch. On other numbers of devices the last digits differ.
+      layout: how parameters are divided over the mesh, see `partition_specs`; by default they
+        are on every device whole.
 
-    Raises InputError where network, data and batch size do not fit each other.
+    Raises InputError where network, data, batch size, mesh and layout do not fit each other.
 
     >>> from fbp.data import load
     >>> from fbp.nn import mlp
@@ -102,29 +116,35 @@ def train(
     objective = objective_of(dataset)
     in_shape = (batch_size, *dataset.feature_shape)
     init_key, order_key, step_key = jax.random.split(key, 3)
+    mesh = data_mesh(batch_size // microbatches) if mesh is None else mesh
 
     # Draw weights and biases at random.
-    params, out_shape = network.init(init_key, in_shape)
+    draw = lambda: network.init(init_key, in_shape)[0]
+    begin = in_shards(lambda: initial_state(draw(), tx, step_key), mesh, layout)
+    state = best = begin()
 
     # Feed the input forward.
     forward = network.apply
 
     # Compare output and target.
-    check_fits(out_shape, objective)
+    check_fits(jax.eval_shape(forward, state.params, dataset.train.x[:1]).shape, objective)
     loss_fn = mean_loss(forward, objective)
 
     # Carry the error back.
-    loss_and_grads = carry_back(loss_fn)
+    loss_and_grads = in_microbatches(carry_back(loss_fn), microbatches)
 
     # Adjust the parameters.
     update = adjust(loss_and_grads, tx)
 
     # Repeat until the output is as desired.
-    advance = _compiled_steps(update, order_key, batch_size, donate=patience is None)
-    measure = jax.jit(functools.partial(evaluate, forward, objective))
-    training, validation = jax.device_put([(s.x, s.y) for s in (dataset.train, dataset.validation)])
-    state = best = initial_state(params, tx, step_key)
-    history = [_measurement(0, math.nan, measure(params, *validation), objective)]
+    spread = on_mesh(update, mesh, layout, microbatches)
+    advance = _compiled_steps(spread, order_key, batch_size, donate=patience is None)
+    measure = jax.jit(functools.partial(evaluate, over_data(forward, mesh), objective))
+    training, validation = jax.device_put(
+        [(s.x, s.y) for s in (dataset.train, dataset.validation)],
+        NamedSharding(automatic(mesh), P()),
+    )
+    history = [_measurement(0, math.nan, measure(state.params, *validation), objective)]
     with tqdm(total=steps, unit="step", disable=None if progress else True) as bar:
         while (stopped := _stop(history, steps, target, patience)) is None:
             count = min(evaluate_every, steps - history[-1].step)
@@ -134,25 +154,25 @@ def train(
             history.append(_measurement(step, training_loss, measures, objective))
             best = state if history[-1] is _lowest(history) else best
             bar.update(count)
-    counts = [after.step - m.step for m, after in itertools.pairwise(history)]
-    first = initial_state(params, tx, step_key)
-    origin = _origin(advance, first, training, counts) if stopped == "diverged" else None
+    origin = None
+    if stopped == "diverged" and len(history) > 1:
+        counts = [after.step - m.step for m, after in itertools.pairwise(history)]
+        alone = _compiled_steps(update, order_key, batch_size, donate=False)
+        origin = _origin(advance, alone, begin(), training, counts)
     return Trained(state if patience is None else best, tuple(history), stopped, origin)
 
 
 def _origin(
-    advance: Any, state: TrainState, training: Examples, counts: Sequence[int]
-) -> Report | None:
-    """Run again to the last stretch of steps, and trace what is not finite in that one."""
-    if not counts:
-        return None
+    advance: Any, alone: Any, state: TrainState, training: Examples, counts: Sequence[int]
+) -> Report:
+    """Run again to the last stretch of steps, and trace that one on a device, by `alone`."""
     for count in counts[:-1]:
         state, _ = advance(state, training, count)
 
     def last_steps(state: TrainState, training: Examples) -> Any:
-        return advance(state, training, counts[-1])
+        return alone(state, training, counts[-1])
 
-    return trace_program(last_steps, state, training)
+    return trace_program(last_steps, *jax.device_put((state, training), jax.devices()[0]))
 
 
 def _compiled_steps(

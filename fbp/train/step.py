@@ -6,10 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
 from fbp.autodiff import value_and_grad
 from fbp.errors import InputError
+from fbp.train.batches import check_batch
+from fbp.train.layout import Layout
+from fbp.train.microbatches import in_microbatches
+from fbp.train.sharding import on_mesh
 from fbp.train.state import TrainState, check_params
 
 Loss = Float[Array, ""]
@@ -36,7 +41,7 @@ def carry_back(loss_fn: LossFn) -> Callable[[Any, Any, Key[Array, ""]], tuple[Lo
 
     def loss_and_grads(params, batch, key):
         check_params(params)
-        _check_batch(batch)
+        check_batch(batch)
         return value_and_grad(checked)(params, batch, key)
 
     return loss_and_grads
@@ -59,7 +64,14 @@ def adjust(loss_and_grads: Callable, tx: optax.GradientTransformation) -> Update
     return update
 
 
-def make_step(loss_fn: LossFn, tx: optax.GradientTransformation) -> Update:
+def make_step(
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    *,
+    microbatches: int = 1,
+    mesh: Mesh | None = None,
+    layout: Layout = (),
+) -> Update:
     """One compiled update: `step(state, batch) -> (next state, loss)`.
 
     params <- params + tx(d loss_fn(params, batch, key) / d params). The state's buffers are
@@ -68,9 +80,16 @@ def make_step(loss_fn: LossFn, tx: optax.GradientTransformation) -> Update:
     Args:
       loss_fn: `(params, batch, key) -> loss`, one real number; `key` is new at each step.
       tx: any optax transformation; `guarded` adds accumulation, clipping and guards.
+      microbatches: parts of the batch that follow each other within the step, for a model that
+        does not fit with all of it; see `in_microbatches`.
+      mesh: devices, over whose axis `data` the batch is divided; None for those where the
+        state and the batch are. The state is made by `in_shards`.
+      layout: how the parameters are divided, see `partition_specs`; by default they are on every
+        device whole.
 
     Raises InputError for a leaf of the parameters that is not of floats, a batch whose leaves
-    differ in their number of examples, and a loss that is not one real number.
+    differ in their number of examples, a loss that is not one real number, and a batch or
+    parameters that do not divide as they should.
 
     >>> from fbp.train import initial_state, make_step
     >>> loss_fn = lambda params, batch, key: jnp.mean((params * batch["x"] - batch["y"]) ** 2)
@@ -83,7 +102,10 @@ def make_step(loss_fn: LossFn, tx: optax.GradientTransformation) -> Update:
     >>> print(state.params.round(2))
     3.0
     """
-    return jax.jit(adjust(carry_back(loss_fn), tx), donate_argnums=0)
+    update = adjust(in_microbatches(carry_back(loss_fn), microbatches), tx)
+    if mesh is not None:
+        update = on_mesh(update, mesh, layout, microbatches)
+    return jax.jit(update, donate_argnums=0)
 
 
 def guarded(
@@ -98,7 +120,8 @@ def guarded(
     Args:
       tx: any optax transformation.
       clip_norm: scale a gradient down to this global norm (`optax.clip_by_global_norm`).
-      accumulate: average this many gradients into one update (`optax.MultiSteps`).
+      accumulate: average the gradients of this many steps into one update (`optax.MultiSteps`);
+        `microbatches` of `make_step` averages within one step, and keeps no sum between steps.
       skip_nonfinite: leave out an update that is not finite, unless more than this many follow
         each other (`optax.apply_if_finite`).
 
@@ -115,17 +138,3 @@ def guarded(
     if skip_nonfinite is not None:
         tx = optax.apply_if_finite(tx, skip_nonfinite)
     return tx
-
-
-def _check_batch(batch: Any) -> None:
-    leaves = [
-        (f"batch{jax.tree_util.keystr(path)}", jnp.shape(leaf))
-        for path, leaf in jax.tree_util.tree_leaves_with_path(batch)
-    ]
-    for name, shape in leaves:
-        first, expected = leaves[0]
-        if not shape or shape[0] != expected[0]:
-            raise InputError(
-                f"{name} has shape {list(shape)}, but {first} has shape {list(expected)}: the "
-                "first dimension of every leaf counts the examples"
-            )

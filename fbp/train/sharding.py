@@ -1,0 +1,166 @@
+"""Many devices: the batch divided over the axis `data` of a mesh, the parameters by a layout."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from fbp.errors import InputError
+from fbp.train.batches import check_batch
+from fbp.train.layout import Layout, described, partition_specs
+from fbp.train.state import TrainState
+
+DATA = "data"
+
+
+def data_mesh(batch_size: int) -> Mesh:
+    """All devices along `data`, or as many as divide the batch.
+
+    >>> dict(data_mesh(1).shape)
+    {'data': 1}
+    """
+    devices = jax.devices()
+    count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+    return Mesh(np.array(devices[:count]), (DATA,))
+
+
+def shardings(tree: Any, params: Any, mesh: Mesh, layout: Layout) -> Any:
+    """Where each leaf of a tree is: as the parameter that it belongs to, or on every device whole.
+
+    A leaf belongs to the parameter in whose path its own ends, if they have one shape: so do the
+    moments of an optimizer's state, and gradients. Raises InputError as `partition_specs`.
+
+    >>> import optax
+    >>> params = {"kernel": np.ones((4, 2), np.float32)}
+    >>> mesh = jax.make_mesh((1, 1), ("data", "model"))
+    >>> state = optax.adam(0.1).init(params)
+    >>> where = shardings(state, params, mesh, [("kernel", P(None, "model"))])
+    >>> where[0].nu["kernel"].spec == P(None, "model"), where[0].count.spec == P()
+    (True, True)
+    """
+    mesh = automatic(mesh)
+    specs = jax.tree.leaves(
+        partition_specs(params, mesh, layout), is_leaf=lambda node: isinstance(node, P)
+    )
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    places = {
+        (path, np.shape(leaf)): spec for (path, leaf), spec in zip(leaves, specs, strict=True)
+    }
+
+    def of(path: tuple, leaf: Any) -> NamedSharding:
+        ends = ((path[i:], np.shape(leaf)) for i in range(len(path) + 1))
+        return NamedSharding(mesh, next((places[end] for end in ends if end in places), P()))
+
+    return jax.tree_util.tree_map_with_path(of, tree)
+
+
+def in_shards(
+    make: Callable[..., TrainState], mesh: Mesh, layout: Layout = ()
+) -> Callable[..., TrainState]:
+    """`make`, compiled so that each device makes its own part of the state only.
+
+    The whole state is on no device, as a model that is larger than one needs. Raises InputError
+    as `partition_specs`.
+
+    >>> import optax
+    >>> from fbp.nn import mlp
+    >>> from fbp.train import initial_state
+    >>> def begin(key):
+    ...     params, _ = mlp([32, 10]).init(key, (-1, 64))
+    ...     return initial_state(params, optax.sgd(0.1), key)
+    >>> mesh, layout = jax.make_mesh((1, 1), ("data", "model")), [("1_dense/bias", P("model"))]
+    >>> state = in_shards(begin, mesh, layout)(jax.random.key(0))
+    >>> state.params["1_dense"]["bias"].sharding.spec == P("model")
+    True
+    """
+
+    def made(*args: Any) -> TrainState:
+        state = jax.eval_shape(make, *args)
+        where = shardings(state, state.params, mesh, layout)
+        return jax.jit(make, out_shardings=where)(*args)
+
+    return made
+
+
+def divide_batch(batch: Any, mesh: Mesh, microbatches: int = 1) -> Any:
+    """The batch, divided over `data`: each device has an equal share of each microbatch.
+
+    Raises InputError where the mesh has no such axis, the leaves differ in their number of
+    examples, or it is no multiple of the devices times the microbatches.
+
+    >>> divide_batch(np.ones((2, 3)), jax.make_mesh((1,), ("data",))).shape
+    (2, 3)
+    """
+    check_batch(batch)
+    if DATA not in mesh.axis_names:
+        raise InputError(
+            f"{described(mesh)} has no axis {DATA!r}, over which the batch is divided: name one so"
+        )
+    parts = mesh.shape[DATA] * microbatches
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
+        if np.shape(leaf)[0] % parts:
+            raise InputError(
+                f"batch{jax.tree_util.keystr(path)} has shape {list(np.shape(leaf))}: "
+                f"{np.shape(leaf)[0]} examples do not divide into {microbatches} microbatches on "
+                f"{mesh.shape[DATA]} devices along {DATA!r} of {described(mesh)}; give a multiple "
+                f"of {parts}, or fewer devices"
+            )
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(automatic(mesh), P(DATA)))
+
+
+def on_mesh(
+    update: Callable[[TrainState, Any], tuple[TrainState, Any]],
+    mesh: Mesh,
+    layout: Layout = (),
+    microbatches: int = 1,
+) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
+    """The same update, of a batch divided over `data` and a state divided as by `in_shards`.
+
+    What the devices sum or exchange for that is put in by the compiler. Raises InputError as
+    `divide_batch` and `partition_specs`.
+
+    >>> import optax
+    >>> from fbp.train import initial_state
+    >>> from fbp.train.step import adjust, carry_back
+    >>> tx = optax.sgd(0.1)
+    >>> update = adjust(carry_back(lambda params, x, key: (params * x).mean()), tx)
+    >>> state = initial_state(np.float32(2.0), tx, jax.random.key(0))
+    >>> spread = on_mesh(update, jax.make_mesh((1,), ("data",)))
+    >>> state, loss = spread(state, np.array([3.0, 5.0], np.float32))
+    >>> print(loss, state.params)
+    8.0 1.6
+    """
+
+    def run(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+        state, loss = update(state, divide_batch(batch, mesh, microbatches))
+        where = shardings(state, state.params, mesh, layout)
+        return jax.lax.with_sharding_constraint(state, where), loss
+
+    return run
+
+
+def over_data(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """The same `(params, x) -> outputs`, of examples that are divided over `data`.
+
+    Examples whose number does not divide are on every device.
+    """
+
+    def run(params: Any, x: Any) -> Any:
+        divides = len(x) % mesh.shape[DATA] == 0
+        return forward(params, divide_batch(x, mesh) if divides else x)
+
+    return run
+
+
+def automatic(mesh: Mesh) -> Mesh:
+    """The same devices, with axes along which the compiler divides what no spec names.
+
+    `jax.make_mesh` makes axes that every operation must name (`AxisType.Explicit`).
+
+    >>> automatic(jax.make_mesh((1,), ("data",))).axis_types
+    (Auto,)
+    """
+    return Mesh(mesh.devices, mesh.axis_names)
