@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from fbp.errors import InputError
 
@@ -66,3 +67,16 @@ def whole(array: Any) -> np.ndarray:
     from jax.experimental.multihost_utils import process_allgather
 
     return np.asarray(process_allgather(array, tiled=True))
+
+
+def placed(tree: Any, sharding: NamedSharding) -> Any:
+    """Arrays that every process has, on the devices of all of them.
+
+    >>> mesh = jax.make_mesh((2,), ("trials",))
+    >>> len(placed(np.arange(4), NamedSharding(mesh, jax.P("trials"))).devices())
+    2
+    """
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    part = lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__)
+    return jax.tree.map(lambda leaf: part(np.asarray(leaf)), tree)

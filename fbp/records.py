@@ -6,7 +6,7 @@ A run's directory holds
 - `environment.json`: versions, devices, git commit, time and command, and how trials were run;
 - `records.jsonl`: one JSON object a line, one line a measurement, written as soon as it is
   made: an interrupted run leaves all that it measured;
-- `checkpoint.npz`: from what an interrupted run goes on, see `fbp.sweep.checkpoint`;
+- `checkpoints`: from what an interrupted run goes on, see `fbp.sweep.checkpoint`;
 - `summary.json`: written last; a run without it was interrupted;
 - `lock`: held by the process that writes here.
 
@@ -31,25 +31,26 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from fbp.errors import InputError
 
-CONFIG, ENVIRONMENT, RECORDS, SUMMARY, CHECKPOINT, LOCK = (
+CONFIG, ENVIRONMENT, RECORDS, SUMMARY, CHECKPOINTS, LOCK = (
     "config.toml",
     "environment.json",
     "records.jsonl",
     "summary.json",
-    "checkpoint.npz",
+    "checkpoints",
     "lock",
 )
 UNFINISHED = ".part"
@@ -94,7 +95,8 @@ def create_run(directory: Path, config: str, *, overwrite: bool = False) -> None
     check_free(directory, overwrite)
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        made = (SUMMARY, CHECKPOINT, f"*{UNFINISHED}", RECORDS, "report.html", "figures/*.png")
+        _remove_checkpoints(directory)
+        made = (SUMMARY, f"*{UNFINISHED}", RECORDS, "report.html", "figures/*.png")
         for pattern in made:
             for path in directory.glob(pattern):
                 path.unlink()
@@ -175,16 +177,16 @@ def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     """Write a run's summary: the run is then complete. Raises InputError where it cannot."""
     write_whole(directory / SUMMARY, (to_json(summary, indent=2) + "\n").encode())
     with writing(directory):
-        (directory / CHECKPOINT).unlink(missing_ok=True)
+        _remove_checkpoints(directory)
+
+
+def _remove_checkpoints(directory: Path) -> None:
+    if (directory / CHECKPOINTS).exists():
+        shutil.rmtree(directory / CHECKPOINTS)
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file at once: whatever happens, it holds the old content or the new one."""
-    replace_file(path, lambda file: file.write(content))
-
-
-def replace_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """As `write_whole`, with what `write` writes into the file that it is given.
+    """Write a file at once: whatever happens, it holds the old content or the new one.
 
     Raises InputError where it cannot be written; the old content is then still there.
     """
@@ -192,7 +194,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     with writing(path.parent):
         try:
             with unfinished.open("wb") as file:
-                write(file)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:

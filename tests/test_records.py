@@ -15,7 +15,6 @@ from fbp.records import (
     locked,
     read_environment,
     read_records,
-    replace_file,
     sync_records,
     write_summary,
     write_whole,
@@ -143,16 +142,16 @@ def test_facts_are_added_to_the_environment(run):
     assert read_environment(run) == {**before, "trials": {"0": "vmap"}}
 
 
-def test_file_that_is_half_written_leaves_the_old_one(tmp_path):
+def test_file_that_is_half_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "file"
     write_whole(path, b"old")
 
     def fails(file):
-        file.write(b"ne")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    monkeypatch.setattr("fbp.records.os.fsync", fails)
     with pytest.raises(InputError, match="No space left on device: free some space"):
-        replace_file(path, fails)
+        write_whole(path, b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"old"
 

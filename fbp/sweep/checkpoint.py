@@ -1,25 +1,19 @@
 """From what an interrupted sweep goes on, bit for bit as if it had not been.
 
-A checkpoint is one NPZ file, replaced at once by the next: it holds the states of all trials and
-says how far they are and how many bytes of the records belong to it. Whatever was recorded later
-is cut off, and measured again.
+A checkpoint holds the states of all trials, and says how far they are and how many bytes of the
+records belong to it. Whatever was recorded later is cut off, and measured again.
 """
 
-import json
-import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from fbp.errors import InputError
-from fbp.records import CHECKPOINT, cut_records, replace_file, sync_records
-
-PROGRESS = "progress"
+from fbp.checkpoints import Checkpoints
+from fbp.hosts import once
+from fbp.records import cut_records, sync_records
+from fbp.sweep.grid import Trial
+from fbp.sweep.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -39,67 +33,50 @@ class Checkpoint:
     states: Mapping[int, Any]
 
 
-def save(directory: Path, checkpoint: Checkpoint) -> None:
-    """Write the checkpoint into a run's directory; InputError where it cannot be written."""
-    progress = {
-        "stretches": checkpoint.stretches,
-        "trial_steps": checkpoint.trial_steps,
-        "kept": checkpoint.kept,
-        "variants": list(checkpoint.states),
-        "records_bytes": sync_records(directory),
+def kept(trials: Sequence[Trial], progress: Checkpoint) -> list[Trial]:
+    """Those that no search has dropped."""
+    return [trial for trial in trials if trial.number in progress.kept]
+
+
+def save(checkpoints: Checkpoints, directory: Path, progress: Checkpoint) -> None:
+    """Write a checkpoint of the run in a directory; InputError where it cannot be written."""
+    facts = {
+        "stretches": progress.stretches,
+        "trial_steps": progress.trial_steps,
+        "kept": progress.kept,
+        "variants": list(progress.states),
+        "records_bytes": once(sync_records, directory),
     }
-    arrays = {
-        _name(variant, path): np.asarray(_data(leaf))
-        for variant, states in checkpoint.states.items()
-        for path, leaf in jax.tree_util.tree_leaves_with_path(states)
-    }
-    content = {PROGRESS: np.array(json.dumps(progress)), **arrays}
-    replace_file(directory / CHECKPOINT, lambda file: np.savez(file, allow_pickle=False, **content))
+    checkpoints.save(progress.stretches, _by_name(progress.states), facts)
 
 
-def restore(directory: Path, structure_of: Callable[[int], Any]) -> Checkpoint | None:
-    """The checkpoint of a run, whose records are cut to what belongs to it; None without one.
+def restore(checkpoints: Checkpoints, runner: Runner) -> Checkpoint | None:
+    """The last checkpoint of a run, whose records are cut to what belongs to it; None without one.
 
-    Args:
-      directory: the run's.
-      structure_of: of a variant, the states of any trials, or their shapes.
+    The states are on the devices that are here, however many there were.
 
-    Raises InputError for a checkpoint that is not of these.
+    Raises InputError for a checkpoint that is not of this sweep.
     """
-    path = directory / CHECKPOINT
-    if not path.exists():
-        cut_records(directory, 0)
+
+    def shapes(facts: Mapping[str, Any]) -> dict[str, Any]:
+        progress = _progress(facts)
+        counts = {v: len(kept(runner.cohorts[v].trials, progress)) for v in facts["variants"]}
+        return _by_name({v: runner.structure(v, count) for v, count in counts.items()})
+
+    found = checkpoints.restore(shapes, resized=True)
+    once(cut_records, runner.directory, found.facts["records_bytes"] if found else 0)
+    if found is None:
         return None
-    try:
-        with np.load(path) as file:
-            content = dict(file)
-        progress = json.loads(str(content[PROGRESS]))
-        states = {v: _restored(structure_of(v), v, content) for v in progress["variants"]}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: not a checkpoint of this sweep ({error}): start again with --overwrite"
-        ) from error
-    cut_records(directory, progress["records_bytes"])
-    return Checkpoint(
-        progress["stretches"], progress["trial_steps"], tuple(progress["kept"]), states
-    )
+    progress, states = _progress(found.facts), {}
+    for variant in found.facts["variants"]:
+        count = len(kept(runner.cohorts[variant].trials, progress))
+        states[variant] = runner.select(variant, found.tree[str(variant)], range(count))
+    return replace(progress, states=states)
 
 
-def _restored(structure: Any, variant: int, content: Mapping[str, np.ndarray]) -> Any:
-    def leaf(path: Any, like: Any) -> Any:
-        saved = jnp.asarray(content[_name(variant, path)])
-        return jax.random.wrap_key_data(saved) if _is_key(like) else saved
-
-    return jax.tree_util.tree_map_with_path(leaf, structure)
+def _progress(facts: Mapping[str, Any]) -> Checkpoint:
+    return Checkpoint(facts["stretches"], facts["trial_steps"], tuple(facts["kept"]), {})
 
 
-def _name(variant: int, path: Any) -> str:
-    return f"{variant}{jax.tree_util.keystr(path)}"
-
-
-def _data(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def _by_name(states: Mapping[int, Any]) -> dict[str, Any]:
+    return {str(variant): of_trials for variant, of_trials in states.items()}

@@ -57,7 +57,13 @@ class Mapping:
 def given(sweep: Sweep, trials: int) -> Mapping:
     """The mapping that a config names, over all devices; `vmap` where it leaves the choice."""
     kind = "vmap" if sweep.trials == "auto" else sweep.trials
-    return Mapping(kind, sweep.batch_size, min(len(jax.devices()), trials))
+    return Mapping(kind, sweep.batch_size, devices_for(trials))
+
+
+def devices_for(trials: int) -> int:
+    """How many devices trials are divided over: one each at most, but all those of many hosts."""
+    present = len(jax.devices())
+    return min(present, trials) if jax.process_count() == 1 else present
 
 
 def over_trials(fun: Callable[..., Any], how: Mapping, mesh: Mesh) -> Callable[..., Any]:

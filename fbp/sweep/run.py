@@ -5,19 +5,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fbp.config import Config
 from fbp.errors import InputError
+from fbp.hosts import once, whole
 from fbp.records import Row, append_records, is_complete, read_records, write_summary
 from fbp.report.summary import summarise
-from fbp.sweep.checkpoint import Checkpoint
+from fbp.sweep.checkpoint import Checkpoint, kept
 from fbp.sweep.cohort import cohorts_of
 from fbp.sweep.grid import Trial
 from fbp.sweep.problem import Problem
 from fbp.sweep.rows import row_of, values_of
 from fbp.sweep.runner import Runner
-from fbp.sweep.training import kept, train
+from fbp.sweep.training import train
 from fbp.verify import Agreement
 
 
@@ -35,17 +34,17 @@ def sweep(config: Config, problem: Problem, directory: Path, check: Agreement) -
     be written, or the run is complete. Whatever ends a sweep early, what it measured before is in
     the directory.
     """
-    if is_complete(directory):
+    if once(is_complete, directory):
         raise InputError(f"{directory}: this run is complete: give another directory")
     begin = time.perf_counter()
     cohorts = cohorts_of(config, problem)
     runner = Runner(cohorts, directory)
     progress = train(config, runner)
-    summary = _summarise(config, problem, directory)
+    summary = once(_summarise, config, problem, directory)
     tests = list(_tests(runner, progress, summary["best"]))
     if tests:
-        append_records(directory, tests)
-        summary = _summarise(config, problem, directory)
+        once(append_records, directory, tests)
+        summary = once(_summarise, config, problem, directory)
     speed = runner.speed
     summary |= {
         "gradient_check": {
@@ -57,7 +56,7 @@ def sweep(config: Config, problem: Problem, directory: Path, check: Agreement) -
         "compile_seconds": speed.compiling,
         "trial_steps_per_second": speed.trial_steps / max(speed.training, 1e-9),
     }
-    write_summary(directory, summary)
+    once(write_summary, directory, summary)
     return summary
 
 
@@ -68,7 +67,7 @@ def _tests(runner: Runner, progress: Checkpoint, best: Mapping[str, Any] | None)
         if best is None or not any(_has(trial, best) for trial in trials):
             continue
         states = progress.states[number]
-        alive, steps = np.asarray(states.diverged_at) < 0, np.asarray(states.train.step)
+        alive, steps = whole(states.diverged_at) < 0, whole(states.train.step)
         places = [i for i, trial in enumerate(trials) if alive[i] and _has(trial, best)]
         measures = values_of(runner.test(number, states, places))
         for place, values in zip(places, measures, strict=True):

@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from fbp.hosts import once, placed, whole
 from fbp.records import add_to_environment, read_environment
 from fbp.sweep.choice import choose
 from fbp.sweep.cohort import Cohort
 from fbp.sweep.grid import Trial, grid_of
 from fbp.sweep.mapping import Mapping as Way
-from fbp.sweep.mapping import padded
+from fbp.sweep.mapping import devices_for, padded
 from fbp.sweep.program import Program, TrialState, make_program
 from fbp.train.objective import Measures
 from fbp.train.repeat import Examples
@@ -33,7 +34,8 @@ class Runner:
     """Runs the trials of cohorts, which are named by their place.
 
     The way in which a cohort's trials run is chosen when it starts, and written into the
-    environment of the run; where it is written there already, it is that one.
+    environment of the run; where it is written there already, it is that one, over the devices
+    that are here.
 
     Attributes:
       cohorts: all of them.
@@ -49,13 +51,16 @@ class Runner:
         self._compiled: dict[tuple[int, int, int], Any] = {}
         self._data: dict[Any, Examples] = {}
 
-    def structure(self, cohort: int) -> Any:
-        """The states of a cohort's trials, as shapes."""
-        own = self.cohorts[cohort]
-        program = make_program(own.config, own.problem, Way("vmap"))
+    def structure(self, cohort: int, trials: int) -> Any:
+        """The states of so many of a cohort's trials, as shapes that say where they are."""
+        own, program = self.cohorts[cohort], self._program(cohort, trials)
         test = own.problem.dataset.test
-        states, _ = jax.eval_shape(program.start, grid_of(own.trials), (test.x, test.y))
-        return states
+        grid = grid_of(own.trials[:trials])
+        states, _ = jax.eval_shape(program.start, grid, (test.x, test.y))
+        place = program.how.over_trials
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), states
+        )
 
     def start(self, cohort: int, trials: Sequence[Trial]) -> tuple[TrialState, Measures]:
         """The states before the first step, and the validation measures."""
@@ -80,7 +85,7 @@ class Runner:
         self.speed.compiling += compiled - begin
         self.speed.training += time.perf_counter() - compiled
         self.speed.trial_steps += (stop - start) * len(trials)
-        return states, losses, measures
+        return states, *jax.tree.map(whole, (losses, measures))
 
     def select(self, cohort: int, states: TrialState, places: Sequence[int]) -> TrialState:
         """The states of the trials in these places."""
@@ -92,23 +97,26 @@ class Runner:
         """The measures of the test set, of the trials in these places."""
         params = jax.tree.map(lambda leaf: leaf[np.array(places)], states.train.params)
         program = self._program(cohort, len(places))
-        return program.measure(params, self._part(cohort, "test", program.how))
+        measures = program.measure(params, self._part(cohort, "test", program.how))
+        return jax.tree.map(whole, measures)
 
     def _program(self, cohort: int, trials: int) -> Program:
         if (cohort, trials) not in self._programs:
             own, way = self.cohorts[cohort], self._way(cohort)
-            way = replace(way, devices=min(way.devices, trials))
+            way = replace(way, devices=devices_for(trials))
             self._programs[cohort, trials] = make_program(own.config, own.problem, way)
         return self._programs[cohort, trials]
 
     def _way(self, cohort: int) -> Way:
-        ways: Mapping[str, Any] = read_environment(self.directory).get("trials", {})
+        ways: Mapping[str, Any] = once(read_environment, self.directory).get("trials", {})
         if str(cohort) not in ways:
             way, speeds = choose(self.cohorts[cohort])
             chosen = {**asdict(way), "trial_steps_per_second": speeds}
-            add_to_environment(self.directory, {"trials": {**ways, str(cohort): chosen}})
+            facts = {"trials": {**ways, str(cohort): chosen}}
+            once(add_to_environment, self.directory, facts)
             return way
-        return Way(**{field.name: ways[str(cohort)][field.name] for field in fields(Way)})
+        recorded = {field.name: ways[str(cohort)][field.name] for field in fields(Way)}
+        return Way(**{**recorded, "devices": devices_for(len(self.cohorts[cohort].trials))})
 
     def _part(self, cohort: int, part: str, way: Way) -> Examples:
         """A part of the data, on the devices; cohorts of the same data share it."""
@@ -116,5 +124,5 @@ class Runner:
         key = (own.config.data, part, way.devices)
         if key not in self._data:
             split = getattr(own.problem.dataset, part)
-            self._data[key] = jax.device_put((split.x, split.y), way.everywhere)
+            self._data[key] = placed((split.x, split.y), way.everywhere)
         return self._data[key]
