@@ -70,7 +70,7 @@ def whole(array: Any) -> np.ndarray:
 
 
 def placed(tree: Any, sharding: NamedSharding) -> Any:
-    """Arrays that every process has, on the devices of all of them.
+    """Arrays that every process has, or that are divided over all, on the devices of all.
 
     >>> mesh = jax.make_mesh((2,), ("trials",))
     >>> len(placed(np.arange(4), NamedSharding(mesh, jax.P("trials"))).devices())
@@ -78,5 +78,11 @@ def placed(tree: Any, sharding: NamedSharding) -> Any:
     """
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
-    part = lambda leaf: jax.make_array_from_callback(leaf.shape, sharding, leaf.__getitem__)
-    return jax.tree.map(lambda leaf: part(np.asarray(leaf)), tree)
+
+    def place(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            return jax.jit(lambda leaf: leaf, out_shardings=sharding)(leaf)
+        values = np.asarray(leaf)
+        return jax.make_array_from_callback(values.shape, sharding, values.__getitem__)
+
+    return jax.tree.map(place, tree)

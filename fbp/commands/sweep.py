@@ -1,12 +1,14 @@
 """`fbp sweep`: train at every rate of a config, and record it."""
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
+from fbp.commands.processes import Processes, joined
 from fbp.config import Config
 from fbp.config_file import config_of, load_config, read_tables
 from fbp.errors import InputError
@@ -21,7 +23,8 @@ class Sweep:
 
     Trials are divided over all devices; on a CPU, over as many as it has cores, unless
     XLA_FLAGS or JAX_NUM_CPU_DEVICES says otherwise. Compiled programs are kept in the user's
-    cache directory, or in JAX_COMPILATION_CACHE_DIR.
+    cache directory, or in JAX_COMPILATION_CACHE_DIR. Many processes, on one host or on many,
+    run one sweep if each is started with this command, in a directory that they share.
     """
 
     config: Annotated[Positional[Path], arg(metavar="CONFIG")]
@@ -37,21 +40,35 @@ class Sweep:
     """Number of seeds, in place of the config's."""
     settings: Settings = ()
     """Set a key of the config, such as train.steps=100. May be given several times."""
+    distributed: FlagCreatePairsOff[bool] = False
+    """Join the processes that Slurm, Open MPI, GKE or a TPU pod has started."""
+    coordinator: Annotated[str | None, arg(metavar="HOST:PORT")] = None
+    """Join by hand: where the first process is. With --num-processes and --process-id."""
+    num_processes: Annotated[int | None, arg(metavar="N")] = None
+    """How many processes there are."""
+    process_id: Annotated[int | None, arg(metavar="I")] = None
+    """Number of this process, from 0."""
 
     def __call__(self) -> None:
         """Run the sweep, and print its progress and its outcome."""
         if self.resume and self.overwrite:
             raise InputError("--resume keeps the run and --overwrite removes it: give one of them")
+        processes = Processes(
+            self.distributed, self.coordinator, self.num_processes, self.process_id
+        )
         seeds = [] if self.seeds is None else [f"sweep.seeds = {self.seeds}"]
         settings = [*self.settings, *seeds]
         tables = read_tables(self.config, settings)
         config = config_of(tables, str(self.config))
         snapshot = to_toml(tables) if settings else self.config.read_text(encoding="utf-8")
         directory = self.out or Path("runs") / config.name
-        if _is_done(config, directory, self.resume, self.overwrite):
-            print(f"this run is complete, nothing was done: {directory}")
-        else:
-            _sweep(config, snapshot, directory, self.overwrite)
+        with joined(processes):
+            from fbp.hosts import once
+
+            if once(_is_done, config, directory, self.resume, self.overwrite):
+                once(print, f"this run is complete, nothing was done: {directory}")
+            else:
+                _sweep(config, snapshot, directory, self.overwrite)
 
 
 def _is_done(config: Config, directory: Path, resume: bool, overwrite: bool) -> bool:
@@ -73,22 +90,30 @@ def _sweep(config: Config, snapshot: str, directory: Path, overwrite: bool) -> N
     from fbp.commands.backend import compilation_cache, use_every_core
 
     use_every_core()
+    from fbp.hosts import once
     from fbp.records import create_run, is_run, locked
-    from fbp.report.run import read
-    from fbp.report.words import verdict, warnings
-    from fbp.sweep import check_gradients, cohorts_of, sweep, table
+    from fbp.sweep import check_gradients, cohorts_of, sweep
 
     cohorts = cohorts_of(config)
-    with locked(directory), compilation_cache():
+    with contextlib.ExitStack() as alone, compilation_cache():
+        once(lambda: alone.enter_context(locked(directory)))
         check = check_gradients(cohorts)
-        print(f"gradient: {check}", flush=True)
-        if overwrite or not is_run(directory):
-            create_run(directory, snapshot, overwrite=overwrite)
+        once(print, f"gradient: {check}")
+        if overwrite or not once(is_run, directory):
+            once(lambda: create_run(directory, snapshot, overwrite=overwrite))
         try:
             summary = sweep(config, cohorts[0].problem, directory, check)
         except KeyboardInterrupt:
             print("\n--resume goes on where this run was interrupted", file=sys.stderr)
             raise
+    once(lambda: _tell(summary, directory))
+
+
+def _tell(summary: dict[str, Any], directory: Path) -> None:
+    from fbp.report.run import read
+    from fbp.report.words import verdict, warnings
+    from fbp.sweep import table
+
     print(f"\n{table(summary)}\n\n{verdict(summary)}")
     for warning in warnings(read(directory)):
         print(f"warning: {warning}")

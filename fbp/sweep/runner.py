@@ -91,7 +91,7 @@ class Runner:
         """The states of the trials in these places."""
         way = self._program(cohort, len(places)).how
         chosen = jax.tree.map(lambda leaf: leaf[np.array(places)], states)
-        return jax.device_put(padded(chosen, way.devices), way.over_trials)
+        return placed(padded(chosen, way.devices), way.over_trials)
 
     def test(self, cohort: int, states: TrialState, places: Sequence[int]) -> Measures:
         """The measures of the test set, of the trials in these places."""
