@@ -13,12 +13,14 @@ from fbp import InputError, MissingRule, __version__
 from fbp.commands.check import Check
 from fbp.commands.experiments import Experiments
 from fbp.commands.fit import Fit
+from fbp.commands.plan import Plan
 from fbp.commands.predict import Predict
 from fbp.commands.report import Report
 from fbp.commands.sweep import Sweep
 
 Command = (
     Annotated[Sweep, subcommand("sweep")]
+    | Annotated[Plan, subcommand("plan")]
     | Annotated[Report, subcommand("report")]
     | Annotated[Check, subcommand("check")]
     | Annotated[Experiments, subcommand("experiments")]

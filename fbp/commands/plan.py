@@ -1,0 +1,51 @@
+"""`fbp plan`: what a config will need, before anything runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from fbp.commands.sweep import Settings
+from fbp.config_file import config_of, read_tables
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say how much memory and work a config's update and its sweep need on each device.
+
+    Both are compiled, and not run: for the devices here, or for a TPU slice, which need not be.
+    """
+
+    config: Annotated[Positional[Path], arg(metavar="CONFIG")]
+    """TOML file, see configs/."""
+    target: Annotated[str | None, arg(metavar="SLICE")] = None
+    """TPU slice, such as v5e:2x2; the devices here if not given. It takes fbp-jax[tpu]."""
+    settings: Settings = ()
+    """Set a key of the config, such as train.batch_size=64. May be given several times."""
+
+    def __call__(self) -> None:
+        """Print the plan, one for each combination of the axes' values."""
+        config = config_of(read_tables(self.config, self.settings), str(self.config))
+        _use_cpu() if self.target else _use_every_core()
+        from fbp.plan import here, plan, report, tpu_slice
+        from fbp.sweep import cohorts_of
+
+        target = tpu_slice(self.target) if self.target else here()
+        for cohort in cohorts_of(config):
+            setting = "".join(f", {key} = {value}" for key, value in cohort.trials[0].axes.items())
+            print(f"{config.name}{setting} on {report(plan(cohort, target))}\n", flush=True)
+
+
+def _use_every_core() -> None:
+    from fbp.commands.backend import use_every_core
+
+    use_every_core()
+
+
+def _use_cpu() -> None:
+    """What is compiled for devices that are not here needs none of those that are."""
+    import jax
+
+    if not jax.config.values["jax_platforms"]:
+        jax.config.update("jax_platforms", "cpu")
