@@ -132,6 +132,24 @@ def check_first_order(group: Sequence[Case], dtype: str) -> None:
     _check(group, dtype, _first_order)
 
 
+def first_order_distances(group: Sequence[Case], dtype: str) -> list[float]:
+    """Of each case, the largest difference from JAX's, as a multiple of its tolerance."""
+    with precision(dtype):
+        inputs = [case.arguments(dtype) for case in group]
+
+        def run(inputs: list) -> list:
+            return [_first_order(case, args, []) for case, args in zip(group, inputs, strict=True)]
+
+        found = jax.jit(run)(inputs)
+        return [_multiple(case, results) for case, results in zip(group, found, strict=True)]
+
+
+def _multiple(case: Case, results: dict[str, tuple[Any, Any]]) -> float:
+    distance = ulps_per_element if case.per_element else ulps
+    pairs = (zip(*map(jax.tree.leaves, pair), strict=True) for pair in results.values())
+    return max((distance(a, b) for pair in pairs for a, b in pair), default=0.0) / case.tolerance
+
+
 def check_composed(group: Sequence[Case], dtype: str) -> None:
     """So are fbp under vmap, fbp of fbp, fbp of JAX, JAX of fbp, and forward over reverse."""
     _check([case for case in group if case.composed], dtype, _composed, slack=8)

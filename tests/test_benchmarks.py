@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from table import Case
 
 import fbp
 from benchmarks import false_alarms, gradients, loops, verification
+from benchmarks.accelerator import device, rules, steps, words
 from benchmarks.mutants import FAULTS
 from benchmarks.programs import PROGRAMS, SMALL, program
 from benchmarks.throughput import bare_dots, fbp_sweep, hand_written, scikit_learn
@@ -170,7 +172,7 @@ def test_the_network_by_hand_has_the_shapes_of_fbps(kind):
 @pytest.mark.usefixtures("as_users_run_it")
 def test_fbps_sweep_says_how_it_ran_the_trials(monkeypatch):
     monkeypatch.setattr(fbp_sweep, "LONG", 2)
-    assert fbp_sweep.sweep(work("mlp"))() == "vmap, 8 devices"
+    assert fbp_sweep.sweep(work("mlp"))() .startswith("vmap, 8 devices; drawing 0.")
 
 
 def test_scikit_learn_and_the_bare_products_run():
@@ -220,3 +222,31 @@ def test_a_target_is_reached_from_its_ratio_on():
 def test_every_target_is_judged_somewhere():
     groups = {contender.group for contender in CONTENDERS}
     assert all(set(target.groups) <= groups for target in TARGETS)
+
+
+def test_a_large_step_is_beside_jaxs_in_time_and_value():
+    here = device.found(16)
+    step = steps.step(steps.large(small=True)["mlp"], "bfloat16", here)
+    assert step.ulps <= 64
+    assert step.of_products == pytest.approx(step.rate / here.products["bfloat16"])
+    assert np.isnan(step.of_peak)
+    assert "not known" in words.steps_row("mlp", "bfloat16", step)
+
+
+def test_rules_of_a_family_need_no_more_than_their_tolerance_here():
+    found = {dtype: family for _, dtype, family in rules.families(("products",))}
+    assert found.keys() == set(rules.DTYPES)
+    assert all(f.compared > 0 and f.multiple <= 1 and not f.failed for f in found.values())
+
+
+def test_a_case_that_a_device_cannot_run_is_named_and_the_others_are_compared():
+    class Broken:
+        primitive, name, tolerance, per_element = jax.lax.sin_p, "broken", 1, False
+
+        def arguments(self, dtype):
+            raise NotImplementedError("no such thing here")
+
+    case = Case(jax.lax.sin_p, jnp.sin, ((3,),))
+    found = rules.outcome([Broken(), case], "float32")
+    assert found.compared == 1
+    assert found.failed == ["sin broken: NotImplementedError: no such thing here"]

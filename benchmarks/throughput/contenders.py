@@ -22,6 +22,7 @@ class Contender:
       some: whether it trains each rate once, in place of all trials: it trains one after another,
         so that its trial-steps per second do not depend on their number.
       kinds: the networks that it can train.
+      platforms: JAX's names of those where it takes part.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Contender:
     group: Group
     some: bool = False
     kinds: tuple[Kind, ...] = ("mlp", "cnn")
+    platforms: tuple[str, ...] = ("cpu", "gpu", "tpu")
 
     def load(self) -> Callable[[Work], Run] | None:
         """The function; None where a library that it needs is not installed."""
@@ -56,6 +58,13 @@ CONTENDERS = (
     Contender("PyTorch loop, 1 thread", ("pytorch", "one_thread"), "PyTorch loop", some=True),
     Contender("PyTorch loop, 2 threads", ("pytorch", "two_threads"), "PyTorch loop", some=True),
     Contender("PyTorch loop, 2 processes", ("pytorch", "two_processes"), "other", some=True),
+    Contender(
+        "PyTorch loop, torch.compile",
+        ("pytorch", "compiled"),
+        "other",
+        some=True,
+        platforms=("gpu",),
+    ),
     Contender("torch.func vmap ensemble", ("pytorch", "ensemble"), "other"),
     Contender(
         "scikit-learn MLPClassifier",

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks.throughput.work import BATCH, CLASSES, RATES, SEEDS, Work
+from benchmarks.throughput.work import BATCH, CLASSES, RATES, Work
 from fbp.config import CNN, MLP, Config, Data, Optimizer, Sweep, Train
 from fbp.data import Dataset, Split
 from fbp.sweep.choice import choose
@@ -64,7 +64,7 @@ def config_of(work: Work) -> Config:
         network=mlp if work.kind == "mlp" else CNN(work.channels, (work.hidden,)),
         optimizer=Optimizer("adam"),
         train=Train(LONG, BATCH, LONG),
-        sweep=Sweep(RATES, SEEDS, trials="auto"),
+        sweep=Sweep(RATES, work.seeds, trials="auto"),
     )
 
 

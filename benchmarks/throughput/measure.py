@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import jax
+
 from benchmarks.throughput.contenders import CONTENDERS, Contender, Run
 from benchmarks.throughput.work import Work
 
@@ -55,7 +57,11 @@ def measure(
 ) -> Measured:
     """Each contender once cold, then `repetitions` rounds in which each runs once."""
     load = os.getloadavg()[0]
-    able = [contender for contender in contenders if work.kind in contender.kinds]
+    able = [
+        contender
+        for contender in contenders
+        if work.kind in contender.kinds and jax.default_backend() in contender.platforms
+    ]
     made = {contender: contender.load() for contender in able}
     missing = tuple(contender.name for contender, make in made.items() if make is None)
     runs: dict[Contender, Run] = {}

@@ -1,4 +1,7 @@
-"""PyTorch: an eager loop over the trials, in one process or two, and a torch.func ensemble."""
+"""PyTorch: a loop over the trials, eager in one process or two, or compiled; a torch.func ensemble.
+
+All run on the GPU where PyTorch finds one.
+"""
 
 import contextlib
 import copy
@@ -12,6 +15,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from benchmarks.throughput.work import B1, B2, CLASSES, EPSILON, Work
 
 PROCESSES = 2
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def one_thread(work: Work) -> Callable[[], None]:
@@ -22,6 +26,11 @@ def one_thread(work: Work) -> Callable[[], None]:
 def two_threads(work: Work) -> Callable[[], None]:
     """The loop, with two threads; some of the trials."""
     return lambda: train(work, work.some_trials, threads=2)
+
+
+def compiled(work: Work) -> Callable[[], None]:
+    """The loop with a network compiled by torch.compile into CUDA graphs; some of the trials."""
+    return lambda: train(work, work.some_trials, threads=1, compile=True)
 
 
 def two_processes(work: Work) -> Callable[[], None]:
@@ -55,18 +64,22 @@ def _serve(end: Connection, work: Work, share: Sequence[tuple[float, int]]) -> N
             end.send(None)
 
 
-def train(work: Work, trials: Sequence[tuple[float, int]], threads: int) -> None:
-    """An eager step for each batch of each trial."""
+def train(
+    work: Work, trials: Sequence[tuple[float, int]], threads: int, compile: bool = False
+) -> None:
+    """A step for each batch of each trial."""
     torch.set_num_threads(threads)
     x, y = _tensors(work)
     for rate, seed in trials:
         torch.manual_seed(seed)
         model = _model(work)
         optimizer = torch.optim.Adam(model.parameters(), rate, (B1, B2), EPSILON)
-        for index in torch.from_numpy(work.orders[seed]):
+        network = torch.compile(model, mode="reduce-overhead") if compile else model
+        for index in torch.from_numpy(work.orders[seed]).to(DEVICE):
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(model(x[index]), y[index]).backward()
+            torch.nn.functional.cross_entropy(network(x[index]), y[index]).backward()
             optimizer.step()
+    _wait()
 
 
 def ensemble(work: Work) -> Callable[[], None]:
@@ -74,7 +87,7 @@ def ensemble(work: Work) -> Callable[[], None]:
     x, y = _tensors(work)
     skeleton = copy.deepcopy(_model(work)).to("meta")
     rates, seeds = zip(*work.trials, strict=True)
-    orders = torch.from_numpy(work.orders)
+    orders = torch.from_numpy(work.orders).to(DEVICE)
 
     def loss(params: Any, x: Any, y: Any) -> Any:
         outputs = torch.func.functional_call(skeleton, params, (x,))
@@ -93,16 +106,25 @@ def ensemble(work: Work) -> Callable[[], None]:
                 means[name].lerp_(g, 1 - B1)
                 squares[name].mul_(B2).addcmul_(g, g, value=1 - B2)
                 root = (squares[name] / (1 - B2 ** (step + 1))).sqrt_().add_(EPSILON)
-                scale = torch.tensor(rates).view(-1, *[1] * (g.ndim - 1)) / (1 - B1 ** (step + 1))
+                scale = torch.tensor(rates, device=DEVICE).view(-1, *[1] * (g.ndim - 1)) / (
+                    1 - B1 ** (step + 1)
+                )
                 params[name].sub_(scale * means[name] / root)
+        _wait()
 
     return run
+
+
+def _wait() -> None:
+    """Until the GPU has done what it was given."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
 
 
 def _tensors(work: Work) -> tuple[Any, Any]:
     x = torch.from_numpy(work.x)
     images = x.permute(0, 3, 1, 2).contiguous() if work.kind == "cnn" else x
-    return images, torch.from_numpy(work.y).long()
+    return images.to(DEVICE), torch.from_numpy(work.y).long().to(DEVICE)
 
 
 def _model(work: Work) -> Any:
@@ -115,4 +137,4 @@ def _model(work: Work) -> Any:
             inputs = features
         layers.append(torch.nn.Flatten())
     layers += [torch.nn.Linear(work.features, work.hidden), torch.nn.ReLU()]
-    return torch.nn.Sequential(*layers, torch.nn.Linear(work.hidden, CLASSES))
+    return torch.nn.Sequential(*layers, torch.nn.Linear(work.hidden, CLASSES)).to(DEVICE)

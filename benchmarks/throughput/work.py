@@ -14,7 +14,7 @@ B1, B2, EPSILON = 0.9, 0.999, 1e-8  # Adam's, for all
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What a contender trains: 8 rates x 4 seeds, batches of 64, Adam.
+    """What a contender trains: 8 rates x some seeds, batches of 64, Adam.
 
     Attributes:
       kind: `mlp`, one hidden layer; `cnn`, two 3 x 3 convolutions, each with a 2 x 2
@@ -39,12 +39,17 @@ class Work:
     @property
     def trials(self) -> list[tuple[float, int]]:
         """Rate and seed of every trial."""
-        return [(rate, seed) for rate in RATES for seed in range(SEEDS)]
+        return [(rate, seed) for rate in RATES for seed in range(self.seeds)]
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds each rate is tried with."""
+        return len(self.orders)
 
     @property
     def some_trials(self) -> list[tuple[float, int]]:
         """Each rate once: enough for a contender that trains one trial after another."""
-        return [(rate, number % SEEDS) for number, rate in enumerate(RATES)]
+        return [(rate, number % self.seeds) for number, rate in enumerate(RATES)]
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -65,9 +70,11 @@ class Work:
         return (height // 4) * (width // 4) * self.channels[1]
 
 
-def work_of(kind: Kind, width: int, steps: int, x: np.ndarray, y: np.ndarray) -> Work:
+def work_of(
+    kind: Kind, width: int, steps: int, x: np.ndarray, y: np.ndarray, seeds: int = SEEDS
+) -> Work:
     """The work on these examples; `x` holds images `(examples, height, width, 1)`."""
     rng = np.random.default_rng(0)
-    orders = rng.integers(0, len(x), (SEEDS, steps, BATCH), dtype=np.int32)
+    orders = rng.integers(0, len(x), (seeds, steps, BATCH), dtype=np.int32)
     flat = x.reshape(len(x), -1) if kind == "mlp" else x
     return Work(kind, width, np.ascontiguousarray(flat), y.astype(np.int32), orders)
