@@ -172,7 +172,7 @@ def test_the_network_by_hand_has_the_shapes_of_fbps(kind):
 @pytest.mark.usefixtures("as_users_run_it")
 def test_fbps_sweep_says_how_it_ran_the_trials(monkeypatch):
     monkeypatch.setattr(fbp_sweep, "LONG", 2)
-    assert fbp_sweep.sweep(work("mlp"))() .startswith("vmap, 8 devices; drawing 0.")
+    assert fbp_sweep.sweep(work("mlp"))().startswith("vmap, 8 devices; drawing 0.")
 
 
 def test_scikit_learn_and_the_bare_products_run():
