@@ -54,6 +54,7 @@ CONFIG, ENVIRONMENT, RECORDS, SUMMARY, CHECKPOINTS, LOCK = (
     "lock",
 )
 UNFINISHED = ".part"
+FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64")
 BEFORE_RECORDS = {LOCK, *(n + end for n in (CONFIG, ENVIRONMENT) for end in ("", UNFINISHED))}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Row = Mapping[str, Any]
@@ -230,6 +231,7 @@ def environment() -> dict[str, Any]:
         },
         "git_commit": _git_commit(),
         "device": {"kind": devices[0].device_kind, "count": len(devices)},
+        "flags": {name: os.environ[name] for name in FLAGS if name in os.environ},
         "cpus": os.cpu_count(),
         "platform": platform.platform(),
     }

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -60,6 +61,7 @@ def test_sweep_records_and_prints_the_answer(config, tmp_path, capsys):
     assert re.search(
         r"gradient: largest difference from jax\.grad: .* ULPs, at params\['1_den", out
     )
+    assert out.startswith("device: 8 x cpu, JAX ")
     assert "Learning rate 1 trained best" in out
     assert "warning: The best rate lies at the edge of the grid" in out
     assert (run / "config.toml").read_text() == TEXT
@@ -253,10 +255,11 @@ def test_ctrl_c_ends_with_130_and_keeps_what_was_measured(config, tmp_path):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 130
+    assert out.startswith(f"device: {len(os.sched_getaffinity(0))} x cpu, JAX {jax.__version__}\n")
     assert err.splitlines()[-1].startswith("fbp: interrupted")
     assert "Traceback" not in err
     assert max(row["step"] for row in read_records(run)) >= 200

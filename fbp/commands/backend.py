@@ -21,6 +21,31 @@ def use_every_core() -> None:
             jax.config.update("jax_num_cpu_devices", cores)
 
 
+def devices() -> str:
+    """What JAX found: how many, of which kind, the memory of one if it is known, the versions.
+
+    >>> import jax
+    >>> devices().endswith(f", JAX {jax.__version__}")
+    True
+    """
+    import jax
+
+    first, *_ = jax.devices()
+    memory = (first.memory_stats() or {}).get("bytes_limit")
+    each = "" if memory is None else f" with {memory / 2**30:.1f} GiB each"
+    hosts = "" if jax.process_count() == 1 else f" of {jax.process_count()} processes"
+    return f"{jax.device_count()} x {first.device_kind}{each}{hosts}, JAX {jax.__version__}"
+
+
+@contextlib.contextmanager
+def profiled(directory: Path | None) -> Iterator[None]:
+    """A trace of what runs is written into a directory, if one is given."""
+    import jax
+
+    with contextlib.nullcontext() if directory is None else jax.profiler.trace(directory):
+        yield
+
+
 @contextlib.contextmanager
 def compilation_cache() -> Iterator[None]:
     """Programs that take long to compile are kept in the user's cache directory, fbp/jax.

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
+from fbp.commands.backend import profiled, use_every_core
 from fbp.commands.processes import Processes, joined
 from fbp.config import Config
 from fbp.config_file import config_of, load_config, read_tables
@@ -48,6 +49,8 @@ class Sweep:
     """How many processes there are."""
     process_id: Annotated[int | None, arg(metavar="I")] = None
     """Number of this process, from 0."""
+    profile: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Write a trace of the sweep there, for TensorBoard or Perfetto."""
 
     def __call__(self) -> None:
         """Run the sweep, and print its progress and its outcome."""
@@ -62,13 +65,15 @@ class Sweep:
         config = config_of(tables, str(self.config))
         snapshot = to_toml(tables) if settings else self.config.read_text(encoding="utf-8")
         directory = self.out or Path("runs") / config.name
+        use_every_core()
         with joined(processes):
             from fbp.hosts import once
 
             if once(_is_done, config, directory, self.resume, self.overwrite):
                 once(print, f"this run is complete, nothing was done: {directory}")
             else:
-                _sweep(config, snapshot, directory, self.overwrite)
+                with profiled(self.profile):
+                    _sweep(config, snapshot, directory, self.overwrite)
 
 
 def _is_done(config: Config, directory: Path, resume: bool, overwrite: bool) -> bool:
@@ -87,9 +92,7 @@ def _is_done(config: Config, directory: Path, resume: bool, overwrite: bool) -> 
 
 
 def _sweep(config: Config, snapshot: str, directory: Path, overwrite: bool) -> None:
-    from fbp.commands.backend import compilation_cache, use_every_core
-
-    use_every_core()
+    from fbp.commands.backend import compilation_cache, devices
     from fbp.hosts import once
     from fbp.records import create_run, is_run, locked
     from fbp.sweep import check_gradients, cohorts_of, sweep
@@ -98,7 +101,7 @@ def _sweep(config: Config, snapshot: str, directory: Path, overwrite: bool) -> N
     with contextlib.ExitStack() as alone, compilation_cache():
         once(lambda: alone.enter_context(locked(directory)))
         check = check_gradients(cohorts)
-        once(print, f"gradient: {check}")
+        once(print, f"device: {devices()}\ngradient: {check}")
         if overwrite or not once(is_run, directory):
             once(lambda: create_run(directory, snapshot, overwrite=overwrite))
         try:

@@ -4,7 +4,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from fbp.commands.backend import compilation_cache, use_every_core
+from fbp.commands.backend import compilation_cache, profiled, use_every_core
 
 
 def cache_directory():
@@ -53,3 +53,9 @@ def test_without_a_directory_that_can_be_written_to_there_is_no_cache(home, monk
 def test_number_of_devices_that_is_set_stays():
     use_every_core()
     assert len(jax.devices()) == 8
+
+
+def test_trace_is_written_where_it_is_asked_for(tmp_path):
+    with profiled(tmp_path):
+        jax.block_until_ready(jax.jit(lambda x: x + 1)(1.0))
+    assert list(tmp_path.glob("**/*.xplane.pb"))
