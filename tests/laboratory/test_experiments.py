@@ -7,6 +7,8 @@ from fbp.cli import main
 from fbp.laboratory.conduct import read_result
 from fbp.laboratory.find import find, names
 
+LONGEST = ("transfer", "depth", "learning_rate_free", "image_screening")
+
 
 @pytest.fixture(autouse=True)
 def standard_promotion():
@@ -15,7 +17,10 @@ def standard_promotion():
         yield
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in LONGEST else n for n in names()],
+)
 def test_quick_run_lands_in_its_band(name, tmp_path):
     assert main(["experiments", "run", name, "--quick", "--out", str(tmp_path)]) == 0
     result = read_result(tmp_path / name)
