@@ -18,6 +18,7 @@ from fbp.nn.activation import softmax as softmax
 from fbp.nn.activation import softplus as softplus
 from fbp.nn.activation import tanh as tanh
 from fbp.nn.attention import multi_head_attention as multi_head_attention
+from fbp.nn.checkpoint import checkpointed as checkpointed
 from fbp.nn.combine import parallel as parallel
 from fbp.nn.combine import residual as residual
 from fbp.nn.combine import serial as serial

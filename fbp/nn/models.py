@@ -86,6 +86,7 @@ def transformer(
     length: int,
     vocabulary: int | None = None,
     head: Literal["classifier", "language_model"] = "classifier",
+    each_block: Callable[[Layer], Layer] = lambda block: block,
     dtype: DTypeLike = jnp.float32,
 ) -> Layer:
     """A transformer of pre-norm blocks over tokens or vectors, with learned positions.
@@ -103,6 +104,7 @@ def transformer(
       vocabulary: number of tokens; None for vectors, to which a dense layer is applied.
       head: a classifier averages over time; a language model attends to the past only and
         has outputs at each position.
+      each_block: what becomes of each block, such as `checkpointed`.
       dtype: the parameters' dtype.
 
     Raises LayerError for an input that does not fit, or heads that do not divide the width.
@@ -123,7 +125,8 @@ def transformer(
         if vocabulary is None
         else embedding(vocabulary, width, dtype=dtype)
     )
-    blocks = {f"block_{i}": _block(width, heads, not classifies, dtype) for i in range(depth)}
+    block = each_block(_block(width, heads, not classifies, dtype))
+    blocks = {f"block_{i}": block for i in range(depth)}
     return serial(
         embed=embed,
         position=positional_embedding(length, dtype=dtype),
