@@ -95,17 +95,14 @@ def divide_batch(batch: Any, mesh: Mesh, microbatches: int = 1) -> Any:
     (2, 3)
     """
     check_batch(batch)
-    if DATA not in mesh.axis_names:
-        raise InputError(
-            f"{described(mesh)} has no axis {DATA!r}, over which the batch is divided: name one so"
-        )
-    parts = mesh.shape[DATA] * microbatches
+    devices = _along_data(mesh)
+    parts = devices * microbatches
     for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
         if np.shape(leaf)[0] % parts:
             raise InputError(
                 f"batch{jax.tree_util.keystr(path)} has shape {list(np.shape(leaf))}: "
                 f"{np.shape(leaf)[0]} examples do not divide into {microbatches} microbatches on "
-                f"{mesh.shape[DATA]} devices along {DATA!r} of {described(mesh)}; give a multiple "
+                f"{devices} devices along {DATA!r} of {described(mesh)}; give a multiple "
                 f"of {parts}, or fewer devices"
             )
     return jax.lax.with_sharding_constraint(batch, NamedSharding(automatic(mesh), P(DATA)))
@@ -149,7 +146,7 @@ def over_data(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """
 
     def run(params: Any, x: Any) -> Any:
-        divides = len(x) % mesh.shape[DATA] == 0
+        divides = len(x) % _along_data(mesh) == 0
         return forward(params, divide_batch(x, mesh) if divides else x)
 
     return run
@@ -164,3 +161,11 @@ def automatic(mesh: Mesh) -> Mesh:
     (Auto,)
     """
     return Mesh(mesh.devices, mesh.axis_names)
+
+
+def _along_data(mesh: Mesh) -> int:
+    if DATA not in mesh.axis_names:
+        raise InputError(
+            f"{described(mesh)} has no axis {DATA!r}, over which the batch is divided: name one so"
+        )
+    return mesh.shape[DATA]
