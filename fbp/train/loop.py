@@ -5,6 +5,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -16,35 +17,20 @@ from jaxtyping import Array, Key
 from tqdm import tqdm
 
 from fbp.data import Dataset
+from fbp.hosts import is_first
 from fbp.nn import Layer
 from fbp.train.batches import batch_indices
 from fbp.train.layout import Layout
 from fbp.train.microbatches import in_microbatches
 from fbp.train.objective import Measures, Objective, check_fits, evaluate, mean_loss, objective_of
 from fbp.train.repeat import Examples, repeat
+from fbp.train.resume import Measurement, Resumable
 from fbp.train.sharding import automatic, data_mesh, in_shards, on_mesh, over_data
 from fbp.train.state import TrainState, initial_state
 from fbp.train.step import Update, adjust, carry_back
 from fbp.verify import Report, trace_program
 
 Stop = Literal["steps", "target", "patience", "diverged"]
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What was measured after `step` steps.
-
-    Attributes:
-      step: number of steps so far.
-      training_loss: mean loss over the steps since the last measurement; NaN before the first.
-      loss: loss on the validation set.
-      score: accuracy or r2 on the validation set.
-    """
-
-    step: int
-    training_loss: float
-    loss: float
-    score: float
 
 
 @dataclass(frozen=True)
@@ -55,9 +41,9 @@ class Trained:
       state: the last state; with `patience`, the state of the lowest validation loss.
       history: the measurements, from before the first step on.
       stopped: why it ended.
-      origin: where what is not finite came from, of a run that diverged: its last steps, run
-        again on one device. A finding's iteration counts the steps from the measurement before
-        the last.
+      origin: where what is not finite came from, of a run of one process that diverged: its last
+        steps, run again on one device. A finding's iteration counts the steps from the measurement
+        before the last.
     """
 
     state: TrainState
@@ -81,6 +67,7 @@ def train(
     microbatches: int = 1,
     mesh: Mesh | None = None,
     layout: Layout = (),
+    checkpoints: Path | None = None,
 ) -> Trained:
     """Train a network on a data set until its output is as desired, or the steps are done.
 
@@ -100,8 +87,11 @@ def train(
         as divide a part of a batch. On other numbers of devices the last digits differ.
       layout: how parameters are divided over the mesh, see `partition_specs`; by default they
         are on every device whole.
+      checkpoints: a directory in which the run is saved as it goes. An interrupted run that is
+        started again, by the same call, goes on from there, bit for bit as if it had not been.
 
-    Raises InputError where network, data, batch size, mesh and layout do not fit each other.
+    Raises InputError where network, data, batch size, mesh and layout do not fit each other, or
+    the checkpoints are of another run.
 
     >>> from fbp.data import load
     >>> from fbp.nn import mlp
@@ -121,7 +111,7 @@ def train(
     # Draw weights and biases at random.
     draw = lambda: network.init(init_key, in_shape)[0]
     begin = in_shards(lambda: initial_state(draw(), tx, step_key), mesh, layout)
-    state = best = begin()
+    state = begin()
 
     # Feed the input forward.
     forward = network.apply
@@ -145,7 +135,14 @@ def train(
         NamedSharding(automatic(mesh), P()),
     )
     history = [_measurement(0, math.nan, measure(state.params, *validation), objective)]
-    with tqdm(total=steps, unit="step", disable=None if progress else True) as bar:
+    shown = None if progress and is_first() else True
+    same = {"batch_size": batch_size, "evaluate_every": evaluate_every}
+    with (
+        Resumable(checkpoints, patience is not None, key, **same) as saved,
+        tqdm(total=steps, unit="step", disable=shown) as bar,
+    ):
+        state, best, history = saved.resume(state, history)
+        bar.update(history[-1].step)
         while (stopped := _stop(history, steps, target, patience)) is None:
             count = min(evaluate_every, steps - history[-1].step)
             state, training_loss = advance(state, training, count)
@@ -154,8 +151,10 @@ def train(
             history.append(_measurement(step, training_loss, measures, objective))
             best = state if history[-1] is _lowest(history) else best
             bar.update(count)
+            saved.keep(state, best, history)
+        saved.keep(state, best, history, last=True)
     origin = None
-    if stopped == "diverged" and len(history) > 1:
+    if stopped == "diverged" and len(history) > 1 and jax.process_count() == 1:
         counts = [after.step - m.step for m, after in itertools.pairwise(history)]
         alone = _compiled_steps(update, order_key, batch_size, donate=False)
         origin = _origin(advance, alone, begin(), training, counts)

@@ -1,0 +1,102 @@
+"""A training run that goes on from its last checkpoint, bit for bit as if it had not stopped."""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from fbp.checkpoints import Checkpoints
+from fbp.errors import InputError
+from fbp.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured after `step` steps.
+
+    Attributes:
+      step: number of steps so far.
+      training_loss: mean loss over the steps since the last measurement; NaN before the first.
+      loss: loss on the validation set.
+      score: accuracy or r2 on the validation set.
+    """
+
+    step: int
+    training_loss: float
+    loss: float
+    score: float
+
+
+class Resumable:
+    """The checkpoints of a training run; without a directory, none. A context.
+
+    Args:
+      directory: where they are.
+      with_best: whether the state of the lowest loss is needed beside the last one.
+      key: the run's.
+      call: what else must be the same in a run that goes on.
+    """
+
+    def __init__(self, directory: Path | None, with_best: bool, key: Key[Array, ""], **call: int):
+        self._directory = directory
+        self._with_best = with_best
+        self._call = {"key": np.asarray(jax.random.key_data(key)).tolist(), **call}
+        self._open = ExitStack()
+        self._saved = -1
+
+    def __enter__(self) -> "Resumable":
+        if self._directory is not None:
+            self._checkpoints = self._open.enter_context(Checkpoints(self._directory, losses=True))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+    def resume(
+        self, state: TrainState, history: list[Measurement]
+    ) -> tuple[TrainState, TrainState, list[Measurement]]:
+        """The last checkpoint: state, best state, history. Without one, what is given.
+
+        The states are where `state` is. Raises InputError where it is of another run.
+        """
+        found = None
+        if self._directory is not None:
+            found = self._checkpoints.restore(lambda facts: self._like(facts, state))
+        if found is None:
+            return state, state, history
+        self._saved = found.number
+        last = found.tree["state"]
+        rows = found.facts["history"]
+        return last, found.tree.get("best", last), [Measurement(*row) for row in rows]
+
+    def keep(
+        self,
+        state: TrainState,
+        best: TrainState,
+        history: Sequence[Measurement],
+        *,
+        last: bool = False,
+    ) -> None:
+        """Write a checkpoint if one is due, or if this is the last state."""
+        step, loss = history[-1].step, history[-1].loss
+        if self._directory is None or step == self._saved or not (last or self._checkpoints.due()):
+            return
+        states = {"state": state, "best": best} if self._with_best else {"state": state}
+        facts = {"call": self._call, "history": [astuple(each) for each in history]}
+        self._checkpoints.save(step, states, facts, loss if math.isfinite(loss) else math.inf)
+        self._saved = step
+
+    def _like(self, facts: Mapping[str, Any], state: TrainState) -> dict[str, TrainState]:
+        for name, value in self._call.items():
+            if facts["call"].get(name) != value:
+                raise InputError(
+                    f"{self._directory}: the run there has {name} = {facts['call'].get(name)}, "
+                    f"not {value}: give the same, or another directory"
+                )
+        return {"state": state, "best": state} if self._with_best else {"state": state}
