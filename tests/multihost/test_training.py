@@ -1,0 +1,76 @@
+"""A training run of two real processes on the loopback, two devices each, beside one process."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import optax
+
+from fbp.data import load
+from fbp.nn import mlp
+from fbp.train import train
+
+RUN = """
+import json, sys
+from pathlib import Path
+
+import jax, optax
+
+coordinator, number, directory = sys.argv[1:]
+jax.distributed.initialize(coordinator, 2, int(number), cluster_detection_method="deactivate")
+from fbp.data import load
+from fbp.nn import mlp
+from fbp.train import train
+
+outcome = train(
+    mlp([8, 10]), load("digits"), optax.sgd(0.2), key=jax.random.key(3), steps=8, batch_size=16,
+    evaluate_every=4, checkpoints=Path(directory),
+)
+devices = outcome.state.params["1_dense"]["bias"].sharding.num_devices
+print("losses", json.dumps([devices, *(each.loss for each in outcome.history)]))
+"""
+
+
+def alone(steps, checkpoints=None):
+    """Four devices of this process."""
+    outcome = train(
+        mlp([8, 10]),
+        load("digits"),
+        optax.sgd(0.2),
+        key=jax.random.key(3),
+        steps=steps,
+        batch_size=16,
+        evaluate_every=4,
+        mesh=jax.make_mesh((4,), ("data",), devices=jax.devices()[:4]),
+        checkpoints=checkpoints,
+    )
+    return [each.loss for each in outcome.history]
+
+
+def test_two_processes_train_as_one_and_one_goes_on(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        coordinator = f"127.0.0.1:{server.getsockname()[1]}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, coordinator, str(number), tmp_path / "run"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    told = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    (devices, *losses), again = (
+        json.loads(out.split("losses ")[1].splitlines()[0]) for out in told
+    )
+    assert again == [devices, *losses]
+    assert devices == 4
+    resumed = alone(16, tmp_path / "run")
+    assert resumed[:3] == losses
+    np.testing.assert_allclose(resumed, alone(16), rtol=1e-5)

@@ -1,0 +1,85 @@
+"""A sweep that was interrupted goes on elsewhere, and from an older checkpoint if it must."""
+
+from dataclasses import replace
+
+import pytest
+
+from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
+from fbp.records import create_run
+from fbp.sweep import problem_of, sweep, training
+from fbp.verify import Agreement
+
+CONFIG = Config(
+    name="demo",
+    data=Data("digits"),
+    network=MLP((4,)),
+    optimizer=Optimizer("sgd"),
+    train=Train(steps=20, batch_size=16, evaluate_every=5),
+    sweep=Sweep((0.1, 0.5, 1e4), 1, trials="map"),
+)
+PROBLEM = problem_of(CONFIG)
+CHECK = Agreement(0.5, "params['w']", 1.0, 1.0, 2.0, 1e-7)
+
+
+class Killed(Exception):
+    """The sweep ends here."""
+
+
+def config_of(kind):
+    return replace(CONFIG, sweep=replace(CONFIG.sweep, trials=kind))
+
+
+@pytest.fixture(autouse=True)
+def _always_due(monkeypatch):
+    monkeypatch.setattr("fbp.checkpoints.SAVING", float("inf"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("whole") / "run"
+    create_run(directory, "")
+    sweep(CONFIG, PROBLEM, directory, CHECK)
+    return (directory / "records.jsonl").read_bytes()
+
+
+def on(monkeypatch, devices):
+    for module in ("mapping", "runner"):
+        monkeypatch.setattr(f"fbp.sweep.{module}.devices_for", lambda trials: devices)
+
+
+def interrupt(directory, monkeypatch, config):
+    """Ends with a stretch recorded that no checkpoint has, after two of them."""
+    create_run(directory, "")
+    carry_out = training._carry_out
+
+    def killed(stretch, progress, runner):
+        done = carry_out(stretch, progress, runner)
+        if done.stretches == 3:
+            raise Killed
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_carry_out", killed)
+        with pytest.raises(Killed):
+            sweep(config, PROBLEM, directory, CHECK)
+    return directory / "checkpoints"
+
+
+@pytest.mark.parametrize("kind", ["map", pytest.param("loop", marks=pytest.mark.slow)])
+def test_sweep_goes_on_bit_for_bit_on_another_number_of_devices(tmp_path, monkeypatch, whole, kind):
+    on(monkeypatch, 2)
+    interrupt(tmp_path / "run", monkeypatch, config_of(kind))
+    on(monkeypatch, 4)
+    sweep(config_of(kind), PROBLEM, tmp_path / "run", CHECK)
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == whole
+
+
+def test_damaged_checkpoint_costs_a_stretch_and_no_record(tmp_path, monkeypatch, whole):
+    checkpoints = interrupt(tmp_path / "run", monkeypatch, CONFIG)
+    assert {path.name for path in checkpoints.iterdir()} == {"1", "2"}
+    facts = checkpoints / "2" / "facts" / "metadata"
+    facts.write_text(facts.read_text().replace('"stretches": 2', '"stretches": 1'))
+    with pytest.warns(UserWarning, match="2: this checkpoint is damaged"):
+        sweep(CONFIG, PROBLEM, tmp_path / "run", CHECK)
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == whole
+    assert not checkpoints.exists()
