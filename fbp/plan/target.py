@@ -14,12 +14,14 @@ GIB = 2**30
 HBM = {"TPU v4": 32, "TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32}
 """GiB of a chip: https://docs.cloud.google.com/tpu/docs/v4, v5e, v5p, v6e."""
 EXAMPLES = "v5e:2x2, v5e:4x4, v6e:2x4, v4:2x2x1, v5p:2x2x2"
-NO_CLOUD = {
+NO_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
-"""What libtpu would otherwise ask Google Cloud for; the topology's name says what counts."""
+"""libtpu asks Google Cloud for nothing, since the topology's name says what counts, and lets other
+processes load it too, since none of them runs anything."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,13 @@ def tpu_slice(name: str) -> Target:
         raise InputError(
             f"to compile for {name} takes the TPU's compiler: pip install 'fbp-jax[tpu]'"
         )
-    for key, value in NO_CLOUD.items():
+    for key, value in NO_TPU.items():
         os.environ.setdefault(key, value)
     try:
         devices = topologies.get_topology_desc(platform="tpu", topology_name=name).devices
     except jax.errors.JaxRuntimeError as error:
         raise InputError(
-            f"no TPU slice is called {name!r} ({error}): give one such as {EXAMPLES}"
+            f"--target {name}: no such TPU slice ({error}): give one such as {EXAMPLES}"
         ) from error
     chips = {tuple(device.coords) for device in devices}
     kind = devices[0].device_kind
