@@ -1,6 +1,7 @@
 """`fbp sweep`: train at every rate of a config, and record it."""
 
 import contextlib
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,11 +98,12 @@ def _sweep(config: Config, snapshot: str, directory: Path, overwrite: bool) -> N
     from fbp.records import create_run, is_run, locked
     from fbp.sweep import check_gradients, cohorts_of, sweep
 
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises as well
     cohorts = cohorts_of(config)
     with contextlib.ExitStack() as alone, compilation_cache():
         once(lambda: alone.enter_context(locked(directory)))
         check = check_gradients(cohorts)
-        once(print, f"device: {devices()}\ngradient: {check}")
+        once(lambda: print(f"device: {devices()}\ngradient: {check}", flush=True))
         if overwrite or not once(is_run, directory):
             once(lambda: create_run(directory, snapshot, overwrite=overwrite))
         try:
