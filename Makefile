@@ -2,6 +2,7 @@
 # make test          every test but the slow ones
 # make test-matrix   the same with the oldest and the newest Python and JAX, other libraries too
 # make test-core     what depends most on JAX's version, with the newest
+# make test-tpu      programs as a TPU's compiler makes them; no TPU is needed
 # make lint          ruff and pyright
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ OLDEST_PYTHON ?= python3.11
 NEWEST_PYTHON ?= python3.13
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-matrix test-oldest test-newest test-core lint clean
+.PHONY: demo test test-slow test-matrix test-oldest test-newest test-core test-tpu lint clean
 demo: .venv/experiments
 	$(BIN)/fbp sweep configs/digits_mlp.toml --out runs/digits_mlp --overwrite
 	$(BIN)/fbp report runs/digits_mlp
@@ -35,6 +36,9 @@ CORE := $(addprefix tests/autodiff/, test_coverage.py test_transforms.py test_ru
 test-core: .venv-newest/core
 	.venv-newest/bin/python -m pytest -n auto $(CORE)
 
+test-tpu: .venv-tpu/test
+	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv-tpu/bin/python -m pytest -n auto tests/tpu
+
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -58,6 +62,10 @@ lint: .venv/dev
 .venv-newest/core: pyproject.toml
 	$(call environment,.venv-newest,$(NEWEST_PYTHON),3.13,0.12,NEWEST_PYTHON,test)
 
+# The TPU's compiler.
+.venv-tpu/test: pyproject.toml
+	$(call environment,.venv-tpu,$(OLDEST_PYTHON),3.11,0.10,OLDEST_PYTHON,test$(COMMA)tpu)
+
 COMMA := ,
 
 define environment
@@ -70,4 +78,4 @@ $(1)/bin/python -m pip install --quiet --editable '.[$(6)]' 'jax==$(4).*' 'jaxli
 endef
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest
+	rm -rf .venv .venv-oldest .venv-newest .venv-tpu
