@@ -63,7 +63,8 @@ def megatron(params: Any, axis: str = "model") -> Sequence[Rule]:
       with what works feature by feature between them, as in `mlp` and `cnn`.
 
     The others are on every device whole. Q, K and V are side by side in one kernel, whose equal
-    parts are not those of the heads: the activations change places once, between neighbours.
+    parts are not those of the heads: the compiler has the devices exchange what Q, K and V are of
+    the input, once forward and once backward.
 
     Source: Shoeybi et al. 2019, Megatron-LM, arXiv 1909.08053.
 

@@ -34,7 +34,8 @@ def train_trials(
 ) -> tuple[Float[Array, "trials steps"], Result]:
     """The training loss of every step of every trial, and what `finish` makes of the last states.
 
-    A trial is trained exactly as `fbp.train.train` does with `key=jax.random.key(seed)`.
+    A trial is trained exactly as `fbp.train.train` does on one device with
+    `key=jax.random.key(seed)`.
     Raises InputError where `finish_every` does not divide `steps`.
 
     Args:
