@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -108,6 +109,15 @@ def test_sweep_of_many_processes_has_the_records_of_one_and_tells_them_once(
     assert [status for status, _, _ in outcome] == [0] * count, outcome
     assert lasting(tmp_path / "run") == lasting(alone)
     assert ["records: " in out for _, out, _ in outcome] == [True] + [False] * (count - 1)
+
+
+def test_what_stops_the_first_process_is_told_by_all(start, alone, tmp_path):
+    shutil.copytree(alone, tmp_path / "run")
+    config = tmp_path / "run" / "config.toml"
+    config.write_text(config.read_text().replace("seeds = 2", "seeds = 3"))
+    for status, _, err in ends(start(tmp_path / "run", 2)):
+        assert status == 2
+        assert "the run there is of another config" in err
 
 
 @pytest.mark.parametrize(
