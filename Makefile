@@ -16,25 +16,25 @@ demo: .venv/experiments
 	$(BIN)/fbp report runs/digits_mlp
 
 test: .venv/test
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-slow: .venv/test
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 test-matrix: test-oldest test-newest
 
 test-oldest: .venv-oldest/test
-	.venv-oldest/bin/python -m pytest -n auto
+	.venv-oldest/bin/python -m pytest -n auto --dist worksteal
 
 test-newest: .venv-newest/test
-	.venv-newest/bin/python -m pytest -n auto
+	.venv-newest/bin/python -m pytest -n auto --dist worksteal
 
 CORE := $(addprefix tests/autodiff/, test_coverage.py test_transforms.py test_rule.py \
   test_partition.py test_pullback.py test_store.py test_recompute.py test_jacobian.py \
   test_transposition.py rules/test_calls.py rules/test_custom.py rules/test_control.py)
 
 test-core: .venv-newest/core
-	.venv-newest/bin/python -m pytest -n auto $(CORE)
+	.venv-newest/bin/python -m pytest -n auto --dist worksteal $(CORE)
 
 test-tpu: .venv-tpu/test
 	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv-tpu/bin/python -m pytest -n auto tests/tpu

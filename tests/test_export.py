@@ -21,8 +21,6 @@ import fbp
 from fbp import nn
 from fbp.train import initial_state, make_step
 
-pytest.importorskip("flatbuffers", reason="jax.export serializes by it: pip install flatbuffers")
-
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 KEY = jax.random.key(0)
 ROWS = (4, 8, 8)

@@ -84,8 +84,8 @@ def make_program(
 ) -> Program:
     """The sweep's program, run as the config says, or as `how`, on its devices or those of a mesh.
 
-    A trial is trained exactly as `fbp.train.train` does with `key=jax.random.key(seed)`; with
-    `trials = "map"` or `"loop"` the result is the same bit for bit.
+    A trial is trained exactly as `fbp.train.train` does with `key=jax.random.key(seed)` on one
+    device; with `trials = "map"` or `"loop"` the result is the same bit for bit.
     """
     how = how or given(config.sweep, len(trials_of(config.sweep)))
     objective, forward = problem.objective, problem.network.apply
