@@ -86,7 +86,7 @@ def alone(start, tmp_path_factory):
 
 def ends(processes):
     """Status, stdout and stderr of each."""
-    told = [process.communicate(timeout=300) for process in processes]
+    told = [process.communicate(timeout=600) for process in processes]
     return [(p.returncode, *texts) for p, texts in zip(processes, told, strict=True)]
 
 

@@ -64,7 +64,7 @@ def test_two_processes_train_as_one_and_one_goes_on(tmp_path):
         )
         for number in range(2)
     ]
-    told = [process.communicate(timeout=300)[0] for process in processes]
+    told = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     (devices, *losses), again = (
         json.loads(out.split("losses ")[1].splitlines()[0]) for out in told
