@@ -1,11 +1,15 @@
-"""Every test runs strictly: no rank promotion, no dtype promotion, eight CPU devices."""
+"""Every test runs strictly: no rank promotion, no dtype promotion, eight CPU devices. None fails
+because the machine is slow."""
 
+import hypothesis
 import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+hypothesis.settings.register_profile("any speed", deadline=None)
+hypothesis.settings.load_profile("any speed")
 
 
 @pytest.fixture

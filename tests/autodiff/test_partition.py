@@ -194,7 +194,7 @@ CHOICES = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(CHOICES, st.sets(st.integers(0, 40)))
 def test_any_store_keeps_the_meaning(choices, kept):
     operations = {

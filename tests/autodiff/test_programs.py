@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 import fbp
 
 TOLERANCE = 2**12  # of a leaf's largest entry: terms that cancel within a program are larger
-EVERYDAY = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+EVERYDAY = settings(max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
 THOROUGH = settings(EVERYDAY, max_examples=2000, derandomize=False)
 
 

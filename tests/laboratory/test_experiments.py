@@ -27,7 +27,6 @@ def test_quick_run_lands_in_its_band(name, tmp_path):
     assert result["checks"]
     assert result["passed"]
     assert list((tmp_path / name).glob("*.png"))
-    assert result["seconds"] < 120
 
 
 @pytest.mark.parametrize("name", names())

@@ -314,7 +314,7 @@ def test_what_has_no_derivative_in_one_number_raises(fun, args, along):
         complex_step(fun, args, along)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(-3, 3), st.floats(-3, 3), st.floats(1e-3, 1e3))
 def test_it_is_linear_in_the_direction(x, y, factor):
     def fun(x, y):

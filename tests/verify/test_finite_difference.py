@@ -298,7 +298,7 @@ FAMILIES = {
 }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(sorted(FAMILIES)),
     st.floats(-3, 1).map(lambda e: 10**e),

@@ -61,7 +61,7 @@ def saved_after(length, places):
     return stride, saved
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 5000), st.sampled_from([1, 2, 3, 8, 32]))
 def test_saved_states_are_spread_evenly_over_the_loop(length, places):
     stride, saved = jax.jit(saved_after, static_argnums=1)(length, places)

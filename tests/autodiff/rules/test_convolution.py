@@ -122,7 +122,7 @@ def convolutions(draw) -> tuple[tuple, tuple, Callable]:
 
 
 @given(convolutions())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_convolution_has_jaxs_cotangents(drawn):
     *shapes, fun = drawn
     rng = np.random.default_rng(0)
