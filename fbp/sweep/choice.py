@@ -26,7 +26,7 @@ from fbp.sweep.program import make_program
 
 SMALL = 1e11
 WORTH = 10.0
-STEPS, OPERATIONS = 5, 2e9  # at most so much in one call, but at least one step
+STEPS, OPERATIONS = 5, 2e9  # of all trials, at most so much in one call, but at least one step
 SECONDS = 0.3  # the calls of one way are repeated for so long
 GROUP = 4  # trials at a time, of `map` in groups
 
@@ -77,24 +77,33 @@ def _ways(cohort: Cohort, first: Mapping) -> list[Mapping]:
 
 def _try(cohort: Cohort, way: Mapping) -> tuple[float, float]:
     """Trial-steps per second of a way, and the seconds that compiling took."""
-    program, grid = make_program(cohort.config, cohort.problem, way), grid_of(cohort.trials)
+    trials = cohort.trials[: _at_a_time(way, len(cohort.trials))]
+    program, grid = make_program(cohort.config, cohort.problem, way), grid_of(trials)
     train, validation = cohort.problem.dataset.train, cohort.problem.dataset.validation
     one = (validation.x[:1], validation.y[:1])
     states, _ = program.start(grid, one)
     total = cohort.config.train.steps
-    affordable = int(OPERATIONS * total / operations(cohort))
-    orders = program.draw(0, max(1, min(STEPS, affordable, total)))
+    affordable = min(STEPS, int(OPERATIONS * total / operations(cohort)))
+    steps = max(1, affordable) * len(cohort.trials) // len(trials)
+    orders = program.draw(0, min(steps, total))
     data = jax.device_put((orders, (train.x, train.y), one), way.everywhere)
     begin = time.perf_counter()
     advance = program.compile(states, grid, *data)
     compiling = agreed(time.perf_counter() - begin)
     seconds = _fastest(lambda states: advance(states, grid, *data)[0], states)
-    return len(cohort.trials) * np.shape(orders)[1] / seconds, compiling
+    return len(trials) * np.shape(orders)[1] / seconds, compiling
+
+
+def _at_a_time(way: Mapping, trials: int) -> int:
+    """How many trials run at the same time. One after another makes all its steps before the next
+    begins, and has its state at hand for them: fewer trials are tried, for more steps."""
+    return trials if way.kind == "vmap" else min(trials, way.devices * way.batch_size)
 
 
 def _fastest(advance: Callable[[Any], Any], states: Any) -> float:
-    """The seconds of the fastest call, of as many as fit into `SECONDS`, at least one."""
+    """The seconds of the fastest call after the first, of as many as fit into `SECONDS`."""
     times: list[float] = []
+    states = jax.block_until_ready(advance(states))
     while sum(times) < SECONDS:
         begin = time.perf_counter()
         states = jax.block_until_ready(advance(states))

@@ -72,3 +72,14 @@ def test_measurement_is_real_and_short(monkeypatch):
     way, speeds = choose(COHORT)
     assert set(speeds) == {"vmap", "map", "loop"}
     assert speeds[way.kind] == max(speeds.values()) > 0
+
+
+def test_ways_that_run_one_trial_after_another_are_tried_on_as_many_as_run_at_a_time():
+    ways = [
+        Mapping("vmap", 1, 2),
+        Mapping("map", 1, 2),
+        Mapping("map", 4, 2),
+        Mapping("loop", 1, 2),
+    ]
+    assert [choice._at_a_time(way, 32) for way in ways] == [32, 2, 8, 2]
+    assert choice._at_a_time(Mapping("map", 4, 8), 6) == 6
