@@ -17,3 +17,11 @@ def x64():
     """Run the test with 64-bit floats."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def standard_promotion():
+    """Run the test with JAX's usual dtype promotion: optax's Adam and schedules add integers to
+    floats."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield

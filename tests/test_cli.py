@@ -10,19 +10,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from demo_config import TEXT
 
 import fbp
 from fbp.cli import main
 from fbp.records import create_run, locked, read_records, write_summary
-
-TEXT = """
-name = "demo"
-data = { name = "digits" }
-network = { kind = "mlp", widths = [8] }
-optimizer = { name = "sgd" }
-train = { steps = 10, batch_size = 16, evaluate_every = 5 }
-sweep = { learning_rate = [0.1, 1.0], seeds = 2 }
-"""
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from demo_config import TEXT
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -26,14 +27,6 @@ CONFIG = Config(
     train=Train(steps=10, batch_size=16, evaluate_every=5),
     sweep=Sweep((0.1, 1.0), 5),
 )
-TEXT = """
-name = "demo"
-data = { name = "digits" }
-network = { kind = "mlp", widths = [8] }
-optimizer = { name = "sgd" }
-train = { steps = 10, batch_size = 16, evaluate_every = 5 }
-sweep = { learning_rate = [0.1, 1.0], seeds = 2 }
-"""
 
 
 def shape(*sizes, dtype=jnp.float32):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from fbp.commands.backend import use_every_core
 from fbp.commands.sweep import Settings
 from fbp.config_file import config_of, read_tables
 
@@ -27,7 +28,7 @@ class Plan:
     def __call__(self) -> None:
         """Print the plan, one for each combination of the axes' values."""
         config = config_of(read_tables(self.config, self.settings), str(self.config))
-        _use_cpu() if self.target else _use_every_core()
+        _use_cpu() if self.target else use_every_core()
         from fbp.plan import here, plan, report, tpu_slice
         from fbp.sweep import cohorts_of
 
@@ -35,12 +36,6 @@ class Plan:
         for cohort in cohorts_of(config):
             setting = "".join(f", {key} = {value}" for key, value in cohort.trials[0].axes.items())
             print(f"{config.name}{setting} on {report(plan(cohort, target))}\n", flush=True)
-
-
-def _use_every_core() -> None:
-    from fbp.commands.backend import use_every_core
-
-    use_every_core()
 
 
 def _use_cpu() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from fbp.commands.backend import profiled, use_every_core
+from fbp.commands.backend import compilation_cache, devices, profiled, use_every_core
 from fbp.commands.processes import Processes, joined
 from fbp.config import Config
 from fbp.config_file import config_of, load_config, read_tables
@@ -93,7 +93,6 @@ def _is_done(config: Config, directory: Path, resume: bool, overwrite: bool) -> 
 
 
 def _sweep(config: Config, snapshot: str, directory: Path, overwrite: bool) -> None:
-    from fbp.commands.backend import compilation_cache, devices
     from fbp.hosts import once
     from fbp.records import create_run, is_run, locked
     from fbp.sweep import check_gradients, cohorts_of, sweep
