@@ -249,4 +249,4 @@ def test_a_case_that_a_device_cannot_run_is_named_and_the_others_are_compared():
     case = Case(jax.lax.sin_p, jnp.sin, ((3,),))
     found = rules.outcome([Broken(), case], "float32")
     assert found.compared == 1
-    assert found.failed == ["sin broken: NotImplementedError: no such thing here"]
+    assert found.failed == ("sin broken: NotImplementedError: no such thing here",)

@@ -1,6 +1,7 @@
 """fbp on the device that JAX finds: a CPU, a GPU or a TPU.
 
-    python -m benchmarks.accelerator [--out accelerator.json] [--parts rules ...] [--small]
+    python -m benchmarks.accelerator [--out accelerator.json] [--parts rules ...] [--repeats 5]
+        [--families calls products ...] [--small]
 
 - rules: the cases of tests/autodiff/rules on the device, beside JAX's results
 - gradients: the programs of benchmarks.gradients, as ratios to jax.grad
@@ -38,6 +39,10 @@ class Arguments:
     """The JSON file."""
     parts: tuple[Part, ...] = ("steps", "gradients", "sweep", "rules")
     """What to measure, in this order."""
+    repeats: int = 5
+    """How often each gradient is compiled."""
+    families: tuple[str, ...] = ()
+    """Of the rules, by default all: they may be divided over processes."""
     small: bool = False
     """Sizes that only show that all works."""
 
@@ -50,22 +55,24 @@ def main() -> None:
     print(words.device(device), flush=True)
     for part in arguments.parts:
         results[part] = {}
-        PARTS[part](device, arguments.small, results[part])
+        PARTS[part](device, arguments, results[part])
         arguments.out.write_text(to_json(results) + "\n", encoding="utf-8")
 
 
-def _rules(_: Device, small: bool, results: dict[str, Any]) -> None:
+def _rules(_: Device, arguments: Arguments, results: dict[str, Any]) -> None:
+    only = arguments.families or (("products",) if arguments.small else ())
     print(words.RULES)
-    for name, dtype, family in rules.families(("products",) if small else ()):
+    for name, dtype, family in rules.families(only):
         results[f"{name} {dtype}"] = dataclasses.asdict(family)
         print(words.rules_row(name, dtype, family), flush=True)
 
 
-def _gradients(_: Device, small: bool, results: dict[str, Any]) -> None:
+def _gradients(device: Device, arguments: Arguments, results: dict[str, Any]) -> None:
+    small = arguments.small
     print(words.GRADIENTS)
     for name in ("mlp",) if small else PROGRAMS:
         try:
-            results[name] = steps.ratios(name, 1 if small else 5, small)
+            results[name] = steps.ratios(name, arguments.repeats, small, device)
             print(words.gradients_row(name, results[name]), flush=True)
         except Exception as error:  # one program that a device cannot run is one line
             results[name] = f"{type(error).__name__}: {error}"
@@ -74,16 +81,17 @@ def _gradients(_: Device, small: bool, results: dict[str, Any]) -> None:
         print(words.gradients_mean([r for r in results.values() if isinstance(r, dict)]))
 
 
-def _steps(device: Device, small: bool, results: dict[str, Any]) -> None:
+def _steps(device: Device, arguments: Arguments, results: dict[str, Any]) -> None:
     print(words.STEPS)
-    for name, subject in steps.large(small).items():
+    for name, subject in steps.large(arguments.small).items():
         for dtype in ("float32", "bfloat16"):
             step = steps.step(subject, dtype, device)
             results[f"{name} {dtype}"] = dataclasses.asdict(step)
             print(words.steps_row(name, dtype, step), flush=True)
 
 
-def _sweep(_: Device, small: bool, results: dict[str, Any]) -> None:
+def _sweep(_: Device, arguments: Arguments, results: dict[str, Any]) -> None:
+    small = arguments.small
     name, x, y = images()
     work = work_of("mlp", *((16, 2) if small else (128, 128)), x, y, seeds=2 if small else 32)
     measured = measure(work, 1 if small else 3, say=say)
@@ -92,7 +100,7 @@ def _sweep(_: Device, small: bool, results: dict[str, Any]) -> None:
     results |= {speed.contender.name: speed.rate for speed in measured.speeds}
 
 
-PARTS: dict[Part, Callable[[Device, bool, dict[str, Any]], None]] = {
+PARTS: dict[Part, Callable[[Device, Arguments, dict[str, Any]], None]] = {
     "rules": _rules,
     "gradients": _gradients,
     "steps": _steps,

@@ -74,5 +74,11 @@ CONTENDERS = (
         kinds=("mlp",),
     ),
     Contender("Keras 3 fit", ("keras3", "fit"), "other", some=True),
-    Contender("bare matrix products", ("bare_dots", "dots"), "machine", kinds=("mlp",)),
+    Contender(
+        "bare matrix products",
+        ("bare_dots", "dots"),
+        "machine",
+        kinds=("mlp",),
+        platforms=("cpu",),  # one trial's after another's leave a GPU idle
+    ),
 )

@@ -29,8 +29,15 @@ def two_threads(work: Work) -> Callable[[], None]:
 
 
 def compiled(work: Work) -> Callable[[], None]:
-    """The loop with a network compiled by torch.compile into CUDA graphs; some of the trials."""
-    return lambda: train(work, work.some_trials, threads=1, compile=True)
+    """The loop with one network for all trials, compiled by torch.compile into CUDA graphs."""
+    model = _model(work)
+    network = torch.compile(model, mode="reduce-overhead")
+
+    def anew(_: Work) -> Any:
+        model.load_state_dict(_model(work).state_dict())
+        return network
+
+    return lambda: train(work, work.some_trials, threads=1, make=anew)
 
 
 def two_processes(work: Work) -> Callable[[], None]:
@@ -65,16 +72,18 @@ def _serve(end: Connection, work: Work, share: Sequence[tuple[float, int]]) -> N
 
 
 def train(
-    work: Work, trials: Sequence[tuple[float, int]], threads: int, compile: bool = False
+    work: Work,
+    trials: Sequence[tuple[float, int]],
+    threads: int,
+    make: Callable[[Work], Any] | None = None,
 ) -> None:
-    """A step for each batch of each trial."""
+    """A step for each batch of each trial; `make` gives the networks, by default new ones."""
     torch.set_num_threads(threads)
     x, y = _tensors(work)
     for rate, seed in trials:
         torch.manual_seed(seed)
-        model = _model(work)
-        optimizer = torch.optim.Adam(model.parameters(), rate, (B1, B2), EPSILON)
-        network = torch.compile(model, mode="reduce-overhead") if compile else model
+        network = (make or _model)(work)
+        optimizer = torch.optim.Adam(network.parameters(), rate, (B1, B2), EPSILON)
         for index in torch.from_numpy(work.orders[seed]).to(DEVICE):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(network(x[index]), y[index]).backward()

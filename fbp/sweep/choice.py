@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from fbp.flops import flops
 from fbp.hosts import agreed
 from fbp.sweep.cohort import Cohort
 from fbp.sweep.grid import grid_of
@@ -57,8 +58,7 @@ def operations(cohort: Cohort) -> float:
     problem, train = cohort.problem, cohort.config.train
     params = jax.eval_shape(lambda key: _params(problem, key), jax.random.key(0))
     batch = jax.ShapeDtypeStruct(problem.in_shape, problem.dataset.train.x.dtype)
-    cost = jax.jit(problem.network.apply).lower(params, batch).cost_analysis()
-    forward = cost.get("flops", math.inf) if isinstance(cost, dict) else math.inf
+    forward = flops(problem.network.apply, params, batch)
     return 3 * forward * train.steps * len(cohort.trials)
 
 

@@ -95,6 +95,8 @@ def padded(trials: Any, devices: int) -> Any:
     [0 1 2 2]
     """
     count = len(jax.tree.leaves(trials)[0])
+    if count % devices == 0:
+        return trials
     index = np.minimum(np.arange(-(-count // devices) * devices), count - 1)
     return jax.tree.map(lambda leaf: leaf[index], trials)
 
