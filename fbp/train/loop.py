@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from jaxtyping import Array, Key
 from tqdm import tqdm
 
 from fbp.data import Dataset
-from fbp.hosts import is_first
+from fbp.hosts import is_first, placed
 from fbp.nn import Layer
 from fbp.train.batches import batch_indices
 from fbp.train.layout import Layout
@@ -25,7 +25,7 @@ from fbp.train.microbatches import in_microbatches
 from fbp.train.objective import Measures, Objective, check_fits, evaluate, mean_loss, objective_of
 from fbp.train.repeat import Examples, repeat
 from fbp.train.resume import Measurement, Resumable
-from fbp.train.sharding import automatic, data_mesh, in_shards, on_mesh, over_data
+from fbp.train.sharding import automatic, data_mesh, in_shards, in_shares, on_mesh, over_data
 from fbp.train.state import TrainState, initial_state
 from fbp.train.step import Update, adjust, carry_back
 from fbp.verify import Report, trace_program
@@ -128,11 +128,14 @@ def train(
 
     # Repeat until the output is as desired.
     spread = on_mesh(update, mesh, layout, microbatches)
-    advance = _compiled_steps(spread, order_key, batch_size, donate=patience is None)
+    draw_batches = functools.partial(
+        batch_indices, order_key, examples=len(dataset.train), batch_size=batch_size
+    )
+    advance = _compiled_steps(spread, draw_batches, donate=patience is None)
     measure = jax.jit(functools.partial(evaluate, over_data(forward, mesh), objective))
-    training, validation = jax.device_put(
-        [(s.x, s.y) for s in (dataset.train, dataset.validation)],
-        NamedSharding(automatic(mesh), P()),
+    training = in_shares(dataset.train, mesh)
+    validation = placed(
+        (dataset.validation.x, dataset.validation.y), NamedSharding(automatic(mesh), P())
     )
     history = [_measurement(0, math.nan, measure(state.params, *validation), objective)]
     shown = None if progress and is_first() else True
@@ -156,7 +159,7 @@ def train(
     origin = None
     if stopped == "diverged" and len(history) > 1 and jax.process_count() == 1:
         counts = [after.step - m.step for m, after in itertools.pairwise(history)]
-        alone = _compiled_steps(update, order_key, batch_size, donate=False)
+        alone = _compiled_steps(update, draw_batches, donate=False)
         origin = _origin(advance, alone, begin(), training, counts)
     return Trained(state if patience is None else best, tuple(history), stopped, origin)
 
@@ -174,15 +177,12 @@ def _origin(
     return trace_program(last_steps, *jax.device_put((state, training), jax.devices()[0]))
 
 
-def _compiled_steps(
-    update: Update, order_key: Key[Array, ""], batch_size: int, donate: bool
-) -> Any:
+def _compiled_steps(update: Update, draw_batches: Callable[..., Any], donate: bool) -> Any:
     """`(state, training data, count) -> (the state after count steps, their mean loss)`."""
 
     @functools.partial(jax.jit, static_argnums=2, donate_argnums=0 if donate else ())
     def advance(state: TrainState, training: Examples, count: int):
-        examples = len(training[0])
-        indices = batch_indices(order_key, state.step, count, examples, batch_size)
+        indices = draw_batches(state.step, count)
         state, losses = repeat(update, state, training, indices)
         return state, jnp.mean(losses)
 

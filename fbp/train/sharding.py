@@ -8,9 +8,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from fbp.data.dataset import Split
 from fbp.errors import InputError
 from fbp.train.batches import check_batch
 from fbp.train.layout import Layout, described, partition_specs
+from fbp.train.repeat import Examples
 from fbp.train.state import TrainState
 
 DATA = "data"
@@ -137,6 +139,36 @@ def on_mesh(
         return jax.lax.with_sharding_constraint(state, where), loss
 
     return run
+
+
+def in_shares(examples: Split, mesh: Mesh) -> Examples:
+    """The examples, divided over `data`: each process reads the rows of its own devices alone.
+
+    Where their number does not divide, the last example stands again at the end. What is read
+    is sliced from the arrays, so that those of `numpy.load(file, mmap_mode="r")` stay on disk.
+
+    >>> mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
+    >>> x, y = in_shares(Split(np.ones((3, 5), np.float32), np.arange(3)), mesh)
+    >>> x.addressable_data(0).shape, y.tolist()
+    ((2, 5), [0, 1, 2, 2])
+    """
+    devices = _along_data(mesh)
+    where = NamedSharding(automatic(mesh), P(DATA))
+
+    def share(values: np.ndarray) -> jax.Array:
+        count = len(values)
+        rows = -(-count // devices) * devices
+
+        def read(index: tuple[slice, ...]) -> np.ndarray:
+            start, stop, _ = index[0].indices(rows)
+            own = values[min(start, count - 1) : stop]
+            return np.pad(
+                own, [(0, stop - start - len(own)), *[(0, 0)] * (own.ndim - 1)], mode="edge"
+            )
+
+        return jax.make_array_from_callback((rows, *values.shape[1:]), where, read)
+
+    return share(examples.x), share(examples.y)
 
 
 def over_data(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -18,18 +19,26 @@ RUN = """
 import json, sys
 from pathlib import Path
 
-import jax, optax
+import jax, numpy as np, optax
 
 coordinator, number, directory = sys.argv[1:]
 jax.distributed.initialize(coordinator, 2, int(number), cluster_detection_method="deactivate")
 from fbp.data import load
+from fbp.data.dataset import Split
 from fbp.nn import mlp
 from fbp.train import train
+from fbp.train.sharding import data_mesh, in_shares
 
 outcome = train(
     mlp([8, 10]), load("digits"), optax.sgd(0.2), key=jax.random.key(3), steps=8, batch_size=16,
     evaluate_every=4, checkpoints=Path(directory),
 )
+class Rows(np.ndarray):
+    def __getitem__(self, rows):
+        print("rows", rows.start, rows.stop)
+        return np.asarray(super().__getitem__(rows))
+
+in_shares(Split(np.zeros((10, 3), np.float32).view(Rows), np.zeros(10, np.int32)), data_mesh(16))
 devices = outcome.state.params["1_dense"]["bias"].sharding.num_devices
 print("losses", json.dumps([devices, *(each.loss for each in outcome.history)]))
 """
@@ -51,7 +60,7 @@ def alone(steps, checkpoints=None):
     return [each.loss for each in outcome.history]
 
 
-def test_two_processes_train_as_one_and_one_goes_on(tmp_path):
+def test_two_processes_read_their_shares_train_as_one_and_one_goes_on(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         coordinator = f"127.0.0.1:{server.getsockname()[1]}"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
@@ -71,6 +80,8 @@ def test_two_processes_train_as_one_and_one_goes_on(tmp_path):
     )
     assert again == [devices, *losses]
     assert devices == 4
+    rows = [{tuple(map(int, row)) for row in re.findall(r"rows (\d+) (\d+)", out)} for out in told]
+    assert rows == [{(0, 3), (3, 6)}, {(6, 9), (9, 12)}]
     resumed = alone(16, tmp_path / "run")
     assert resumed[:3] == losses
     np.testing.assert_allclose(resumed, alone(16), rtol=1e-5)

@@ -9,15 +9,18 @@ import numpy as np
 import optax
 import pytest
 from agreement import assert_same
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from networks import draw
 
 import fbp
 from fbp import InputError, nn
 from fbp.data import load
+from fbp.data.dataset import Split
+from fbp.plan.exchange import collectives
 from fbp.train import in_shards, initial_state, make_step, megatron, train
-from fbp.train.sharding import data_mesh, divide_batch, on_mesh, shardings
+from fbp.train.repeat import repeat
+from fbp.train.sharding import data_mesh, divide_batch, in_shares, on_mesh, shardings
 from fbp.train.step import adjust
 
 KEY = jax.random.key(0)
@@ -230,3 +233,42 @@ def test_batch_that_does_not_divide_is_told_with_path_shape_and_mesh():
 def test_mesh_without_an_axis_for_the_batch_is_told():
     with pytest.raises(InputError, match="the mesh model 8 has no axis 'data'"):
         trained(mesh=jax.make_mesh((8,), ("model",)))
+
+
+class Rows:
+    """An array on a disk, that says which of its rows were read."""
+
+    def __init__(self, values):
+        self.values, self.shape, self.read = values, values.shape, []
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, rows):
+        self.read += range(*rows.indices(len(self)))
+        return self.values[rows]
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 30])
+def test_each_device_holds_and_reads_its_share_of_the_examples(count):
+    x = Rows(np.arange(count * 3, dtype=np.float32).reshape(count, 3))
+    shared, y = in_shares(Split(x, np.arange(count)), mesh_of(8))
+    filled = -(-count // 8) * 8
+    want = np.minimum(np.arange(filled), count - 1)
+    np.testing.assert_array_equal(shared, x.values[want])
+    np.testing.assert_array_equal(y, want)
+    assert all(part.data.shape == (filled // 8, 3) for part in shared.addressable_shards)
+    assert set(x.read) == set(range(count))
+    assert len(x.read) <= filled
+
+
+@pytest.mark.parametrize("mesh", [mesh_of(8), mesh_of(4, 2)], ids=["8", "4x2"])
+def test_no_device_is_sent_more_of_the_examples_than_a_batch(mesh):
+    examples, features, batch = 1600, 48, 16
+    where = lambda spec: NamedSharding(mesh, spec)
+    x = jax.ShapeDtypeStruct((examples, features), jnp.float32, sharding=where(P("data")))
+    index = jax.ShapeDtypeStruct((2, batch), jnp.int32, sharding=where(P()))
+    total = lambda state, x: (state, jnp.sum(divide_batch(x, mesh)))
+    program = jax.jit(lambda x, index: repeat(total, 0, x, index)[1]).lower(x, index).compile()
+    sent = {each.kind: each.bytes for each in collectives(program.as_text() or "")}
+    assert batch * features * 4 / 8 <= sum(sent.values()) <= 2 * batch * features * 4
