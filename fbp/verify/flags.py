@@ -179,42 +179,48 @@ def close_up(
 
 
 def _entry(x: Any, entry: Any) -> Any:
-    return jnp.asarray(x) if jnp.ndim(x) == 0 else jnp.reshape(x, -1)[entry]
+    if jnp.ndim(x) == 0:
+        return jnp.asarray(x)
+    return jnp.sum(jnp.reshape(x, -1), where=jnp.arange(x.size) == entry, dtype=x.dtype)
 
 
 def _largest(x: Any) -> Any:
-    return _summary(x, [])[1] if x.size else jnp.zeros((), float)
+    return _summary(x, {})[1] if x.size else jnp.zeros((), float)
 
 
 def _flags(x: Any, operands: Sequence[Any], elementwise: bool) -> tuple[Any, Any, Any]:
     """Code, largest magnitude and share of zeros of one output."""
     if not _inexact(x) or not x.size:
         return jnp.int32(0), jnp.zeros((), float), jnp.float32(0)
-    births = [(bad, _born(x, operands, bad, elementwise)) for bad in Bad] if elementwise else []
+    births = {bad: _born(x, operands, bad, elementwise) for bad in Bad} if elementwise else {}
     code, largest, zeros = _summary(x, births)
     if not elementwise:
         had = jnp.int32(0)
         for y in operands:
-            had |= _summary(y, [])[0] if y.size else 0
+            had |= _summary(y, {})[0] if y.size else 0
         code |= (code & ~had) << 2
     return code, largest, zeros / math.prod(x.shape)
 
 
-def _summary(x: Any, births: Sequence[tuple[Bad, Any]]) -> tuple[Any, Any, Any]:
-    """Code, largest magnitude and number of zeros, in one pass over an array."""
-    marks = [(bad.value, _is(bad, x)) for bad in Bad] + [(bad.born, born) for bad, born in births]
-    code = jnp.zeros(jnp.shape(x), jnp.int32)
-    for bit, mark in marks:
-        code |= jnp.where(mark, jnp.int32(bit), jnp.int32(0))
+def _summary(x: Any, births: Mapping[Bad, Any]) -> tuple[Any, Any, Any]:
+    """Code, largest magnitude and number of zeros, in one pass over an array.
+
+    The code is the largest one of either kind, which is that of a birth where there is one.
+    """
+    nothing = jnp.int32(0)
+    codes = [
+        jnp.where(_is(bad, x), bad | jnp.where(births.get(bad, False), bad.born, nothing), nothing)
+        for bad in Bad
+    ]
     magnitude = jnp.abs(x).astype(_wide(x))
     magnitude = jnp.where(jnp.isfinite(magnitude), magnitude, 0)
-    code, largest, zeros = lax.reduce(
-        (code, magnitude, (x == 0).astype(jnp.int32)),
-        (jnp.int32(0), jnp.zeros((), magnitude.dtype), jnp.int32(0)),
-        lambda a, b: (a[0] | b[0], lax.max(a[1], b[1]), a[2] + b[2]),
+    nan, inf, largest, zeros = lax.reduce(
+        (*codes, magnitude, (x == 0).astype(jnp.int32)),
+        (nothing, nothing, jnp.zeros((), magnitude.dtype), nothing),
+        lambda a, b: (*map(lax.max, a[:3], b[:3]), a[3] + b[3]),
         tuple(range(jnp.ndim(x))),
     )
-    return code, largest.astype(float), zeros.astype(jnp.float32)
+    return nan | inf, largest.astype(float), zeros.astype(jnp.float32)
 
 
 def _born(x: Any, operands: Sequence[Any], bad: Bad, elementwise: bool) -> Any:

@@ -167,3 +167,12 @@ def test_a_training_step_as_it_stands():
     assert origin.message.startswith(f"{Situation.POLE}: ")
     assert "It reaches result[0]['w']" in origin.message
     assert "test_nonfinite.py" in origin.source
+
+
+def test_arrays_that_are_divided_over_devices_are_looked_at_where_they_are():
+    mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4])
+    x = np.ones((8, 3), np.float32)
+    x[5, 1] = 0
+    divided = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
+    report = trace_program(lambda x: jnp.sum(jnp.log(x)), divided)
+    assert "log(0) = -inf at entry [5, 1]" in str(report)
