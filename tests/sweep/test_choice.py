@@ -58,6 +58,14 @@ def test_fastest_way_is_taken_and_all_speeds_are_told(monkeypatch):
     )
 
 
+def test_of_ways_that_a_measurement_cannot_tell_apart_the_first_is_taken(monkeypatch):
+    monkeypatch.setattr(choice, "GROUP", 3)
+    cohort = replace(COHORT, trials=COHORT.trials * 8)
+    speeds = {("vmap", 1): 3.7, ("map", 1): 3.9, ("map", 3): 4.0, ("loop", 1): 3.0}
+    timed(monkeypatch, speeds)
+    assert choose(cohort)[0] == Mapping("map", 1, 8)
+
+
 def test_no_way_is_tried_that_takes_longer_to_compile_than_it_can_save(monkeypatch):
     tried = timed(monkeypatch, {("vmap", 1): 7.0}, compiling=1.0)
     assert choose(COHORT)[0].kind == "vmap"
