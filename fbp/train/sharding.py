@@ -159,7 +159,7 @@ def in_shares(examples: Split, mesh: Mesh) -> Examples:
         count = len(values)
         rows = -(-count // devices) * devices
 
-        def read(index: tuple[slice, ...]) -> np.ndarray:
+        def read(index: Any) -> np.ndarray:
             start, stop, _ = index[0].indices(rows)
             own = values[min(start, count - 1) : stop]
             return np.pad(
