@@ -1,8 +1,9 @@
 """Which way of running trials is fastest here, by a short measurement.
 
 Whether `vmap` or a loop is faster depends on the network, the number of trials and the machine:
-on two cores `vmap` wins by far at width 16, and loses to `lax.map` from width 128 on. So some ways
-are tried on a few steps and the fastest is taken. To compile each takes a while; therefore
+on two cores `vmap` is ahead at width 16, and loses to `lax.map` from width 128 on. So some ways are
+tried on a few steps and the fastest is taken, or one before it that the measurement cannot tell
+from it. To compile each takes a while; therefore
 
 - a sweep of less than `SMALL` floating-point operations runs by `vmap`, without a measurement;
 - no further way is tried when the rest of the sweep would take less than `WORTH` times as long as

@@ -77,6 +77,7 @@ def test_measurement_is_real_and_short(monkeypatch):
     monkeypatch.setattr(choice, "SMALL", 0.0)
     monkeypatch.setattr(choice, "WORTH", 1e-9)
     monkeypatch.setattr(choice, "SECONDS", 0.01)
+    monkeypatch.setattr(choice, "CLOSE", 1.0)
     way, speeds = choose(COHORT)
     assert set(speeds) == {"vmap", "map", "loop"}
     assert speeds[way.kind] == max(speeds.values()) > 0
