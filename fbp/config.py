@@ -259,8 +259,9 @@ class Sweep:
         axis stands in place of its key. Every combination is a program of its own.
       search: which settings are trained, and for how long.
       trials: how they are run: `vmap`, all side by side; `map`, one after another or `batch_size`
-        at a time; `loop`, the compiled trial called for one after another. Each divides the
-        trials over all devices. `auto` takes the fastest, see `fbp.sweep.choice`.
+        at a time; `seed`, those of one seed, `batch_size` at a time, which share their batches,
+        one seed after another; `loop`, the compiled trial called for one after another. Each
+        divides the trials over all devices. `auto` takes the fastest, see `fbp.sweep.choice`.
       divergence_factor: a trial whose training loss is not finite, or exceeds this many times
         its validation loss before the first step, has diverged and is stopped.
     """
@@ -268,7 +269,7 @@ class Sweep:
     learning_rate: Values
     seeds: int
     hyperparameters: Mapping[str, Values] = field(default_factory=dict)
-    trials: Literal["auto", "vmap", "map", "loop"] = "auto"
+    trials: Literal["auto", "vmap", "seed", "map", "loop"] = "auto"
     batch_size: int = 1
     divergence_factor: float = 100.0
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)

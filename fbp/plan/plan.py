@@ -57,10 +57,8 @@ def plan(cohort: Cohort, target: Target) -> Plan:
     problem, config = cohort.problem, cohort.config
     state, batch = _shapes(cohort)
     loss_fn = mean_loss(problem.network.apply, problem.objective)
-    how = replace(
-        given(config.sweep, len(cohort.trials)),
-        devices=min(len(target.devices), len(cohort.trials)),
-    )
+    how = given(config.sweep, len(cohort.trials))
+    how = replace(how, devices=min(len(target.devices), len(cohort.trials) // how.seeds))
     steps = min(config.train.evaluate_every, config.train.steps)
     return Plan(
         target=target,

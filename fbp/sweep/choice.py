@@ -1,9 +1,9 @@
 """Which way of running trials is fastest here, by a short measurement.
 
-Whether `vmap` or a loop is faster depends on the network, the number of trials and the machine:
-on two cores `vmap` is ahead at width 16, and loses to `lax.map` from width 128 on. So some ways are
-tried on a few steps and the fastest is taken, or one before it that the measurement cannot tell
-from it. To compile each takes a while; therefore
+Which way is faster depends on the network, the number of trials and the machine: on two cores
+trials that share their batches are ahead at width 16, one trial after another from width 128 on.
+So some ways are tried on a few steps and the fastest is taken, or one before it that the
+measurement cannot tell from it. To compile each takes a while; therefore
 
 - a sweep of less than `SMALL` floating-point operations runs by `vmap`, without a measurement;
 - no further way is tried when the rest of the sweep would take less than `WORTH` times as long as
@@ -13,16 +13,18 @@ from it. To compile each takes a while; therefore
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
+from fbp.data import Split
 from fbp.flops import flops
-from fbp.hosts import agreed
+from fbp.hosts import agreed, placed
 from fbp.sweep.cohort import Cohort
 from fbp.sweep.grid import grid_of
-from fbp.sweep.mapping import Mapping, given
+from fbp.sweep.mapping import Mapping, given, padded
 from fbp.sweep.problem import Problem
 from fbp.sweep.program import make_program
 
@@ -31,7 +33,7 @@ WORTH = 10.0
 STEPS, OPERATIONS = 5, 2e9  # of all trials, at most so much in one call, but at least one step
 SECONDS, CALLS = 0.3, 3  # the calls of one way are repeated for so long, and so often at least
 CLOSE = 0.95  # of the highest speed: what such a measurement cannot tell apart
-GROUP = 4  # trials at a time, of `map` in groups
+GROUP = 4  # trials at a time, of `map` in groups and of `seed`, at least
 
 
 def choose(cohort: Cohort) -> tuple[Mapping, dict[str, float]]:
@@ -43,9 +45,10 @@ def choose(cohort: Cohort) -> tuple[Mapping, dict[str, float]]:
     if cohort.config.sweep.trials != "auto" or operations(cohort) < SMALL:
         return first, {}
     trial_steps = len(cohort.trials) * cohort.config.train.steps
+    states = _start(cohort, first)
     speeds: dict[Mapping, float] = {}
     for way in _ways(cohort, first):
-        speeds[way], compiling = _try(cohort, way)
+        speeds[way], compiling = _try(cohort, way, states)
         if trial_steps / max(speeds.values()) < WORTH * compiling:
             break
     return _chosen(speeds), {_name(way): float(f"{speed:.4g}") for way, speed in speeds.items()}
@@ -68,37 +71,72 @@ def _params(problem: Problem, key: Any) -> Any:
 
 
 def _ways(cohort: Cohort, first: Mapping) -> list[Mapping]:
-    """The ways to try, each once; `map` in groups that leave none over."""
-    devices = first.devices
-    each = math.ceil(len(cohort.trials) / devices)
-    group = max(size for size in range(1, GROUP + 1) if each % size == 0)
-    ways = [first, Mapping("map", 1, devices), Mapping("map", group, devices)]
-    return list(dict.fromkeys([*ways, Mapping("loop", 1, devices)]))
+    """The ways to try; groups of `map` are smaller than all, those of `seed` larger than one."""
+    count, seeds, devices = len(cohort.trials), cohort.config.sweep.seeds, first.devices
+    by_seed = Mapping("seed", seeds=seeds).of(count)
+    of_seed = math.ceil(count / by_seed.multiple)
+    each = math.ceil(count / devices)
+    ways = [first]
+    if of_seed > 1:
+        ways.append(replace(by_seed, batch_size=_group(of_seed)))
+    ways.append(Mapping("map", 1, devices))
+    if _group(each) < each:
+        ways.append(Mapping("map", _group(each), devices))
+    return [*ways, Mapping("loop", 1, devices)]
 
 
-def _try(cohort: Cohort, way: Mapping) -> tuple[float, float]:
+def _group(trials: int) -> int:
+    """Trials at a time: at least `GROUP`, if there are so many, and a divisor of all."""
+    return next(size for size in range(min(GROUP, trials), trials + 1) if trials % size == 0)
+
+
+def _start(cohort: Cohort, first: Mapping) -> Any:
+    """The states of all trials before their first step."""
+    program = make_program(cohort.config, cohort.problem, first)
+    return program.start(grid_of(cohort.trials), _one(cohort.problem.dataset.validation))[0]
+
+
+def _try(cohort: Cohort, way: Mapping, states: Any) -> tuple[float, float]:
     """Trial-steps per second of a way, and the seconds that compiling took."""
-    trials = cohort.trials[: _at_a_time(way, len(cohort.trials))]
-    program, grid = make_program(cohort.config, cohort.problem, way), grid_of(trials)
-    train, validation = cohort.problem.dataset.train, cohort.problem.dataset.validation
-    one = (validation.x[:1], validation.y[:1])
-    states, _ = program.start(grid, one)
-    total = cohort.config.train.steps
+    count, total, data = len(cohort.trials), cohort.config.train.steps, cohort.problem.dataset
+    places = np.arange(_at_a_time(way, count))
     affordable = min(STEPS, int(OPERATIONS * total / operations(cohort)))
-    steps = max(1, affordable) * len(cohort.trials) // len(trials)
-    orders = program.draw(0, min(steps, total))
-    data = jax.device_put((orders, (train.x, train.y), one), way.everywhere)
+    steps = min(max(1, affordable) * count // len(places), total)
+    orders = _orders(cohort, steps)
+    shared = placed((orders, (data.train.x, data.train.y), _one(data.validation)), way.everywhere)
+    grid = grid_of(cohort.trials[: len(places)])
+    chosen = jax.tree.map(lambda leaf: leaf[places], states)
+    own = placed(padded(chosen, way.multiple), way.over_trials)
+    program = make_program(cohort.config, cohort.problem, way)
     begin = time.perf_counter()
-    advance = program.compile(states, grid, *data)
+    advance = program.compile(own, grid, *shared)
     compiling = agreed(time.perf_counter() - begin)
-    seconds = _fastest(lambda states: advance(states, grid, *data)[0], states)
-    return len(trials) * np.shape(orders)[1] / seconds, compiling
+    seconds = _fastest(lambda states: advance(states, grid, *shared)[0], own)
+    of_use = count / _padded(count, way)
+    return of_use * _padded(len(places), way) * steps / seconds, compiling
 
 
 def _at_a_time(way: Mapping, trials: int) -> int:
     """How many trials run at the same time. One after another makes all its steps before the next
     begins, and has its state at hand for them: fewer trials are tried, for more steps."""
-    return trials if way.kind == "vmap" else min(trials, way.devices * way.batch_size)
+    return trials if way.kind == "vmap" else min(trials, way.multiple * way.batch_size)
+
+
+def _padded(trials: int, way: Mapping) -> int:
+    """How many trials run in place of so many."""
+    return math.ceil(trials / way.multiple) * way.multiple
+
+
+def _orders(cohort: Cohort, steps: int) -> np.ndarray:
+    """Examples for each seed and step; only how long it takes to read them counts here."""
+    shape = cohort.config.sweep.seeds, steps, cohort.config.train.batch_size
+    examples = len(cohort.problem.dataset.train)
+    return np.random.default_rng(0).integers(0, examples, shape, np.int32)
+
+
+def _one(split: Split) -> tuple[Any, Any]:
+    """One example: to measure costs next to nothing."""
+    return split.x[:1], split.y[:1]
 
 
 def _chosen(speeds: dict[Mapping, float]) -> Mapping:

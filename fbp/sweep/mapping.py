@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -23,14 +23,17 @@ class Mapping:
 
     Attributes:
       kind: `vmap` runs those of a device side by side, `map` one after another or `batch_size`
-        at a time in one compiled loop, `loop` calls a compiled trial for one after another.
-      batch_size: for `map`.
+        at a time in one compiled loop, `seed` those of one seed, `batch_size` at a time, which
+        share their batches; `loop` calls a compiled trial for one after another.
+      batch_size: for `map` and `seed`.
       devices: the trials are divided over so many.
+      seeds: for `seed`, how many there are; of the trials in a row, each has the next one.
     """
 
-    kind: Literal["vmap", "map", "loop"]
+    kind: Literal["vmap", "seed", "map", "loop"]
     batch_size: int = 1
     devices: int = 1
+    seeds: int = 1
 
     @property
     def mesh(self) -> Mesh:
@@ -42,6 +45,15 @@ class Mapping:
                 "would differ in the last digits; go on where there are as many"
             )
         return Mesh(np.array(present[: self.devices]), (AXIS,))
+
+    @property
+    def multiple(self) -> int:
+        """What the number of trials is a multiple of, where they are padded."""
+        return self.devices * self.seeds
+
+    def of(self, trials: int) -> "Mapping":
+        """This way for so many trials, over all devices that are of use."""
+        return replace(self, devices=devices_for(trials // self.seeds))
 
     @property
     def over_trials(self) -> NamedSharding:
@@ -57,7 +69,7 @@ class Mapping:
 def given(sweep: Sweep, trials: int) -> Mapping:
     """The mapping that a config names, over all devices; `vmap` where it leaves the choice."""
     kind = "vmap" if sweep.trials == "auto" else sweep.trials
-    return Mapping(kind, sweep.batch_size, devices_for(trials))
+    return Mapping(kind, sweep.batch_size, seeds=sweep.seeds if kind == "seed" else 1).of(trials)
 
 
 def devices_for(trials: int) -> int:
@@ -71,33 +83,61 @@ def over_trials(fun: Callable[..., Any], how: Mapping, mesh: Mesh) -> Callable[.
 
     The number of trials is a multiple of the number of devices, see `padded`.
     """
+    return _divided(lambda trials, *shared: _side_by_side(fun, how, trials, *shared), mesh)
 
-    def part(trials: Any, *shared: Any) -> Any:
-        one = lambda trial: fun(trial, *shared)
-        if how.kind == "vmap":
-            return jax.vmap(one)(trials)
-        batch_size = how.batch_size if how.kind == "map" and how.batch_size > 1 else None
-        return jax.lax.map(one, trials, batch_size=batch_size)
 
-    def mapped(trials: Any, *shared: Any) -> Any:
+def over_seeds(fun: Callable[..., Any], how: Mapping, mesh: Mesh) -> Callable[..., Any]:
+    """`fun(trial, of_seed, *shared)`, where `of_seed` is what `of_seeds` has at the trial's seed.
+
+    Gives a function `((trials, seeds), of_seeds, *shared)`, see `over_trials`. By `seed`, trials
+    side by side are of one seed and have `of_seed` once for all.
+    """
+
+    def each(trials: Any, of_seeds: Any, *shared: Any) -> Any:
+        one = lambda trial, *shared: fun(trial[0], of_seeds[trial[1]], *shared)
+        return _side_by_side(one, how, trials, *shared)
+
+    def grouped(trials: Any, of_seeds: Any, *shared: Any) -> Any:
+        group = lambda members: _side_by_side(fun, how, *members, *shared)
+        by_seed = lambda leaf: leaf.reshape(-1, how.seeds, *leaf.shape[1:]).swapaxes(0, 1)
+        in_row = lambda leaf: leaf.swapaxes(0, 1).reshape(-1, *leaf.shape[2:])
+        groups = jax.lax.map(group, (jax.tree.map(by_seed, trials[0]), of_seeds))
+        return jax.tree.map(in_row, groups)
+
+    return _divided(grouped if how.kind == "seed" else each, mesh)
+
+
+def _side_by_side(fun: Callable[..., Any], how: Mapping, trials: Any, *shared: Any) -> Any:
+    """`fun(trial, *shared)` of a device's trials, as many at a time as the mapping has."""
+    one = lambda trial: fun(trial, *shared)
+    if how.kind == "vmap":
+        return jax.vmap(one)(trials)
+    in_groups = how.batch_size > 1 and how.kind != "loop"
+    return jax.lax.map(one, trials, batch_size=how.batch_size if in_groups else None)
+
+
+def _divided(part: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """`part(trials, *shared)` of the trials of each device."""
+
+    def whole(trials: Any, *shared: Any) -> Any:
         specs = (P(AXIS), *(P() for _ in shared))
         return jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)(
             trials, *shared
         )
 
-    return mapped
+    return whole
 
 
-def padded(trials: Any, devices: int) -> Any:
-    """The trials, the last one again until they divide over the devices.
+def padded(trials: Any, multiple: int) -> Any:
+    """The trials, the last one again until their number is such a multiple.
 
     >>> print(padded(jnp.arange(3), 2))
     [0 1 2 2]
     """
     count = len(jax.tree.leaves(trials)[0])
-    if count % devices == 0:
+    if count % multiple == 0:
         return trials
-    index = np.minimum(np.arange(-(-count // devices) * devices), count - 1)
+    index = np.minimum(np.arange(-(-count // multiple) * multiple), count - 1)
     return jax.tree.map(lambda leaf: leaf[index], trials)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from fbp.config import Config
 from fbp.sweep.grid import Grid, trials_of
-from fbp.sweep.mapping import AXIS, Mapping, given, looped, over_trials, padded
+from fbp.sweep.mapping import AXIS, Mapping, given, looped, over_seeds, over_trials, padded
 from fbp.sweep.problem import Problem
 from fbp.train.batches import batch_indices
 from fbp.train.objective import Measures, evaluate, mean_loss
@@ -46,7 +46,7 @@ class Program:
     Attributes:
       how: the way from one trial to all.
       start: `(grid, validation) -> (states, measures)`: parameters drawn, validation measured.
-        The states are padded to a multiple of the devices.
+        The states are padded, see `Mapping.multiple`.
       draw: `(start, steps) -> orders`: for each seed, the examples of each step; all trials of a
         seed share them.
       train: `(states, grid, orders, training, validation) -> (states, losses, measures)`: an
@@ -105,17 +105,17 @@ def make_program(
         limit = config.sweep.divergence_factor * measures["loss"]
         return TrialState(state, limit, jnp.full((), -1, jnp.int32)), measures
 
-    def train_trial(pair: tuple[TrialState, Grid], orders, training, validation):
+    def train_trial(pair: tuple[TrialState, Grid], order, training, validation):
         trial, grid = pair
         update = _judged(adjust(loss_and_grads, optimizer(grid.hyperparameters)))
-        trial, losses = repeat(update, trial, training, orders[grid.seed])
+        trial, losses = repeat(update, trial, training, order)
         measures = measure(trial.train.params, *validation)
         trial = _judge(trial, measures["loss"])
         return trial, jnp.mean(losses), measures
 
     @functools.partial(jax.jit, out_shardings=(spread, shared))
     def start(grid: Grid, validation: Examples):
-        full = padded(grid, how.devices)
+        full = padded(grid, how.multiple)
         states, measures = over_trials(start_trial, how, mesh)(full, validation)
         return states, _first(len(grid.seed), measures)
 
@@ -137,7 +137,8 @@ def make_program(
         out_shardings=spread,
     )
     def train_padded(states, grid, orders, training, validation):
-        return over_trials(train_trial, how, mesh)((states, grid), orders, training, validation)
+        trials = (states, grid), grid.seed
+        return over_seeds(train_trial, how, mesh)(trials, orders, training, validation)
 
     def lower(states, grid, *data):
         size = how.devices if how.kind == "loop" else states.diverged_at.shape[0]
@@ -153,7 +154,7 @@ def make_program(
         return over_trials(one, how, mesh)(params, *split)
 
     def measure_all(params, split):
-        spread_out = jax.device_put(padded(params, how.devices), spread)
+        spread_out = jax.device_put(padded(params, how.multiple), spread)
         return _first(len(jax.tree.leaves(params)[0]), measure_padded(spread_out, split))
 
     train = _train(train_padded, how, spread, shared)
@@ -168,7 +169,7 @@ def _train(
     run = looped(calls, spread) if how.kind == "loop" else calls
 
     def train(states: Any, grid: Grid, *data: Any) -> tuple[Any, Array, Measures]:
-        pair = jax.device_put((states, padded(grid, how.devices)), spread)
+        pair = jax.device_put((states, padded(grid, how.multiple)), spread)
         states, losses, measures = run(pair, *jax.device_put(data, shared))
         return states, *_first(len(grid.seed), (losses, measures))
 

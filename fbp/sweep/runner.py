@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from fbp.sweep.choice import choose
 from fbp.sweep.cohort import Cohort
 from fbp.sweep.grid import Trial, grid_of
 from fbp.sweep.mapping import Mapping as Way
-from fbp.sweep.mapping import devices_for, padded
+from fbp.sweep.mapping import padded
 from fbp.sweep.program import Program, TrialState, make_program
 from fbp.train.objective import Measures
 from fbp.train.repeat import Examples
@@ -91,7 +91,7 @@ class Runner:
         """The states of the trials in these places."""
         way = self._program(cohort, len(places)).how
         chosen = jax.tree.map(lambda leaf: leaf[np.array(places)], states)
-        return placed(padded(chosen, way.devices), way.over_trials)
+        return placed(padded(chosen, way.multiple), way.over_trials)
 
     def test(self, cohort: int, states: TrialState, places: Sequence[int]) -> Measures:
         """The measures of the test set, of the trials in these places."""
@@ -102,8 +102,7 @@ class Runner:
 
     def _program(self, cohort: int, trials: int) -> Program:
         if (cohort, trials) not in self._programs:
-            own, way = self.cohorts[cohort], self._way(cohort)
-            way = replace(way, devices=devices_for(trials))
+            own, way = self.cohorts[cohort], self._way(cohort).of(trials)
             self._programs[cohort, trials] = make_program(own.config, own.problem, way)
         return self._programs[cohort, trials]
 
@@ -115,8 +114,9 @@ class Runner:
             facts = {"trials": {**ways, str(cohort): chosen}}
             once(add_to_environment, self.directory, facts)
             return way
-        recorded = {field.name: ways[str(cohort)][field.name] for field in fields(Way)}
-        return Way(**{**recorded, "devices": devices_for(len(self.cohorts[cohort].trials))})
+        names = {field.name for field in fields(Way)}
+        recorded = {name: value for name, value in ways[str(cohort)].items() if name in names}
+        return Way(**recorded).of(len(self.cohorts[cohort].trials))
 
     def _part(self, cohort: int, part: str, way: Way) -> Examples:
         """A part of the data, on the devices; cohorts of the same data share it."""

@@ -16,14 +16,14 @@ CONFIG = Config(
     train=Train(steps=10, batch_size=16, evaluate_every=10),
     sweep=Sweep((0.1, 1.0), 3),
 )
-(COHORT,) = cohorts_of(CONFIG)
+(COHORT,) = cohorts_of(CONFIG)  # two settings with three seeds
 
 
 def timed(monkeypatch, speeds, compiling=1.0):
     """No program is run: ways have these speeds, and take this long to compile."""
     tried = []
 
-    def attempt(cohort, way):
+    def attempt(cohort, way, states):
         tried.append(way)
         return speeds[way.kind, way.batch_size], compiling
 
@@ -47,23 +47,25 @@ def test_way_that_the_config_names_is_not_measured(monkeypatch):
     assert choose(cohort) == (Mapping("map", 2, 6), {})
 
 
+SPEEDS = {("vmap", 1): 1.0, ("seed", 2): 3.9, ("map", 1): 2.0, ("map", 3): 4.0, ("loop", 1): 3.0}
+
+
 def test_fastest_way_is_taken_and_all_speeds_are_told(monkeypatch):
     monkeypatch.setattr(choice, "GROUP", 3)
-    cohort = replace(COHORT, trials=COHORT.trials * 8)  # 48 on 8 devices: 6 each, 3 at a time
-    speeds = {("vmap", 1): 1.0, ("map", 1): 2.0, ("map", 3): 4.0, ("loop", 1): 3.0}
-    timed(monkeypatch, speeds)
+    monkeypatch.setattr(choice, "CLOSE", 1.0)
+    cohort = replace(COHORT, trials=COHORT.trials * 8)  # 48 on 8 devices: 6 each, 2 of each seed
+    timed(monkeypatch, SPEEDS)
     assert choose(cohort) == (
         Mapping("map", 3, 8),
-        {"vmap": 1.0, "map": 2.0, "map 3 at a time": 4.0, "loop": 3.0},
+        {"vmap": 1.0, "seed 2 at a time": 3.9, "map": 2.0, "map 3 at a time": 4.0, "loop": 3.0},
     )
 
 
 def test_of_ways_that_a_measurement_cannot_tell_apart_the_first_is_taken(monkeypatch):
     monkeypatch.setattr(choice, "GROUP", 3)
     cohort = replace(COHORT, trials=COHORT.trials * 8)
-    speeds = {("vmap", 1): 3.7, ("map", 1): 3.9, ("map", 3): 4.0, ("loop", 1): 3.0}
-    timed(monkeypatch, speeds)
-    assert choose(cohort)[0] == Mapping("map", 1, 8)
+    timed(monkeypatch, SPEEDS)
+    assert choose(cohort)[0] == Mapping("seed", 2, 8, 3)
 
 
 def test_no_way_is_tried_that_takes_longer_to_compile_than_it_can_save(monkeypatch):
@@ -78,9 +80,9 @@ def test_measurement_is_real_and_short(monkeypatch):
     monkeypatch.setattr(choice, "WORTH", 1e-9)
     monkeypatch.setattr(choice, "SECONDS", 0.01)
     monkeypatch.setattr(choice, "CLOSE", 1.0)
-    way, speeds = choose(COHORT)
-    assert set(speeds) == {"vmap", "map", "loop"}
-    assert speeds[way.kind] == max(speeds.values()) > 0
+    way, speeds = choose(replace(COHORT, trials=COHORT.trials * 8))
+    assert set(speeds) == {"vmap", "seed 2 at a time", "map", "loop"}
+    assert speeds[choice._name(way)] == max(speeds.values()) > 0
 
 
 def test_ways_that_run_one_trial_after_another_are_tried_on_as_many_as_run_at_a_time():
@@ -88,7 +90,8 @@ def test_ways_that_run_one_trial_after_another_are_tried_on_as_many_as_run_at_a_
         Mapping("vmap", 1, 2),
         Mapping("map", 1, 2),
         Mapping("map", 4, 2),
+        Mapping("seed", 4, 2, 3),
         Mapping("loop", 1, 2),
     ]
-    assert [choice._at_a_time(way, 32) for way in ways] == [32, 2, 8, 2]
+    assert [choice._at_a_time(way, 32) for way in ways] == [32, 2, 8, 24, 2]
     assert choice._at_a_time(Mapping("map", 4, 8), 6) == 6

@@ -122,6 +122,34 @@ def test_trials_mapped_in_groups_are_the_same_to_rounding(by_map):
     np.testing.assert_allclose(curves[alive], by_map[2][alive], rtol=2e-6)
 
 
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(("at_a_time", "rtol"), [(1, 0.0), (2, 2e-6), (3, 2e-6)])
+def test_trials_of_a_seed_that_share_their_batches_are_the_same_trials(
+    by_map, devices, at_a_time, rtol
+):
+    """Bit for bit one after another, to rounding side by side."""
+    _, states, curves = run(CONFIG, Mapping("seed", at_a_time, devices, CONFIG.sweep.seeds))
+    alive = np.asarray(by_map[1].diverged_at) < 0
+    assert len(states.diverged_at) == (8 if devices == 2 else 6)  # whole settings for each device
+    np.testing.assert_allclose(curves[alive], by_map[2][alive], rtol)
+
+
+def test_trials_of_a_seed_share_the_reading_of_their_batch():
+    """One gather a step for a seed's trials; side by side each trial has its own."""
+    grid, data = grid_of(trials_of(CONFIG.sweep)), PROBLEM.dataset
+    training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
+
+    def read(how):
+        program = make_program(CONFIG, PROBLEM, how)
+        states = jax.eval_shape(program.start, grid, validation)[0]
+        orders = jax.eval_shape(lambda: program.draw(0, 10))
+        text = program.lower(states, grid, orders, training, validation).as_text()
+        return {shape for shape in ("3x16x64xf32", "6x16x64xf32") if shape in text}
+
+    assert read(Mapping("vmap")) == {"6x16x64xf32"}
+    assert read(Mapping("seed", 3, 1, 2)) == set()
+
+
 @pytest.mark.usefixtures("standard_promotion")
 def test_swept_adam_trains_as_a_plain_adam_bit_for_bit():
     sweep = Sweep((0.001, 0.01), 1, trials="map")

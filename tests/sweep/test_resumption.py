@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
+from fbp.config import MLP, Config, Data, Halving, Optimizer, Sweep, Train
 from fbp.records import create_run
 from fbp.sweep import problem_of, sweep, training
 from fbp.verify import Agreement
@@ -43,8 +43,7 @@ def whole(tmp_path_factory):
 
 
 def on(monkeypatch, devices):
-    for module in ("mapping", "runner"):
-        monkeypatch.setattr(f"fbp.sweep.{module}.devices_for", lambda trials: devices)
+    monkeypatch.setattr("fbp.sweep.mapping.devices_for", lambda trials: devices)
 
 
 def interrupt(directory, monkeypatch, config):
@@ -72,6 +71,19 @@ def test_sweep_goes_on_bit_for_bit_on_another_number_of_devices(tmp_path, monkey
     on(monkeypatch, 4)
     sweep(config_of(kind), PROBLEM, tmp_path / "run", CHECK)
     assert (tmp_path / "run" / "records.jsonl").read_bytes() == whole
+
+
+def test_sweep_whose_trials_share_batches_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    """Of three settings one is left after the first rung: fewer trials share a batch then."""
+    sweep_of = Sweep((0.1, 0.2, 0.5), 2, trials="seed", batch_size=2, search=Halving(eta=3))
+    config = replace(CONFIG, sweep=sweep_of)
+    on(monkeypatch, 2)
+    create_run(tmp_path / "whole", "")
+    sweep(config, PROBLEM, tmp_path / "whole", CHECK)
+    interrupt(tmp_path / "run", monkeypatch, config)
+    sweep(config, PROBLEM, tmp_path / "run", CHECK)
+    records = [(tmp_path / name / "records.jsonl").read_bytes() for name in ("whole", "run")]
+    assert records[0] == records[1]
 
 
 def test_damaged_checkpoint_costs_a_stretch_and_no_record(tmp_path, monkeypatch, whole):
