@@ -1,11 +1,7 @@
 """A training run of two real processes on the loopback, two devices each, beside one process."""
 
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -60,21 +56,8 @@ def alone(steps, checkpoints=None):
     return [each.loss for each in outcome.history]
 
 
-def test_two_processes_read_their_shares_train_as_one_and_one_goes_on(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        coordinator = f"127.0.0.1:{server.getsockname()[1]}"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RUN, coordinator, str(number), tmp_path / "run"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
-    told = [process.communicate(timeout=600)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+def test_two_processes_read_their_shares_train_as_one_and_one_goes_on(tmp_path, by_two_processes):
+    told = by_two_processes(RUN, tmp_path / "run")
     (devices, *losses), again = (
         json.loads(out.split("losses ")[1].splitlines()[0]) for out in told
     )
