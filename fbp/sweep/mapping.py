@@ -1,6 +1,7 @@
 """How a function of one trial becomes one of all."""
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -52,8 +53,12 @@ class Mapping:
         return self.devices * self.seeds
 
     def of(self, trials: int) -> "Mapping":
-        """This way for so many trials, over all devices that are of use."""
-        return replace(self, devices=devices_for(trials // self.seeds))
+        """This way for so many trials, over all devices that are of use.
+
+        >>> Mapping("seed", seeds=5).of(3).devices
+        1
+        """
+        return replace(self, devices=devices_for(math.ceil(trials / self.seeds)))
 
     @property
     def over_trials(self) -> NamedSharding:

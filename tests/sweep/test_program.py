@@ -134,6 +134,18 @@ def test_trials_of_a_seed_that_share_their_batches_are_the_same_trials(
     np.testing.assert_allclose(curves[alive], by_map[2][alive], rtol)
 
 
+def test_some_trials_of_a_seed_way_are_measured_as_all_are(by_map):
+    """The test set is measured for those that did not diverge, be they fewer than the seeds."""
+    params = jax.tree.map(lambda leaf: leaf[:1], by_map[1].train.params)
+    split = PROBLEM.dataset.test.x, PROBLEM.dataset.test.y
+    measured = [
+        make_program(CONFIG, PROBLEM, way.of(1)).measure(params, split)
+        for way in (Mapping("map"), Mapping("seed", 2, seeds=2))
+    ]
+    np.testing.assert_allclose(*(m["loss"] for m in measured), rtol=2e-6)
+    assert measured[1]["loss"].shape == (1,)
+
+
 def test_trials_of_a_seed_share_the_reading_of_their_batch():
     """One gather a step for a seed's trials; side by side each trial has its own."""
     grid, data = grid_of(trials_of(CONFIG.sweep)), PROBLEM.dataset
