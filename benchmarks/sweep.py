@@ -10,7 +10,7 @@ can do. Install torch and keras to have them in the table, it names what is miss
 
 All are measured in one run, turn by turn; each figure is a median, the first run, with
 compilation, apart. Contenders that train one trial after another train 8 of the 32. The whole
-table takes about ten minutes on two cores that nothing else uses.
+table takes about a quarter of an hour on two cores that nothing else uses.
 """
 
 import os

@@ -24,7 +24,7 @@ from fbp.flops import flops
 from fbp.hosts import agreed, placed
 from fbp.sweep.cohort import Cohort
 from fbp.sweep.grid import grid_of
-from fbp.sweep.mapping import Mapping, given, padded
+from fbp.sweep.mapping import Mapping, given, rounded_up, selected
 from fbp.sweep.problem import Problem
 from fbp.sweep.program import make_program
 
@@ -99,32 +99,26 @@ def _start(cohort: Cohort, first: Mapping) -> Any:
 def _try(cohort: Cohort, way: Mapping, states: Any) -> tuple[float, float]:
     """Trial-steps per second of a way, and the seconds that compiling took."""
     count, total, data = len(cohort.trials), cohort.config.train.steps, cohort.problem.dataset
-    places = np.arange(_at_a_time(way, count))
+    at_a_time = _at_a_time(way, count)
     affordable = min(STEPS, int(OPERATIONS * total / operations(cohort)))
-    steps = min(max(1, affordable) * count // len(places), total)
+    steps = min(max(1, affordable) * count // at_a_time, total)
     orders = _orders(cohort, steps)
     shared = placed((orders, (data.train.x, data.train.y), _one(data.validation)), way.everywhere)
-    grid = grid_of(cohort.trials[: len(places)])
-    chosen = jax.tree.map(lambda leaf: leaf[places], states)
-    own = placed(padded(chosen, way.multiple), way.over_trials)
+    grid = grid_of(cohort.trials[:at_a_time])
+    own = selected(states, range(at_a_time), way)
     program = make_program(cohort.config, cohort.problem, way)
     begin = time.perf_counter()
     advance = program.compile(own, grid, *shared)
     compiling = agreed(time.perf_counter() - begin)
     seconds = _fastest(lambda states: advance(states, grid, *shared)[0], own)
-    of_use = count / _padded(count, way)
-    return of_use * _padded(len(places), way) * steps / seconds, compiling
+    of_use = count / rounded_up(count, way.multiple)
+    return of_use * rounded_up(at_a_time, way.multiple) * steps / seconds, compiling
 
 
 def _at_a_time(way: Mapping, trials: int) -> int:
     """How many trials run at the same time. One after another makes all its steps before the next
     begins, and has its state at hand for them: fewer trials are tried, for more steps."""
     return trials if way.kind == "vmap" else min(trials, way.multiple * way.batch_size)
-
-
-def _padded(trials: int, way: Mapping) -> int:
-    """How many trials run in place of so many."""
-    return math.ceil(trials / way.multiple) * way.multiple
 
 
 def _orders(cohort: Cohort, steps: int) -> np.ndarray:

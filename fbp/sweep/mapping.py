@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from fbp.config import Sweep
 from fbp.errors import InputError
+from fbp.hosts import placed
 
 AXIS = "trials"
 
@@ -133,6 +134,15 @@ def _divided(part: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     return whole
 
 
+def rounded_up(count: int, multiple: int) -> int:
+    """The least such multiple that is not smaller.
+
+    >>> rounded_up(3, 2)
+    4
+    """
+    return math.ceil(count / multiple) * multiple
+
+
 def padded(trials: Any, multiple: int) -> Any:
     """The trials, the last one again until their number is such a multiple.
 
@@ -142,8 +152,14 @@ def padded(trials: Any, multiple: int) -> Any:
     count = len(jax.tree.leaves(trials)[0])
     if count % multiple == 0:
         return trials
-    index = np.minimum(np.arange(-(-count // multiple) * multiple), count - 1)
+    index = np.minimum(np.arange(rounded_up(count, multiple)), count - 1)
     return jax.tree.map(lambda leaf: leaf[index], trials)
+
+
+def selected(trials: Any, places: Sequence[int], how: Mapping) -> Any:
+    """Copies of the trials in these places, padded, and divided over the devices."""
+    chosen = jax.tree.map(lambda leaf: leaf[np.array(places)], trials)
+    return placed(padded(chosen, how.multiple), how.over_trials)
 
 
 def looped(call: Callable[..., Any], spread: NamedSharding) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from fbp.sweep.choice import choose
 from fbp.sweep.cohort import Cohort
 from fbp.sweep.grid import Trial, grid_of
 from fbp.sweep.mapping import Mapping as Way
-from fbp.sweep.mapping import padded
+from fbp.sweep.mapping import selected
 from fbp.sweep.program import Program, TrialState, make_program
 from fbp.train.objective import Measures
 from fbp.train.repeat import Examples
@@ -89,9 +89,7 @@ class Runner:
 
     def select(self, cohort: int, states: TrialState, places: Sequence[int]) -> TrialState:
         """The states of the trials in these places."""
-        way = self._program(cohort, len(places)).how
-        chosen = jax.tree.map(lambda leaf: leaf[np.array(places)], states)
-        return placed(padded(chosen, way.multiple), way.over_trials)
+        return selected(states, places, self._program(cohort, len(places)).how)
 
     def test(self, cohort: int, states: TrialState, places: Sequence[int]) -> Measures:
         """The measures of the test set, of the trials in these places."""
@@ -116,7 +114,7 @@ class Runner:
             return way
         names = {field.name for field in fields(Way)}
         recorded = {name: value for name, value in ways[str(cohort)].items() if name in names}
-        return Way(**recorded).of(len(self.cohorts[cohort].trials))
+        return Way(**recorded)
 
     def _part(self, cohort: int, part: str, way: Way) -> Examples:
         """A part of the data, on the devices; cohorts of the same data share it."""
