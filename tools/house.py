@@ -1,0 +1,219 @@
+"""Measure how the package is written: `python tools/house.py [folder] [--list]`.
+
+It counts lines of code, modules, public names that two modules define, names made of words that are
+nobody's terms, long bodies, how docstrings begin, which exported names lack a section of their
+docstring, and sets of primitives that stand outside of the tables of rules. With `--list`, it says
+where."""
+
+import argparse
+import ast
+import io
+import tokenize
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+PRIVATE_WORDS = frozenset(
+    "made found given wanted useful place places kept own fine rough there whole room".split()
+)
+LONG_BODY = 40  # lines: what a screen shows
+FORMS = ("The", "A", "An", "What", "Where", "Which", "Whether", "How", "That")
+SECTIONS = ("Args:", "Returns:", "Raises:", ">>>")
+PRIMITIVES_MODULES = ("primitives", "p")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def modules(folder: Path) -> dict[Path, ast.Module]:
+    """Parse every module below a folder."""
+    return {path: ast.parse(path.read_text()) for path in sorted(folder.rglob("*.py"))}
+
+
+def lines_of_code(path: Path, tree: ast.Module) -> int:
+    """Count the lines that hold code: no blanks, comments or docstrings."""
+    docstrings = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | Definition) and ast.get_docstring(node) is not None:
+            constant = node.body[0]
+            docstrings.update(range(constant.lineno, (constant.end_lineno or constant.lineno) + 1))
+    layout = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+        if token.type not in layout:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    return len(lines - docstrings)
+
+
+def definitions(tree: ast.Module) -> Iterator[Definition]:
+    """Every function and class, nested ones too."""
+    return (node for node in ast.walk(tree) if isinstance(node, Definition))
+
+
+def bound_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Every name that a module binds, with its line: variables, arguments, functions, attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, Definition):
+            yield node.name, node.lineno
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr, node.lineno
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.asname, node.lineno
+
+
+def public_names(tree: ast.Module) -> Iterator[str]:
+    """The public functions and classes that a module defines at its top level."""
+    return (n.name for n in tree.body if isinstance(n, Definition) and n.name[0] != "_")
+
+
+def is_private_word(name: str) -> bool:
+    """Whether a name is made with one of the words that no other project of the field uses."""
+    return not PRIVATE_WORDS.isdisjoint(name.lower().strip("_").split("_"))
+
+
+def body_length(node: Function) -> int:
+    """Count the lines of a function below its signature and its docstring."""
+    has_docstring = ast.get_docstring(node) is not None
+    body = node.body[1:] if has_docstring else node.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def form(docstring: str) -> str:
+    """How a docstring begins."""
+    first = docstring.split(maxsplit=1)[0].rstrip(",.:") if docstring.strip() else ""
+    if first in ("The", "A", "An"):
+        return "The/A"
+    if first in FORMS:
+        return "What/Where/Which"
+    return "other (imperative, where ruff's D401 passes)"
+
+
+def exported(folder: Path, trees: dict[Path, ast.Module]) -> Iterator[tuple[str, Path, Definition]]:
+    """The functions and classes that an `__init__` of the package exports from its modules."""
+    places = defaultdict(list)
+    for path, tree in trees.items():
+        for node in tree.body:
+            if isinstance(node, Definition) and not node.name.startswith("_"):
+                places[".".join(path.with_suffix("").parts), node.name].append((path, node))
+    seen = set()
+    for path, tree in trees.items():
+        if path.name != "__init__.py":
+            continue
+        for node in tree.body:
+            if not isinstance(node, ast.ImportFrom) or node.level:
+                continue
+            for alias in node.names:
+                for where, definition in places.get((node.module or "", alias.name), ()):
+                    if (where, alias.name) not in seen:
+                        seen.add((where, alias.name))
+                        yield alias.name, where, definition
+
+
+def missing_sections(node: Definition) -> list[str]:
+    """Which sections an exported name's docstring lacks: Args with two parameters or more, and,
+    of what is called, Returns, Raises and an example."""
+    docstring = ast.get_docstring(node) or ""
+    required = [">>>"] if isinstance(node, ast.ClassDef) else ["Returns:", "Raises:", ">>>"]
+    if isinstance(node, Function):
+        arguments = node.args
+        count = len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs)
+        required = ["Args:", *required] if count >= 2 else required
+    return [section for section in required if section not in docstring]
+
+
+def sets_of_primitives(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Assignments of a set, tuple or dictionary that names three primitives or more."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        value = node.value
+        attributes = [n for n in ast.walk(value) if isinstance(n, ast.Attribute)]
+        primitives = {n.attr for n in attributes if n.attr.endswith("_p")}
+        is_table = any(isinstance(n, ast.Name) and n.id == "Rules" for n in ast.walk(value))
+        collection = isinstance(value, ast.Set | ast.Tuple | ast.List | ast.Dict) or (
+            isinstance(value, ast.Call)
+            and isinstance(value.func, ast.Name)
+            and value.func.id in ("frozenset", "set", "dict", "tuple")
+        )
+        if collection and len(primitives) >= 3 and not is_table:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            yield ast.unparse(target), node.lineno
+
+
+def measure(folder: Path) -> tuple[dict[str, object], dict[str, list[str]]]:
+    """All figures of a folder, and where each stands."""
+    trees = modules(folder)
+    where: dict[str, list[str]] = defaultdict(list)
+    forms: Counter[str] = Counter()
+    defined: dict[str, list[str]] = defaultdict(list)
+    bound = private = 0
+    for path, tree in trees.items():
+        for name in set(public_names(tree)):
+            defined[name].append(str(path))
+        for name, line in bound_names(tree):
+            bound += 1
+            if is_private_word(name):
+                private += 1
+                where["names of private words"].append(f"{path}:{line} {name}")
+        for node in definitions(tree):
+            if (docstring := ast.get_docstring(node)) and not isinstance(node, ast.ClassDef):
+                forms[form(docstring)] += 1
+            if isinstance(node, Function) and body_length(node) > LONG_BODY:
+                where["bodies over 40 lines"].append(f"{path}:{node.lineno} {node.name}")
+        if "rules" not in path.parts:
+            for name, line in sets_of_primitives(tree):
+                where["sets of primitives outside the table"].append(f"{path}:{line} {name}")
+    where["public names defined twice"] = [
+        f"{name}: {', '.join(paths)}" for name, paths in defined.items() if len(paths) > 1
+    ]
+    names = list(exported(folder, trees))
+    for name, path, node in names:
+        if absent := missing_sections(node):
+            where["exported names without a section"].append(f"{path} {name}: {' '.join(absent)}")
+    total = sum(forms.values())
+    figures: dict[str, object] = {
+        "lines of code": sum(lines_of_code(path, tree) for path, tree in trees.items()),
+        "modules": len(trees),
+        "names bound": bound,
+        "names of private words": f"{private} ({private / bound:.2%})",
+        "exported names": len(names),
+    }
+    for title in (
+        "public names defined twice",
+        "exported names without a section",
+        "bodies over 40 lines",
+        "sets of primitives outside the table",
+    ):
+        figures[title] = len(where[title])
+    for kind, count in forms.most_common():
+        figures[f"docstrings of functions: {kind}"] = f"{count} ({count / total:.0%})"
+    return figures, where
+
+
+def main() -> None:
+    """Print the figures of a folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("fbp"))
+    parser.add_argument("--list", action="store_true", help="say where each one stands")
+    options = parser.parse_args()
+    figures, where = measure(options.folder)
+    for title, figure in figures.items():
+        print(f"{title:64} {figure}")
+    if options.list:
+        for title, entries in where.items():
+            print(f"\n{title}:", *entries, sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()
