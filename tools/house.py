@@ -13,9 +13,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-PRIVATE_WORDS = frozenset(
-    "made found given wanted useful place places kept own fine rough there whole room".split()
-)
+PRIVATE_WORDS = {
+    *("made", "found", "given", "wanted", "useful", "place", "places"),
+    *("kept", "own", "fine", "rough", "there", "whole", "room"),
+}
 LONG_BODY = 40  # lines: what a screen shows
 FORMS = ("The", "A", "An", "What", "Where", "Which", "Whether", "How", "That")
 SECTIONS = ("Args:", "Returns:", "Raises:", ">>>")
@@ -58,7 +59,7 @@ def definitions(tree: ast.Module) -> Iterator[Definition]:
 
 
 def bound_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Every name that a module binds, with its line: variables, arguments, functions, attributes."""
+    """Every name that a module binds, with its line: variables, arguments, definitions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id, node.lineno
@@ -99,7 +100,7 @@ def form(docstring: str) -> str:
     return "other (imperative, where ruff's D401 passes)"
 
 
-def exported(folder: Path, trees: dict[Path, ast.Module]) -> Iterator[tuple[str, Path, Definition]]:
+def exported(trees: dict[Path, ast.Module]) -> Iterator[tuple[str, Path, Definition]]:
     """The functions and classes that an `__init__` of the package exports from its modules."""
     places = defaultdict(list)
     for path, tree in trees.items():
@@ -177,7 +178,7 @@ def measure(folder: Path) -> tuple[dict[str, object], dict[str, list[str]]]:
     where["public names defined twice"] = [
         f"{name}: {', '.join(paths)}" for name, paths in defined.items() if len(paths) > 1
     ]
-    names = list(exported(folder, trees))
+    names = list(exported(trees))
     for name, path, node in names:
         if absent := missing_sections(node):
             where["exported names without a section"].append(f"{path} {name}: {' '.join(absent)}")
