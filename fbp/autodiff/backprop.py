@@ -4,14 +4,18 @@ The forward pass evaluates a Graph equation by equation. Where an equation lies 
 a wanted input to a useful output, its pullback goes on the tape: a function from the
 cotangents of its outputs to those of its inputs. The backward pass walks the tape from its
 end, hands each pullback the cotangents that have arrived, and adds what comes out to the
-cotangents of the inputs. A cotangent that never arrived is zero, and is never made.
+cotangents of the inputs. A cotangent that never arrived is zero, and is never made, unless a
+custom_vjp function asks for it: its bwd may give more than a derivative.
 """
 
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from jax.extend.core import primitives
 
+from fbp.autodiff.discrete import STATE_IT_LATER
 from fbp.autodiff.graph import (
     WRITES,
     Environment,
@@ -19,8 +23,11 @@ from fbp.autodiff.graph import (
     JaxprEqn,
     Var,
     bind,
+    call_hi_primitive_p,
     differentiable,
     full,
+    holds_program,
+    is_extended,
     remembered,
     scope,
     sharded_like,
@@ -28,6 +35,11 @@ from fbp.autodiff.graph import (
     struct,
 )
 from fbp.autodiff.rule import Applied, Call, Cotangents, Pullback, Rules
+from fbp.autodiff.undefined import LinearInputRead, is_undefined, reads_linear_input
+
+STATED_BY_USERS = frozenset({primitives.custom_vjp_call_p, call_hi_primitive_p})
+"""Their bwd runs where all cotangents are zero too, as it does in JAX: the statistics that Flax's
+FP8 layers return in the place of gradients depend on it."""
 
 
 class MissingRule(NotImplementedError):
@@ -53,17 +65,38 @@ def forward(
     active = active_variables(rules, graph, wanted, useful)
     check_writes(rules, graph, wanted)
     env = Environment(graph, args)
+    run = partial(_run_known, rules) if any(map(is_undefined, args)) else bind
     tape = []
     for eqn in graph.eqns:
         ins = env.read(eqn.invars)
         if active.isdisjoint(eqn.outvars):
-            outs = bind(eqn, ins)
+            outs = run(eqn, ins)
         else:
             outs, pullback = _differentiate(rules, eqn, ins, active)
             tape.append((eqn, pullback))
         env.write(eqn.outvars, outs)
 
     return env.results(graph), lambda cts: backward(graph, tape, active, cts)
+
+
+def known(rules: Rules, graph: Graph, args: Sequence[Any]) -> list[Any]:
+    """Run `graph` where some of `args` are linear inputs: its outputs, of which those that depend
+    on them are undefined."""
+    return forward(rules, graph, args, [False for _ in args], [False for _ in graph.outvars])[0]
+
+
+def _run_known(rules: Rules, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    """Apply an equation without a pullback. One that holds a program is no unit: its outputs are
+    undefined where the program makes them so."""
+    rule = rules.get(eqn.primitive)
+    if (
+        rule is None
+        or rule.kind != "call"
+        or not (any(map(is_undefined, ins)) and holds_program(eqn))
+    ):
+        return bind(eqn, ins)
+    nothing = [tuple(False for _ in atoms) for atoms in (eqn.invars, eqn.outvars)]
+    return rule.apply(Call(eqn, rules, *nothing), ins)[0]
 
 
 def check_writes(rules: Rules, graph: Graph, wanted: Sequence[bool]) -> None:
@@ -100,15 +133,22 @@ def backward(
     add((v if isinstance(v, Var) else None for v in graph.outvars), cts)
     for eqn, pullback in reversed(tape):
         out_cts = [arrived.pop(v, None) for v in eqn.outvars]
-        if any(ct is not None for ct in out_cts):
-            with scope(eqn, within="backward"):
-                in_cts = pullback(out_cts)
+        if any(ct is not None for ct in out_cts) or eqn.primitive in STATED_BY_USERS:
+            try:
+                with scope(eqn, within="backward"):
+                    in_cts = pullback(out_cts)
+            except (TypeError, AttributeError) as error:
+                check_linear(eqn, error)
+                raise
             add((v if isinstance(v, Var) else None for v in eqn.invars), in_cts)
     return [arrived.get(v) for v in graph.invars]
 
 
 def accumulate(a: Any, b: Any) -> Any:
-    """The sum of two cotangents of one value."""
+    """The sum of two cotangents of one value; an extended dtype says itself what a sum is."""
+    dtype = getattr(a, "dtype", None)
+    if is_extended(dtype):
+        return dtype._rules.add(dtype, a, b)
     return primitives.add_jaxvals_p.bind(a, b)
 
 
@@ -136,12 +176,33 @@ def reached_variables(rules: Rules, graph: Graph, wanted: Sequence[bool]) -> set
         if any(isinstance(v, Var) and v in reached for v in eqn.invars):
             rule = rules.get(eqn.primitive)
             if rule is None or rule.reach is None:
-                reached.update(v for v in eqn.outvars if differentiable(v.aval))
+                outs = [v for v in eqn.outvars if differentiable(v.aval)]
+                reached.update(outs)
+                if not outs and rule is not None:
+                    _say_unused(eqn)
             else:
                 hit = tuple(isinstance(v, Var) and v in reached for v in eqn.invars)
                 hits = rule.reach(eqn, rules, hit)
                 reached.update(v for v, hit in zip(eqn.outvars, hits, strict=True) if hit)
     return reached
+
+
+def differentiable_outputs(eqn: JaxprEqn, *_: Any) -> list[bool]:
+    """The outputs that can have a derivative: the reach of a rule for primitives that may well
+    give integers."""
+    return [differentiable(v.aval) for v in eqn.outvars]
+
+
+def _say_unused(eqn: JaxprEqn) -> None:
+    """A rule is stated for a primitive, but here no output of it can have a cotangent."""
+    given = ", ".join(str(v.aval) for v in eqn.outvars) or "nothing"
+    message = (
+        f"the rule for '{eqn.primitive}' is of no use at {source(eqn)}: the outputs ({given}) "
+        f"have no cotangent. {STATE_IT_LATER}"
+    )
+    if eqn.primitive is not primitives.convert_element_type_p:
+        raise ValueError(message)
+    warnings.warn(message, stacklevel=2)  # the rule is for the casts to a float elsewhere
 
 
 @remembered
@@ -163,6 +224,19 @@ def _differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]
         if missing.where:
             raise
         raise MissingRule(missing.eqn, source(eqn)) from None  # inside a library's own jit
+    except (TypeError, AttributeError) as error:
+        check_linear(eqn, error)
+        raise
+
+
+def check_linear(eqn: JaxprEqn, error: Exception) -> None:
+    """Raises LinearInputRead, with the line if it is the user's, for an error that comes of a
+    linear input; what is inside a library's own jit gets the line of that."""
+    if reads_linear_input(error) and not getattr(error, "where", ""):
+        is_named = isinstance(error, LinearInputRead)
+        what = str(error) if is_named else f"'{eqn.primitive}' reads the value of a linear input"
+        if not is_named or source(eqn):
+            raise LinearInputRead(what, source(eqn)) from error
 
 
 def zeros(x: Any) -> Any:

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from jax._src.core import (  # no public names, nor have the next two
 )
 from jax._src.hijax import call_hi_primitive_p
 from jax._src.interpreters.ad import NullAccum, ValAccum  # public since JAX 0.11
+from jax._src.lax.lax import from_edtype_p, to_edtype_p  # no public names
 from jax._src.state.discharge import discharge_state, run_state_p
 from jax._src.state.primitives import addupdate_p
 from jax.api_util import debug_info, shaped_abstractify
@@ -42,7 +43,10 @@ from jax.interpreters import ad
 from jax.interpreters.partial_eval import DynamicJaxprTracer, trace_to_jaxpr_dynamic
 from jax.sharding import AxisType, PartitionSpec
 
+from fbp.autodiff.undefined import is_undefined, undefined
+
 Atom = Var | Literal
+USER_FUNCTIONS = frozenset({primitives.custom_jvp_call_p, primitives.custom_vjp_call_p})
 MAKES = frozenset({ref_p, empty_ref_p})
 WRITES = frozenset({primitives.swap_p, addupdate_p})
 
@@ -58,17 +62,6 @@ class Graph:
     eqns: tuple[JaxprEqn, ...]
     constvars: tuple[Var, ...] = ()
     consts: tuple[Any, ...] = ()
-
-
-class Unevaluated(NamedTuple):
-    """Stands for a linear input: a shape and a dtype, but no value that a rule could read."""
-
-    aval: Any
-
-    shape = property(lambda self: self.aval.shape)
-    dtype = property(lambda self: self.aval.dtype)
-    ndim = property(lambda self: len(self.aval.shape))
-    size = property(lambda self: self.aval.size)
 
 
 def stage(fun: Callable, *args: Any) -> tuple[Graph, Any]:
@@ -111,6 +104,14 @@ def remembered(function: Callable) -> Callable:
 def from_jaxpr(jaxpr: Any) -> Graph:
     """Read a jaxpr, closed or open; the same jaxpr gives the same Graph."""
     return open_graph(jaxpr, getattr(jaxpr, "consts", ()))
+
+
+def holds_program(eqn: JaxprEqn) -> bool:
+    """Whether one of an equation's parameters is a program, or a group of programs."""
+    values = eqn.params.values()
+    return any(
+        hasattr(x, "eqns") for v in values for x in (v if isinstance(v, tuple | list) else (v,))
+    )
 
 
 def body(params: dict[str, Any]) -> Graph:
@@ -203,12 +204,16 @@ class Environment:
 
     def results(self, graph: Graph) -> list[Any]:
         """The values of the outputs, each an array: Python's numbers have no shape or dtype."""
-        values = self.read(graph.outvars)
-        return [x if hasattr(x, "shape") else jnp.asarray(x) for x in values]
+        return [as_array(x) for x in self.read(graph.outvars)]
 
     def write(self, variables: Iterable[Var], values: Iterable[Any]) -> None:
         """Record the values of variables."""
         self.values.update(zip(variables, values, strict=True))
+
+
+def as_array(x: Any) -> Any:
+    """A number, such as a literal of a program, as an array; anything else as it is."""
+    return x if hasattr(x, "shape") else jnp.asarray(x)
 
 
 def bind(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
@@ -222,11 +227,13 @@ def bind(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
 
 def apply_primitive(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
     """Apply one equation's primitive to values; linear inputs make linear outputs."""
-    if any(isinstance(x, Unevaluated) for x in args):
-        return [Unevaluated(v.aval) for v in eqn.outvars]
+    if any(map(is_undefined, args)):
+        return undefined(eqn.outvars)
     emitted = emit(eqn, args, source_info_util.current())
     if emitted is not None:
         return emitted
+    if eqn.primitive in USER_FUNCTIONS:  # whose functions may hand on what they get
+        args = [as_array(x) for x in args]
     out = eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params))
     return list(out) if eqn.primitive.multiple_results else [out]
 
@@ -341,8 +348,27 @@ def silent(graph: Graph) -> Graph:
 
 @functools.cache
 def is_inexact(dtype: Any) -> bool:
-    """Whether a dtype has a derivative: floating or complex, bfloat16 and float8 included."""
+    """Whether a dtype is floating or complex, bfloat16 and float8 included."""
     return jnp.issubdtype(dtype, np.inexact)
+
+
+@functools.cache
+def has_tangent(dtype: Any) -> bool:
+    """Whether a dtype has a derivative: floating, complex, and the extended ones that say so."""
+    return is_inexact(dtype) or (is_extended(dtype) and tangent_dtype(dtype) != jax.dtypes.float0)
+
+
+@functools.cache
+def is_extended(dtype: Any) -> bool:
+    """Whether a dtype is one of JAX's extended ones, such as that of PRNG keys, which bring rules
+    of their own."""
+    return jnp.issubdtype(dtype, jax.dtypes.extended)
+
+
+@functools.cache
+def tangent_dtype(dtype: Any) -> Any:
+    """The dtype of the tangents and cotangents of a dtype."""
+    return jax.core.ShapedArray((), dtype).to_tangent_aval().dtype
 
 
 @functools.cache
@@ -365,7 +391,7 @@ def primitive_of(fun: Callable, *args: Any) -> Primitive:
 def differentiable(aval: Any) -> bool:
     """Whether a value of this type can carry a cotangent."""
     dtype = getattr(aval, "dtype", None)
-    return dtype is not None and is_inexact(dtype)
+    return dtype is not None and has_tangent(dtype)
 
 
 def struct(x: Any) -> Any:
@@ -418,14 +444,20 @@ def stacked(aval: Any, length: int) -> Any:
 
 
 def full(aval: Any, value: float) -> Any:
-    """An array of this type, filled with one number."""
+    """An array of this type, filled with one number; where an extended dtype has a derivative, 0
+    is what its own addition leaves out."""
     mesh, manual = aval.sharding.mesh, aval.mat
     if aval.memory_space != jax.memory.Space.Device:
         on_device = aval.update(memory_space=jax.memory.Space.Device)
         return jax.device_put(full(on_device, value), aval.memory_space)
+    sharding = None if mesh.empty else aval.sharding
+    if value == 0 and is_extended(aval.dtype) and has_tangent(aval.dtype):
+        zero = aval.dtype._rules.zero(aval.dtype)
+        x = jax.lax.broadcast(zero, aval.shape, out_sharding=sharding)
+    else:
+        x = jax.lax.full(aval.shape, value, aval.dtype, sharding=sharding)
     if mesh.empty and manual.empty:
-        return jax.lax.full(aval.shape, value, aval.dtype)
-    x = jax.lax.full(aval.shape, value, aval.dtype, sharding=None if mesh.empty else aval.sharding)
+        return x
     x = jax.lax.pcast(x, (*manual.varying, *manual.unreduced), to="varying")
     x = jax.lax.pcast(x, tuple(manual.unreduced), to="unreduced")
     return jax.lax.pcast(x, tuple(manual.reduced), to="reduced")
@@ -462,12 +494,14 @@ def custom_vjp_forward(
 ) -> tuple[list[Any], list[Any]]:
     """Run the user's `fwd`: the outputs and the residuals for `bwd`."""
     _, fwd, _ = eqn.primitive.get_bind_params(eqn.params)["subfuns"]
+    args = [as_array(x) for x in args]
     pairs = [x for pair in zip(args, active, strict=True) for x in pair]
     results = list(fwd.call_wrapped(*pairs))
     _, residual_tree, forwarded = eqn.params["out_trees"]()
     fresh = sum(f is None for f in forwarded) + residual_tree.num_leaves - len(forwarded)
     outs, made = results[fresh:], iter(results[:fresh])
-    return outs, [next(made) if f is None else args[f] for f in forwarded]
+    residuals = [next(made) if f is None else args[f] for f in forwarded]
+    return [as_array(x) for x in outs], residuals
 
 
 def custom_vjp_backward(eqn: JaxprEqn, residuals: list[Any], cts: list[Any]) -> list[Any]:
@@ -486,7 +520,7 @@ def custom_vjp_backward(eqn: JaxprEqn, residuals: list[Any], cts: list[Any]) -> 
     results = bwd.call_wrapped(*residuals, *cts)
     with_logs = bool(results) and isinstance(results[0], list | tuple)  # since JAX 0.11
     results = results[0] if with_logs else results
-    return [None if isinstance(ct, (ad.Zero, SymbolicZero)) else ct for ct in results]
+    return [None if isinstance(ct, (ad.Zero, SymbolicZero)) else as_array(ct) for ct in results]
 
 
 def cotangent(ct: Any, aval: Any) -> Any:
@@ -514,9 +548,10 @@ __all__ = [
     "Literal",
     "NullAccum",
     "Primitive",
-    "Unevaluated",
     "ValAccum",
     "Var",
     "call_hi_primitive_p",
+    "from_edtype_p",
     "run_state_p",
+    "to_edtype_p",
 ]

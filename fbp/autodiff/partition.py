@@ -6,6 +6,7 @@ pass, which reads some of the known values. Which of them are stored, and which 
 again from those that are, is the choice of a `Store` (see `store.py`).
 """
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -14,7 +15,6 @@ from fbp.autodiff.backprop import forward, zeros
 from fbp.autodiff.graph import (
     Graph,
     JaxprEqn,
-    Unevaluated,
     Var,
     cotangent_type,
     evaluate,
@@ -27,6 +27,7 @@ from fbp.autodiff.graph import (
 from fbp.autodiff.recompute import recomputed
 from fbp.autodiff.rule import Cotangents, Rules
 from fbp.autodiff.store import Store
+from fbp.autodiff.undefined import UndefinedPrimal, is_undefined, undefined
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,23 @@ def joint(
     wanted: tuple[bool, ...],
     useful: tuple[bool, ...],
     linear: tuple[bool, ...],
+    carried: tuple[bool, ...] = (),
 ) -> Joint:
-    """Stage a graph together with its pullback from the useful outputs to the wanted inputs."""
+    """Stage a graph together with its pullback from the useful outputs to the wanted inputs.
+
+    Outputs are linear that depend on linear inputs, and those that are `carried` on to one.
+    """
     in_avals = [v.aval for v in graph.invars]
     out_avals = tuple(v.aval for v in graph.outvars)
     linear_outs: tuple[bool, ...] = ()
 
     def run(ins, cts):
         nonlocal linear_outs
-        args = merge(linear, [Unevaluated(a) for a in select(linear, in_avals)], ins)
+        args = merge(linear, undefined(select(linear, graph.invars)), ins)
         outs, pullback = forward(rules, graph, args, wanted, useful)
-        linear_outs = tuple(isinstance(x, Unevaluated) for x in outs)
+        linear_outs = tuple(map(is_undefined, outs))
+        if carried:
+            linear_outs = tuple(map(operator.or_, linear_outs, carried))
         return select(not_(linear_outs), outs), pullback(merge(useful, cts))
 
     ins = [struct(a) for a in select(not_(linear), in_avals)]
@@ -81,6 +88,14 @@ def joint(
     program, (_, in_cts) = stage(run, ins, cts)
     given = tuple(ct is not None for ct in in_cts)
     return Joint(program, Signature(linear, linear_outs, useful, given, out_avals))
+
+
+def linear_outputs(graph: Graph, rules: Rules, linear: tuple[bool, ...]) -> tuple[bool, ...]:
+    """The outputs of a program that depend on its linear inputs."""
+    if not any(linear):
+        return tuple(False for _ in graph.outvars)
+    nothing = [tuple(False for _ in atoms) for atoms in (graph.invars, graph.outvars)]
+    return joint(graph, rules, *nothing, linear).signature.linear_outs
 
 
 class Residual(NamedTuple):
@@ -167,7 +182,7 @@ class Halves:
         results = evaluate(self.forward, ins)
         num_outs = linear_outs.count(False)
         values = {"input": ins, "output": results[:num_outs], "stored": results[num_outs:]}
-        shapes = [Unevaluated(a) for a in select(linear_outs, self.signature.out_avals)]
+        shapes = [UndefinedPrimal(a) for a in select(linear_outs, self.signature.out_avals)]
         outs = merge(linear_outs, shapes, values["output"])
         return outs, [values[r.origin][r.index] for r in self.residuals]
 

@@ -85,8 +85,8 @@ class VJP:
                 f"function's output: expected {self.staged.out_tree}, got {tree}."
             )
         for i, (x, aval) in enumerate(zip(cts, self.staged.value_avals, strict=True)):
-            dtype = aval.dtype if g.differentiable(aval) else jax.dtypes.float0
-            got = (np.shape(x), jax.dtypes.result_type(x) if dtype != jax.dtypes.float0 else dtype)
+            dtype = g.tangent_dtype(aval.dtype)
+            got = (np.shape(x), jax.typeof(x).dtype if dtype != jax.dtypes.float0 else dtype)
             if got != (aval.shape, dtype):
                 raise ValueError(
                     "unexpected JAX type (e.g. shape/dtype) for argument to VJP function: leaf "

@@ -13,6 +13,11 @@ and `call(p, f)` for primitives that hold programs (jit, scan, ...): see `calls.
 A function names, keyword-only, the equation's parameters that it reads. None in the place of
 a function says that the operand has no derivative (an index, a predicate); None in the place
 of a cotangent is a zero that is never made.
+
+A boolean, an integer and a key have no cotangent (in JAX their tangents have the dtype float0),
+so that a rule for a primitive that gives nothing else, such as `x > t`, would never be used: to
+state one raises. The surrogate derivative of a spike is that of the function which ends in a
+float: a `jax.custom_jvp` or `jax.custom_vjp` function whose value is `(x > t).astype(x.dtype)`.
 """
 
 import inspect
@@ -24,6 +29,7 @@ from typing import Any
 import numpy as np
 from jax import lax
 
+from fbp.autodiff.discrete import check_has_cotangent
 from fbp.autodiff.graph import JaxprEqn, Primitive, bind, scope
 
 Cotangents = list[Any]
@@ -143,6 +149,7 @@ def derivative(primitive: Primitive, *functions: Callable | None) -> Rule:
     >>> derivative(lax.sin_p, lambda x, y: lax.cos(x)).kind
     'derivative'
     """
+    check_has_cotangent(primitive)
     wanted_params = [_named_params(f) for f in functions]
 
     def pull(cts, outs, ins, wanted, params):
@@ -183,6 +190,7 @@ def vjp_jointly(primitive: Primitive, function: Callable) -> Rule:
     `cts` and `outs` have one entry per output (a cotangent may be None, for zero), `wanted`
     one bool per operand.
     """
+    check_has_cotangent(primitive)
     names = _named_params(function)
 
     def pull(cts, outs, ins, wanted, params):
@@ -202,6 +210,7 @@ def call(
     `reach(eqn, rules, wanted)` says which outputs have a derivative in the wanted inputs;
     `under_policy(policy)` is the f that lets a checkpoint's policy see into the programs.
     """
+    check_has_cotangent(primitive)
     return Rule(primitive, "call", (function,), within_scope(function), reach, under_policy)
 
 
@@ -216,6 +225,7 @@ def within_scope(function: Callable[[Call, list[Any]], Applied]) -> Callable:
 
 
 def _per_operand(primitive, kind, functions, reads_output) -> Rule:
+    check_has_cotangent(primitive)
     wanted_params = [_named_params(f) for f in functions]
     last = len(functions) - 1
 
@@ -237,9 +247,17 @@ def _local(pull: Callable[..., Cotangents]) -> Callable[[Call, list[Any]], Appli
 
     def apply(call: Call, ins: list[Any]) -> Applied:
         outs = bind(call.eqn, ins)
-        return outs, lambda cts: pull(cts, outs, ins, call.wanted, call.params)
+        return outs, lambda cts: pull(cts, outs, _arrays(ins), call.wanted, call.params)
 
     return apply
+
+
+def _arrays(ins: list[Any]) -> list[Any]:
+    """The operands with a shape each, which the numbers that stand in a program do not have."""
+    return [np.asarray(x, getattr(x, "dtype", None)) if isinstance(x, NUMBERS) else x for x in ins]
+
+
+NUMBERS = (float, int, complex)
 
 
 def scaled(ct: Any, slope: Any) -> Any:

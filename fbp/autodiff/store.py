@@ -141,6 +141,7 @@ CHEAP = frozenset(
         *(p.expm1_p, p.tanh_p, p.logistic_p, p.sin_p, p.cos_p, p.select_n_p, p.clamp_p),
         *(p.eq_p, p.ne_p, p.lt_p, p.le_p, p.gt_p, p.ge_p, p.and_p, p.or_p, p.not_p),
         *(p.add_jaxvals_p, p.convert_element_type_p, p.stop_gradient_p, p.copy_p, p.name_p),
+        *(g.to_edtype_p, g.from_edtype_p),
         *(p.broadcast_in_dim_p, p.reshape_p, p.squeeze_p, p.transpose_p, p.slice_p, p.rev_p),
         *(p.iota_p, p.is_finite_p),
     }

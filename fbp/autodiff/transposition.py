@@ -8,10 +8,10 @@ import jax
 from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.checks import check_callable
-from fbp.autodiff.graph import Unevaluated
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.staged import stage_function
 from fbp.autodiff.table import RULES
+from fbp.autodiff.undefined import reads_linear_input, undefined
 
 
 def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Callable:
@@ -49,16 +49,16 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Call
             raise TypeError(
                 f"cotangent type does not match function output, expected {wanted} but got {got}"
             )
-        ins = [Unevaluated(a) for a in staged.in_avals]
+        ins = undefined(staged.graph.invars)
         try:
             _, pullback = forward(rules, staged.graph, ins, staged.wanted, staged.useful)
             return staged.cotangents(pullback(cts))
         except (TypeError, AttributeError) as error:
-            if Unevaluated.__name__ not in str(error):
+            if not reads_linear_input(error):
                 raise
             raise TypeError(
                 f"linear_transpose of {staged.name}, which is not linear in its arguments: an "
-                "operation, whose line is in the error above, reads the value of one of them."
+                f"operation reads the value of one of them. ({error})"
             ) from error
 
     return transposed

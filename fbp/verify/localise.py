@@ -18,9 +18,10 @@ from jax.interpreters import mlir
 
 from fbp.autodiff import graph as g
 from fbp.autodiff import value_and_grad
-from fbp.autodiff.graph import Graph, JaxprEqn, Unevaluated
+from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.partition import merge, select
 from fbp.autodiff.rule import Call, Rule, Rules
+from fbp.autodiff.undefined import is_undefined
 from fbp.verify.observe import Records, Site, Watch, observe, sites
 from fbp.verify.precision import DOUBLE, in_precision
 from fbp.verify.problem import Problem, unraveled
@@ -91,7 +92,7 @@ def _mark(
     made = tuple(ct is not None for ct in in_cts)
     if not any(made) or not all(hasattr(v.aval, "shape") for v in eqn.invars):
         return in_cts
-    known = tuple(not isinstance(x, Unevaluated) for x in ins)
+    known = tuple(not is_undefined(x) for x in ins)
     arrived = tuple(ct is not None for ct in cts)
     use = Use(eqn, around, known, arrived, made)
     values = [*select(made, in_cts), *select(known, ins), *select(arrived, cts)]

@@ -11,10 +11,11 @@ from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import forward, reached_outputs
-from fbp.autodiff.graph import Graph, JaxprEqn, Unevaluated, apply_primitive
+from fbp.autodiff.graph import Graph, JaxprEqn, apply_primitive
 from fbp.autodiff.partition import Halves, halves, joint, not_, select
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.store import everything
+from fbp.autodiff.undefined import LinearInputRead, is_undefined, undefined
 
 Masks = tuple[tuple[bool, ...], tuple[bool, ...], tuple[bool, ...]]
 Params = dict[str, Any]
@@ -27,9 +28,18 @@ def inline(call: Call, ins: list[Any]) -> Applied:
 
 def opaque(call: Call, ins: list[Any]) -> Applied:
     """The call runs as it is; its derivative is that of its body."""
-    if any(isinstance(x, Unevaluated) for x in ins):
+    if any(map(is_undefined, ins)):
         return inline(call, ins)
     return apply_primitive(call.eqn, ins), inline(call, ins)[1]
+
+
+def unknown(call: Call, what: str) -> Applied:
+    """No output is known, nor linear: something that has to be known depends on a linear input."""
+
+    def pull(_):
+        raise LinearInputRead(f"{what} depends on the value of a linear input", g.source(call.eqn))
+
+    return undefined(call.eqn.outvars), pull
 
 
 def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> Sequence[bool]:
@@ -101,7 +111,7 @@ BY_OPERAND = ("in_shardings", "in_layouts", "donated_invars", "out_shardings", "
 
 def masks(call: Call, ins: list[Any]) -> Masks:
     """Which inputs are wanted, which outputs useful, which inputs linear."""
-    return call.wanted, call.useful, tuple(isinstance(x, Unevaluated) for x in ins)
+    return call.wanted, call.useful, tuple(map(is_undefined, ins))
 
 
 def _batched_by_hand(x: Any) -> Any:

@@ -23,14 +23,17 @@ from fbp.autodiff.partition import (
     select,
 )
 from fbp.autodiff.rule import Applied, Call, Rules, call
-from fbp.autodiff.rules.calls import Masks, masks
+from fbp.autodiff.rules.calls import Masks, masks, unknown
 from fbp.autodiff.store import Policy, everything, named_by
+from fbp.autodiff.undefined import is_undefined
 
 Place = tuple[str, int]
 
 
 def cond(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
     """One cond for the forward pass, one for the backward pass."""
+    if is_undefined(ins[0]):
+        return unknown(call, "the index of a cond or switch")
     first, *others = (g.from_jaxpr(b) for b in call.params["branches"])
     platforms = call.params.get("branches_platforms")
     index = struct(call.eqn.invars[0])

@@ -10,16 +10,17 @@ from jax.extend.core import primitives as p
 from jax.interpreters.ad import Zero
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import forward, zeros
-from fbp.autodiff.graph import Graph, JaxprEqn, Unevaluated, apply_primitive
+from fbp.autodiff.backprop import differentiable_outputs, forward, known, zeros
+from fbp.autodiff.graph import Graph, JaxprEqn, apply_primitive
 from fbp.autodiff.partition import merge, select
 from fbp.autodiff.rule import Applied, Call, Rules, call
-from fbp.autodiff.rules.calls import inline
+from fbp.autodiff.rules.calls import inline, unknown
+from fbp.autodiff.undefined import is_undefined, reads_linear_input, undefined
 
 
 def custom_jvp(call: Call, ins: list[Any]) -> Applied:
     """The user's rule makes tangents, linearly from tangents: its transpose makes cotangents."""
-    if any(isinstance(x, Unevaluated) for x in ins):
+    if any(map(is_undefined, ins)):
         return inline(call, ins)
     num_consts = call.params["num_consts"]
     primals, active = ins[num_consts:], call.wanted[num_consts:]
@@ -40,7 +41,7 @@ def pushed_forward(
 ) -> Applied:
     """A program (primals, tangents) -> (outs, tangents) run forward, and its transpose from the
     tangents of those outputs that have one to the active ones of the inputs."""
-    tangents = [Unevaluated(v.aval) for v in rule.invars[len(primals) :]]
+    tangents = undefined(rule.invars[len(primals) :])
     outs, pullback = forward(
         call.rules,
         rule,
@@ -59,18 +60,21 @@ def pushed_forward(
 def _linear_in_tangents(eqn: JaxprEqn) -> Iterator[None]:
     try:
         yield
-    except TypeError as error:
-        if Unevaluated.__name__ not in str(error):
+    except (TypeError, AttributeError) as error:
+        if not reads_linear_input(error):
             raise
         raise TypeError(
             f"the rule of a custom_jvp function, used at {g.source(eqn)}, reads the value of a "
             "tangent: the tangents that it returns must be linear in those that it gets, and a "
-            "custom_vjp function cannot be applied to them."
+            f"custom_vjp function cannot be applied to them. ({error})"
         ) from error
 
 
 def custom_vjp(call: Call, ins: list[Any]) -> Applied:
     """The user's fwd runs forward, the user's bwd runs backward."""
+    if any(map(is_undefined, ins)):
+        outs = known(call.rules, g.body(call.params), ins)
+        return outs, unknown(call, "what a custom_vjp function is applied to")[1]
     outs, residuals = g.custom_vjp_forward(call.eqn, ins, call.wanted)
     return outs, lambda cts: g.custom_vjp_backward(call.eqn, residuals, cts)
 
@@ -105,7 +109,8 @@ def linear(call: Call, ins: list[Any]) -> Applied:
         )
         return [None] * num_fixed + in_cts
 
-    outs = apply_primitive(call.eqn, ins)
+    linear_ins = any(map(is_undefined, ins))
+    outs = known(call.rules, body, ins) if linear_ins else apply_primitive(call.eqn, ins)
     if not any(of_fixed):
         return outs, pull
     _, pull_fixed = forward(call.rules, body, ins, of_fixed, call.useful)
@@ -115,6 +120,9 @@ def linear(call: Call, ins: list[Any]) -> Applied:
 def hi_primitive(call: Call, ins: list[Any]) -> Applied:
     """A primitive of `jax.experimental.hijax`: its vjp_fwd runs forward, its vjp_bwd backward."""
     prim = call.params["_prim"]
+    if any(map(is_undefined, ins)):
+        return unknown(call, f"what {prim} is applied to")
+    ins = [g.as_array(x) for x in ins]
     wanted = jax.tree.unflatten(prim.in_tree, call.wanted)
     out, residuals, *more = prim.vjp_fwd(wanted, *jax.tree.unflatten(prim.in_tree, ins))
     structured = more[1:2]  # since JAX 0.11 a rule may split its residuals in two
@@ -151,9 +159,9 @@ def _optimised_identity(x: Any) -> Any:
 
 
 RULES = Rules(
-    call(p.custom_jvp_call_p, custom_jvp),
-    call(p.custom_vjp_call_p, custom_vjp),
-    call(g.primitive_of(_optimised_identity, 0.0), optimised_forward),
-    call(g.primitive_of(_linear_identity, 0.0), linear),
-    call(g.call_hi_primitive_p, hi_primitive),
+    call(p.custom_jvp_call_p, custom_jvp, differentiable_outputs),
+    call(p.custom_vjp_call_p, custom_vjp, differentiable_outputs),
+    call(g.primitive_of(_optimised_identity, 0.0), optimised_forward, differentiable_outputs),
+    call(g.primitive_of(_linear_identity, 0.0), linear, differentiable_outputs),
+    call(g.call_hi_primitive_p, hi_primitive, differentiable_outputs),
 )

@@ -8,6 +8,7 @@ import jax
 from jax.experimental import checkify, io_callback
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import differentiable_outputs
 from fbp.autodiff.graph import Primitive
 from fbp.autodiff.rule import Applied, Call, Rules, call, constant
 
@@ -37,7 +38,7 @@ FFI_CALL = _effect(jax.ffi.ffi_call("fbp", NUMBER))
 
 RULES = Rules(
     constant(DEBUG_CALLBACK, DEBUG_PRINT, INSPECT_SHARDING, CHECK),
-    call(PURE_CALLBACK, without_derivative),
-    call(IO_CALLBACK, without_derivative),
-    call(FFI_CALL, without_derivative),
+    call(PURE_CALLBACK, without_derivative, differentiable_outputs),
+    call(IO_CALLBACK, without_derivative, differentiable_outputs),
+    call(FFI_CALL, without_derivative, differentiable_outputs),
 )

@@ -5,6 +5,7 @@ Conventions at kinks are JAX's: a maximum splits its cotangent evenly between eq
 |x| has the derivative 1 at 0, and at a bound clamp has none.
 """
 
+from dataclasses import replace
 from math import log as ln
 from typing import Any
 
@@ -34,7 +35,16 @@ from jax.lax import (
 )
 from jax.lax import bitwise_and as both
 
-from fbp.autodiff.graph import full, is_complex, named_primitives, struct
+from fbp.autodiff.backprop import differentiable_outputs
+from fbp.autodiff.graph import (
+    from_edtype_p,
+    full,
+    is_complex,
+    named_primitives,
+    struct,
+    tangent_dtype,
+    to_edtype_p,
+)
 from fbp.autodiff.rule import Cotangents, Rules, derivative, fit, transpose, vjp, vjp_jointly
 
 
@@ -128,6 +138,11 @@ def to_dtype(ct: Any, x: Any) -> Any:
     if is_complex(ct.dtype) and not is_complex(x.dtype):
         ct = real(ct)
     return lax.convert_element_type(ct, x.dtype)
+
+
+def as_tangent(ct: Any, x: Any) -> Any:
+    """In the dtype of the cotangents of x: an extended dtype may have its own."""
+    return lax.convert_element_type(ct, tangent_dtype(x.dtype))
 
 
 def conjugate(ct: Any, x: Any) -> Any:
@@ -243,7 +258,9 @@ KINKS = Rules(
 )
 
 TYPES = Rules(
-    transpose(p.convert_element_type_p, to_dtype),
+    replace(transpose(p.convert_element_type_p, to_dtype), reach=differentiable_outputs),
+    transpose(to_edtype_p, as_tangent),
+    transpose(from_edtype_p, as_tangent),
     transpose(
         p.reduce_precision_p,
         lambda ct, x, *, exponent_bits, mantissa_bits: lax.reduce_precision(

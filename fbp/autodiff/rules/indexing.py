@@ -15,8 +15,9 @@ from jax.extend.core import primitives as p
 from jax.lax import GatherDimensionNumbers, ScatterDimensionNumbers
 
 from fbp.autodiff.backprop import zeros
-from fbp.autodiff.graph import Unevaluated, struct
+from fbp.autodiff.graph import struct
 from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp, vjp_jointly
+from fbp.autodiff.undefined import is_undefined
 
 # Blocks
 
@@ -114,7 +115,7 @@ def replacing(ct: Any, y: Any, places: Places) -> Any:
         return arrived
     number = lax.reshape(lax.iota(np.int32, updates.size), updates.shape)
     candidate = number
-    if not isinstance(updates, Unevaluated):
+    if not is_undefined(updates):
         stands = same(updates, places.read(y))
         candidate = lax.select(stands, number, lax.full(updates.shape, -1, np.int32))
     last = places.write(lax.scatter_max, lax.full(y.shape, -1, np.int32), candidate)

@@ -1,12 +1,13 @@
 """What scan and while_loop share: constants, a carry, and what holds of them in the end."""
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fbp.autodiff.backprop import active_variables, reached_outputs
 from fbp.autodiff.graph import Graph, Var, differentiable
-from fbp.autodiff.partition import Signature, select, split_by_dependence
+from fbp.autodiff.partition import Signature, linear_outputs
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.rules.calls import Masks
 
@@ -34,7 +35,7 @@ class Loop:
         """Carry, and what is stacked."""
         return tuple(values[: self.num_carry]), tuple(values[self.num_carry :])
 
-    def with_carry(self, values: Sequence[Any], carry: Sequence[Any]) -> tuple:
+    def with_carry(self, values: Sequence[Any], carry: Iterable[Any]) -> tuple:
         """The same inputs with another carry."""
         consts, _, xs = self.ins(values)
         return (*consts, *carry, *xs)
@@ -48,12 +49,11 @@ def fixed_point(rules: Rules, body: Graph, masks: Masks, loop: Loop) -> Masks:
     while True:
         reached = active_variables(rules, body, wanted, everywhere_out)
         needed = active_variables(rules, body, everywhere_in, useful)
-        _, dependent = split_by_dependence(body.eqns, select(linear, body.invars))
-        made = {*select(linear, body.invars), *(v for e in dependent for v in e.outvars)}
+        linear_carry = loop.outs(linear_outputs(body, rules, linear))[0]
         before = wanted, useful, linear
         carry_in, carry_out = loop.ins(body.invars)[1], loop.outs(body.outvars)[0]
         wanted = loop.with_carry(wanted, _either(loop.ins(wanted)[1], carry_out, reached))
-        linear = loop.with_carry(linear, _either(loop.ins(linear)[1], carry_out, made))
+        linear = loop.with_carry(linear, map(operator.or_, loop.ins(linear)[1], linear_carry))
         carry_useful, ys_useful = loop.outs(useful)
         useful = (*_either(carry_useful, carry_in, needed), *ys_useful)
         if (wanted, useful, linear) == before:
@@ -64,6 +64,12 @@ def fixed_point(rules: Rules, body: Graph, masks: Masks, loop: Loop) -> Masks:
         for u, v in zip(loop.outs(useful)[1], loop.outs(body.outvars)[1], strict=True)
     ]
     return loop.with_carry(wanted, carry), (*carry, *ys), linear
+
+
+def linear_in_the_end(loop: Loop, linear: tuple[bool, ...], num_outs: int) -> tuple[bool, ...]:
+    """The outputs of a body that the next iteration takes as linear inputs."""
+    carry = loop.ins(linear)[1]
+    return (*carry, *(False for _ in range(num_outs - len(carry))))
 
 
 def _either(mask: Sequence[bool], atoms: Sequence[Any], chosen: set[Var]) -> tuple[bool, ...]:

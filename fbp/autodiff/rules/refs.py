@@ -6,7 +6,7 @@ from typing import Any
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import forward, zeros
+from fbp.autodiff.backprop import differentiable_outputs, forward, zeros
 from fbp.autodiff.rule import Applied, Call, Rules, call, constant
 
 
@@ -36,4 +36,4 @@ def run_state(call: Call, ins: list[Any]) -> Applied:
     return outs, pull
 
 
-RULES = Rules(constant(p.get_p, *g.WRITES), call(g.run_state_p, run_state))
+RULES = Rules(constant(p.get_p, *g.WRITES), call(g.run_state_p, run_state, differentiable_outputs))

@@ -28,7 +28,13 @@ from fbp.autodiff.partition import (
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.backward_scan import Reads, backward_scan
 from fbp.autodiff.rules.calls import Masks, masks
-from fbp.autodiff.rules.loops import Loop, fixed_point, reached_in_the_end, without_linear
+from fbp.autodiff.rules.loops import (
+    Loop,
+    fixed_point,
+    linear_in_the_end,
+    reached_in_the_end,
+    without_linear,
+)
 from fbp.autodiff.store import Policy, minimum_cut, named_by
 
 
@@ -42,7 +48,8 @@ def scan(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
 @g.remembered
 def _scan(body: Graph, rules: Rules, masks: Masks, loop: Loop, policy: Policy | None) -> Halves:
     wanted, useful, linear = fixed_point(rules, body, masks, loop)
-    return _halves(joint(body, rules, wanted, useful, linear), loop, policy)
+    carried = linear_in_the_end(loop, linear, len(body.outvars))
+    return _halves(joint(body, rules, wanted, useful, linear, carried), loop, policy)
 
 
 def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:

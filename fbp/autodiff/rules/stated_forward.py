@@ -4,13 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jax.extend.core import Primitive
-from jax.interpreters.ad import UndefinedPrimal, Zero
+from jax.interpreters import ad
+from jax.interpreters.ad import Zero
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.graph import Graph, Unevaluated, apply_primitive
+from fbp.autodiff.discrete import check_has_cotangent
+from fbp.autodiff.graph import Graph, apply_primitive
 from fbp.autodiff.partition import merge, not_, select
 from fbp.autodiff.rule import Applied, Call, Rule, within_scope
 from fbp.autodiff.rules.custom import pushed_forward
+from fbp.autodiff.undefined import is_undefined
 
 
 def rule_from_jvp(
@@ -31,8 +34,10 @@ def rule_from_jvp(
     1.0
     """
 
+    check_has_cotangent(primitive)
+
     def apply(call: Call, ins: list[Any]) -> Applied:
-        if any(isinstance(x, Unevaluated) for x in ins):
+        if any(map(is_undefined, ins)):
             return _transposed(transpose, call, ins)
         program, made = _program(pushforward, call, ins)
         active = [True] * call.wanted.count(True)
@@ -68,7 +73,7 @@ def _transposed(transpose: Callable | None, call: Call, ins: list[Any]) -> Appli
             f"the rule of {prim.name}, used at {g.source(call.eqn)}, applies it to tangents: "
             "state its transpose too."
         )
-    operands = [UndefinedPrimal(x.aval) if isinstance(x, Unevaluated) else x for x in ins]
+    operands = [ad.UndefinedPrimal(x.aval) if is_undefined(x) else g.as_array(x) for x in ins]
 
     def pull(cts):
         arrived = [

@@ -16,22 +16,24 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import accumulate, zeros
-from fbp.autodiff.graph import Graph, JaxprEqn, Unevaluated, evaluate, struct
+from fbp.autodiff.backprop import accumulate, known, zeros
+from fbp.autodiff.graph import Graph, JaxprEqn, evaluate, struct
 from fbp.autodiff.partition import (
     Halves,
     Joint,
     Residual,
     joint,
+    linear_outputs,
     merge,
     not_,
     select,
     split_by_dependence,
 )
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call
-from fbp.autodiff.rules.calls import Masks, masks
+from fbp.autodiff.rules.calls import Masks, masks, unknown
 from fbp.autodiff.rules.checkpoints import Checkpoints, first_stop, free, none_saved, save_online
-from fbp.autodiff.rules.loops import Loop, fixed_point, reached_in_the_end
+from fbp.autodiff.rules.loops import Loop, fixed_point, linear_in_the_end, reached_in_the_end
+from fbp.autodiff.undefined import undefined
 
 PLACES = 32
 
@@ -129,6 +131,8 @@ def while_loop(call: Call, ins: list[Any], places: int) -> Applied:
         tuple(linear[i] for i in program.order),
     )
     halves = _halves(program, call.rules, sorted_masks, places)
+    if halves is None:
+        return unknown(call, "the condition of a while loop")
     state, pullback = halves.run([ins[i] for i in program.order])
     first = len(ins) - len(program.is_fixed)
 
@@ -144,59 +148,89 @@ def while_loop(call: Call, ins: list[Any], places: int) -> Applied:
 
 
 @g.remembered
-def _halves(program: While, rules: Rules, masks: Masks, places: int) -> Halves:
+def _halves(program: While, rules: Rules, masks: Masks, places: int) -> Halves | None:
+    """The loop forward and backward; None if it depends on linear inputs how long it runs."""
     loop, num = program.loop, program.num_condition_consts
     wanted, useful, linear = masks
-    body_masks = (wanted[num:], useful, linear[num:])
-    step = joint(program.body, rules, *fixed_point(rules, program.body, body_masks, loop))
-    signature = step.signature
+    body_masks = fixed_point(rules, program.body, (wanted[num:], useful, linear[num:]), loop)
+    carried = linear_in_the_end(loop, body_masks[2], len(program.body.outvars))
+    step = joint(program.body, rules, *body_masks, carried)
+    signature, of_condition = step.signature, linear[:num]
+    of_state = signature.linear[num - len(program.condition.invars) :]
+    if any(linear_outputs(program.condition, rules, (*of_condition, *of_state))):
+        return None
     consts, state, _ = loop.ins([struct(v.aval) for v in program.body.invars])
-    condition_consts = [struct(v.aval) for v in program.condition.invars[:num]]
     linear_consts, linear_state, _ = loop.ins(signature.linear)
     consts = select(not_(linear_consts), consts)
-    forward, (_, saved, length) = g.stage(
-        partial(_run_forward, program, step, places),
-        condition_consts,
+    ins = (
+        select(not_(of_condition), [struct(v.aval) for v in program.condition.invars[:num]]),
         consts,
         select(not_(linear_state), state),
     )
+    run = Run(program, step, rules, of_condition)
+    whole = replace(
+        signature,
+        linear=(*of_condition, *signature.linear),
+        given=(
+            *(False for _ in of_condition),
+            *loop.with_carry(signature.given, signature.useful),
+        ),
+    )
+    if not any(useful):
+        return Halves(whole, g.stage(run.forward, *ins)[0], Graph((), (), ()), ())
+    forward, (_, saved, length) = g.stage(partial(_run_forward, run, places), *ins)
     cts = [g.cotangent_type(a) for a in select(signature.useful, signature.out_avals)]
     backward, _ = g.stage(partial(_run_backward, step, loop), consts, saved, length, cts)
     num_stored = 2 + len(saved.states)
     origins = (
-        *(("input", num + i) for i in range(len(consts))),
+        *(("input", len(ins[0]) + i) for i in range(len(consts))),
         *(("stored", i) for i in range(num_stored)),
     )
     return Halves(
-        replace(
-            signature,
-            linear=(*(False for _ in condition_consts), *signature.linear),
-            given=(
-                *(False for _ in condition_consts),
-                *loop.with_carry(signature.given, signature.useful),
-            ),
-        ),
+        whole,
         forward,
         backward,
         tuple(Residual(*o, v) for o, v in zip(origins, backward.invars, strict=False)),
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The loop over what has a value: neither a linear constant nor a linear state."""
+
+    program: While
+    step: Joint
+    rules: Rules
+    linear_of_condition: tuple[bool, ...]
+
+    def more(self, condition_consts: Any, consts: Any) -> Callable[[Any], Any]:
+        """Whether to go on from a state."""
+        condition, linear = self.program.condition, self.step.signature.linear
+        num = len(self.linear_of_condition)
+        of_state = linear[num - len(condition.invars) :]
+        consts = consts[not_(linear[: -len(of_state)]).count(True) :]
+        linear = (*self.linear_of_condition, *of_state)
+
+        def more(state: Any) -> Any:
+            unknown = undefined(select(linear, condition.invars))
+            args = merge(linear, unknown, (*condition_consts, *consts, *state))
+            return known(self.rules, condition, args)[0]
+
+        return more
+
+    def forward(self, condition_consts: Any, consts: Any, init: Any) -> list[Any]:
+        """The last state."""
+        advance = _forward_step(self.program, self.step)
+        return lax.while_loop(
+            self.more(condition_consts, consts), partial(advance, consts), list(init)
+        )
+
+
 def _run_forward(
-    program: While, step: Joint, places: int, condition_consts: Any, consts: Any, init: Any
+    run: Run, places: int, condition_consts: Any, consts: Any, init: Any
 ) -> tuple[list[Any], Checkpoints, Any]:
     """Run the loop; its last state, the saved ones, and how many steps it took."""
-    linear_consts, linear_state, _ = program.loop.ins(step.signature.linear)
-    unknown = [Unevaluated(v.aval) for v in program.body.invars]
-    unknown_consts, unknown_state, _ = program.loop.ins(unknown)
-    advance = _forward_step(program, step)
-    num_fixed = program.is_fixed.count(True)
-
-    def more(state: Any) -> Any:
-        given = merge(linear_consts, select(linear_consts, unknown_consts), consts)
-        fixed = given[len(given) - num_fixed :]
-        state = merge(linear_state, select(linear_state, unknown_state), state)
-        return evaluate(program.condition, (*condition_consts, *fixed, *state))[0]
+    more, advance = run.more(condition_consts, consts), _forward_step(run.program, run.step)
 
     def save_and_go_on(carry: Any) -> Any:
         number, state, stride, saved = carry
