@@ -147,7 +147,7 @@ def backward(
 def accumulate(a: Any, b: Any) -> Any:
     """The sum of two cotangents of one value; an extended dtype says itself what a sum is."""
     dtype = getattr(a, "dtype", None)
-    if is_extended(dtype):
+    if dtype is not None and is_extended(dtype):
         return dtype._rules.add(dtype, a, b)
     return primitives.add_jaxvals_p.bind(a, b)
 

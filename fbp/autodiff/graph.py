@@ -27,6 +27,7 @@ from jax._src.lax.lax import from_edtype_p, to_edtype_p  # no public names
 from jax._src.state.discharge import discharge_state, run_state_p
 from jax._src.state.primitives import addupdate_p
 from jax.api_util import debug_info, shaped_abstractify
+from jax.core import ShapedArray
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import source_info_util
 from jax.extend.core import (
@@ -368,7 +369,7 @@ def is_extended(dtype: Any) -> bool:
 @functools.cache
 def tangent_dtype(dtype: Any) -> Any:
     """The dtype of the tangents and cotangents of a dtype."""
-    return jax.core.ShapedArray((), dtype).to_tangent_aval().dtype
+    return ShapedArray((), dtype).to_tangent_aval().dtype
 
 
 @functools.cache

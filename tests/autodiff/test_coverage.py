@@ -36,8 +36,6 @@ WITHOUT_RULE = {
     "mulhi": INTEGERS,
     "random_wrap": INTEGERS,
     "random_unwrap": INTEGERS,
-    "to_edtype": INTEGERS,
-    "from_edtype": INTEGERS,
     "dce_sink": NO_RESULT,
     "free_ref": NO_RESULT,
     "accum_grad_in_ref": IN_JAX,
