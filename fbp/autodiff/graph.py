@@ -342,11 +342,6 @@ def _as_read(eqn: JaxprEqn, read: set[Var]) -> JaxprEqn:
     return call.replace(invars=invars, outvars=outvars, source_info=eqn.source_info)
 
 
-def silent(graph: Graph) -> Graph:
-    """Drop the equations that are there for their effect alone."""
-    return replace(graph, eqns=tuple(eqn for eqn in graph.eqns if eqn.outvars or not eqn.effects))
-
-
 @functools.cache
 def is_inexact(dtype: Any) -> bool:
     """Whether a dtype is floating or complex, bfloat16 and float8 included."""
@@ -414,6 +409,11 @@ def sharding_like(x: Any) -> Any:
     if sharding is None or AxisType.Explicit not in sharding.mesh.axis_types:
         return None
     return cotangent_type(aval).sharding
+
+
+def varying(x: Any) -> frozenset[str]:
+    """The manual mesh axes along which a value, or one of that type, varies."""
+    return frozenset(struct(x).mat.varying)
 
 
 def axes_of_vmaps() -> frozenset[str]:

@@ -27,6 +27,11 @@ def everything(_: Sequence[JaxprEqn], read: set[Var], __: set[Var]) -> set[Var]:
     return read
 
 
+def nothing(*_: Any) -> set[Var]:
+    """Store nothing: what the backward pass reads is computed again from what is free."""
+    return set()
+
+
 Policy = Callable[..., Any]
 
 

@@ -12,6 +12,7 @@ from fbp.autodiff.rules import (
     elementwise,
     fft,
     indexing,
+    lane_select,
     linalg,
     monoids,
     ordering,
@@ -60,5 +61,6 @@ RULES = Rules(
     control.RULES,
     scan.RULES,
     while_loop.RULES,
+    lane_select.RULES,
     constants.RULES,
 )

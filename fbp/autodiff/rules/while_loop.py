@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import accumulate, known, zeros
+from fbp.autodiff.backprop import accumulate, forward, known, zeros
 from fbp.autodiff.graph import Graph, JaxprEqn, evaluate, struct
 from fbp.autodiff.partition import (
     Halves,
     Joint,
     Residual,
+    cut,
     joint,
     linear_outputs,
     merge,
@@ -29,10 +29,14 @@ from fbp.autodiff.partition import (
     select,
     split_by_dependence,
 )
+from fbp.autodiff.recompute import recomputed
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call
+from fbp.autodiff.rules.batched_loop import flat, one_loop, spreads
 from fbp.autodiff.rules.calls import Masks, masks, unknown
 from fbp.autodiff.rules.checkpoints import Checkpoints, first_stop, free, none_saved, save_online
+from fbp.autodiff.rules.loop_checks import check_again, check_steps
 from fbp.autodiff.rules.loops import Loop, fixed_point, linear_in_the_end, reached_in_the_end
+from fbp.autodiff.store import nothing
 from fbp.autodiff.undefined import undefined
 
 PLACES = 32
@@ -57,12 +61,6 @@ class While:
 @g.remembered
 def _read(body: Graph, condition: Graph, num_condition_consts: int, num_body_consts: int) -> While:
     first = num_condition_consts + num_body_consts
-    order = range(first)
-    is_batch = condition.outvars[0].aval.ndim > 0  # type: ignore[attr-defined]
-    if is_batch:
-        condition, body = _one_by_one(condition, body, num_condition_consts, num_body_consts)
-        num_body_consts = first
-        order = (*range(num_condition_consts), *order)
     state = body.invars[num_body_consts:]
     fixed = tuple(a is b for a, b in zip(state, body.outvars, strict=True))
     places = range(first, first + len(fixed))
@@ -84,46 +82,20 @@ def _read(body: Graph, condition: Graph, num_condition_consts: int, num_body_con
         num_condition_consts,
         Loop(num_body_consts + sum(fixed), len(fixed) - sum(fixed)),
         fixed,
-        (*order, *select(fixed, places), *select(not_(fixed), places)),
-    )
-
-
-def _one_by_one(
-    condition: Graph, body: Graph, num_condition_consts: int, num_body_consts: int
-) -> tuple[Graph, Graph]:
-    """A batch of loops as one loop, in which each that has ended waits for the others."""
-
-    def any_of(*ins):
-        return jnp.any(evaluate(condition, ins)[0])
-
-    def step(*ins):
-        state = ins[num_condition_consts + num_body_consts :]
-        (more,) = evaluate(condition, (*ins[:num_condition_consts], *state))
-        made = evaluate(body, ins[num_condition_consts:])
-        goes_on = [lax.broadcast_in_dim(more, x.shape, range(more.ndim)) for x in state]
-        return [
-            old if same else lax.select(mask, new, old)
-            for same, mask, new, old in zip(fixed, goes_on, made, state, strict=True)
-        ]
-
-    fixed = [a is b for a, b in zip(body.invars[num_body_consts:], body.outvars, strict=True)]
-    condition_ins = [struct(v.aval) for v in condition.invars]
-    body_ins = [struct(v.aval) for v in body.invars]
-    return (
-        g.stage(any_of, *condition_ins)[0],
-        g.stage(step, *condition_ins[:num_condition_consts], *body_ins)[0],
+        (*range(first), *select(fixed, places), *select(not_(fixed), places)),
     )
 
 
 def while_loop(call: Call, ins: list[Any], places: int) -> Applied:
     """Run the loop, saving at most `places` states; the pullback visits them in reverse."""
     params = call.params
-    program = _read(
-        g.from_jaxpr(params["body_jaxpr"]),
-        g.from_jaxpr(params["cond_jaxpr"]),
-        params["cond_nconsts"],
-        params["body_nconsts"],
-    )
+    body, condition = g.from_jaxpr(params["body_jaxpr"]), g.from_jaxpr(params["cond_jaxpr"])
+    counts = params["cond_nconsts"], params["body_nconsts"]
+    more: Any = condition.outvars[0].aval
+    if more.ndim or (g.varying(more) and spreads(flat(body), counts[1])):
+        program = one_loop(body, condition, *counts)
+        return forward(call.rules, program, ins, call.wanted, call.useful)
+    program = _read(body, condition, *counts)
     wanted, useful, linear = masks(call, ins)
     sorted_masks = (
         tuple(wanted[i] for i in program.order),
@@ -180,6 +152,7 @@ def _halves(program: While, rules: Rules, masks: Masks, places: int) -> Halves |
         return Halves(whole, g.stage(run.forward, *ins)[0], Graph((), (), ()), ())
     forward, (_, saved, length) = g.stage(partial(_run_forward, run, places), *ins)
     cts = [g.cotangent_type(a) for a in select(signature.useful, signature.out_avals)]
+    check_steps(program.condition, step)
     backward, _ = g.stage(partial(_run_backward, step, loop), consts, saved, length, cts)
     num_stored = 2 + len(saved.states)
     origins = (
@@ -252,25 +225,37 @@ def _run_forward(
 
 
 def _forward_step(program: While, step: Joint) -> Callable[[Sequence[Any], Sequence[Any]], list]:
-    """One iteration of what has a value."""
+    """One iteration of what has a value, with the effects that wait for no cotangent."""
     body = program.body
-    if any(step.signature.linear):
-        num_ins, num_outs = step.signature.sizes
-        ins, cts = step.graph.invars[:num_ins], step.graph.invars[num_ins:]
-        eqns, _ = split_by_dependence(step.graph.eqns, cts)
-        outs = step.graph.outvars[:num_outs]
-        body = g.live(replace(step.graph, invars=ins, outvars=outs, eqns=tuple(eqns)))
+    if any(step.signature.linear) or any(eqn.effects for eqn in step.graph.eqns):
+        body = cut(step, nothing).forward
     return lambda consts, state: evaluate(body, (*consts, *state))
+
+
+def _again(step: Joint) -> Graph:
+    """One iteration of what has a value, without its effects, which it had the first time."""
+    num_ins, num_outs = step.signature.sizes
+    ins, outs = step.graph.invars[:num_ins], step.graph.outvars[:num_outs]
+    before, _ = split_by_dependence(step.graph.eqns, step.graph.invars[num_ins:])
+    eqns, _ = recomputed(before, g.variables(outs), {*ins, *step.graph.constvars})
+    check_again(eqns)
+    return replace(step.graph, invars=ins, outvars=outs, eqns=tuple(eqns))
+
+
+def _back(step: Joint) -> Graph:
+    """One iteration backward, with the effects of the backward pass, from the state before it."""
+    num_ins = step.signature.sizes[0]
+    backward = cut(step, nothing).backward
+    before, _ = split_by_dependence(backward.eqns, step.graph.invars[num_ins:])
+    check_again(before)
+    return replace(backward, invars=step.graph.invars)
 
 
 def _run_backward(
     step: Joint, loop: Loop, consts: Any, saved: Checkpoints, length: Any, state_cts: Any
 ) -> list[Any]:
     """The cotangents of the constants, and those of the first state."""
-    signature, graph = step.signature, g.silent(step.graph)
-    num_ins, num_outs = signature.sizes
-    again = g.live(replace(graph, invars=graph.invars[:num_ins], outvars=graph.outvars[:num_outs]))
-    back = g.live(replace(graph, outvars=graph.outvars[num_outs:]))
+    signature, again, back = step.signature, _again(step), _back(step)
     consts_given, state_given, _ = loop.ins(signature.given)
     types = [g.cotangent_type(a) for a in select(signature.useful, signature.out_avals)]
     num_totals = consts_given.count(True)

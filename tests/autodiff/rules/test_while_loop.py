@@ -1,10 +1,14 @@
 """Loops of unknown length have the gradient of the same loop written out."""
 
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from agreement import assert_jitted_grad, assert_same, total
 from jax import lax
+from jax.experimental import io_callback
 from jax.extend.core import primitives as p
 from jaxprs import staged
 
@@ -274,6 +278,56 @@ def test_a_message_is_printed_once_per_step(capfd):
     jax.block_until_ready(jax.jit(lambda n: fbp.grad(lambda w: total(loop(body, n, w)))(W))(3))
     jax.effects_barrier()
     assert capfd.readouterr().out.split() == ["step", "0", "step", "1", "step", "2"]
+
+
+BACKWARD_EFFECTS = {
+    "io_callback": lambda log, ct: ct * io_callback(log, jax.typeof(ct), ct),
+    "ordered io_callback": lambda log, ct: ct * io_callback(log, jax.typeof(ct), ct, ordered=True),
+    "debug.callback": lambda log, ct: (jax.debug.callback(log, ct), ct)[1],
+    "ordered debug.callback": lambda log, ct: (jax.debug.callback(log, ct, ordered=True), ct)[1],
+    "jit": lambda log, ct: jax.jit(lambda ct: (jax.debug.callback(log, ct), ct)[1])(ct),
+}
+
+
+@pytest.mark.parametrize("name", BACKWARD_EFFECTS)
+def test_effects_of_either_pass_run_once_per_step(name):
+    seen = []
+
+    def note(where):
+        return lambda x: (seen.append(where), np.ones_like(x))[1]
+
+    @jax.custom_vjp
+    def wave(x):
+        return jnp.sin(x)
+
+    def backward(x, ct):
+        return (BACKWARD_EFFECTS[name](note("backward"), ct) * jnp.cos(x),)
+
+    wave.defvjp(lambda x: (jnp.sin(x), x), backward)
+
+    def body(i, h):
+        jax.debug.callback(note("forward"), h)
+        h = jax.jit(lambda h: (jax.debug.callback(note("in jit"), h), h * 1.1)[1])(h)
+        return wave(h * W)
+
+    def plain(i, h):
+        return jnp.sin(h * 1.1 * W)
+
+    got = jax.jit(lambda n: fbp.grad(lambda h: total(loop(body, n, h)))(H))(5)
+    jax.block_until_ready(got)
+    jax.effects_barrier()
+    assert_same(got, jax.grad(lambda h: total(written_out(plain, 5, h)))(H), 8)
+    assert Counter(seen) == {"forward": 5, "in jit": 5, "backward": 5}
+
+
+def test_an_effect_that_would_run_twice_for_its_value_raises():
+    def body(i, h):
+        seen = io_callback(lambda: np.float32(2), jax.ShapeDtypeStruct((), jnp.float32))
+        return h * jax.jit(lambda x: lax.stop_gradient(x) + 1)(seen)
+
+    message = "'io_callback', used at .*test_while_loop.py.*, would run twice"
+    with pytest.raises(ValueError, match=message):
+        fbp.grad(lambda h: total(loop(body, 3, h)))(H)
 
 
 def test_residuals_of_a_loop_are_named():

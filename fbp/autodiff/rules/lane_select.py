@@ -1,0 +1,53 @@
+"""A select by lanes whose result has the type of what it selects from.
+
+Within `shard_map` a loop may take another number of steps on each device, while a counter in its
+state, the same everywhere at first, is typed as one that does not vary: JAX's `while_loop` types a
+state by its body alone. `lax.select` types its result by the mask as well, which then is not the
+type of the state.
+"""
+
+from typing import Any
+
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.rule import Applied, Call, Rules, call
+from fbp.autodiff.rules.loop_checks import typed_as_the_same
+
+
+def where(mask: Any, a: Any, b: Any) -> Any:
+    """a in the lanes, the leading axes, where the mask is true, b elsewhere."""
+    mask = lax.broadcast_in_dim(mask, a.shape, range(mask.ndim))
+    if g.varying(mask) | g.varying(b) <= g.varying(a):
+        return lax.select(mask, a, b)
+    return LANE_SELECT.bind(mask, a, b)
+
+
+def no_derivative(_: Call, ins: list[Any]) -> Applied:
+    """What differs between devices and is typed as the same on all has no right cotangent."""
+    raise ValueError(typed_as_the_same(g.varying(ins[0]) - g.varying(ins[1])))
+
+
+def _batched(args: Any, dims: Any) -> Any:
+    size = next(x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None)
+    args = [batching.bdim_at_front(x, d, size) for x, d in zip(args, dims, strict=True)]
+    return LANE_SELECT.bind(*args), 0
+
+
+def _jvp(primals: Any, tangents: Any) -> Any:
+    (mask, a, b), (_, da, db) = primals, tangents
+    return LANE_SELECT.bind(mask, a, b), LANE_SELECT.bind(
+        mask, ad.instantiate_zeros(da), ad.instantiate_zeros(db)
+    )
+
+
+LANE_SELECT = Primitive("lane_select")
+LANE_SELECT.def_impl(lax.select)
+LANE_SELECT.def_abstract_eval(lambda _, a, __: a)
+batching.primitive_batchers[LANE_SELECT] = _batched
+ad.primitive_jvps[LANE_SELECT] = _jvp
+mlir.register_lowering(LANE_SELECT, mlir.lower_fun(lax.select, multiple_results=False))
+
+RULES = Rules(call(LANE_SELECT, no_derivative))

@@ -1,0 +1,58 @@
+"""What a loop of unknown length cannot do backward: run an effect again to compute a state again,
+or sum over devices in each step, where they take different numbers of steps."""
+
+from collections.abc import Iterable, Sequence
+
+from jax.extend.core import primitives as p
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.graph import Graph, JaxprEqn
+from fbp.autodiff.lanes import programs
+from fbp.autodiff.partition import Joint, select
+from fbp.autodiff.rules.effects import IO_CALLBACK
+
+
+def check_again(eqns: Sequence[JaxprEqn]) -> None:
+    """Raise if what is computed again would have an effect again."""
+    for eqn in eqns:
+        if eqn.primitive in (IO_CALLBACK, p.swap_p):
+            raise ValueError(
+                f"'{eqn.primitive}', used at {g.source(eqn)}, would run twice: backward, the states"
+                " of a loop of unknown length are computed again, and they depend on its value. "
+                "Write jax.pure_callback if the value is always the same, or use jax.lax.scan."
+            )
+        for program, _ in programs(eqn) if eqn.effects else ():
+            check_again(program.eqns)
+
+
+def check_steps(condition: Graph, step: Joint) -> None:
+    """Raise if devices take different numbers of steps, but share what they sum or step from."""
+    axes, signature = g.varying(condition.outvars[0].aval), step.signature
+    if any(not axes <= g.varying(a) for a in select(signature.useful, signature.out_avals)):
+        raise ValueError(typed_as_the_same(axes))
+    for eqn in step.graph.eqns:
+        shared = axes & {str(getattr(effect, "name", "")) for effect in eqn.effects}
+        if shared:
+            raise ValueError(
+                f"{varies(shared)}, over which '{eqn.primitive}', for {g.source(eqn)}, sums in "
+                "each step backward: let what the body reads vary before the loop, "
+                f"{advice(shared)}"
+            )
+
+
+def typed_as_the_same(axes: Iterable[str]) -> str:
+    """Say what is wrong with a state that is typed as if all devices took the same steps."""
+    return (
+        f"{varies(axes)}, but a differentiated part of its state is typed as if it were the same "
+        f"on all: let it vary before the loop, {advice(axes)}"
+    )
+
+
+def varies(axes: Iterable[str]) -> str:
+    """Say that devices take different numbers of steps."""
+    return f"the number of steps of a loop varies along the mesh axes {', '.join(sorted(axes))}"
+
+
+def advice(axes: Iterable[str]) -> str:
+    """How a value is made one that varies."""
+    return f"with jax.lax.pcast(x, {tuple(sorted(axes))}, to='varying')."
