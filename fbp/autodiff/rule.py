@@ -18,11 +18,15 @@ A boolean, an integer and a key have no cotangent (in JAX their tangents have th
 so that a rule for a primitive that gives nothing else, such as `x > t`, would never be used: to
 state one raises. The surrogate derivative of a spike is that of the function which ends in a
 float: a `jax.custom_jvp` or `jax.custom_vjp` function whose value is `(x > t).astype(x.dtype)`.
+
+What else is known of a primitive is a tag of its rule: `TAGS` says which there are, and what asks
+for them. A rule that replaces another one without tags of its own has the tags of that one.
 """
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -31,6 +35,18 @@ from jax import lax
 
 from fbp.autodiff.discrete import check_has_cotangent
 from fbp.autodiff.graph import JaxprEqn, Primitive, bind, scope
+
+TAGS = {
+    "elementwise": "each output entry is computed from the operands' entries at the same index",
+    "recomputable": "cheaper to compute again than to store and to load",
+    "same_finiteness": "an output entry is finite exactly where the entry it comes from is",
+    "analytic": "of complex operands JAX computes what the real function continues to",
+    "piecewise_constant": "constant on either side of its steps",
+    "selects": "leaves out some of its operands' entries",
+    "pole": "infinite at a finite point",
+    "singular": "not differentiable at singular or degenerate matrices",
+    "symmetric": "a function of symmetric matrices, which reads them as such",
+}
 
 Cotangents = list[Any]
 Pullback = Callable[[Cotangents], Cotangents]
@@ -42,7 +58,8 @@ class Rule:
     """One primitive's rule: its kind, the functions as they stand in the table, and what they
     mean: `apply` runs the primitive and gives its outputs and pullback; `reach` says which
     outputs have a derivative in the wanted inputs (None: all of them); `under_policy` gives what
-    takes the place of `apply` in a checkpoint with a policy (None: nothing does)."""
+    takes the place of `apply` in a checkpoint with a policy (None: nothing does); `tags` are what
+    else is known of the primitive (None: what the rule that this one replaces says)."""
 
     primitive: Primitive
     kind: str
@@ -50,9 +67,27 @@ class Rule:
     apply: Callable[["Call", list[Any]], Applied]
     reach: "Reach | None" = None
     under_policy: "Callable[[Callable], Callable[[Call, list[Any]], Applied]] | None" = None
+    tags: frozenset[str] | None = None
 
     def __or__(self, other: "Rule | Rules") -> "Rules":
         return Rules(self) | other
+
+    def tag(self, *tags: str) -> "Rule":
+        """Return the same rule with more tags.
+
+        Args:
+          *tags: keys of `fbp.rule.TAGS`.
+
+        Raises:
+          ValueError: a tag that nothing asks for.
+
+        >>> from jax import lax
+        >>> sorted(derivative(lax.sin_p, lambda x, y: lax.cos(x)).tag("elementwise").tags)
+        ['elementwise']
+        """
+        if unknown := set(tags) - TAGS.keys():
+            raise ValueError(f"unknown tags {sorted(unknown)}: choose from {', '.join(TAGS)}.")
+        return replace(self, tags=(self.tags or frozenset()) | frozenset(tags))
 
 
 @dataclass(frozen=True)
@@ -91,6 +126,9 @@ class Rules(Mapping):
         table = {}
         for entry in rules:
             for rule in _flatten(entry):
+                replaced = table.get(rule.primitive)
+                if rule.tags is None and replaced is not None:
+                    rule = replace(rule, tags=replaced.tags)
                 table[rule.primitive] = rule
         object.__setattr__(self, "by_primitive", MappingProxyType(table))
 
@@ -111,6 +149,39 @@ class Rules(Mapping):
 
     def __or__(self, other: "Rule | Rules | list[Rule]") -> "Rules":
         return Rules(self, other)
+
+    def tag(self, *tags: str, **names_by_tag: str) -> "Rules":
+        """Return the same table with these tags on all rules, and others on some.
+
+        Args:
+          *tags: keys of `fbp.rule.TAGS`, for every rule of the table.
+          **names_by_tag: by tag, the names of the primitives whose rules get it, in one string.
+
+        Raises:
+          ValueError: a tag that nothing asks for.
+          KeyError: a name that no primitive of the table has.
+        """
+        by_name = {p.name: rule.tag(*tags) if tags else rule for p, rule in self.items()}
+        for tag, names in names_by_tag.items():
+            by_name |= {name: by_name[name].tag(tag) for name in names.split()}
+        return Rules(*by_name.values())
+
+    def tagged(self, tag: str) -> frozenset[Primitive]:
+        """Return the primitives whose rules have a tag.
+
+        >>> import fbp
+        >>> from jax import lax
+        >>> lax.tanh_p in fbp.RULES.tagged("elementwise")
+        True
+        """
+        return self._by_tag[tag]
+
+    @cached_property
+    def _by_tag(self) -> dict[str, frozenset[Primitive]]:
+        return {
+            tag: frozenset(p for p, rule in self.items() if tag in (rule.tags or ()))
+            for tag in TAGS
+        }
 
 
 def _flatten(entry: "Rule | Rules | list[Rule]") -> Iterator[Rule]:

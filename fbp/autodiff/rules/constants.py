@@ -7,4 +7,10 @@ from fbp.autodiff.rule import Rules, constant
 ROUNDING = "floor_p ceil_p round_p sign_p stop_gradient_p"
 OTHERS = "bitcast_convert_type_p iota_p"
 
-RULES = Rules(constant(*WITHOUT_COTANGENT, *named_primitives(*f"{ROUNDING} {OTHERS}".split())))
+RULES = Rules(constant(*WITHOUT_COTANGENT, *named_primitives(*f"{ROUNDING} {OTHERS}".split()))).tag(
+    piecewise_constant="eq ne lt le gt ge is_finite argmax argmin sign floor ceil round",
+    elementwise="round sign",
+    analytic="stop_gradient",
+    same_finiteness="stop_gradient",
+    recomputable="eq ne lt le gt ge and or not sign stop_gradient iota is_finite",
+)

@@ -276,4 +276,22 @@ TYPES = Rules(
     vjp_jointly(lax.optimization_barrier_p, held_together),
 )
 
-RULES = Rules(ARITHMETIC, POWERS, TRIGONOMETRY, KINKS, TYPES)
+RULES = Rules(
+    Rules(ARITHMETIC, POWERS, TRIGONOMETRY).tag("elementwise"),
+    KINKS.tag("elementwise", "recomputable"),
+    TYPES,
+).tag(
+    elementwise="convert_element_type",
+    same_finiteness="neg abs copy reduce_precision",
+    selects="select_n max min clamp",
+    pole="log log1p rsqrt atanh tan",
+    analytic="""
+        neg add add_any sub mul div square integer_pow sqrt rsqrt exp exp2 expm1 log log1p
+        logistic sin cos tan asin acos atan sinh tanh asinh acosh atanh max min clamp select_n
+        copy name
+    """,
+    recomputable="""
+        neg add add_any sub mul div square integer_pow sqrt rsqrt exp expm1 log log1p logistic
+        sin cos tanh convert_element_type copy name
+    """,
+)

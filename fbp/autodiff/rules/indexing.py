@@ -234,4 +234,7 @@ RULES = Rules(
     ),
     vjp_jointly(p.scatter_min_p, extremum),
     vjp_jointly(p.scatter_max_p, extremum),
+).tag(
+    analytic="slice dynamic_slice dynamic_update_slice gather scatter",
+    recomputable="slice",
 )

@@ -129,4 +129,8 @@ RULES = Rules(
     vjp_jointly(p.cholesky_p, cholesky),
     vjp_jointly(p.lu_p, lu),
     vjp_jointly(p.qr_p, qr),
+).tag(
+    "singular",
+    analytic="lu",
+    symmetric="cholesky",
 )

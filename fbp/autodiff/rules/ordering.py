@@ -62,4 +62,4 @@ RULES = Rules(
     call(p.sort_p, sort),
     vjp_jointly(p.top_k_p, top_k),
     vjp_jointly(p.approx_top_k_p, approx_top_k),
-)
+).tag(analytic="sort")

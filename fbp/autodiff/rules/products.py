@@ -89,4 +89,4 @@ def right(ct: Any, x: Any, z: Any, **params: Any) -> Any:
     return as_dtype(times(ct, x, of_z, of_x, params, z), z.dtype)
 
 
-RULES = Rules(transpose(p.dot_general_p, left, right))
+RULES = Rules(transpose(p.dot_general_p, left, right)).tag("analytic")

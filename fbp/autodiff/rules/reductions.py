@@ -77,4 +77,8 @@ RULES = Rules(
     scanned(p.cummax_p, lax.max),
     scanned(p.cummin_p, lax.min),
     scanned(p.cumlogsumexp_p, jnp.logaddexp),
+).tag(
+    analytic="""
+        reduce_sum reduce_prod reduce_max reduce_min cumsum cumprod cummax cummin
+    """
 )

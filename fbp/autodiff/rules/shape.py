@@ -108,4 +108,8 @@ RULES = Rules(
     vjp_jointly(
         lax.unstack_p, lambda cts, ys, xs, wanted, *, axis: [lax.stack(pieces(cts, ys), axis)]
     ),
+).tag(
+    analytic="reshape squeeze transpose rev broadcast_in_dim concatenate pad",
+    recomputable="reshape squeeze transpose rev broadcast_in_dim",
+    same_finiteness="reshape squeeze transpose rev broadcast_in_dim",
 )

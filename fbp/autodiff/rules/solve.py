@@ -134,4 +134,7 @@ RULES = Rules(
     vjp_jointly(p.triangular_solve_p, triangular_solve),
     vjp_jointly(p.tridiagonal_solve_p, tridiagonal_solve),
     call(p.linear_solve_p, linear_solve, reach),
+).tag(
+    "singular",
+    analytic="triangular_solve",
 )

@@ -170,4 +170,7 @@ RULES = Rules(
         of_arrays(betainc_by_b),
         of_arrays(lambda a, b, x, y: beta_density(a, b, x)),
     ),
+).tag(
+    "elementwise",
+    pole="erf_inv lgamma digamma polygamma zeta",
 )

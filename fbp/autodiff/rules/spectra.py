@@ -206,4 +206,7 @@ RULES = Rules(
     vjp_jointly(p.eigh_p, eigh),
     call(p.eig_p, eig),
     call(p.svd_p, svd),
+).tag(
+    "singular",
+    symmetric="eigh",
 )

@@ -84,4 +84,4 @@ RULES = Rules(
         ),
         None,
     ),
-)
+).tag(analytic="reduce_window_sum reduce_window_max reduce_window_min")
