@@ -121,19 +121,28 @@ class Rules(Mapping):
     """
 
     by_primitive: Mapping[Primitive, Rule]
+    deferred: Mapping[str, Callable[[Primitive], Rule]]
+    """By the name of a primitive whose module is not loaded: what makes its rule when it is."""
 
-    def __init__(self, *rules: "Rule | Rules | list[Rule]"):
-        table = {}
+    def __init__(
+        self,
+        *rules: "Rule | Rules | list[Rule]",
+        deferred: Mapping[str, Callable[[Primitive], Rule]] = MappingProxyType({}),
+    ):
+        table, later = {}, dict(deferred)
         for entry in rules:
+            later |= entry.deferred if isinstance(entry, Rules) else {}
             for rule in _flatten(entry):
                 replaced = table.get(rule.primitive)
                 if rule.tags is None and replaced is not None:
                     rule = replace(rule, tags=replaced.tags)
                 table[rule.primitive] = rule
         object.__setattr__(self, "by_primitive", MappingProxyType(table))
+        object.__setattr__(self, "deferred", MappingProxyType(later))
 
     def __getitem__(self, primitive: Primitive) -> Rule:
-        return self.by_primitive[primitive]
+        rule = self.by_primitive.get(primitive)
+        return self.deferred[primitive.name](primitive) if rule is None else rule
 
     def __iter__(self) -> Iterator[Primitive]:
         return iter(self.by_primitive)
@@ -164,7 +173,7 @@ class Rules(Mapping):
         by_name = {p.name: rule.tag(*tags) if tags else rule for p, rule in self.items()}
         for tag, names in names_by_tag.items():
             by_name |= {name: by_name[name].tag(tag) for name in names.split()}
-        return Rules(*by_name.values())
+        return Rules(*by_name.values(), deferred=self.deferred)
 
     def tagged(self, tag: str) -> frozenset[Primitive]:
         """Return the primitives whose rules have a tag.
