@@ -21,8 +21,9 @@ from jax import lax
 from jax.extend.core import Primitive
 
 from fbp.autodiff.backprop import forward, reached_outputs
-from fbp.autodiff.graph import Graph, JaxprEqn, Unevaluated, apply_primitive, stage
+from fbp.autodiff.graph import Graph, JaxprEqn, apply_primitive, stage
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call, vjp_jointly
+from fbp.autodiff.undefined import UndefinedPrimal
 
 Definition = Callable[..., Any]
 
@@ -40,7 +41,7 @@ def by_definition(primitive: Primitive, definition: Definition | None = None) ->
 
     def apply(call: Call, ins: list[Any]) -> Applied:
         outs, pullback = forward(call.rules, program(call.eqn), ins, call.wanted, call.useful)
-        if any(isinstance(x, Unevaluated) for x in ins):
+        if any(isinstance(x, UndefinedPrimal) for x in ins):
             return outs, pullback
         return apply_primitive(call.eqn, ins), pullback
 
