@@ -121,6 +121,7 @@ class Rules(Mapping):
     """
 
     by_primitive: Mapping[Primitive, Rule]
+    tags: Mapping[Primitive, frozenset[str]]
     deferred: Mapping[str, Callable[[Primitive], Rule]]
     """By the name of a primitive whose module is not loaded: what makes its rule when it is."""
 
@@ -129,15 +130,17 @@ class Rules(Mapping):
         *rules: "Rule | Rules | list[Rule]",
         deferred: Mapping[str, Callable[[Primitive], Rule]] = MappingProxyType({}),
     ):
-        table, later = {}, dict(deferred)
+        table, tags, later = {}, {}, dict(deferred)
         for entry in rules:
-            later |= entry.deferred if isinstance(entry, Rules) else {}
             for rule in _flatten(entry):
-                replaced = table.get(rule.primitive)
-                if rule.tags is None and replaced is not None:
-                    rule = replace(rule, tags=replaced.tags)
                 table[rule.primitive] = rule
+                if rule.tags is not None:
+                    tags[rule.primitive] = rule.tags
+            if isinstance(entry, Rules):
+                tags |= entry.tags
+                later |= entry.deferred
         object.__setattr__(self, "by_primitive", MappingProxyType(table))
+        object.__setattr__(self, "tags", MappingProxyType(tags))
         object.__setattr__(self, "deferred", MappingProxyType(later))
 
     def __getitem__(self, primitive: Primitive) -> Rule:
@@ -170,7 +173,9 @@ class Rules(Mapping):
           ValueError: a tag that nothing asks for.
           KeyError: a name that no primitive of the table has.
         """
-        by_name = {p.name: rule.tag(*tags) if tags else rule for p, rule in self.items()}
+        by_name = {p.name: replace(rule, tags=self.tags.get(p)) for p, rule in self.items()}
+        if tags:
+            by_name = {name: rule.tag(*tags) for name, rule in by_name.items()}
         for tag, names in names_by_tag.items():
             by_name |= {name: by_name[name].tag(tag) for name in names.split()}
         return Rules(*by_name.values(), deferred=self.deferred)
@@ -187,10 +192,7 @@ class Rules(Mapping):
 
     @cached_property
     def _by_tag(self) -> dict[str, frozenset[Primitive]]:
-        return {
-            tag: frozenset(p for p, rule in self.items() if tag in (rule.tags or ()))
-            for tag in TAGS
-        }
+        return {tag: frozenset(p for p, tags in self.tags.items() if tag in tags) for tag in TAGS}
 
 
 def _flatten(entry: "Rule | Rules | list[Rule]") -> Iterator[Rule]:

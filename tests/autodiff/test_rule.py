@@ -265,3 +265,19 @@ def test_a_missing_rule_off_the_way_of_the_gradient_is_fine():
     assert_same(got, X)
     got = fbp.grad(lambda x: jnp.sum(x * unheard_of.bind(lax.stop_gradient(x))))(X)
     assert_same(got, X)
+
+
+def test_a_rule_without_tags_has_those_of_the_rule_that_it_replaces():
+    assert lax.sin_p in (fbp.RULES | doubled_sine).tagged("elementwise")
+    assert lax.sin_p in ((fbp.RULES | doubled_sine) | straight_through).tagged("elementwise")
+
+
+def test_a_users_rule_can_have_tags():
+    table = fbp.RULES | doubled_sine.tag("pole")
+    assert lax.sin_p in table.tagged("pole")
+    assert lax.sin_p not in fbp.RULES.tagged("pole")
+
+
+def test_a_tag_that_nothing_asks_for_raises():
+    with pytest.raises(ValueError, match=r"unknown tags \['cheep'\]: choose from elementwise"):
+        doubled_sine.tag("cheep")
