@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from jax.extend.core import primitives
-
 from fbp.autodiff.discrete import STATE_IT_LATER
 from fbp.autodiff.graph import (
     WRITES,
@@ -22,6 +20,7 @@ from fbp.autodiff.graph import (
     Graph,
     JaxprEqn,
     Var,
+    add_cotangents,
     bind,
     call_hi_primitive_p,
     differentiable,
@@ -149,7 +148,7 @@ def accumulate(a: Any, b: Any) -> Any:
     dtype = getattr(a, "dtype", None)
     if dtype is not None and is_extended(dtype):
         return dtype._rules.add(dtype, a, b)
-    return primitives.add_jaxvals_p.bind(a, b)
+    return add_cotangents(a, b)
 
 
 def active_variables(

@@ -9,6 +9,7 @@ import functools
 import inspect
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from jax.extend.core import (
 from jax.extend.linear_util import wrap_init
 from jax.interpreters import ad
 from jax.interpreters.partial_eval import DynamicJaxprTracer, trace_to_jaxpr_dynamic
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fbp.autodiff.undefined import is_undefined, undefined
 
@@ -431,11 +432,45 @@ def partitioned(sharding: Any, partitions: Sequence[Any]) -> Any:
 
 
 def sharded_like(ct: Any, x: Any) -> Any:
-    """The cotangent of x, sharded as it should be."""
+    """The cotangent of x, sharded as it should be, in the terms of x's mesh: a value without one
+    is of the mesh in force, though `auto_axes` or `explicit_axes` within uses it in others."""
     sharding = sharding_like(x)
-    if sharding is None or jax.typeof(ct).sharding == sharding:
+    mesh = _mesh(struct(x))
+    mesh = jax.sharding.get_abstract_mesh() if mesh.empty else mesh
+    if _in_other_terms(_mesh(jax.typeof(ct)), mesh):
+        sharding = sharding or NamedSharding(mesh, PartitionSpec())
+    elif sharding is None or jax.typeof(ct).sharding == sharding:
         return ct
-    return jax.sharding.reshard(ct, sharding)
+    with terms_of(mesh):
+        return jax.sharding.reshard(ct, sharding)
+
+
+def add_cotangents(a: Any, b: Any) -> Any:
+    """The sum of two cotangents of one value, in the terms of the mesh of the first."""
+    mesh = _mesh(jax.typeof(a))
+    if _in_other_terms(_mesh(jax.typeof(b)), mesh):
+        b = jax.sharding.reshard(b, jax.typeof(a).sharding)
+    with terms_of(mesh):
+        return primitives.add_jaxvals_p.bind(a, b)
+
+
+def terms_of(mesh: Any) -> AbstractContextManager:
+    """Where values of this mesh may be used, if they may not in the context in force."""
+    other = _in_other_terms(mesh, jax.sharding.get_abstract_mesh())
+    return jax.sharding.use_abstract_mesh(mesh) if other else nullcontext()
+
+
+def _in_other_terms(mesh: Any, other: Any) -> bool:
+    """Whether two meshes do not go together in one operation: no mesh, or automatic axes alone
+    on both sides, do."""
+    if mesh.empty or other.empty or mesh == other:
+        return False
+    return not (mesh.are_all_axes_auto and other.are_all_axes_auto)
+
+
+def _mesh(aval: Any) -> Any:
+    """The mesh that a type speaks of; key types and references have one as arrays do."""
+    return aval.sharding.mesh
 
 
 def stacked(aval: Any, length: int) -> Any:
@@ -452,16 +487,28 @@ def full(aval: Any, value: float) -> Any:
         on_device = aval.update(memory_space=jax.memory.Space.Device)
         return jax.device_put(full(on_device, value), aval.memory_space)
     sharding = None if mesh.empty else aval.sharding
-    if value == 0 and is_extended(aval.dtype) and has_tangent(aval.dtype):
-        zero = aval.dtype._rules.zero(aval.dtype)
-        x = jax.lax.broadcast(zero, aval.shape, out_sharding=sharding)
-    else:
-        x = jax.lax.full(aval.shape, value, aval.dtype, sharding=sharding)
+    with terms_of(mesh):
+        if value == 0 and is_extended(aval.dtype) and has_tangent(aval.dtype):
+            zero = aval.dtype._rules.zero(aval.dtype)
+            x = jax.lax.broadcast(zero, aval.shape, out_sharding=sharding)
+        else:
+            x = jax.lax.full(aval.shape, value, aval.dtype, sharding=sharding)
     if mesh.empty and manual.empty:
         return x
     x = jax.lax.pcast(x, (*manual.varying, *manual.unreduced), to="varying")
     x = jax.lax.pcast(x, tuple(manual.unreduced), to="unreduced")
     return jax.lax.pcast(x, tuple(manual.reduced), to="reduced")
+
+
+def varying_like(ct: Any, aval: Any) -> Any:
+    """A cotangent of this type from one that may be the same on all devices along manual axes."""
+    expected, got = cotangent_type(aval).mat, jax.typeof(ct).mat
+    if expected == got:
+        return ct
+    same = expected.varying - got.varying - got.unreduced - got.reduced
+    ct = jax.lax.pcast(ct, tuple(same), to="varying")
+    ct = jax.lax.pcast(ct, tuple(expected.unreduced - got.unreduced), to="unreduced")
+    return jax.lax.pcast(ct, tuple(expected.reduced - got.reduced), to="reduced")
 
 
 def scan_counts(params: dict[str, Any]) -> tuple[int, int]:

@@ -94,6 +94,8 @@ class VJP:
                     "because the corresponding output of the differentiated function has it."
                 )
         useful = self.parts.signature.useful
-        return [x if use else None for x, use in zip(cts, useful, strict=False)] + [None] * (
-            len(useful) - len(cts)
-        )
+        arrived = [
+            g.varying_like(x, aval) if use else None
+            for x, aval, use in zip(cts, self.staged.value_avals, useful, strict=False)
+        ]
+        return arrived + [None] * (len(useful) - len(cts))

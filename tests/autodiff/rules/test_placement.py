@@ -215,3 +215,55 @@ def test_a_cotangent_returns_to_the_hosts_memory():
         eqn.outvars[0].aval.memory_space for eqn in staged.eqns if "put" in str(eqn.primitive)
     ]
     assert spaces == [host, device, host, device]
+
+
+# Regions in the terms of another mesh, that close over values without one
+
+
+def region(mesh_type):
+    """The terms in which a region is, within those of a mesh."""
+    if mesh_type is AxisType.Explicit:
+        return lambda f: auto_axes(f, out_sharding=P())
+    return lambda f: jax.sharding.explicit_axes(f, in_sharding=P())
+
+
+CLOSURES = {
+    "straight": lambda p, x, inside: inside(lambda x: jnp.sin(p * x) * x)(x) * p,
+    "cond": lambda p, x, inside: lax.cond(
+        p[0] > 0, lambda x: inside(lambda x: jnp.sin(p * x) * x * p)(x), lambda x: x, x
+    ),
+    "scan": lambda p, x, inside: lax.scan(
+        lambda c, _: (inside(lambda c: jnp.sin(p * c) * c)(c) * p, ()), x, length=2
+    )[0],
+    "a scan within": lambda p, x, inside: inside(
+        lambda x: lax.scan(lambda c, _: (jnp.sin(p * c) * c, ()), x, length=2)[0]
+    )(x),
+    "a jit within": lambda p, x, inside: inside(jax.jit(lambda x: jnp.sin(p * x) * x * p))(x),
+    "checkpoint": lambda p, x, inside: jax.checkpoint(inside(lambda x: jnp.sin(p * x) * p))(x) * p,
+    "fori_loop": lambda p, x, inside: lax.fori_loop(
+        0, 2, lambda _, c: inside(lambda c: jnp.sin(p * c) * c)(c) * p, x
+    ),
+}
+
+
+@pytest.mark.parametrize("mesh_type", [AxisType.Explicit, AxisType.Auto], ids=str)
+@pytest.mark.parametrize("name", CLOSURES)
+def test_a_region_that_closes_over_a_value_without_a_mesh(name, mesh_type):
+    def loss(p, x, inside, put):
+        return jnp.sum(CLOSURES[name](p, put(x), inside))
+
+    p, x = jnp.linspace(0.5, 1.5, 4), jnp.linspace(-1.0, 1.0, 4)
+    want = [order(jax)(lambda *a: loss(*a, lambda f: f, lambda x: x))(p, x) for order in ORDERS]
+    mesh = jax.make_mesh((4,), ("x",), axis_types=(mesh_type,))
+    with jax.set_mesh(mesh):
+        put = (lambda x: reshard(x, P())) if mesh_type is AxisType.Explicit else lambda x: x
+        inside = region(mesh_type)
+        got = [jax.jit(order(fbp)(lambda *a: loss(*a, inside, put)))(p, x) for order in ORDERS]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), got, want)
+
+
+ORDERS = (
+    lambda library: library.grad,
+    lambda library: lambda f: library.grad(f, 1),
+    lambda library: lambda f: library.jacrev(library.grad(f, (0, 1)), (0, 1)),
+)
