@@ -1,7 +1,8 @@
 """Eigenvalues and singular values, with their vectors. Formulas are for gradients (see `matrices`).
 
 Vectors turn by no phase of their own but where it is fixed otherwise (`eig`), as in JAX. Where
-two eigenvalues or singular values are equal, their vectors have no derivative: it is infinite.
+two eigenvalues or singular values are equal, their vectors have no derivative; what a function that
+has one keeps of them is in `ties`.
 """
 
 from collections.abc import Sequence
@@ -29,14 +30,9 @@ from fbp.autodiff.rules.matrices import (
     times,
     transposed,
 )
+from fbp.autodiff.rules.ties import column_ties, quotient, ties
 
 Gradients = Sequence[Any]
-
-
-def off_diagonal(matrix: Any) -> Any:
-    """1 / matrix, but 0 on the diagonal, where the matrix is 0."""
-    one = diagonal_matrix(lax.full(matrix.shape[:-1], 1, matrix.dtype))
-    return lax.sub(lax.reciprocal(lax.add(matrix, one)), one)
 
 
 def differences(w: Any) -> Any:
@@ -57,7 +53,8 @@ def check_complete(complete: bool, vectors: str, subset_by_index: Any) -> None:
 def eigh(
     grads: Gradients, outs: Sequence[Any], a: Any, *, lower: bool, subset_by_index: Any
 ) -> Any:
-    """A V = V diag(w):  A' = V (diag(w') + F * V^H V') V^H,  F_ij = 1 / (w_j - w_i)  (Giles 2008).
+    """A V = V diag(w):  A' = V (diag(w') + F * K) V^H,  F_ij = 1 / (w_j - w_i),  K the
+    skew-Hermitian part of V^H V'  (Giles 2008; its other part ends in no Hermitian matrix).
 
     A is read from one triangle, and so is its gradient. Raises NotImplementedError for the
     vectors of some of the eigenvalues: their derivatives need the other vectors.
@@ -67,8 +64,10 @@ def eigh(
     inner = None if w_grad is None else as_dtype(diagonal_matrix(w_grad), a.dtype)
     if v_grad is not None:
         check_complete(v.shape[-1] == v.shape[-2], "eigenvectors", subset_by_index)
-        turn = as_dtype(off_diagonal(differences(w)), a.dtype)
-        inner = plus(inner, lax.mul(turn, times(adjoint(v), v_grad)))
+        g, n = times(adjoint(v), v_grad), a.shape[-1]
+        skew = skew_hermitian(g)
+        tied = ties(skew, [g], [v_grad], w_grad, n)
+        inner = plus(inner, quotient(skew, differences(w), w, n, tied))
     return of_triangle(times(times(v, inner), adjoint(v)), lower)
 
 
@@ -114,8 +113,10 @@ def eigenvector_gradient(w_grad: Any, v_grad: Any, w: Any, v: Any) -> Any:
         )
         turned = lax.complex(zero, lax.select(is_largest, phases, zero))
         fixed = lax.sub(lax.sub(v_grad, scale_columns(v, stretch)), turned)
-        turn = conj(off_diagonal(differences(w)))
-        inner = plus(inner, lax.mul(turn, times(adjoint(v), fixed)))
+        g, n = times(adjoint(v), fixed), v.shape[-1]
+        tied = ties(g, [g], [fixed], lax.full_like(w, 0) if w_grad is None else w_grad, n)
+        tied = tied._replace(zero=tied.unused)  # G_ij = 0 says nothing, unless V is unitary
+        inner = plus(inner, quotient(g, conj(differences(w)), w, n, tied))
     return general_solve(v, times(inner, adjoint(v)), is_adjoint=True)
 
 
@@ -137,8 +138,8 @@ def svd(call: Call, ins: list[Any]) -> Applied:
 def svd_gradient(grads: Gradients, outs: Sequence[Any], a: Any) -> Any:
     """A = U S V^H:  A' = (U N + (U' - U U^H U') S^-1) V^H + U S^-1 (V' - V V^H V')^H  (Giles 2008),
 
-    N = S' + (X + X^H) S + S (Y + Y^H) + i Im(diag(U^H U')) S^-1,  X = F * U^H U',
-    Y = F * V^H V',  F_ij = 1 / (s_j^2 - s_i^2) = 1 / ((s_j + s_i) (s_j - s_i)).
+    N = S' + i Im(diag(U^H U')) S^-1 + (K + L) / (s_j - s_i) + (K - L) / (s_j + s_i),  by pairs, for
+    K and L the skew-Hermitian parts of U^H U' and V^H V': U and V turn together, and apart.
 
     Full U = [U1 U2], where U2's columns are any basis of what U1 leaves, and likewise V: the
     derivative is that of the basis which turns least, dU2 = -U1 dU1^H U2; JAX raises.
@@ -149,28 +150,39 @@ def svd_gradient(grads: Gradients, outs: Sequence[Any], a: Any) -> Any:
     u, u_grad = thin(u, u_grad, k)
     v, v_grad = thin(adjoint(vh), None if vh_grad is None else adjoint(vh_grad), k)
     inner = None if s_grad is None else as_dtype(diagonal_matrix(s_grad), a.dtype)
-    turn: Any = None
-    inverse = lax.reciprocal(s)
-    if u_grad is not None or v_grad is not None:
-        turn = as_dtype(off_diagonal(lax.mul(sums(s), differences(s))), a.dtype)
-
-    outer = None
-    if u_grad is not None:
-        g = times(adjoint(u), u_grad)
-        inner = plus(inner, scale_columns(twice_hermitian(lax.mul(turn, g)), s))
-        if is_complex(a.dtype):
-            inner = plus(inner, diagonal_matrix(phases(diagonal(g), s)))
-        if u.shape[-2] > k:
-            outer = scale_columns(lax.sub(u_grad, times(u, g)), inverse)
-    if v_grad is not None:
-        g = times(adjoint(v), v_grad)
-        inner = plus(inner, adjoint(scale_columns(twice_hermitian(lax.mul(turn, g)), s)))
-    made = times(plus(times(u, inner), outer), adjoint(v))
+    sides = [(x, grad) for x, grad in ((u, u_grad), (v, v_grad)) if grad is not None]
+    if sides:
+        inner = plus(inner, turned(sides, s, s_grad, max(a.shape[-2:]), u_grad is not None))
+    made = times(times(u, inner), adjoint(v))
+    if u_grad is not None and u.shape[-2] > k:
+        made = lax.add(made, times(beyond(u, u_grad, s, s_grad), adjoint(v)))
     if v_grad is not None and v.shape[-2] > k:
-        made = lax.add(
-            made, times(scale_columns(u, inverse), adjoint(lax.sub(v_grad, times(v, g))))
-        )
+        made = lax.add(made, times(u, adjoint(beyond(v, v_grad, s, s_grad))))
     return made
+
+
+def turned(sides: Sequence[Any], s: Any, s_grad: Any, n: int, has_left: bool) -> Any:
+    """N - S', from the vectors and gradients of one side or of both."""
+    inner = [times(adjoint(x), grad) for x, grad in sides]
+    skews = [skew_hermitian(g) for g in inner]
+    together = skews[0] if len(skews) == 1 else lax.add(*skews)
+    apart = lax.sub(*skews) if len(skews) == 2 else skews[0] if has_left else lax.neg(skews[0])
+    tied = ties(together, inner, [grad for _, grad in sides], s_grad, n)
+    apart_tied = ties(apart, inner, [grad for _, grad in sides], s_grad, n)
+    made = lax.add(
+        quotient(together, differences(s), s, n, tied),
+        quotient(apart, sums(s), s, n, apart_tied),
+    )
+    if has_left and is_complex(made.dtype):
+        made = lax.add(made, diagonal_matrix(phases(diagonal(inner[0]), s)))
+    return made
+
+
+def beyond(x: Any, grad: Any, s: Any, s_grad: Any) -> Any:
+    """(X' - X X^H X') S^-1: what lies outside of the space that the vectors span."""
+    rest = lax.sub(grad, times(x, times(adjoint(x), grad)))
+    by = lax.broadcast_in_dim(s, x.shape, (*range(x.ndim - 2), x.ndim - 1))
+    return quotient(rest, by, s, x.shape[-2], column_ties(rest, grad, s_grad, x.shape[-2]))
 
 
 def thin(u: Any, u_grad: Any, k: int) -> tuple[Any, Any]:
@@ -184,9 +196,10 @@ def thin(u: Any, u_grad: Any, k: int) -> tuple[Any, Any]:
     return u1, lax.sub(u1_grad, times(u2, times(adjoint(u2_grad), u1)))
 
 
-def twice_hermitian(x: Any) -> Any:
-    """X + X^H"""
-    return lax.add(x, adjoint(x))
+def skew_hermitian(x: Any) -> Any:
+    """(X - X^H) / 2, without the diagonal, which a phase of each vector changes."""
+    skew = lax.mul(lax.sub(x, adjoint(x)), np.asarray(0.5, x.dtype))
+    return lax.sub(skew, diagonal_matrix(diagonal(skew))) if is_complex(x.dtype) else skew
 
 
 def sums(s: Any) -> Any:
