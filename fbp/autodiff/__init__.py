@@ -1,5 +1,6 @@
 """How a gradient is made: stage a function, run it forward with a tape, run the tape backward."""
 
+from fbp.autodiff import pickled as pickled
 from fbp.autodiff import rule as rule
 from fbp.autodiff.backprop import MissingRule as MissingRule
 from fbp.autodiff.jacobian import hessian as hessian

@@ -55,6 +55,10 @@ class VJP:
         cts = self.parts.run_backward(self.values, self._check(ct))
         return self.staged.cotangents(cts[self._num_consts :])
 
+    def __repr__(self) -> str:
+        size = sum(g.num_bytes(r.var.aval) for r in self.parts.residuals)
+        return f"<pullback of {self.staged.name}: {len(self.values)} residuals, {size:,} bytes>"
+
     @property
     def residuals(self) -> list[ResidualInfo]:
         """What the pullback keeps, and the line that each value comes from."""

@@ -69,6 +69,9 @@ class Rule:
     under_policy: "Callable[[Callable], Callable[[Call, list[Any]], Applied]] | None" = None
     tags: frozenset[str] | None = None
 
+    def __repr__(self) -> str:
+        return f"<rule of {self.primitive}: {self.kind}>"
+
     def __or__(self, other: "Rule | Rules") -> "Rules":
         return Rules(self) | other
 
@@ -158,6 +161,9 @@ class Rules(Mapping):
 
     def __eq__(self, other: object) -> bool:
         return self is other
+
+    def __repr__(self) -> str:
+        return f"<rules of {len(self)} primitives>"
 
     def __or__(self, other: "Rule | Rules | list[Rule]") -> "Rules":
         return Rules(self, other)

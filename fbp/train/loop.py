@@ -51,6 +51,10 @@ class Trained:
     stopped: Stop
     origin: Report | None = None
 
+    def __repr__(self) -> str:
+        last = f", the last {self.history[-1]}" if self.history else ""
+        return f"<Trained: {self.stopped}, {len(self.history)} measurements{last}>"
+
 
 def train(
     network: Layer,

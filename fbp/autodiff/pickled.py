@@ -1,0 +1,93 @@
+"""Tables of rules in pickles: the standard rules by name, others by value, primitives by name."""
+
+import copyreg
+import sys
+from collections.abc import Callable, Iterator
+from pickle import PicklingError
+from typing import Any
+
+from jax.extend.core import Primitive, primitives
+
+from fbp.autodiff.rule import Rule, Rules
+from fbp.autodiff.table import RULES
+
+BY_NAME = {primitive.name: primitive for primitive in RULES}
+Reduced = tuple[Callable, tuple]
+
+
+def reduce_rules(rules: Rules) -> Reduced:
+    """The names of the standard rules that a table holds, None for all; and its other rules."""
+    if rules is RULES:
+        return standard, ()
+    others = [rule for primitive, rule in rules.items() if RULES.get(primitive) is not rule]
+    changed = {rule.primitive for rule in others}
+    names = [primitive.name for primitive in rules if primitive not in changed]
+    return table, (None if rules.keys() >= RULES.keys() else names, others)
+
+
+def reduce_rule(rule: Rule) -> Reduced:
+    """A standard rule by name, another by its primitive's and by the functions that it has."""
+    if RULES.get(rule.primitive) is rule:
+        return standard_rule, (rule.primitive.name,)
+    parts = rule.kind, rule.functions, rule.apply, rule.reach, rule.under_policy
+    return stated_rule, (*_address(rule.primitive), *parts)
+
+
+def standard() -> Rules:
+    """The standard table."""
+    return RULES
+
+
+def table(names: list[str] | None, others: list[Rule]) -> Rules:
+    """The standard rules of these names, with others on top."""
+    chosen = RULES if names is None else [standard_rule(name) for name in names]
+    return Rules(chosen, others)
+
+
+def standard_rule(name: str) -> Rule:
+    """A rule of the standard table."""
+    return RULES[_named(None, name)]
+
+
+def stated_rule(module: str | None, name: str, *parts: Any) -> Rule:
+    """A rule from the address of its primitive."""
+    return Rule(_named(module, name), *parts)
+
+
+def _address(primitive: Primitive) -> tuple[str | None, str]:
+    """The module and the name under which any process finds a primitive; no module for those of the
+    standard table."""
+    if BY_NAME.get(primitive.name) is primitive:
+        return None, primitive.name
+    for module, names in _modules():
+        for name, value in names:
+            if value is primitive:
+                return module, name
+    raise PicklingError(
+        f"a table with a rule for the primitive '{primitive}' cannot be pickled: another process "
+        "could not find the primitive, which is in no imported module but __main__. Define it at "
+        "the top level of a module that both processes can import."
+    )
+
+
+def _modules() -> Iterator[tuple[str, list[tuple[str, Any]]]]:
+    yield primitives.__name__, list(vars(primitives).items())
+    for name, module in list(sys.modules.items()):
+        if name not in ("__main__", "__mp_main__"):
+            yield name, list(getattr(module, "__dict__", {}).items())
+
+
+def _named(module: str | None, name: str) -> Primitive:
+    if module is not None:
+        __import__(module)
+        return getattr(sys.modules[module], name)
+    if name in BY_NAME:
+        return BY_NAME[name]
+    raise LookupError(
+        f"this pickle names the primitive '{name}', for which this fbp with this JAX has no rule: "
+        "read it with the versions that wrote it."
+    )
+
+
+copyreg.pickle(Rules, reduce_rules)  # type: ignore[arg-type]
+copyreg.pickle(Rule, reduce_rule)  # type: ignore[arg-type]
