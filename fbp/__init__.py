@@ -3,9 +3,12 @@
 `grad`, `value_and_grad`, `vjp`, `jacrev`, `hessian` and `linear_transpose` take what JAX's take.
 The rules by which they differentiate are the table `RULES`; `rule` says how to state one.
 `fbp.nn`, `fbp.train`, `fbp.sweep`, `fbp.data` and `fbp.report` are the way from a network to the
-learning rate that trains it best. `fit` goes that way by itself, from the data alone.
+learning rate that trains it best, and `fbp.verify` checks gradients. `fit` goes that way by itself,
+from the data alone.
 """
 
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fbp.autodiff import RULES as RULES
@@ -28,16 +31,53 @@ from fbp.fit import fit as fit
 from fbp.fit import load_fitted as load_fitted
 
 if TYPE_CHECKING:
+    from fbp import data as data
+    from fbp import nn as nn
+    from fbp import report as report
+    from fbp import sweep as sweep
+    from fbp import train as train
+    from fbp import verify as verify
     from fbp.fit.estimator import FbpClassifier as FbpClassifier
     from fbp.fit.estimator import FbpRegressor as FbpRegressor
 
 __version__ = "0.1.0"
 
+PACKAGES = ("data", "nn", "report", "sweep", "train", "verify")
+ESTIMATORS = ("FbpClassifier", "FbpRegressor") if find_spec("sklearn") else ()
+
+__all__ = (
+    "RULES",
+    "VJP",
+    "InputError",
+    "MissingRule",
+    "Rule",
+    "Rules",
+    "fit",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacrev",
+    "linear_transpose",
+    "load_fitted",
+    "loop_checkpoints",
+    "rule",
+    "rule_from_jvp",
+    "value_and_grad",
+    "vjp",
+    *PACKAGES,
+    *ESTIMATORS,
+)
+
 
 def __getattr__(name: str) -> Any:
-    """`FbpClassifier` and `FbpRegressor` need scikit-learn, which is imported with them."""
-    if name not in ("FbpClassifier", "FbpRegressor"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from fbp.fit import estimator
+    """The packages, and the estimators, which need scikit-learn, are imported when asked for."""
+    if name in PACKAGES:
+        return import_module(f"{__name__}.{name}")
+    if name in ("FbpClassifier", "FbpRegressor"):
+        return getattr(import_module("fbp.fit.estimator"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-    return getattr(estimator, name)
+
+def __dir__() -> list[str]:
+    """What is exported."""
+    return sorted({*__all__, "__version__"})

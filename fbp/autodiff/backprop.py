@@ -27,6 +27,7 @@ from fbp.autodiff.graph import (
     full,
     holds_program,
     is_extended,
+    place,
     remembered,
     scope,
     sharded_like,
@@ -47,9 +48,9 @@ class MissingRule(NotImplementedError):
     def __init__(self, eqn: JaxprEqn, where: str):
         self.eqn, self.where = eqn, where
         super().__init__(
-            f"no rule for the primitive '{eqn.primitive}', used at {where}. State one and "
-            "pass it: fbp.grad(f, rules=fbp.RULES | fbp.rule.vjp(primitive, lambda ct, y, *xs: "
-            "...)). docs/rules.md lists the primitives that have one."
+            f"no rule for the primitive '{eqn.primitive}', used at {where or place(eqn)}. State "
+            "one and pass it: fbp.grad(f, rules=fbp.RULES | fbp.rule.vjp(primitive, lambda ct, y, "
+            "*xs: ...)). docs/rules.md lists the primitives that have one."
         )
 
 
@@ -109,7 +110,7 @@ def check_writes(rules: Rules, graph: Graph, wanted: Sequence[bool]) -> None:
         if isinstance(value, Var) and value in reached and kind != "no_grad_no_remat":
             raise ValueError(
                 "performing a set/swap operation with a differentiated value on a mutable array "
-                f"that the function did not make, at {source(eqn)}: make the array within it, or "
+                f"that the function did not make, at {place(eqn)}: make the array within it, or "
                 "write jax.lax.stop_gradient(value)."
             )
 

@@ -52,6 +52,27 @@ def _wrong_input(name: str, leaf: Any, holomorphic: bool, allow_int: bool) -> st
     return None
 
 
+def check_tangents(primals: tuple, tangents: Any) -> None:
+    """Raises ValueError for tangents that have not the structure, shapes and dtypes of primals."""
+    check_arrays(tangents)
+    expected, got = jax.tree.structure(primals), jax.tree.structure(tangents)
+    if got != expected:
+        raise ValueError(
+            f"the tangents of hvp must have the structure of its primals: expected {expected}, "
+            f"got {got}."
+        )
+    leaves = zip(
+        jax.tree_util.tree_leaves_with_path(primals), jax.tree.leaves(tangents), strict=True
+    )
+    for (path, x), t in leaves:
+        expected, got = ((np.shape(y), jax.dtypes.result_type(y)) for y in (x, t))
+        if got != expected:
+            raise ValueError(
+                f"the tangent of {jax.tree_util.keystr(path)} is {got[1]}{list(got[0])}, but its "
+                f"primal is {expected[1]}{list(expected[0])}."
+            )
+
+
 def check_result(fun: Callable, value: Any) -> None:
     """Raises TypeError for a leaf of a function's value that is not an array or a number."""
     if not all(valid_jaxtype(leaf) for leaf in jax.tree.leaves(value)):

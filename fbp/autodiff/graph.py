@@ -309,8 +309,13 @@ class scope:
 
 
 def source(eqn: JaxprEqn) -> str:
-    """`file:line (function)` of the user's code that made an equation."""
+    """`file:line (function)` of the user's code that made an equation; empty if none did."""
     return source_info_util.summarize(eqn.source_info)
+
+
+def place(eqn: JaxprEqn) -> str:
+    """The same for a message, which needs a word where no line of the user's is known."""
+    return source(eqn) or "a line of a library"
 
 
 def variables(*atoms: Iterable[Atom]) -> set[Var]:
@@ -389,6 +394,14 @@ def differentiable(aval: Any) -> bool:
     """Whether a value of this type can carry a cotangent."""
     dtype = getattr(aval, "dtype", None)
     return dtype is not None and has_tangent(dtype)
+
+
+def is_plain_real(x: Any) -> bool:
+    """Whether a value is a number or an array of real numbers, on no mesh with explicit axes."""
+    if not isinstance(x, jax.Array | np.ndarray | np.generic | float):
+        return False
+    dtype = jax.typeof(x).dtype
+    return is_inexact(dtype) and not is_complex(dtype) and sharding_like(x) is None
 
 
 def struct(x: Any) -> Any:

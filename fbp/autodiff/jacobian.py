@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fbp.autodiff.checks import check_callable, check_inputs, check_outputs
+from fbp.autodiff.checks import check_callable, check_inputs, check_outputs, check_tangents
 from fbp.autodiff.device_rows import axes_apart, by_device, own_copies, own_part, own_rows
+from fbp.autodiff.forward_over_reverse import push, stage_for_forward
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.table import RULES
 from fbp.autodiff.transforms import as_index, grad, of_arguments, vjp
@@ -81,6 +82,15 @@ def _split(rows: Any, leaves: Sequence[Any]) -> list[Any]:
     return [rows_of(x, int(end)) for x, end in zip(leaves, ends, strict=True)]
 
 
+def _split_columns(columns: Any, leaves: Sequence[Any]) -> list[Any]:
+    """The columns that belong to each leaf, in its shape."""
+    ends = np.cumsum([x.size for x in leaves], dtype=int)
+    return [
+        columns[..., end - x.size : end].reshape(*columns.shape[:-1], *x.shape)
+        for x, end in zip(leaves, ends, strict=True)
+    ]
+
+
 def hessian(
     fun: Callable,
     argnums: int | Sequence[int] = 0,
@@ -91,7 +101,9 @@ def hessian(
 ) -> Callable:
     """The second derivative: x -> d2y/dx2, of the shape of y followed by that of x, twice.
 
-    Takes and returns what `jax.hessian` does. Reverse over reverse; raises as `jacrev` does.
+    Takes and returns what `jax.hessian` does: forward over reverse, by `jax.jvp` of fbp's
+    Jacobian, where its program has a forward derivative like fbp's; else reverse over reverse.
+    Raises as `jacrev` does.
 
     >>> import fbp, jax.numpy as jnp
     >>> print(fbp.hessian(lambda x: x[0] ** 2 * x[1])(jnp.array([1.0, 2.0])))
@@ -99,15 +111,34 @@ def hessian(
      [2. 0.]]
     """
     inner = jacrev(fun, argnums, has_aux, holomorphic, rules=rules)
-    return jacrev(inner, argnums, has_aux, holomorphic, rules=rules)
+    reverse = jacrev(inner, argnums, has_aux, holomorphic, rules=rules)
+    argnums = as_index(argnums)
+
+    @functools.wraps(fun)
+    def second(*args, **kwargs):
+        partial, primals = of_arguments(inner, argnums, args, kwargs)
+        staged = None if holomorphic else stage_for_forward(partial, primals, has_aux, rules)
+        if staged is None:
+            return reverse(*args, **kwargs)
+        columns = jax.vmap(lambda *ts: push(staged, ts), out_axes=(None, -1))
+        outs, changes = columns(*_unit_vectors(staged.leaves))
+        _, aux = staged.split_outs(outs)
+        parts = [staged.in_tree.unflatten(_split_columns(c, staged.leaves)) for c in changes]
+        parts = [part[0] if isinstance(argnums, int) else part for part in parts]
+        result = jax.tree.unflatten(staged.out_tree, parts)
+        return (result, aux) if has_aux else result
+
+    return second
 
 
 def hvp(fun: Callable, primals: tuple, tangents: tuple, *, rules: Rules = RULES) -> tuple:
     """The Hessian of a scalar function times a vector: one product per primal.
 
-    H v without H, by reverse mode over reverse mode: the pullback of the gradient, at v (H is
-    symmetric). `jax.jvp(fbp.grad(fun), ...)` is the same product, forward over reverse.
-    Pearlmutter, Fast exact multiplication by the Hessian, 1994. Raises as `grad` does.
+    H v without H, forward over reverse: `jax.jvp` of fbp's gradient, where its program has a
+    forward derivative like fbp's; else reverse over reverse, the pullback of the gradient, at v (H
+    is symmetric). Pearlmutter, Fast exact multiplication by the Hessian, 1994.
+
+    Raises as `grad` does, and ValueError for tangents that are not of the primals' types.
 
     >>> import fbp, jax.numpy as jnp
     >>> x, v = jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])
@@ -115,5 +146,13 @@ def hvp(fun: Callable, primals: tuple, tangents: tuple, *, rules: Rules = RULES)
     [4. 2.]
     """
     gradient = grad(fun, tuple(range(len(primals))), rules=rules)
-    _, pullback = vjp(gradient, *primals, rules=rules)
-    return pullback(tangents)
+    staged = stage_for_forward(gradient, primals, False, rules)
+    if staged is None:
+        _, pullback = vjp(gradient, *primals, rules=rules)
+        return pullback(tangents)
+    check_tangents(primals, tangents)
+    arrived = [
+        jnp.asarray(t, x.dtype)
+        for t, x in zip(jax.tree.leaves(tangents), staged.leaves, strict=True)
+    ]
+    return jax.tree.unflatten(staged.out_tree, push(staged, arrived)[1])

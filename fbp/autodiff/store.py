@@ -12,8 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.extend.core import primitives as p
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, variables
@@ -165,6 +163,9 @@ def _source_side(
     capacities: dict[tuple[int, int], int], source: int, sink: int, size: int
 ) -> set[int]:
     """The nodes that the source still reaches when the flow is at its maximum."""
+    from scipy.sparse import csr_array  # not with fbp: it takes time
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
     edges = [e for e, c in capacities.items() if c > 0]
     rows, columns = zip(*edges, strict=True) if edges else ((), ())
     weights = np.array([capacities[e] for e in edges], dtype=np.int32)

@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 
@@ -92,7 +92,21 @@ def value_and_grad(
     return value_and_gradient
 
 
-def vjp(fun: Callable, *primals: Any, has_aux: bool = False, rules: Rules = RULES) -> Any:
+@overload
+def vjp(
+    fun: Callable, *primals: Any, has_aux: Literal[False] = False, rules: Rules = RULES
+) -> tuple[Any, VJP]: ...
+@overload
+def vjp(
+    fun: Callable, *primals: Any, has_aux: Literal[True], rules: Rules = RULES
+) -> tuple[Any, VJP, Any]: ...
+@overload
+def vjp(
+    fun: Callable, *primals: Any, has_aux: bool, rules: Rules = RULES
+) -> tuple[Any, VJP] | tuple[Any, VJP, Any]: ...
+def vjp(
+    fun: Callable, *primals: Any, has_aux: bool = False, rules: Rules = RULES
+) -> tuple[Any, VJP] | tuple[Any, VJP, Any]:
     """A function's value and its pullback: (f(x), ct -> ct df/dx), and aux with `has_aux`.
 
     The pullback takes a cotangent of the shape of f(x) and returns a tuple with one per primal.

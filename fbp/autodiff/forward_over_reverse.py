@@ -1,0 +1,90 @@
+"""Second derivatives by `jax.jvp` of fbp's gradient, where forward mode has what it needs.
+
+The gradient is staged, and its program read: forward mode needs less memory than another reverse
+mode, but it differentiates by JAX's rules. So every primitive must be of a family for which these
+are the same as fbp's; custom_vjp functions, which have no forward rule, changed tables of rules,
+primitives at which fbp differs from JAX on purpose, and the values of manual or explicit meshes are
+left to reverse over reverse.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import jaxprs_in_params
+from jax.extend.core import primitives as p
+from jax.sharding import AxisType
+
+from fbp.autodiff import graph as g
+from fbp.autodiff.rule import Rules
+from fbp.autodiff.rules import (
+    calls,
+    constants,
+    control,
+    convolution,
+    elementwise,
+    fft,
+    indexing,
+    products,
+    reductions,
+    remat,
+    scan,
+    shape,
+    while_loop,
+)
+from fbp.autodiff.staged import Staged, stage_function
+from fbp.autodiff.table import RULES
+
+FAMILIES = (
+    calls,
+    constants,
+    control,
+    convolution,
+    elementwise,
+    fft,
+    indexing,
+    products,
+    reductions,
+    remat,
+    scan,
+    shape,
+    while_loop,
+)
+# JAX: NaN at 0^0, the other branch of acosh, NaN at the zeros of a product, no rule for the others.
+DIFFERENT = {p.pow_p, p.acosh_p, p.scatter_mul_p, p.scatter_min_p, p.scatter_max_p, p.reduce_prod_p}
+FORWARD = {q for family in FAMILIES for q in family.RULES} - DIFFERENT
+FORWARD |= {p.custom_jvp_call_p, p.erf_p, p.erfc_p}
+
+
+def stage_for_forward(
+    gradient: Callable, primals: tuple, has_aux: bool, rules: Rules
+) -> Staged | None:
+    """The program of a gradient, if forward mode is to differentiate it."""
+    leaves = jax.tree.leaves(primals)
+    if rules is not RULES or not all(g.is_plain_real(x) for x in leaves):
+        return None
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.empty and {*mesh.axis_types} != {AxisType.Auto}:
+        return None
+    staged = stage_function(gradient, primals, has_aux)
+    return staged if _has_forward(staged.graph.eqns) else None
+
+
+def _has_forward(eqns: Sequence[g.JaxprEqn]) -> bool:
+    return all(
+        eqn.primitive in FORWARD
+        and all(_has_forward(jaxpr.eqns) for jaxpr in jaxprs_in_params(eqn.params))
+        for eqn in eqns
+    )
+
+
+def push(staged: Staged, tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The outputs, and the tangents of the values among them."""
+    num_values = len(staged.value_avals)
+
+    def run(*leaves):
+        outs = g.evaluate(staged.graph, leaves)
+        return outs[:num_values], outs[num_values:]
+
+    values, changes, others = jax.jvp(run, staged.leaves, list(tangents), has_aux=True)
+    return [*values, *others], changes
