@@ -7,6 +7,7 @@ have are kept as they are.
 """
 
 import ast
+import contextlib
 import importlib
 import inspect
 import pkgutil
@@ -56,9 +57,51 @@ COLUMNS = ["| primitive | kind | rule | cases |", "|---|---|---|---|"]
 NO_RULE = """\
 ## No rule yet
 
-On the way of a gradient these raise `MissingRule`, which names the line, and says how to state a
+JAX's other primitives, but for those of the inside of a kernel (Pallas, Mosaic, Triton). On the way
+of a gradient these raise `MissingRule`, which names the line, and says how to state a
 rule. Elsewhere they do no harm.
 """
+
+# What programs of JAX's users hold, but for the inside of kernels (Pallas, Mosaic, Triton).
+IMPORTED = (
+    "jax.experimental.buffer_callback",
+    "jax.experimental.compute_on",
+    "jax.experimental.custom_partitioning",
+    "jax.experimental.fused",
+    "jax.experimental.hijax",
+    "jax.experimental.key_reuse",
+    "jax.experimental.multihost_utils",
+    "jax.experimental.pallas",
+    "jax.experimental.rnn",
+    "jax.experimental.scheduling_groups",
+    "jax.experimental.shard_alike",
+    "jax.experimental.sparse",
+    "jax.experimental.sparse.linalg",
+    "jax.experimental.xla_metadata",
+    "jax.export",
+    "jax.nn",
+)
+SOURCES = (
+    *IMPORTED,
+    "jax._src.ad_util",
+    "jax._src.buffer_callback",
+    "jax._src.compute_on",
+    "jax._src.core",
+    "jax._src.cudnn",
+    "jax._src.custom_",
+    "jax._src.export",
+    "jax._src.hijax",
+    "jax._src.interpreters.ad",
+    "jax._src.lax",
+    "jax._src.pallas.pallas_call",
+    "jax._src.random",
+    "jax._src.shard_alike",
+    "jax._src.state.primitives",
+    "jax._src.xla_metadata",
+)
+
+# A program with mutable arrays of its own is made one without them before it is differentiated.
+REFS = {"new_ref", "empty_ref", "free_ref", "freeze"}
 
 Rows = dict[str, str]
 
@@ -77,7 +120,7 @@ def page(before: str) -> str:
         for title, rows in sections(before).items()
     }
     parts = [_table(module, others.get(_name(module), {})) for module in families()]
-    without = known - {q.name for q in fbp.RULES} | others.get("No rule yet", {}).keys()
+    without = known - {q.name for q in fbp.RULES} - REFS | others.get("No rule yet", {}).keys()
     listed = "\n".join(f"- `{name}`" for name in sorted(without))
     return "\n".join([HEAD, *parts, NO_RULE, listed, ""])
 
@@ -105,9 +148,13 @@ def _name(module: ModuleType) -> str:
 
 
 def _primitives() -> set[Primitive]:
-    """The primitives of this JAX."""
-    public = {q for q in vars(primitives).values() if isinstance(q, Primitive)}
-    return public | set(fbp.RULES)
+    """The primitives of this JAX: the public ones, and those in the modules that make others."""
+    for name in IMPORTED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    modules = [module for name, module in sys.modules.items() if name.startswith(SOURCES)]
+    values = [x for module in [primitives, *modules] for x in list(vars(module).values())]
+    return {q for q in values if isinstance(q, Primitive)} | set(fbp.RULES)
 
 
 def _table(module: ModuleType, others: Rows) -> str:

@@ -6,7 +6,6 @@ import sys
 import typing
 
 import jax
-import jax.numpy as jnp
 import pytest
 from jax import lax
 

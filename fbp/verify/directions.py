@@ -120,7 +120,8 @@ def _require_visible(problem: Problem) -> None:
         if site.eqn.primitive is p.stop_gradient_p:
             raise InputError(
                 f"{problem.name}: JAX cannot differentiate the function, and its values see "
-                f"through the stop_gradient at {site.source}: check the function without it"
+                f"through the stop_gradient at {site.source or 'a line of a library'}: check the "
+                "function without it"
             )
 
 

@@ -168,11 +168,15 @@ def _story(
     story += f" at entry {list(index)}" if index else ""
     nans = [b for b in found if b.bad is Bad.NAN and birth in causes(run.watched, b)]
     if nans and (after := nans[0].place):
-        where = "" if after.source == place.source else f" at {after.source}"
+        where = "" if after.source in ("", place.source) else f" at {after.source}"
         story += f", and {after.eqn.primitive} makes NaN of it{where}"
     for nan in (birth, *nans):
         if mask := masking(run.watched, nan):
-            return what, f"{story}, in a branch that is left out at {mask.source}", DOUBLE_WHERE
+            return (
+                what,
+                f"{story}, in a branch that is left out at {mask.source or 'a line of a library'}",
+                DOUBLE_WHERE,
+            )
     return what, story, ADVICE[what]
 
 

@@ -43,3 +43,17 @@ def test_a_lambda_is_shown_as_it_stands_and_another_function_by_name_and_docstri
     assert made["source"](second) == "`lambda x, *, axis: -x`"
     assert made["source"](spread) == "`spread`: Zeros, and ct."
     assert made["source"](None) == "`None`"
+
+
+def test_primitives_without_a_rule_are_listed():
+    """Those of JAX's sparse arrays, kernels, callbacks and linear algebra, which users call."""
+    without = PAGE.split("## No rule yet")[1]
+    for name in (
+        "bcoo_dot_general",
+        "pallas_call",
+        "buffer_callback",
+        "schur",
+        "custom_partitioning",
+    ):
+        assert f"- `{name}`\n" in without
+    assert not any(f"- `{p.name}`\n" in without for p in fbp.RULES)
