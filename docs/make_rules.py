@@ -114,13 +114,17 @@ def main() -> None:
 
 def page(before: str) -> str:
     """The page; rows of other JAX versions are taken from the one before."""
-    known = {q.name for q in _primitives()}
+    ruled = {q.name for q in fbp.RULES}
+    known = ruled | {q.name for q in vars(primitives).values() if isinstance(q, Primitive)}
+    every = ruled | {q.name for q in _primitives()}
     others = {
         title: {name: row for name, row in rows.items() if name not in known}
         for title, rows in sections(before).items()
     }
+    unruled = others.pop("No rule yet", {}).keys() - every
+    elsewhere = {name for rows in others.values() for name in rows}
     parts = [_table(module, others.get(_name(module), {})) for module in families()]
-    without = known - {q.name for q in fbp.RULES} - REFS | others.get("No rule yet", {}).keys()
+    without = every - ruled - elsewhere - REFS | unruled
     listed = "\n".join(f"- `{name}`" for name in sorted(without))
     return "\n".join([HEAD, *parts, NO_RULE, listed, ""])
 
