@@ -43,15 +43,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 PACKAGES = ("data", "nn", "report", "sweep", "train", "verify")
-ESTIMATORS = ("FbpClassifier", "FbpRegressor") if find_spec("sklearn") else ()
 
-__all__ = (
+__all__ = [
     "RULES",
     "VJP",
     "InputError",
     "MissingRule",
     "Rule",
     "Rules",
+    "data",
     "fit",
     "grad",
     "hessian",
@@ -60,13 +60,18 @@ __all__ = (
     "linear_transpose",
     "load_fitted",
     "loop_checkpoints",
+    "nn",
+    "report",
     "rule",
     "rule_from_jvp",
+    "sweep",
+    "train",
     "value_and_grad",
+    "verify",
     "vjp",
-    *PACKAGES,
-    *ESTIMATORS,
-)
+]
+if find_spec("sklearn"):
+    __all__ += ["FbpClassifier", "FbpRegressor"]
 
 
 def __getattr__(name: str) -> Any:

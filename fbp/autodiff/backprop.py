@@ -27,7 +27,7 @@ from fbp.autodiff.graph import (
     full,
     holds_program,
     is_extended,
-    place,
+    location,
     remembered,
     scope,
     sharded_like,
@@ -48,7 +48,7 @@ class MissingRule(NotImplementedError):
     def __init__(self, eqn: JaxprEqn, where: str):
         self.eqn, self.where = eqn, where
         super().__init__(
-            f"no rule for the primitive '{eqn.primitive}', used at {where or place(eqn)}. State "
+            f"no rule for the primitive '{eqn.primitive}', used at {where or location(eqn)}. State "
             "one and pass it: fbp.grad(f, rules=fbp.RULES | fbp.rule.vjp(primitive, lambda ct, y, "
             "*xs: ...)). docs/rules.md lists the primitives that have one."
         )
@@ -110,7 +110,7 @@ def check_writes(rules: Rules, graph: Graph, wanted: Sequence[bool]) -> None:
         if isinstance(value, Var) and value in reached and kind != "no_grad_no_remat":
             raise ValueError(
                 "performing a set/swap operation with a differentiated value on a mutable array "
-                f"that the function did not make, at {place(eqn)}: make the array within it, or "
+                f"that the function did not make, at {location(eqn)}: make the array within it, or "
                 "write jax.lax.stop_gradient(value)."
             )
 
@@ -197,7 +197,7 @@ def _say_unused(eqn: JaxprEqn) -> None:
     """A rule is stated for a primitive, but here no output of it can have a cotangent."""
     given = ", ".join(str(v.aval) for v in eqn.outvars) or "nothing"
     message = (
-        f"the rule for '{eqn.primitive}' is of no use at {source(eqn)}: the outputs ({given}) "
+        f"the rule for '{eqn.primitive}' is of no use at {location(eqn)}: the outputs ({given}) "
         f"have no cotangent. {STATE_IT_LATER}"
     )
     if eqn.primitive is not primitives.convert_element_type_p:

@@ -20,7 +20,7 @@ from fbp.autodiff.staged import stage_function
 CASTS = frozenset({collectives.pvary_p, collectives.preduced_p, collectives.reduced_vary_cast_p})
 
 
-def own_copies(fun: Callable, primals: tuple, has_aux: bool) -> tuple:
+def device_copies(fun: Callable, primals: tuple, has_aux: bool) -> tuple:
     """The primals, as copies of each device's own if `fun` is without communication, and all of
     its values vary along the axes along which the primals do not."""
     if not jax.sharding.get_abstract_mesh().manual_axes:
@@ -64,14 +64,14 @@ def by_device(y: Any, axes: Sequence[str]) -> Any:
     return jax.ShapeDtypeStruct((*sizes, *y.shape), y.dtype)
 
 
-def own_part(cts: Any, axes: Sequence[str]) -> Any:
+def device_part(cts: Any, axes: Sequence[str]) -> Any:
     """Of a stack of cotangents by device, each device's own."""
     for name in axes:
         cts = lax.dynamic_index_in_dim(cts, lax.axis_index(name), 1, keepdims=False)
     return cts
 
 
-def own_rows(rows: Any, axes: Sequence[str], x: Any) -> Any:
+def device_rows(rows: Any, axes: Sequence[str], x: Any) -> Any:
     """Of the rows by device, each device's own; their sum for an x that varies itself."""
     for name in axes:
         if rows.dtype == jax.dtypes.float0:

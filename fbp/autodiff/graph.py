@@ -313,7 +313,7 @@ def source(eqn: JaxprEqn) -> str:
     return source_info_util.summarize(eqn.source_info)
 
 
-def place(eqn: JaxprEqn) -> str:
+def location(eqn: JaxprEqn) -> str:
     """The same for a message, which needs a word where no line of the user's is known."""
     return source(eqn) or "a line of a library"
 

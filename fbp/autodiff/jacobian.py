@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbp.autodiff.checks import check_callable, check_inputs, check_outputs, check_tangents
-from fbp.autodiff.device_rows import axes_apart, by_device, own_copies, own_part, own_rows
+from fbp.autodiff.device_rows import axes_apart, by_device, device_copies, device_part, device_rows
 from fbp.autodiff.forward_over_reverse import push, stage_for_forward
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.table import RULES
@@ -42,16 +42,16 @@ def jacrev(
     def jacobian(*args, **kwargs):
         partial, primals = of_arguments(fun, argnums, args, kwargs)
         check_inputs("jacrev", primals, holomorphic, allow_int)
-        primals = own_copies(partial, primals, has_aux)
+        primals = device_copies(partial, primals, has_aux)
         y, pullback, *aux = vjp(partial, *primals, has_aux=has_aux, rules=rules)
         ys, out_tree = jax.tree.flatten(y)
         check_outputs("jacrev", ys, holomorphic)
         axes = [axes_apart(y, primals) for y in ys]
         types = [by_device(y, names) for y, names in zip(ys, axes, strict=True)]
-        cts = map(own_part, _unit_vectors(types), axes)
+        cts = map(device_part, _unit_vectors(types), axes)
         rows = jax.vmap(pullback)(out_tree.unflatten(cts))
         jacs = [
-            jax.tree.map(lambda rows, x, names=names: own_rows(rows, names, x), part, primals)
+            jax.tree.map(lambda rows, x, names=names: device_rows(rows, names, x), part, primals)
             for part, names in zip(_split(rows, types), axes, strict=True)
         ]
         jac = out_tree.unflatten(jac[0] if isinstance(argnums, int) else jac for jac in jacs)

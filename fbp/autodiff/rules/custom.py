@@ -64,7 +64,7 @@ def _linear_in_tangents(eqn: JaxprEqn) -> Iterator[None]:
         if not reads_linear_input(error):
             raise
         raise TypeError(
-            f"the rule of a custom_jvp function, used at {g.place(eqn)}, reads the value of a "
+            f"the rule of a custom_jvp function, used at {g.location(eqn)}, reads the value of a "
             "tangent: the tangents that it returns must be linear in those that it gets, and a "
             f"custom_vjp function cannot be applied to them. ({error})"
         ) from error

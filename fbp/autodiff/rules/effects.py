@@ -16,7 +16,7 @@ from fbp.autodiff.rule import Applied, Call, Rules, call, constant
 def without_derivative(call: Call, ins: list[Any]) -> Applied:
     """What the program does there cannot be seen, so only its author can state a derivative."""
     raise ValueError(
-        f"'{call.eqn.primitive}', used at {g.place(call.eqn)}, runs code that JAX cannot "
+        f"'{call.eqn.primitive}', used at {g.location(call.eqn)}, runs code that JAX cannot "
         "differentiate: wrap it in a jax.custom_vjp or jax.custom_jvp function that states its "
         "derivative, or keep it off the gradient's way with jax.lax.stop_gradient."
     )

@@ -95,7 +95,7 @@ class LinearEquations:
         if self.programs.transpose_solve is None:
             raise TypeError(
                 "transpose_solve required for backwards mode automatic differentiation of "
-                f"custom_linear_solve, used at {g.place(self.call.eqn)}: pass it, or "
+                f"custom_linear_solve, used at {g.location(self.call.eqn)}: pass it, or "
                 "symmetric=True."
             )
         matvec, vecmat, solve, transpose_solve = self.consts

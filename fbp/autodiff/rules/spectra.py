@@ -169,13 +169,13 @@ def turned(sides: Sequence[Any], s: Any, s_grad: Any, n: int, has_left: bool) ->
     apart = lax.sub(*skews) if len(skews) == 2 else skews[0] if has_left else lax.neg(skews[0])
     tied = ties(together, inner, [grad for _, grad in sides], s_grad, n)
     apart_tied = ties(apart, inner, [grad for _, grad in sides], s_grad, n)
-    made = lax.add(
+    total = lax.add(
         quotient(together, differences(s), s, n, tied),
         quotient(apart, sums(s), s, n, apart_tied),
     )
-    if has_left and is_complex(made.dtype):
-        made = lax.add(made, diagonal_matrix(phases(diagonal(inner[0]), s)))
-    return made
+    if has_left and is_complex(total.dtype):
+        total = lax.add(total, diagonal_matrix(phases(diagonal(inner[0]), s)))
+    return total
 
 
 def beyond(x: Any, grad: Any, s: Any, s_grad: Any) -> Any:

@@ -70,7 +70,7 @@ def _transposed(transpose: Callable | None, call: Call, ins: list[Any]) -> Appli
     prim = call.eqn.primitive
     if transpose is None:
         raise TypeError(
-            f"the rule of {prim.name}, used at {g.place(call.eqn)}, applies it to tangents: "
+            f"the rule of {prim.name}, used at {g.location(call.eqn)}, applies it to tangents: "
             "state its transpose too."
         )
     operands = [ad.UndefinedPrimal(x.aval) if is_undefined(x) else g.as_array(x) for x in ins]
