@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from jax.extend.core import primitives
+
 from fbp.autodiff.discrete import STATE_IT_LATER
 from fbp.autodiff.graph import (
     WRITES,
