@@ -22,14 +22,15 @@ def reduce_rules(rules: Rules) -> Reduced:
     others = [rule for primitive, rule in rules.items() if RULES.get(primitive) is not rule]
     changed = {rule.primitive for rule in others}
     names = [primitive.name for primitive in rules if primitive not in changed]
-    return table, (None if rules.keys() >= RULES.keys() else names, others)
+    is_whole = rules.keys() >= RULES.keys()
+    return table, (None if is_whole else names, others, bool(rules.deferred))
 
 
 def reduce_rule(rule: Rule) -> Reduced:
     """A standard rule by name, another by its primitive's and by the functions that it has."""
     if RULES.get(rule.primitive) is rule:
         return standard_rule, (rule.primitive.name,)
-    parts = rule.kind, rule.functions, rule.apply, rule.reach, rule.under_policy
+    parts = rule.kind, rule.functions, rule.apply, rule.reach, rule.under_policy, rule.tags
     return stated_rule, (*_address(rule.primitive), *parts)
 
 
@@ -38,10 +39,12 @@ def standard() -> Rules:
     return RULES
 
 
-def table(names: list[str] | None, others: list[Rule]) -> Rules:
+def table(names: list[str] | None, others: list[Rule], deferred: bool) -> Rules:
     """The standard rules of these names, with others on top."""
-    chosen = RULES if names is None else [standard_rule(name) for name in names]
-    return Rules(chosen, others)
+    if names is None:
+        return RULES | others
+    chosen = [standard_rule(name) for name in names]
+    return Rules(chosen, others, deferred=RULES.deferred if deferred else {})
 
 
 def standard_rule(name: str) -> Rule:
