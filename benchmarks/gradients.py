@@ -27,7 +27,7 @@ import tyro
 import fbp
 from benchmarks import reasons
 from benchmarks.program import Program
-from benchmarks.programs import PROGRAMS, program
+from benchmarks.programs import MEMORY, PROGRAMS, SPEED, program
 
 VALUE_AND_GRAD = {"fbp": fbp.value_and_grad, "jax": jax.value_and_grad}
 MEASURES = ("staging", "equations", "compile", "step", "memory")
@@ -203,14 +203,14 @@ def explanations(name: str, subject: Program, measured: Measured) -> list[str]:
     return lines
 
 
-def mean_row(measured: list[Figures]) -> str:
+def mean_row(measured: list[Figures], name: str = "geometric mean") -> str:
     """The geometric means, bold where they miss their goals."""
     cells = []
     for m in MEASURES:
         mean = statistics.geometric_mean([max(ratio(**f[m]), 1e-12) for f in measured])
         missed = round(mean, 2) > MEAN_GOALS.get(m, math.inf)
         cells.append(f"**{mean:.2f}**" if missed else f"{mean:.2f}")
-    return line("geometric mean", *cells, "")
+    return line(name, *cells, "")
 
 
 def line(*cells: str) -> str:
@@ -224,18 +224,21 @@ def main() -> None:
     print(f"JAX {jax.__version__}, {jax.devices()[0].device_kind}; ratios fbp / jax.grad\n")
     print(line("", *MEASURES, "jax.grad: step, memory"))
     print(line(*("---" for _ in range(len(MEASURES) + 2))))
-    measured, missed = [], []
+    measured: dict[str, Figures] = {}
+    missed: list[str] = []
     for name in arguments.only:
         subject = program(name, arguments.small)
         try:
             one = measure(subject, arguments.repeats)
-            measured.append(one.figures)
+            measured[name] = one.figures
             missed += explanations(name, subject, one)
             print(row(name, one.figures, subject.scans), flush=True)
         except (NotImplementedError, ValueError) as error:  # MissingRule is one
             print(line(name, f"raises {type(error).__name__}: {str(error)[:60]}..."))
-    if measured:
-        print(mean_row(measured))
+    for title, group in {"geometric mean": SPEED, "of those for memory": MEMORY}.items():
+        figures = [measured[make.__name__] for make in group if make.__name__ in measured]
+        if figures:
+            print(mean_row(figures, title))
     print(line("goal", *(f"{MEAN_GOALS[m]:.2f}" if m in MEAN_GOALS else "" for m in MEASURES), ""))
     print("", *missed, sep="\n")
 

@@ -42,7 +42,11 @@ from jax.extend.core import (
 )
 from jax.extend.linear_util import wrap_init
 from jax.interpreters import ad
-from jax.interpreters.partial_eval import DynamicJaxprTracer, trace_to_jaxpr_dynamic
+from jax.interpreters.partial_eval import (
+    DynamicJaxprTracer,
+    dce_jaxpr,
+    trace_to_jaxpr_dynamic,
+)
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fbp.autodiff.undefined import is_undefined, undefined
@@ -151,28 +155,33 @@ def close(graph: Graph) -> Graph:
     return Graph((*graph.constvars, *graph.invars), graph.outvars, graph.eqns)
 
 
+def holding(graph: Graph, like: Any) -> Any:
+    """The jaxpr of a program without constants, closed or open as `like` is."""
+    open_like = getattr(like, "jaxpr", like)
+    jaxpr = open_like.replace(
+        constvars=[],
+        invars=list(graph.invars),
+        outvars=list(graph.outvars),
+        eqns=list(graph.eqns),
+        effects=frozenset().union(*(e.effects for e in graph.eqns)),
+        debug_info=open_like.debug_info._replace(
+            arg_names=("",) * len(graph.invars), result_paths=("",) * len(graph.outvars)
+        ),
+        is_high=any(map(_is_high, graph.eqns)),
+    )
+    return jaxpr if open_like is like else like.replace(jaxpr=jaxpr, consts=[])
+
+
 def in_one_equation(graph: Graph, like: Callable, *args: Any) -> Graph:
     """A program of one equation that holds `graph`: the equation that `like(*args)` stages, with
     other operands, results and body. Its parameters by operand are still those of `like`."""
     (eqn,) = stage(like, *args)[0].eqns
     inner = close(graph)
-    closed = eqn.params["jaxpr"]
-    jaxpr = closed.jaxpr.replace(
-        constvars=[],
-        invars=list(inner.invars),
-        outvars=list(inner.outvars),
-        eqns=list(inner.eqns),
-        effects=frozenset().union(*(e.effects for e in inner.eqns)),
-        debug_info=closed.jaxpr.debug_info._replace(
-            arg_names=("",) * len(inner.invars), result_paths=("",) * len(inner.outvars)
-        ),
-        is_high=any(map(_is_high, inner.eqns)),
-    )
-    body = jaxpr if closed.jaxpr is closed else closed.replace(jaxpr=jaxpr)
+    body = holding(inner, eqn.params["jaxpr"])
     invars: list[Any] = [Var(v.aval) for v in inner.invars]
     outvars: list[Any] = [Var(v.aval) for v in inner.outvars]
     held = eqn.replace(
-        invars=invars, outvars=outvars, params=eqn.params | {"jaxpr": body}, effects=jaxpr.effects
+        invars=invars, outvars=outvars, params=eqn.params | {"jaxpr": body}, effects=body.effects
     )
     num_consts = len(graph.constvars)
     return Graph(
@@ -182,6 +191,16 @@ def in_one_equation(graph: Graph, like: Callable, *args: Any) -> Graph:
         tuple(invars[:num_consts]),
         graph.consts,
     )
+
+
+def without_dead_code(eqn: JaxprEqn, used: Sequence[bool]) -> JaxprEqn:
+    """The same equation without the outputs that are not used and without what only they need,
+    also in the programs that it holds; where JAX cannot take it apart, the equation itself."""
+    empty = jax.make_jaxpr(tuple)().jaxpr
+    invars = tuple(dict.fromkeys(v for v in eqn.invars if isinstance(v, Var)))
+    program = holding(Graph(invars, tuple(eqn.outvars), (eqn,)), empty)
+    eqns = dce_jaxpr(program, list(used))[0].eqns
+    return eqns[0] if eqns else eqn.replace(invars=[], outvars=[])
 
 
 def evaluate(graph: Graph, args: Iterable[Any]) -> list[Any]:
@@ -321,6 +340,11 @@ def location(eqn: JaxprEqn) -> str:
 def variables(*atoms: Iterable[Atom]) -> set[Var]:
     """The variables among atoms."""
     return {a for group in atoms for a in group if isinstance(a, Var)}
+
+
+def read_by(graph: Graph) -> set[Var]:
+    """The variables that a program's equations or results read."""
+    return variables(*(eqn.invars for eqn in graph.eqns), graph.outvars)
 
 
 def live(graph: Graph) -> Graph:

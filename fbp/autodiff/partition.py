@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fbp.autodiff.backprop import forward, zeros
+from fbp.autodiff.dependence import effectful, parted, split_by_dependence
 from fbp.autodiff.graph import (
     Graph,
     JaxprEqn,
@@ -26,7 +27,7 @@ from fbp.autodiff.graph import (
 )
 from fbp.autodiff.recompute import recomputed
 from fbp.autodiff.rule import Cotangents, Rules
-from fbp.autodiff.store import Store
+from fbp.autodiff.store import Store, is_cheap
 from fbp.autodiff.undefined import UndefinedPrimal, is_undefined, undefined
 
 
@@ -126,8 +127,8 @@ def cut(program: Joint, store: Store) -> Cut:
     free = {*ins, *graph.constvars}
     made_after = {*cts, *(v for eqn in after for v in eqn.outvars)}
     read = variables(*(eqn.invars for eqn in after), in_cts) - made_after
-    literal, _ = split_by_dependence(before, free)
-    stored = store(before, read, free) - {v for eqn in literal for v in eqn.outvars}
+    before, constant = _from_constants(before, set(ins), set(graph.constvars))
+    stored = store(before, read, free) - constant
     again, read = recomputed(before, read, stored | free)
 
     kept = [v for eqn in before for v in eqn.outvars if v in stored and v in read]
@@ -148,17 +149,18 @@ def cut(program: Joint, store: Store) -> Cut:
     )
 
 
-def split_by_dependence(
-    eqns: Sequence[JaxprEqn], sources: Iterable[Var]
-) -> tuple[list[JaxprEqn], list[JaxprEqn]]:
-    """The equations that do not depend on the sources, and those that do."""
-    dependent, before, after = set(sources), [], []
-    for eqn in eqns:
-        depends = not dependent.isdisjoint(variables(eqn.invars))
-        (after if depends else before).append(eqn)
-        if depends:
-            dependent.update(eqn.outvars)
-    return before, after
+def _from_constants(
+    eqns: Sequence[JaxprEqn], ins: set[Var], constants: set[Var]
+) -> tuple[list[JaxprEqn], set[Var]]:
+    """The equations, and the values that no pass has to keep: what is made from literals alone,
+    and what is cheaply made from the program's constants."""
+    pairs = list(parted(eqns, ins | constants | effectful(eqns)))
+    made: set[Var] = set()
+    for eqn, depends in pairs:
+        read = variables(eqn.invars)
+        if not (depends or eqn.effects) or (read <= made | constants and is_cheap(eqn)):
+            made.update(eqn.outvars)
+    return [eqn for eqn, _ in pairs], made
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,7 +116,7 @@ def minimum_cut(cost: Callable[[Var], int], policy: Policy | None = None) -> Sto
         for v in (free | named) & number.keys():
             capacities[source, 2 * number[v]] = UNCUTTABLE
         for eqn in eqns:
-            again = eqn.primitive in CHEAP and not eqn.effects
+            again = is_cheap(eqn)
             for out in eqn.outvars:
                 if not again:
                     capacities[source, 2 * number[out]] = UNCUTTABLE
@@ -150,6 +150,14 @@ CHEAP = frozenset(
     }
 )
 """Elementwise and shape operations, which are cheaper to run again than to store and load."""
+
+
+def is_cheap(eqn: JaxprEqn) -> bool:
+    """Whether an equation is cheaper to run again than its outputs are to store and load; a jit
+    is if all that it holds is."""
+    if eqn.primitive is p.jit_p and not eqn.effects:
+        return all(map(is_cheap, g.body(eqn.params).eqns))
+    return eqn.primitive in CHEAP and not eqn.effects
 
 
 def sorted_values(eqns: Sequence[JaxprEqn], free: set[Var]) -> list[Var]:

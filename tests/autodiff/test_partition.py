@@ -21,7 +21,6 @@ from fbp.autodiff.partition import (
     not_,
     recomputed,
     select,
-    split_by_dependence,
 )
 from fbp.autodiff.store import by_policy, everything, minimum_cut
 
@@ -143,6 +142,31 @@ def test_an_output_that_is_an_input_is_read_as_one():
     assert_same(tuple(pull([CT, CT])), jax.vjp(lambda x: (x, x * x), X)[1]((CT, CT)))
 
 
+def test_what_is_cheaply_made_of_constants_is_not_stored():
+    spread = jax.jit(lambda row: jnp.broadcast_to(2 * row, (3, 4)))
+    parts = cut(program(lambda x: x * spread(MATRIX[0]), jnp.ones((3, 4))), everything)
+    assert not parts.residuals
+
+
+def test_what_costs_much_to_make_of_constants_is_stored():
+    parts = cut(program(lambda x: x * (MATRIX @ MATRIX), MATRIX), everything)
+    assert [r.origin for r in parts.residuals] == ["stored"]
+
+
+def test_what_a_jit_makes_of_literals_beside_other_outputs_is_never_stored():
+    @jax.jit
+    def both(n):
+        return jnp.exp(jnp.arange(4.0)), n + 1
+
+    def fun(x, n):
+        factor, n = both(n)
+        return x * factor, n
+
+    masks = {"wanted": (True, False), "useful": (True, False)}
+    parts = cut(program(fun, X, 3, **masks), everything)
+    assert not parts.residuals
+
+
 def test_what_literals_make_is_never_stored():
     def fun(x):
         return x * jnp.exp(jnp.arange(4.0))
@@ -223,13 +247,6 @@ def test_any_store_keeps_the_meaning(choices, kept):
 
 
 # Its parts
-
-
-def test_equations_are_split_by_what_they_depend_on():
-    graph, _ = g.stage(lambda x, y: (jnp.sin(x), jnp.cos(y), x * y), X, X)
-    before, after = split_by_dependence(graph.eqns, graph.invars[1:])
-    assert [str(e.primitive) for e in before] == ["sin"]
-    assert [str(e.primitive) for e in after] == ["cos", "mul"]
 
 
 def test_only_what_is_missing_is_computed_again():

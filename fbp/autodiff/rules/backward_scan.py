@@ -14,8 +14,9 @@ from jax import lax
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import accumulate, zeros
+from fbp.autodiff.dependence import dependent_variables
 from fbp.autodiff.graph import Graph, Var, evaluate, struct
-from fbp.autodiff.partition import Signature, merge, not_, select, split_by_dependence
+from fbp.autodiff.partition import Signature, merge, not_, select
 from fbp.autodiff.rules.loops import Loop
 from fbp.autodiff.rules.sums import Iteration, Sum, worthwhile
 
@@ -43,13 +44,16 @@ class Totals:
         return [zeros(v.aval) for v in select(self.wait if late else not_(self.wait), self.terms)]
 
 
-def backward_scan(loop: Loop, step: Graph, signature: Signature, reads: Reads) -> Graph:
+def backward_scan(loop: Loop, step: Graph, signature: Signature, reads: Reads, room: int) -> Graph:
     """(once, last, stacked, cotangents) -> cotangents of (consts, init, xs), from `step`, which
-    is one iteration: (what it reads, cotangents) -> cotangents."""
+    is one iteration: (what it reads, cotangents) -> cotangents. What it stacks for its sums has
+    `room` bytes for each iteration of the loop."""
     num_carry, num_ys = (mask.count(True) for mask in loop.outs(signature.useful))
     cts = step.invars[len(step.invars) - num_carry - num_ys :]
     carry_cts, ys_cts = cts[:num_carry], cts[num_carry:]
-    totals = _totals(step, loop.ins(signature.given)[0].count(True), reads, ys_cts)
+    chunk = _chunk(loop)
+    num_terms = loop.ins(signature.given)[0].count(True)
+    totals = _totals(step, num_terms, reads, ys_cts, room * loop.length // chunk)
     body = _body(loop, step, signature, reads, totals)
 
     def sweep(once, state, slices, length):
@@ -67,9 +71,8 @@ def backward_scan(loop: Loop, step: Graph, signature: Signature, reads: Reads) -
 
     def run(once, last, stacked, carry_cts, ys_cts):
         state, slices = (carry_cts, last, totals.zeros(late=False)), (stacked, ys_cts)
-        chunk = _chunk(loop) if totals.late else loop.length
-        if chunk == loop.length:
-            (carry_cts, _, added), xs_cts, late = sweep(once, state, slices, chunk)
+        if chunk == loop.length or not totals.late:
+            (carry_cts, _, added), xs_cts, late = sweep(once, state, slices, loop.length)
             return (*merge(totals.wait, late, added), *carry_cts, *xs_cts)
 
         def sweep_chunk(carry, slices):
@@ -128,14 +131,13 @@ def _body(
     return body
 
 
-def _totals(step: Graph, num_terms: int, reads: Reads, ys_cts: Sequence[Var]) -> Totals:
+def _totals(step: Graph, num_terms: int, reads: Reads, ys_cts: Sequence[Var], room: int) -> Totals:
     varying = [v for v in step.invars if v not in reads.once]
-    _, eqns = split_by_dependence(step.eqns, varying)
     made_by = {v: eqn for eqn in step.eqns for v in eqn.outvars}
-    iteration = Iteration(made_by, {*varying, *(v for eqn in eqns for v in eqn.outvars)})
+    iteration = Iteration(made_by, dependent_variables(step.eqns, varying))
     terms, there = step.outvars[:num_terms], {*reads.stacked, *ys_cts}
     sums = [iteration.sum(v) for v in terms]
-    wait = worthwhile(sums, terms, there)
+    wait = worthwhile(sums, terms, there, room)
     late = [s for s in select(wait, sums) if s is not None]
     stacks = dict.fromkeys(v for s in late for v in s.stacked if v not in there)
     return Totals(terms, wait, late, list(stacks))
@@ -144,7 +146,8 @@ def _totals(step: Graph, num_terms: int, reads: Reads, ys_cts: Sequence[Var]) ->
 def _chunk(loop: Loop) -> int:
     """How many iterations to run before what was stacked is summed."""
     fitting = [n for n in range(8, 33) if loop.length % n == 0 and loop.length >= 4 * n]
-    return max(fitting, default=loop.length) if loop.unroll == 1 else loop.length
+    chunk = max(fitting, default=loop.length) if loop.unroll == 1 else loop.length
+    return max(1, chunk)
 
 
 def _regrouped(x: Any, shape: tuple[int, ...], axes: int) -> Any:

@@ -19,9 +19,9 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.dependence import split_by_dependence
 from fbp.autodiff.graph import Graph, JaxprEqn, evaluate, struct
 from fbp.autodiff.lanes import lanes_of_consts
-from fbp.autodiff.partition import split_by_dependence
 from fbp.autodiff.rules.collectives import pvary_p
 from fbp.autodiff.rules.lane_select import where
 

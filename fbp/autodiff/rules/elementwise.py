@@ -62,7 +62,7 @@ def lifted(operation: Any) -> Any:
 
 
 add, sub, mul, div, complex = map(lifted, (lax.add, lax.sub, lax.mul, lax.div, lax.complex))
-eq, ge, gt, lt = map(lifted, (lax.eq, lax.ge, lax.gt, lax.lt))
+eq, ge, gt, lt, ne = map(lifted, (lax.eq, lax.ge, lax.gt, lax.lt, lax.ne))
 
 
 def filled(x: Any, value: float) -> Any:
@@ -93,6 +93,14 @@ def share(ct: Any, other: Any, x: Any, out_dtype: Any = None) -> Any:
     return mul(ct, other) if out_dtype is None else lax.mul(ct, other, out_dtype=x.dtype)
 
 
+def by_denominator(ct: Any, z: Any, x: Any, y: Any) -> Any:
+    """-ct z / y, for a quotient z = x / y. Where y is spread, the sum comes first, and z is not
+    read: -sum(ct x) / y / y. Not divided by y^2, which is 0 or infinite before 1 / y is."""
+    if y.shape == ct.shape:
+        return neg(div(mul(ct, z), y))
+    return neg(div(div(fit(mul(ct, x), y), y), y))
+
+
 def power_of_base(x: Any, y: Any, z: Any) -> Any:
     """d x^y / dx = y x^(y-1), and 0 where y = 0 whatever x is.
 
@@ -101,9 +109,10 @@ def power_of_base(x: Any, y: Any, z: Any) -> Any:
     if np.ndim(y) == 0 and not isinstance(y, jax.Array):  # a number that the program holds
         y = np.asarray(y, x.dtype)
         return mul(y, lax.pow(x, y - np.ones((), x.dtype))) if y else 0
-    x, y = spread(x, z), spread(lax.convert_element_type(y, z.dtype), z)
-    constant = both(eq(y, 0), lax.bitwise_or(eq(x, 0), lax.ne(x, x)))
-    return where(constant, 0, mul(y, lax.pow(x, where(constant, 1, sub(y, 1)))))
+    y = lax.convert_element_type(y, z.dtype)
+    has_slope = spread(lax.bitwise_or(ne(y, 0), gt(abs(x), 0)), z)
+    exponent = select(has_slope, spread(sub(y, 1), z), filled(z, 1))
+    return where(has_slope, mul(y, lax.pow(x, exponent)), 0)
 
 
 def slope_of_integer_power(x: Any, z: Any, *, y: int) -> Any:
@@ -196,7 +205,7 @@ ARITHMETIC = Rules(
     vjp(
         p.div_p,
         lambda ct, z, x, y: div(ct, y),
-        lambda ct, z, x, y: neg(div(mul(ct, z), y)),
+        by_denominator,
     ),
     vjp(
         p.rem_p,

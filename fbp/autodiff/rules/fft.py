@@ -28,18 +28,19 @@ def transposed(ct: Any, _: Any, *, fft_type: Any, fft_lengths: tuple[int, ...]) 
         return lax.mul(made, np.asarray(size, made.dtype))
     if fft_type == FftType.IRFFT:
         made = lax.fft(ct, FftType.RFFT, fft_lengths)
-        share = lax.mul(stands_for(made, fft_lengths[-1]), np.asarray(1 / size, made.dtype))
+        share = stands_for(made, fft_lengths[-1]) / np.asarray(size, made.dtype)
         return lax.conj(lax.mul(made, share))
     return lax.fft(ct, fft_type, fft_lengths)
 
 
-def stands_for(half: Any, length: int) -> Any:
-    """How many frequencies of a real array each of the stored half stands for."""
+def stands_for(half: Any, length: int) -> np.ndarray:
+    """How many frequencies of a real array each of the stored half stands for: along the last
+    axis, and of size 1 along the others."""
     count = np.full(half.shape[-1], 2)
     count[:1] = 1
     if length % 2 == 0:
         count[-1:] = 1
-    return lax.broadcast_in_dim(count.astype(half.dtype), half.shape, (half.ndim - 1,))
+    return count.reshape(*(1 for _ in half.shape[1:]), -1).astype(half.dtype)
 
 
 RULES = Rules(transpose(p.fft_p, transposed))

@@ -6,7 +6,7 @@ constants are made once, outside; what is stacked already (scanned inputs, outpu
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,9 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.dependence import effectful, parted
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, evaluate, struct
+from fbp.autodiff.inline import inlined
 from fbp.autodiff.partition import (
     Halves,
     Joint,
@@ -22,8 +24,8 @@ from fbp.autodiff.partition import (
     Signature,
     cut,
     joint,
-    recomputed,
-    split_by_dependence,
+    not_,
+    select,
 )
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.backward_scan import Reads, backward_scan
@@ -35,7 +37,7 @@ from fbp.autodiff.rules.loops import (
     reached_in_the_end,
     without_linear,
 )
-from fbp.autodiff.store import Policy, minimum_cut, named_by
+from fbp.autodiff.store import Policy, is_cheap, minimum_cut, named_by
 
 
 def scan(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
@@ -59,23 +61,25 @@ def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, 
 
 def _halves(program: Joint, loop: Loop, policy: Policy | None) -> Halves:
     """Cut the body's joint program, and put a scan around each half."""
-    graph, signature = program
+    signature = program.signature
     num_ins, num_outs = signature.sizes
     known = without_linear(loop, signature)
-    consts, carry, xs = known.ins(graph.invars[:num_ins])
+    consts, carry, xs = known.ins(program.graph.invars[:num_ins])
+    graph, once = _with_invariants(inlined(program.graph), consts)
     outs = graph.outvars[:num_outs]
     carry_out, ys = known.outs(outs)
-
-    once = _invariant(graph, consts)
     there = {*xs, *g.variables(ys)}
     next_of = {a: b for a, b in zip(carry, carry_out, strict=True) if isinstance(b, Var)}
 
+    read_by_rules: set[Var] = set()
+
     def store(eqns, read, free):
+        read_by_rules.update(read)
         seen_before = {b for a, b in next_of.items() if a in read}
         cost = _cost(graph, once, consts, there | seen_before, loop)
         return minimum_cut(cost, policy)(eqns, read, free)
 
-    parts = cut(program, store)
+    parts = cut(Joint(graph, signature), store)
     read = [r.var for r in parts.residuals]
     invariants = [v for v in read if v in once]
     handed_down = _handed_down(next_of, [v for v in read if v not in once], there)
@@ -94,12 +98,12 @@ def _halves(program: Joint, loop: Loop, policy: Policy | None) -> Halves:
     where = stacked_already | {v: ("input", i) for i, v in enumerate(consts)}
     where |= {v: ("stored", i) for i, v in enumerate((*stacks, *kept, *made_once))}
     where |= {v: ("output", carry_out.index(v)) for v in handed_down}
-    step = g.live(replace(whole, outvars=(*outs, *stacks, *kept)))
-    once_eqns, _ = recomputed(parts.forward.eqns, set(made_once), set(consts))
-    before = replace(parts.forward, invars=consts, outvars=tuple(made_once), eqns=tuple(once_eqns))
-    forward = _forward_loop(known, step, before)
+    step, ahead = _step(replace(whole, outvars=(*outs, *stacks, *kept)), once)
+    before = _before(parts.forward, once, consts, (*made_once, *ahead))
+    forward = _forward_loop(known, step, before, len(made_once))
     reads = Reads(invariants, handed_down, scanned)
-    backward = backward_scan(loop, parts.backward, signature, reads)
+    room = _room(read_by_rules - once - {*xs}, stacks)
+    backward = backward_scan(loop, parts.backward, signature, reads, room)
     return Halves(
         _loop_signature(signature, loop),
         forward,
@@ -114,6 +118,16 @@ def _handed_down(next_of: dict[Var, Var], read: Sequence[Var], there: set[Var]) 
     return {b: a for a, b in next_of.items() if a in read and b in read and b not in there}
 
 
+def _room(read: set[Var], stacks: Sequence[Var]) -> int:
+    """Bytes per iteration for what the backward loop stacks: what was saved by not storing all
+    that its rules read."""
+    return _bytes(read) - _bytes(stacks)
+
+
+def _bytes(values: Iterable[Var]) -> int:
+    return sum(g.num_bytes(v.aval) for v in values)
+
+
 def _loop_signature(body: Signature, loop: Loop) -> Signature:
     """The body's signature, with outputs stacked and a cotangent for every wanted carry."""
     carry, ys = loop.outs(body.out_avals)
@@ -124,11 +138,32 @@ def _loop_signature(body: Signature, loop: Loop) -> Signature:
     )
 
 
-def _invariant(graph: Graph, consts: Sequence[Var]) -> set[Var]:
-    """The values that are the same in every iteration."""
-    varying = [v for v in graph.invars if v not in consts]
-    eqns, _ = split_by_dependence(graph.eqns, varying)
-    return {*consts, *graph.constvars, *(v for eqn in eqns for v in eqn.outvars)}
+def _with_invariants(graph: Graph, consts: Sequence[Var]) -> tuple[Graph, set[Var]]:
+    """The program, and its values that are the same in every iteration: what computes them
+    computes nothing else."""
+    varying = {v for v in graph.invars if v not in consts} | effectful(graph.eqns)
+    pairs = list(parted(graph.eqns, varying))
+    made = {v for eqn, varies in pairs if not varies for v in eqn.outvars} - varying
+    once = {*consts, *graph.constvars, *made}
+    return replace(graph, eqns=tuple(eqn for eqn, _ in pairs)), once
+
+
+def _before(graph: Graph, once: set[Var], consts: Sequence[Var], made: Sequence[Var]) -> Graph:
+    """What is made once, from the constants."""
+    eqns = tuple(eqn for eqn in graph.eqns if not once.isdisjoint(eqn.outvars))
+    return g.live(replace(graph, invars=tuple(consts), outvars=tuple(made), eqns=eqns))
+
+
+def _step(graph: Graph, once: set[Var]) -> tuple[Graph, list[Var]]:
+    """One iteration, and those of its first inputs that are made ahead of all iterations: what
+    is the same in all of them and not cheap to compute again."""
+    is_ahead = [not once.isdisjoint(eqn.outvars) and not is_cheap(eqn) for eqn in graph.eqns]
+    ahead = [v for eqn in select(is_ahead, graph.eqns) for v in eqn.outvars]
+    eqns = tuple(select(not_(is_ahead), graph.eqns))
+    step = g.live(replace(graph, eqns=eqns))
+    read = g.read_by(step)
+    ahead = [v for v in ahead if v in read]
+    return replace(step, invars=(*ahead, *step.invars)), ahead
 
 
 def _cost(graph, once, consts, stacked_already, loop):
@@ -144,21 +179,23 @@ def _cost(graph, once, consts, stacked_already, loop):
     return cost
 
 
-def _forward_loop(loop: Loop, step: Graph, before: Graph) -> Graph:
+def _forward_loop(loop: Loop, step: Graph, before: Graph, num_made_once: int) -> Graph:
     """(consts, init, xs) -> (carry, ys, stacks, what is made once)."""
 
     def run(*ins):
         consts, init, xs = loop.ins(ins)
+        made = evaluate(before, consts)
 
         def body(carry, x):
-            return loop.outs(evaluate(step, (*consts, *carry, *x)))
+            return loop.outs(evaluate(step, (*made[num_made_once:], *consts, *carry, *x)))
 
         carry, stacked = lax.scan(
             body, init, xs, length=loop.length, reverse=loop.reverse, unroll=loop.unroll
         )
-        return (*carry, *stacked, *evaluate(before, consts))
+        return (*carry, *stacked, *made[:num_made_once])
 
-    consts, init, xs = loop.ins([struct(v.aval) for v in step.invars])
+    num_ahead = len(before.outvars) - num_made_once
+    consts, init, xs = loop.ins([struct(v.aval) for v in step.invars[num_ahead:]])
     return g.stage(run, *consts, *init, *(g.stacked(x, loop.length) for x in xs))[0]
 
 

@@ -19,7 +19,8 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.graph import Graph, Primitive, cotangent_type, evaluate
+from fbp.autodiff.dependence import shard_map_p
+from fbp.autodiff.graph import Graph, cotangent_type, evaluate
 from fbp.autodiff.partition import Cut, Halves, Joint, Residual, cut, joint, not_, select
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import Masks, masks, reach
@@ -176,12 +177,5 @@ def _backward(mapped: Mapped, program: Joint, parts: Cut, residuals: Sequence[Re
     avals += [cotangent_type(a) for a in select(signature.useful, mapped.out_avals)]
     return g.stage(mapped.shard_map(run, (*specs, *ct_specs), in_ct_specs), *avals)[0]
 
-
-def _primitive() -> Primitive:
-    mesh = jax.sharding.AbstractMesh((1,), ("i",))
-    return g.primitive_of(jax.shard_map(tuple, mesh=mesh, in_specs=(), out_specs=()))
-
-
-shard_map_p = _primitive()
 
 RULES = Rules(call(shard_map_p, shard_map, reach))

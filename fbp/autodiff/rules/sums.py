@@ -117,8 +117,11 @@ FORMS: dict[Primitive, Callable[[Iteration, JaxprEqn], Sum | None]] = {
 }
 
 
-def worthwhile(sums: Sequence[Sum | None], terms: Sequence[Any], stacked: set[Var]) -> list[bool]:
-    """Which sums to defer: those for which no more is stacked than would be added, per iteration.
+def worthwhile(
+    sums: Sequence[Sum | None], terms: Sequence[Any], stacked: set[Var], room: int
+) -> list[bool]:
+    """Which sums to defer: those for which no more is stacked than would be added, per iteration,
+    and all together no more than `room` bytes.
 
     What is stacked already, or for another sum, costs nothing; the largest sums choose first.
     """
@@ -127,6 +130,9 @@ def worthwhile(sums: Sequence[Sum | None], terms: Sequence[Any], stacked: set[Va
         waits = sums[i]
         if waits is not None:
             more = set(waits.stacked) - stacked
-            chosen[i] = sum(num_bytes(v.aval) for v in more) <= num_bytes(terms[i].aval)
-            stacked |= more if chosen[i] else set()
+            size = sum(num_bytes(v.aval) for v in more)
+            chosen[i] = size <= min(num_bytes(terms[i].aval), room)
+            if chosen[i]:
+                stacked |= more
+                room -= size
     return chosen

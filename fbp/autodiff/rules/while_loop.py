@@ -16,6 +16,7 @@ from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.backprop import accumulate, forward, known, zeros
+from fbp.autodiff.dependence import split_by_dependence
 from fbp.autodiff.graph import Graph, JaxprEqn, evaluate, struct
 from fbp.autodiff.partition import (
     Halves,
@@ -27,7 +28,6 @@ from fbp.autodiff.partition import (
     merge,
     not_,
     select,
-    split_by_dependence,
 )
 from fbp.autodiff.recompute import recomputed
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call
