@@ -16,7 +16,6 @@ from functools import cache, partial
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 
@@ -61,7 +60,8 @@ def _described(shape: Sequence[int]) -> Any:
     """The description of an array of this shape, as BCOO's primitives take it."""
     from jax.experimental import sparse
 
-    return sparse.BCOO((np.zeros(0), np.zeros((0, len(shape)), int)), shape=tuple(shape))._info
+    nothing = jnp.zeros(0), jnp.zeros((0, len(shape)), int)
+    return sparse.BCOO(nothing, shape=tuple(shape))._info
 
 
 def _pairs(row: Any, column: Any) -> Any:
