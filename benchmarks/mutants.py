@@ -9,6 +9,7 @@ from jax import lax
 
 import fbp
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import struct
 from fbp.autodiff.rule import Call, Rule, Rules
 
 
@@ -82,7 +83,7 @@ def _with(change: Callable[[Place, Any], Any]) -> Rules:
 
         def apply(call: Call, ins: list[Any]) -> tuple:
             outs, pullback = rule.apply(call, ins)
-            shapes = tuple(g.struct(v).shape for v in call.eqn.outvars)
+            shapes = tuple(struct(v).shape for v in call.eqn.outvars)
 
             def spoilt(cts: list[Any]) -> list[Any]:
                 return [

@@ -8,34 +8,17 @@ cotangents of the inputs. A cotangent that never arrived is zero, and is never m
 custom_vjp function asks for it: its bwd may give more than a derivative.
 """
 
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from jax.extend.core import primitives
 
-from fbp.autodiff.discrete import STATE_IT_LATER
-from fbp.autodiff.graph import (
-    WRITES,
-    Environment,
-    Graph,
-    JaxprEqn,
-    Var,
-    add_cotangents,
-    bind,
-    call_hi_primitive_p,
-    differentiable,
-    full,
-    holds_program,
-    is_extended,
-    location,
-    remembered,
-    scope,
-    sharded_like,
-    source,
-    struct,
-)
+from fbp.autodiff.activity import active_variables, reached_variables
+from fbp.autodiff.avals import accumulate, sharded_like
+from fbp.autodiff.compat import WRITES, call_hi_primitive_p
+from fbp.autodiff.graph import Graph, JaxprEqn, Var, holds_program, location, source
+from fbp.autodiff.interpret import Environment, bind, scope
 from fbp.autodiff.rule import Applied, Call, Cotangents, Pullback, Rules
 from fbp.autodiff.undefined import LinearInputRead, is_undefined, reads_linear_input
 
@@ -146,74 +129,6 @@ def backward(
     return [arrived.get(v) for v in graph.invars]
 
 
-def accumulate(a: Any, b: Any) -> Any:
-    """The sum of two cotangents of one value; an extended dtype says itself what a sum is."""
-    dtype = getattr(a, "dtype", None)
-    if dtype is not None and is_extended(dtype):
-        return dtype._rules.add(dtype, a, b)
-    return add_cotangents(a, b)
-
-
-def active_variables(
-    rules: Rules, graph: Graph, wanted: Sequence[bool], useful: Sequence[bool]
-) -> set[Var]:
-    """The variables on a way from a wanted input to a useful output, along which something
-    can be differentiated."""
-    reached = reached_variables(rules, graph, wanted)
-    needed = {
-        v
-        for v, use in zip(graph.outvars, useful, strict=True)
-        if use and isinstance(v, Var) and v in reached
-    }
-    for eqn in reversed(graph.eqns):
-        if not needed.isdisjoint(eqn.outvars):
-            needed.update(v for v in eqn.invars if isinstance(v, Var) and v in reached)
-    return needed
-
-
-def reached_variables(rules: Rules, graph: Graph, wanted: Sequence[bool]) -> set[Var]:
-    """The variables that have a derivative in a wanted input."""
-    reached = {v for v, want in zip(graph.invars, wanted, strict=True) if want}
-    for eqn in graph.eqns:
-        if any(isinstance(v, Var) and v in reached for v in eqn.invars):
-            rule = rules.get(eqn.primitive)
-            if rule is None or rule.reach is None:
-                outs = [v for v in eqn.outvars if differentiable(v.aval)]
-                reached.update(outs)
-                if not outs and rule is not None:
-                    _say_unused(eqn)
-            else:
-                hit = tuple(isinstance(v, Var) and v in reached for v in eqn.invars)
-                hits = rule.reach(eqn, rules, hit)
-                reached.update(v for v, hit in zip(eqn.outvars, hits, strict=True) if hit)
-    return reached
-
-
-def differentiable_outputs(eqn: JaxprEqn, *_: Any) -> list[bool]:
-    """The outputs that can have a derivative: the reach of a rule for primitives that may well
-    give integers."""
-    return [differentiable(v.aval) for v in eqn.outvars]
-
-
-def _say_unused(eqn: JaxprEqn) -> None:
-    """A rule is stated for a primitive, but here no output of it can have a cotangent."""
-    given = ", ".join(str(v.aval) for v in eqn.outvars) or "nothing"
-    message = (
-        f"the rule for '{eqn.primitive}' is of no use at {location(eqn)}: the outputs ({given}) "
-        f"have no cotangent. {STATE_IT_LATER}"
-    )
-    if eqn.primitive is not primitives.convert_element_type_p:
-        raise ValueError(message)
-    warnings.warn(message, stacklevel=2)  # the rule is for the casts to a float elsewhere
-
-
-@remembered
-def reached_outputs(graph: Graph, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
-    """The outputs of a program that have a derivative in a wanted input."""
-    reached = reached_variables(rules, graph, wanted)
-    return tuple(isinstance(v, Var) and v in reached for v in graph.outvars)
-
-
 def _differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]) -> Applied:
     """Apply one equation; its outputs and its pullback."""
     if eqn.primitive not in rules:
@@ -239,8 +154,3 @@ def check_linear(eqn: JaxprEqn, error: Exception) -> None:
         what = str(error) if is_named else f"'{eqn.primitive}' reads the value of a linear input"
         if not is_named or source(eqn):
             raise LinearInputRead(what, source(eqn)) from error
-
-
-def zeros(x: Any) -> Any:
-    """Zeros of the type of x, a value or a type."""
-    return full(struct(x), 0)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import valid_jaxtype
 
-from fbp.autodiff.graph import is_inexact
+from fbp.autodiff.avals import is_inexact
 
 
 def check_callable(fun: Callable) -> None:

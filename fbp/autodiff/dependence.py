@@ -14,6 +14,8 @@ import jax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.compat import scan_counts
+from fbp.autodiff.dce import live, read_by, without_dead_code
 from fbp.autodiff.graph import Graph, JaxprEqn, Primitive, Var, variables
 
 Mask = tuple[bool, ...]
@@ -109,7 +111,7 @@ def restricted(eqn: JaxprEqn, used: Mask) -> JaxprEqn:
     where it cannot be divided."""
     if all(used):
         return eqn
-    return (_while_of if eqn.primitive is p.while_p else g.without_dead_code)(eqn, used)
+    return (_while_of if eqn.primitive is p.while_p else without_dead_code)(eqn, used)
 
 
 def _while_of(eqn: JaxprEqn, used: Mask) -> JaxprEqn:
@@ -120,16 +122,16 @@ def _while_of(eqn: JaxprEqn, used: Mask) -> JaxprEqn:
         return eqn
     num_condition, num_body = params["cond_nconsts"], params["body_nconsts"]
     state = body.invars[num_body:]
-    read = g.read_by(condition)
+    read = read_by(condition)
     kept = [u or v in read for u, v in zip(used, condition.invars[num_condition:], strict=True)]
     while True:
-        step = g.live(replace(body, outvars=tuple(compress(body.outvars, kept))))
-        needed = [k or v in g.read_by(step) for k, v in zip(kept, state, strict=True)]
+        step = live(replace(body, outvars=tuple(compress(body.outvars, kept))))
+        needed = [k or v in read_by(step) for k, v in zip(kept, state, strict=True)]
         if needed == kept:
             break
         kept = needed
     of_condition = [v in read for v in condition.invars[:num_condition]]
-    of_body = [v in g.read_by(step) for v in body.invars[:num_body]]
+    of_body = [v in read_by(step) for v in body.invars[:num_body]]
     condition = replace(condition, invars=tuple(compress(condition.invars, of_condition + kept)))
     step = replace(step, invars=tuple(compress(step.invars, of_body + kept)))
     return eqn.replace(
@@ -163,7 +165,7 @@ def _of_cond(eqn: JaxprEqn, sources: Mask) -> Mask:
 
 def _of_scan(eqn: JaxprEqn, sources: Mask) -> Mask:
     """After enough iterations."""
-    num_consts, num_carry = g.scan_counts(eqn.params)
+    num_consts, num_carry = scan_counts(eqn.params)
     body = g.body(eqn.params)
 
     def step(carry: Mask) -> Mask:

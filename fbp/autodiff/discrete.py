@@ -1,7 +1,8 @@
 """Primitives whose outputs have no cotangent, whatever they are applied to: booleans, integers and
 keys, whose tangents have the dtype float0 in JAX."""
 
-from fbp.autodiff.graph import Primitive, named_primitives
+from fbp.autodiff.compat import named_primitives
+from fbp.autodiff.graph import Primitive
 
 COMPARISONS = "eq_p ne_p lt_p le_p gt_p ge_p eq_to_p lt_to_p le_to_p is_finite_p"
 BITS = """

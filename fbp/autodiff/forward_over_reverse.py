@@ -16,6 +16,8 @@ from jax.extend.core import primitives as p
 from jax.sharding import AxisType
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import is_plain_real
+from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.rules import (
     calls,
@@ -61,7 +63,7 @@ def stage_for_forward(
 ) -> Staged | None:
     """The program of a gradient, if forward mode is to differentiate it."""
     leaves = jax.tree.leaves(primals)
-    if rules is not RULES or not all(g.is_plain_real(x) for x in leaves):
+    if rules is not RULES or not all(is_plain_real(x) for x in leaves):
         return None
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and {*mesh.axis_types} != {AxisType.Auto}:
@@ -83,7 +85,7 @@ def push(staged: Staged, tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]
     num_values = len(staged.value_avals)
 
     def run(*leaves):
-        outs = g.evaluate(staged.graph, leaves)
+        outs = evaluate(staged.graph, leaves)
         return outs[:num_values], outs[num_values:]
 
     values, changes, others = jax.jvp(run, staged.leaves, list(tangents), has_aux=True)

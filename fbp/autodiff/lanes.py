@@ -13,6 +13,7 @@ from typing import Any
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.compat import scan_counts
 from fbp.autodiff.graph import Graph, JaxprEqn, Var
 
 Axis = tuple[Any, int]
@@ -198,7 +199,7 @@ def programs(eqn: JaxprEqn) -> Iterator[tuple[Graph, Callable]]:
     """The programs that an equation holds, and (outer, inner, axes more in the outer) for each."""
     params, ins, outs = eqn.params, eqn.invars, eqn.outvars
     if eqn.primitive is p.scan_p:
-        num_consts, num_carry = g.scan_counts(params)
+        num_consts, num_carry = scan_counts(params)
         scanned = num_consts + num_carry
 
         def of_scan(body):

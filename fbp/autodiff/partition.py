@@ -7,24 +7,17 @@ again from those that are, is the choice of a `Store` (see `store.py`).
 """
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from fbp.autodiff.backprop import forward, zeros
+from fbp.autodiff.avals import cotangent_type, struct, zeros
+from fbp.autodiff.backprop import forward
+from fbp.autodiff.dce import live
 from fbp.autodiff.dependence import effectful, parted, split_by_dependence
-from fbp.autodiff.graph import (
-    Graph,
-    JaxprEqn,
-    Var,
-    cotangent_type,
-    evaluate,
-    live,
-    remembered,
-    stage,
-    struct,
-    variables,
-)
+from fbp.autodiff.graph import Graph, JaxprEqn, Var, remembered, stage, variables
+from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.masks import merge, not_, select
 from fbp.autodiff.recompute import recomputed
 from fbp.autodiff.rule import Cotangents, Rules
 from fbp.autodiff.store import Store, is_cheap
@@ -212,20 +205,3 @@ def halves(
 
 
 # Lists and masks
-
-
-def select(mask: Sequence[bool], values: Iterable[Any]) -> list[Any]:
-    """The values where the mask is true."""
-    return [x for x, keep in zip(values, mask, strict=True) if keep]
-
-
-def merge(mask: Sequence[bool], chosen: Iterable[Any], others: Iterable[Any] | None = None) -> list:
-    """Put the chosen values where the mask is true, the others (or None) elsewhere."""
-    chosen = iter(chosen)
-    rest = None if others is None else iter(others)
-    return [next(chosen) if m else None if rest is None else next(rest) for m in mask]
-
-
-def not_(mask: Sequence[bool]) -> tuple[bool, ...]:
-    """The complement of a mask."""
-    return tuple(not m for m in mask)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import num_bytes, tangent_dtype, varying_like
 from fbp.autodiff.checks import check_arrays
 from fbp.autodiff.partition import Halves
 from fbp.autodiff.staged import Staged
@@ -56,7 +57,7 @@ class VJP:
         return self.staged.cotangents(cts[self._num_consts :])
 
     def __repr__(self) -> str:
-        size = sum(g.num_bytes(r.var.aval) for r in self.parts.residuals)
+        size = sum(num_bytes(r.var.aval) for r in self.parts.residuals)
         return f"<pullback of {self.staged.name}: {len(self.values)} residuals, {size:,} bytes>"
 
     @property
@@ -72,7 +73,7 @@ class VJP:
             eqn = made_by.get(var)
             origin = names[index] if eqn is None else str(eqn.primitive)
             line = "" if eqn is None else g.source(eqn)
-            return ResidualInfo(origin, line, tuple(aval.shape), aval.dtype, g.num_bytes(aval))
+            return ResidualInfo(origin, line, tuple(aval.shape), aval.dtype, num_bytes(aval))
 
         return [describe(r.index, r.var, r.var.aval) for r in self.parts.residuals]
 
@@ -89,7 +90,7 @@ class VJP:
                 f"function's output: expected {self.staged.out_tree}, got {tree}."
             )
         for i, (x, aval) in enumerate(zip(cts, self.staged.value_avals, strict=True)):
-            dtype = g.tangent_dtype(aval.dtype)
+            dtype = tangent_dtype(aval.dtype)
             got = (np.shape(x), jax.typeof(x).dtype if dtype != jax.dtypes.float0 else dtype)
             if got != (aval.shape, dtype):
                 raise ValueError(
@@ -99,7 +100,7 @@ class VJP:
                 )
         useful = self.parts.signature.useful
         arrived = [
-            g.varying_like(x, aval) if use else None
+            varying_like(x, aval) if use else None
             for x, aval, use in zip(cts, self.staged.value_avals, useful, strict=False)
         ]
         return arrived + [None] * (len(useful) - len(cts))

@@ -12,7 +12,10 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.graph import Graph, JaxprEqn, Var, evaluate, struct, variables
+from fbp.autodiff.avals import struct
+from fbp.autodiff.compat import scan_counts
+from fbp.autodiff.graph import Graph, JaxprEqn, Var, variables
+from fbp.autodiff.interpret import evaluate
 
 
 def recomputed(
@@ -70,7 +73,7 @@ def bodies(eqn: JaxprEqn) -> list[Graph]:
 
 def stacked(eqn: JaxprEqn) -> Iterator[tuple[Var, tuple[Any, ...]]]:
     """The outputs that hold what a body computed as it is, and its names in each body."""
-    first = g.scan_counts(eqn.params)[1] if eqn.primitive is p.scan_p else 0
+    first = scan_counts(eqn.params)[1] if eqn.primitive is p.scan_p else 0
     by_body = [body.outvars[first:] for body in bodies(eqn)]
     yield from zip(eqn.outvars[first:], zip(*by_body, strict=True), strict=True)
 
@@ -97,7 +100,7 @@ def _rest_of_jit(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
 
 def _rest_of_scan(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
     (body,), params = bodies(eqn), eqn.params
-    num_consts, num_carry = g.scan_counts(params)
+    num_consts, num_carry = scan_counts(params)
     given, wanted, names, results = _parted(eqn, known, read)
     last = body.outvars[:num_carry]
     step = _remaining(body, [v for (v,) in names], (*last, *(v for (v,) in results)))

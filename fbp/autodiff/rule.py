@@ -34,7 +34,8 @@ import numpy as np
 from jax import lax
 
 from fbp.autodiff.discrete import check_has_cotangent
-from fbp.autodiff.graph import JaxprEqn, Primitive, bind, scope
+from fbp.autodiff.graph import JaxprEqn, Primitive
+from fbp.autodiff.interpret import bind, scope
 
 TAGS = {
     "elementwise": "each output entry is computed from the operands' entries at the same index",

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import cotangent, differentiable
 from fbp.autodiff.checks import check_result
-from fbp.autodiff.graph import Graph, differentiable
+from fbp.autodiff.graph import Graph
 
 STAGING = (
     "fbp stages the function to a program before it differentiates it, as jax.jit does, so "
@@ -62,7 +63,7 @@ class Staged:
 
     def cotangents(self, cts: Sequence[Any]) -> tuple:
         """The tree of cotangents: zeros where none arrived, float0 for integers and keys."""
-        made = [g.cotangent(ct, aval) for ct, aval in zip(cts, self.in_avals, strict=True)]
+        made = [cotangent(ct, aval) for ct, aval in zip(cts, self.in_avals, strict=True)]
         return jax.tree.unflatten(self.in_tree, made)
 
     def without_values(self) -> "Staged":

@@ -14,6 +14,8 @@ import numpy as np
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import struct
+from fbp.autodiff.compat import from_edtype_p, to_edtype_p
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, variables
 from fbp.autodiff.recompute import bodies, is_copy, repeatable, stacked
 
@@ -78,7 +80,7 @@ def named_by(policy: Policy | None, graph: Graph) -> tuple[Graph, list[Var]]:
 
 def _copy(value: Var, kind: str) -> JaxprEqn:
     space = jax.memory.Space.Device if kind == "device" else jax.memory.Space.Host
-    (eqn,) = g.stage(lambda x: jax.device_put(x, space), g.struct(value.aval))[0].eqns
+    (eqn,) = g.stage(lambda x: jax.device_put(x, space), struct(value.aval))[0].eqns
     return eqn.replace(invars=[value])
 
 
@@ -144,7 +146,7 @@ CHEAP = frozenset(
         *(p.expm1_p, p.tanh_p, p.logistic_p, p.sin_p, p.cos_p, p.select_n_p, p.clamp_p),
         *(p.eq_p, p.ne_p, p.lt_p, p.le_p, p.gt_p, p.ge_p, p.and_p, p.or_p, p.not_p),
         *(p.add_jaxvals_p, p.convert_element_type_p, p.stop_gradient_p, p.copy_p, p.name_p),
-        *(g.to_edtype_p, g.from_edtype_p),
+        *(to_edtype_p, from_edtype_p),
         *(p.broadcast_in_dim_p, p.reshape_p, p.squeeze_p, p.transpose_p, p.slice_p, p.rev_p),
         *(p.iota_p, p.is_finite_p),
     }

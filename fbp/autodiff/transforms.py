@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 import jax
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import cotangent_type, full, struct
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.checks import (
     check_arrays,
@@ -84,7 +85,7 @@ def value_and_grad(
         check_outputs("grad", staged.value_avals, holomorphic)
         outs, pullback = forward(rules, staged.graph, staged.leaves, staged.wanted, staged.useful)
         (value,), aux = staged.split_outs(outs)
-        one = g.full(g.cotangent_type(g.struct(value)), 1)
+        one = full(cotangent_type(struct(value)), 1)
         grads = staged.cotangents(pullback([one, *(None for _ in outs[1:])]))
         grads = grads[0] if isinstance(argnums, int) else grads
         return ((value, aux) if has_aux else value), grads

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from fbp.autodiff import graph as g
+from fbp.autodiff.avals import cotangent_type, differentiable
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.checks import check_callable
 from fbp.autodiff.rule import Rules
@@ -29,7 +29,7 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Call
     check_callable(fun)
     staged = stage_function(fun, primals, has_aux=False)
     types = [*staged.in_avals, *staged.value_avals]
-    if not all(g.differentiable(a) for a in types):
+    if not all(differentiable(a) for a in types):
         raise TypeError(
             "linear_transpose only supports [float or complex] -> [float or complex] functions, "
             f"but got {[str(a.dtype) for a in staged.in_avals]} -> "
@@ -44,7 +44,7 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Call
                 f"{staged.out_tree} but got {tree}"
             )
         got = [jax.typeof(x) for x in cts]
-        wanted = [g.cotangent_type(a) for a in staged.value_avals]
+        wanted = [cotangent_type(a) for a in staged.value_avals]
         if [(a.shape, a.dtype) for a in got] != [(a.shape, a.dtype) for a in wanted]:
             raise TypeError(
                 f"cotangent type does not match function output, expected {wanted} but got {got}"

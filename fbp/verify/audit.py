@@ -18,8 +18,10 @@ from jax.extend.core import primitives as p
 
 import fbp.autodiff
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import differentiable, struct
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.partition import merge, select
+from fbp.autodiff.interpret import bind, evaluate
+from fbp.autodiff.masks import merge, select
 from fbp.verify.finite_difference import Slope
 from fbp.verify.kinks import ENTRIES, slopes_at
 from fbp.verify.localise import distance, larger
@@ -81,8 +83,8 @@ def _compare(site: Site, ins: Sequence[Any], _: Any, iteration: tuple[Any, ...])
     eqn = site.eqn
     if eqn.primitive not in CUSTOM:
         return None
-    floats = [g.differentiable(a) and a.size > 0 for a in map(g.struct, eqn.invars)]
-    stated = _gradient(lambda ins: g.bind(eqn, ins), floats, ins, jax.grad)
+    floats = [differentiable(a) and a.size > 0 for a in map(struct, eqn.invars)]
+    stated = _gradient(lambda ins: bind(eqn, ins), floats, ins, jax.grad)
     derived = _derived(eqn, floats, ins)
     when = jnp.array([*iteration], jnp.int32)
     return [
@@ -95,9 +97,9 @@ def _derived(eqn: JaxprEqn, floats: Sequence[bool], ins: Sequence[Any]) -> list[
     """The derivative of the function's body; fbp's where JAX has none, as that of a while_loop."""
     body = g.body(eqn.params)
     try:
-        return _gradient(lambda ins: g.evaluate(body, ins), floats, ins, jax.grad)
+        return _gradient(lambda ins: evaluate(body, ins), floats, ins, jax.grad)
     except (ValueError, NotImplementedError):
-        return _gradient(lambda ins: g.evaluate(body, ins), floats, ins, fbp.autodiff.grad)
+        return _gradient(lambda ins: evaluate(body, ins), floats, ins, fbp.autodiff.grad)
 
 
 def _gradient(
@@ -138,7 +140,7 @@ def _judged(
     body, operand = g.body(eqn.params), doubt.operand
 
     def value(x: Any) -> Any:
-        return weighed(g.evaluate(body, [*ins[:operand], x, *ins[operand + 1 :]]))
+        return weighed(evaluate(body, [*ins[:operand], x, *ins[operand + 1 :]]))
 
     entries = [int(i) for i in doubt.entries]
     kink = None
@@ -176,7 +178,7 @@ def _finding(doubt: Doubt, i: int, found: Slope, declared: frozenset[str]) -> Fi
     eqn = doubt.site.eqn
     function = function_of(eqn)
     name = function.split(" at ")[0]
-    shape = g.struct(eqn.invars[doubt.operand]).shape
+    shape = struct(eqn.invars[doubt.operand]).shape
     kind = "custom_jvp" if eqn.primitive is p.custom_jvp_call_p else "custom_vjp"
     wanted, got = found.value, float(np.real(doubt.stated[i]))
     on_purpose = name in declared
@@ -202,7 +204,7 @@ def _finding(doubt: Doubt, i: int, found: Slope, declared: frozenset[str]) -> Fi
 
 def _kink(doubt: Doubt, i: int, found: Slope) -> Finding:
     eqn = doubt.site.eqn
-    shape = g.struct(eqn.invars[doubt.operand]).shape
+    shape = struct(eqn.invars[doubt.operand]).shape
     return Finding(
         kind=Kind.KINK,
         message=(

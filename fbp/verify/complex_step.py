@@ -17,12 +17,15 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import is_complex, is_inexact
+from fbp.autodiff.compat import named_primitives, scan_counts
 from fbp.autodiff.graph import Graph, JaxprEqn
+from fbp.autodiff.interpret import Environment, apply_primitive, bind, evaluate
 
 STEPS = (1e-30, 1e-45)  # the second must give what the first gives: at sqrt(0) it does not
 
 ANALYTIC = frozenset(
-    g.named_primitives(
+    named_primitives(
         *(
             "add_p",
             "sub_p",
@@ -51,7 +54,7 @@ ANALYTIC = frozenset(
 min and sort go by the real part, and at a tie by the imaginary one."""
 
 OF_REAL_PART = frozenset(
-    g.named_primitives(
+    named_primitives(
         *("eq_p", "ne_p", "lt_p", "le_p", "gt_p", "ge_p", "argmax_p", "argmin_p", "is_finite_p"),
         *("sign_p", "floor_p", "ceil_p", "round_p"),
     )
@@ -59,7 +62,7 @@ OF_REAL_PART = frozenset(
 """Primitives that are constant on either side of their steps: they see the real part."""
 
 CALLS = frozenset(
-    g.named_primitives(
+    named_primitives(
         *("jit_p", "closed_call_p", "remat_p", "custom_jvp_call_p", "custom_vjp_call_p"),
     )
 )
@@ -126,7 +129,7 @@ def complex_step(
             )
         except _Refused as reason:
             return ComplexStep(None, str(reason))
-        (value,) = g.evaluate(graph, real)
+        (value,) = evaluate(graph, real)
         derivatives = [float(np.imag(y)) / h for y, h in zip((first, second), STEPS, strict=True)]
         same = np.isclose([float(np.real(first)), derivatives[0]], [float(value), derivatives[1]])
         if not np.all(same) or not np.all(np.isfinite(derivatives)):
@@ -136,7 +139,7 @@ def complex_step(
 
 def _double(x: Any) -> Any:
     x = jnp.asarray(x)
-    return x.astype(jnp.float64) if g.is_inexact(x.dtype) and not g.is_complex(x.dtype) else x
+    return x.astype(jnp.float64) if is_inexact(x.dtype) and not is_complex(x.dtype) else x
 
 
 def _step(x: jax.Array, direction: jax.Array, h: float) -> jax.Array:
@@ -145,15 +148,15 @@ def _step(x: jax.Array, direction: jax.Array, h: float) -> jax.Array:
 
 def _run(graph: Graph, args: Sequence[Any]) -> list[Any]:
     """The program's outputs, complex where they depend on complex arguments."""
-    env = g.Environment(graph, args)
+    env = Environment(graph, args)
     for eqn in graph.eqns:
         ins = env.read(eqn.invars)
-        env.write(eqn.outvars, _apply(eqn, ins) if any(map(_is_complex, ins)) else g.bind(eqn, ins))
+        env.write(eqn.outvars, _apply(eqn, ins) if any(map(_is_complex, ins)) else bind(eqn, ins))
     return env.results(graph)
 
 
 def _is_complex(x: Any) -> bool:
-    return hasattr(x, "dtype") and g.is_complex(x.dtype)
+    return hasattr(x, "dtype") and is_complex(x.dtype)
 
 
 def _apply(eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
@@ -166,7 +169,7 @@ def _apply(eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     if primitive in CONTINUED:
         return [CONTINUED[primitive](eqn, *map(_widen, ins))]
     if primitive in OF_REAL_PART:
-        return g.bind(eqn, [x.real if _is_complex(x) else x for x in ins])
+        return bind(eqn, [x.real if _is_complex(x) else x for x in ins])
     if primitive is p.convert_element_type_p and params["new_dtype"] == jnp.float64:
         return ins
     if primitive not in ANALYTIC or any(_narrow(v.aval) for v in (*eqn.invars, *eqn.outvars)):
@@ -174,12 +177,12 @@ def _apply(eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
         raise _Refused(f"{primitive.name}{where} is not known to be analytic")
     if params.get("preferred_element_type") is not None:
         params = params | {"preferred_element_type": jnp.dtype(jnp.complex128)}
-    return g.apply_primitive(eqn.replace(params=params), [_widen(x) for x in ins])
+    return apply_primitive(eqn.replace(params=params), [_widen(x) for x in ins])
 
 
 def _narrow(aval: Any) -> bool:
     """Whether a type is of floats, but not of float64: there, imaginary steps would be rounded."""
-    return g.is_inexact(aval.dtype) and aval.dtype != jnp.float64
+    return is_inexact(aval.dtype) and aval.dtype != jnp.float64
 
 
 def _widen(x: Any) -> Any:
@@ -205,7 +208,7 @@ def _convolution(eqn: JaxprEqn, x: jax.Array, kernel: jax.Array) -> jax.Array:
     """By parts: what JAX computes has lost small imaginary ones."""
 
     def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        (y,) = g.apply_primitive(eqn, [x, kernel])
+        (y,) = apply_primitive(eqn, [x, kernel])
         return y
 
     imaginary = convolve(x.imag, kernel.real) + convolve(x.real, kernel.imag)
@@ -215,7 +218,7 @@ def _convolution(eqn: JaxprEqn, x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _linear(eqn: JaxprEqn, *ins: jax.Array) -> jax.Array:
     """By parts: what is added up is written down in the equation as real."""
     real, imaginary = (
-        g.apply_primitive(eqn, [part(x) if _is_complex(x) else x for x in ins])[0]
+        apply_primitive(eqn, [part(x) if _is_complex(x) else x for x in ins])[0]
         for part in (jnp.real, jnp.imag)
     )
     return lax.complex(real, imaginary)
@@ -240,7 +243,7 @@ def _cond(params: dict[str, Any], ins: list[Any]) -> list[Any]:
 
 def _scan(params: dict[str, Any], ins: list[Any]) -> list[Any]:
     body = g.body(params)
-    num_consts, num_carry = g.scan_counts(params)
+    num_consts, num_carry = scan_counts(params)
     consts = ins[:num_consts]
 
     def step(carry: list[Any], xs: list[Any]) -> tuple[list[Any], list[Any]]:

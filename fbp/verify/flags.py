@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as p
 
-from fbp.autodiff import graph as g
+from fbp.autodiff.avals import differentiable
+from fbp.autodiff.compat import named_primitives
 from fbp.autodiff.graph import JaxprEqn
 from fbp.verify.observe import CALLS, Key, Site, Watch
 
@@ -42,7 +43,7 @@ PASSES_ON = frozenset(
         p.copy_p,
         p.neg_p,
         p.abs_p,
-        *g.named_primitives("stop_gradient_p", "reduce_precision_p"),
+        *named_primitives("stop_gradient_p", "reduce_precision_p"),
     }
 )
 """What is finite after these was so before, and the other way round: they are not measured."""
@@ -97,7 +98,7 @@ def measured(eqn: JaxprEqn) -> bool:
     return (
         eqn.primitive not in CALLS
         and eqn.primitive not in PASSES_ON
-        and any(g.differentiable(v.aval) for v in eqn.outvars)
+        and any(differentiable(v.aval) for v in eqn.outvars)
     )
 
 
@@ -249,4 +250,4 @@ def _wide(x: Any) -> Any:
 
 
 def _inexact(x: Any) -> bool:
-    return g.differentiable(jax.typeof(x))
+    return differentiable(jax.typeof(x))

@@ -8,6 +8,7 @@ from typing import Any
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.compat import scan_counts
 from fbp.autodiff.graph import Atom, Graph, JaxprEqn
 from fbp.verify.observe import Key, Site, bodies, site_of
 
@@ -176,7 +177,7 @@ def _links(place: Place, outer: Key, inner: Key, body: Graph) -> Iterator[tuple[
     ins: Sequence[Atom] = eqn.invars
     first, num_carry = 0, 0
     if eqn.primitive is p.scan_p:
-        first, num_carry = g.scan_counts(params)
+        first, num_carry = scan_counts(params)
     elif eqn.primitive is p.while_p:
         ins = ins[params["cond_nconsts"] :]
         first, num_carry = params["body_nconsts"], len(outs)

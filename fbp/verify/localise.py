@@ -18,8 +18,11 @@ from jax.interpreters import mlir
 
 from fbp.autodiff import graph as g
 from fbp.autodiff import value_and_grad
+from fbp.autodiff.avals import full, struct
+from fbp.autodiff.compat import named_primitives
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.partition import merge, select
+from fbp.autodiff.interpret import bind, scope
+from fbp.autodiff.masks import merge, select
 from fbp.autodiff.rule import Call, Rule, Rules
 from fbp.autodiff.undefined import is_undefined
 from fbp.verify.observe import Records, Site, Watch, observe, sites
@@ -32,7 +35,7 @@ TELLING = 1e-3
 """A rule is blamed where its error is at least this share of the largest that any rule makes:
 the rounding of right rules is smaller by many orders in float64."""
 
-OF_SYMMETRIC = frozenset(g.named_primitives("cholesky_p", "eigh_p"))
+OF_SYMMETRIC = frozenset(named_primitives("cholesky_p", "eigh_p"))
 """Functions of symmetric matrices: of a cotangent only the symmetric part says something."""
 ROUNDING = 1e-12
 """As a share of an operand's largest entry: what rounding in float64 may come to."""
@@ -96,7 +99,7 @@ def _mark(
     arrived = tuple(ct is not None for ct in cts)
     use = Use(eqn, around, known, arrived, made)
     values = [*select(made, in_cts), *select(known, ins), *select(arrived, cts)]
-    with g.scope(eqn):
+    with scope(eqn):
         return merge(made, MARK.bind(*map(jnp.asarray, values), use=use))
 
 
@@ -168,15 +171,11 @@ COMPARED = Watch(_compare, larger)
 def _reference(use: Use, operands: Sequence[Any], arrived: Sequence[Any]) -> list[Any] | None:
     """The cotangents by JAX, in the precision of the equation; None where JAX has no reverse."""
     eqn = use.eqn
-    zeros = [
-        g.full(g.struct(v.aval), 0) for v, k in zip(eqn.invars, use.known, strict=True) if not k
-    ]
+    zeros = [full(struct(v.aval), 0) for v, k in zip(eqn.invars, use.known, strict=True) if not k]
     ins = merge(use.known, operands, zeros)
 
     def outs(*wanted: Any) -> list[Any]:
-        return select(
-            use.arrived, g.bind(eqn, merge(use.made, wanted, select(_not(use.made), ins)))
-        )
+        return select(use.arrived, bind(eqn, merge(use.made, wanted, select(_not(use.made), ins))))
 
     try:
         _, pullback = jax.vjp(outs, *select(use.made, ins))
@@ -214,7 +213,7 @@ def _finding(use: Use, record: Any) -> Finding:
             f"{float(share):.2g} of its largest entry. The rest of the chain is right: mend this "
             "rule."
         ),
-        index=unraveled(entry, g.struct(eqn.invars[int(operand)]).shape),
+        index=unraveled(entry, struct(eqn.invars[int(operand)]).shape),
         expected=want,
         got=got,
         error_ulps=float(share / np.finfo(np.float64).eps),

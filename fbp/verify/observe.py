@@ -15,7 +15,9 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.graph import Environment, Graph, JaxprEqn
+from fbp.autodiff.compat import scan_counts
+from fbp.autodiff.graph import Graph, JaxprEqn
+from fbp.autodiff.interpret import Environment, bind, evaluate, scope
 
 Key = tuple[int, ...]
 Records = dict[Key, "Seen"]
@@ -139,17 +141,17 @@ def _apply(
     """Run one equation, watched if programs lie inside it."""
     eqn = site.eqn
     if eqn.primitive in CALLS:
-        with g.scope(eqn):
+        with scope(eqn):
             return observe(g.body(eqn.params), ins, watch, site, iteration)
     if eqn.primitive in LOOPS_AND_BRANCHES:
-        with g.scope(eqn):
+        with scope(eqn):
             return LOOPS_AND_BRANCHES[eqn.primitive](site, ins, watch, iteration)
-    return g.bind(eqn, ins), {}
+    return bind(eqn, ins), {}
 
 
 def _scan(site: Site, ins: Sequence[Any], watch: Watch, iteration: tuple) -> tuple[list, Records]:
     params = site.eqn.params
-    num_consts, num_carry = g.scan_counts(params)
+    num_consts, num_carry = scan_counts(params)
     consts, init, xs = ins[:num_consts], ins[num_consts:][:num_carry], ins[num_consts + num_carry :]
     ((inside, body),) = bodies(site)
     length = params["length"]
@@ -189,7 +191,7 @@ def _while(site: Site, ins: Sequence[Any], watch: Watch, iteration: tuple) -> tu
         return number + 1, outs, _merged(watch.merge, records, now)
 
     def goes_on(state: tuple) -> Any:
-        (more,) = g.evaluate(condition, (*cond_consts, *state[1]))
+        (more,) = evaluate(condition, (*cond_consts, *state[1]))
         return jnp.any(more)
 
     before = _nothing(lambda: run(jnp.array(0), init)[1])

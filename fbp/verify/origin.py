@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.extend.core import primitives as p
 
-from fbp.autodiff import graph as g
+from fbp.autodiff.avals import differentiable
 from fbp.autodiff.graph import Literal
 from fbp.verify.flags import Bad, Flags
 from fbp.verify.flow import Flow, Node, Place
@@ -166,7 +166,7 @@ def _before(watched: Watched, node: Node, place: Place) -> list[Node]:
 
 
 def _constant(value: Any, bad: Bad) -> Birth | None:
-    if not g.differentiable(jax.typeof(value)):
+    if not differentiable(jax.typeof(value)):
         return None
     test = np.isnan if bad is Bad.NAN else np.isinf
     wide = np.asarray(value)

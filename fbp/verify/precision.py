@@ -17,11 +17,16 @@ from jax.extend.core import Literal
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import cotangent_type, differentiable, is_complex, is_inexact, struct
+from fbp.autodiff.compat import named_primitives, scan_counts
+from fbp.autodiff.dce import live
 from fbp.autodiff.graph import Graph, JaxprEqn
+from fbp.autodiff.interpret import bind, scope
+from fbp.autodiff.user_rules import custom_jvp_graph, custom_vjp_backward, custom_vjp_forward
 
 INLINE = frozenset({p.closed_call_p, p.call_p, p.remat_p})
 ROUNDED = frozenset(
-    g.named_primitives("bitcast_convert_type_p", "random_gamma_p", "nextafter_p", "rng_uniform_p")
+    named_primitives("bitcast_convert_type_p", "random_gamma_p", "nextafter_p", "rng_uniform_p")
 )
 """Whose results depend on the precision itself: bits and draws. They stay in their own."""
 
@@ -37,9 +42,9 @@ class Precision:
     def dtype(self, dtype: Any) -> Any:
         """The dtype in the place of another: the same for integers, and where it is wide (or
         narrow) enough."""
-        if not isinstance(dtype, np.dtype) or not g.is_inexact(dtype):
+        if not isinstance(dtype, np.dtype) or not is_inexact(dtype):
             return dtype
-        other = np.dtype(self.imaginary if g.is_complex(dtype) else self.real)
+        other = np.dtype(self.imaginary if is_complex(dtype) else self.real)
         coarser = jnp.finfo(dtype).eps > jnp.finfo(other).eps
         return dtype if coarser == self.narrows else other
 
@@ -49,7 +54,7 @@ class Precision:
         if dtype is None:
             x = np.asarray(x)
             dtype = x.dtype
-        return jnp.asarray(x).astype(self.dtype(dtype)) if g.is_inexact(dtype) else x
+        return jnp.asarray(x).astype(self.dtype(dtype)) if is_inexact(dtype) else x
 
 
 DOUBLE = Precision(np.float64, np.complex128, narrows=False)
@@ -69,7 +74,7 @@ def in_precision(to: Precision, fun: Callable, *args: Any) -> Callable:
     0.3333333333333333
     """
     staged, out = g.stage(fun, *args)
-    graph, tree = g.live(staged), jax.tree.structure(out)
+    graph, tree = live(staged), jax.tree.structure(out)
 
     def other(*args: Any) -> Any:
         return jax.tree.unflatten(tree, evaluate(to, graph, jax.tree.leaves(args)))
@@ -85,11 +90,11 @@ def evaluate(to: Precision, graph: Graph, args: Sequence[Any]) -> list[Any]:
     def read(atom: Any) -> Any:
         if not isinstance(atom, Literal):
             return values[atom]
-        aval = g.struct(atom)
-        return to.cast(np.asarray(atom.val, aval.dtype)) if g.differentiable(aval) else atom.val
+        aval = struct(atom)
+        return to.cast(np.asarray(atom.val, aval.dtype)) if differentiable(aval) else atom.val
 
     for eqn in graph.eqns:
-        with g.scope(eqn):
+        with scope(eqn):
             outs = _apply(to, eqn, [read(a) for a in eqn.invars])
         values.update(zip(eqn.outvars, outs, strict=True))
     return [jnp.asarray(read(a)) for a in graph.outvars]
@@ -113,12 +118,12 @@ def _bind(eqn: JaxprEqn, ins: Sequence[Any], params: dict[str, Any]) -> list[Any
 def _in_its_own(to: Precision, eqn: JaxprEqn, ins: Sequence[Any]) -> list[Any]:
     """Apply an equation in the precision that it has in the program."""
     narrow = [_like(x, v) for x, v in zip(ins, eqn.invars, strict=True)]
-    return [to.cast(x) for x in g.bind(eqn, narrow)]
+    return [to.cast(x) for x in bind(eqn, narrow)]
 
 
 def _like(x: Any, variable: Any) -> Any:
-    aval = g.struct(variable)
-    return jnp.asarray(x).astype(aval.dtype) if g.differentiable(aval) else x
+    aval = struct(variable)
+    return jnp.asarray(x).astype(aval.dtype) if differentiable(aval) else x
 
 
 def _holds_program(param: Any) -> bool:
@@ -136,7 +141,7 @@ def _jit(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
 
 
 def _scan(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    num_consts, num_carry = g.scan_counts(eqn.params)
+    num_consts, num_carry = scan_counts(eqn.params)
     consts, init, xs = ins[:num_consts], ins[num_consts:][:num_carry], ins[num_consts + num_carry :]
     body = g.body(eqn.params)
 
@@ -168,8 +173,8 @@ def _cond(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
 
 def _custom_jvp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     """The same function with the same rule, both in the other precision."""
-    active = [g.differentiable(g.struct(v)) for v in eqn.invars]
-    rule, given, made = g.custom_jvp_graph(eqn, active)
+    active = [differentiable(struct(v)) for v in eqn.invars]
+    rule, given, made = custom_jvp_graph(eqn, active)
     fun = jax.custom_jvp(_named(eqn, lambda *xs: evaluate(to, g.body(eqn.params), xs)))
 
     @fun.defjvp
@@ -185,7 +190,7 @@ def _custom_jvp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
 
 
 def _no_tangent(y: Any) -> Any:
-    if g.differentiable(jax.typeof(y)):
+    if differentiable(jax.typeof(y)):
         return jnp.zeros_like(y)
     return np.zeros(y.shape, jax.dtypes.float0)
 
@@ -193,10 +198,10 @@ def _no_tangent(y: Any) -> Any:
 def _custom_vjp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     """The same function with the same two rules, all in the other precision."""
     active = [True for _ in eqn.invars]
-    types = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in map(g.struct, eqn.invars)]
-    forward, (outs, kept) = g.stage(lambda *xs: g.custom_vjp_forward(eqn, xs, active), *types)
-    cts = [g.cotangent_type(g.struct(v)) for v in eqn.outvars]
-    backward, made = g.stage(lambda kept, cts: g.custom_vjp_backward(eqn, kept, cts), kept, cts)
+    types = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in map(struct, eqn.invars)]
+    forward, (outs, kept) = g.stage(lambda *xs: custom_vjp_forward(eqn, xs, active), *types)
+    cts = [cotangent_type(struct(v)) for v in eqn.outvars]
+    backward, made = g.stage(lambda kept, cts: custom_vjp_backward(eqn, kept, cts), kept, cts)
     fun = jax.custom_vjp(_named(eqn, lambda *xs: evaluate(to, g.body(eqn.params), xs)))
 
     def run_forward(*xs: Any) -> tuple[list[Any], list[Any]]:
@@ -229,13 +234,13 @@ def _scatter(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     if jaxpr is None:
         return _bind(eqn, ins, eqn.params)
     update = g.open_graph(jaxpr, eqn.params["update_consts"])
-    number = jax.ShapeDtypeStruct((), to.dtype(g.struct(eqn.outvars[0]).dtype))
+    number = jax.ShapeDtypeStruct((), to.dtype(struct(eqn.outvars[0]).dtype))
     closed = jax.make_jaxpr(lambda a, b: evaluate(to, update, (a, b))[0])(number, number)
     params = {"update_jaxpr": closed.jaxpr, "update_consts": tuple(closed.consts)}
     return _bind(eqn, ins, eqn.params | params)
 
 
-SCATTERS = g.named_primitives(
+SCATTERS = named_primitives(
     *(f"scatter_{how}p" for how in ("", "add_", "sub_", "mul_", "min_", "max_"))
 )
 WITH_PROGRAMS: dict[Any, Callable[[Precision, JaxprEqn, list[Any]], list[Any]]] = {

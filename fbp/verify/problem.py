@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fbp.autodiff.graph import is_complex, is_inexact
+from fbp.autodiff.avals import is_complex, is_inexact
 from fbp.errors import InputError
 
 Arrays = list[Any]

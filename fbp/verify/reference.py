@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import differentiable, struct
 from fbp.verify.observe import sites
 from fbp.verify.precision import DOUBLE, SINGLE, Precision, in_precision
 from fbp.verify.problem import Problem, unraveled
@@ -79,8 +80,8 @@ def coarsest_in_double(problem: Problem, gradient: Callable) -> float:
     program = in_precision(DOUBLE, gradient, *problem.point)
     with jax.enable_x64(True):
         graph, _ = g.stage(program, *in_double(problem))
-    made = [g.struct(v) for site in sites(graph) for v in site.eqn.outvars]
-    spacings = (float(jnp.finfo(a.dtype).eps) for a in made if g.differentiable(a))
+    made = [struct(v) for site in sites(graph) for v in site.eqn.outvars]
+    spacings = (float(jnp.finfo(a.dtype).eps) for a in made if differentiable(a))
     return max(spacings, default=float(jnp.finfo(jnp.float64).eps))
 
 

@@ -174,4 +174,4 @@ def test_sources_name_nothing_of_jaxs_reverse_mode(path):
             names = {alias.name for alias in node.names}
             assert not (node.module == "jax" and names & forbidden), node.lineno
             private = str(node.module).startswith("jax._src")
-            assert not private or (path.name == "graph.py" and names <= SEAM), node.lineno
+            assert not private or (path.name == "compat.py" and names <= SEAM), node.lineno

@@ -11,6 +11,7 @@ from jaxprs import staged
 import fbp
 from fbp.autodiff import graph as g
 from fbp.autodiff.inline import inlined
+from fbp.autodiff.interpret import evaluate
 
 WIDTH, STEPS = 32, 64
 W = np.linspace(-1.0, 1.0, WIDTH * WIDTH).reshape(WIDTH, WIDTH)[::-1] / 8
@@ -239,7 +240,7 @@ def test_a_program_inlined_computes_the_same():
     assert not [eqn for eqn in flat.eqns if eqn.primitive.name == "jit"]
     made = [v for eqn in flat.eqns for v in eqn.outvars]
     assert len(made) == len(set(made))
-    assert_same(tuple(g.evaluate(flat, (h, h))), tuple(g.evaluate(graph, (h, h))), tolerance=0)
+    assert_same(tuple(evaluate(flat, (h, h))), tuple(evaluate(graph, (h, h))), tolerance=0)
 
 
 def test_a_jit_that_says_where_its_operands_lie_stays():

@@ -13,15 +13,10 @@ from jax import lax
 
 import fbp
 from fbp.autodiff import graph as g
-from fbp.autodiff.partition import (
-    cut,
-    halves,
-    joint,
-    merge,
-    not_,
-    recomputed,
-    select,
-)
+from fbp.autodiff.avals import num_bytes
+from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.masks import merge, not_, select
+from fbp.autodiff.partition import cut, halves, joint, recomputed
 from fbp.autodiff.store import by_policy, everything, minimum_cut
 
 X = jnp.linspace(0.1, 1.0, 4)
@@ -36,7 +31,7 @@ def network(x, w):
 
 STORES = {
     "everything": everything,
-    "minimum": minimum_cut(lambda v: g.num_bytes(v.aval)),
+    "minimum": minimum_cut(lambda v: num_bytes(v.aval)),
     "nothing": by_policy(None),
     "dots": by_policy(jax.checkpoint_policies.dots_saveable),
 }
@@ -54,7 +49,7 @@ def program(fun, *args, wanted=None, useful=None):
 
 def test_a_joint_program_is_the_function_and_its_pullback():
     whole = program(network, X, MATRIX)
-    results = g.evaluate(whole.graph, (X, MATRIX, CT, CT + 1))
+    results = evaluate(whole.graph, (X, MATRIX, CT, CT + 1))
     outs, pullback = jax.vjp(network, X, MATRIX)
     assert_same(tuple(results[:2]), outs)
     assert_same(tuple(results[2:]), pullback((CT, CT + 1)))
@@ -63,7 +58,7 @@ def test_a_joint_program_is_the_function_and_its_pullback():
 def test_a_joint_program_takes_cotangents_of_useful_outputs_only():
     whole = program(network, X, MATRIX, wanted=(False, True), useful=(False, True))
     assert whole.signature.given == (False, True)
-    results = g.evaluate(whole.graph, (X, MATRIX, CT))
+    results = evaluate(whole.graph, (X, MATRIX, CT))
     _, pullback = jax.vjp(network, X, MATRIX)
     assert_same(results[2], pullback((jnp.zeros(4), CT))[1])
 
@@ -80,7 +75,7 @@ def test_linear_inputs_have_no_value():
     graph, _ = g.stage(lambda x, t: (jnp.sin(x), jnp.cos(x) * t), X, X)
     whole = joint(graph, fbp.RULES, (False, True), (False, True), (False, True))
     assert whole.signature.linear_outs == (False, True)
-    out, ct = g.evaluate(whole.graph, (X, CT))
+    out, ct = evaluate(whole.graph, (X, CT))
     assert_same((out, ct), (jnp.sin(X), jnp.cos(X) * CT))
 
 

@@ -10,6 +10,8 @@ from jaxprs import equations
 
 import fbp
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import struct
+from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.recompute import recomputed, repeatable
 
 X = jnp.linspace(0.2, 1.4, 4)
@@ -51,7 +53,7 @@ def equations_within(eqn):
 @pytest.mark.parametrize("fun", PROGRAMS)
 def test_what_is_left_is_made_from_what_is_stored(fun):
     graph, _ = g.stage(fun, X)
-    values = g.evaluate(graph, [X])
+    values = evaluate(graph, [X])
     stored, *missing = graph.outvars
     again, read = recomputed(graph.eqns, g.variables(missing), g.variables([stored], graph.invars))
     assert stored in read
@@ -59,7 +61,7 @@ def test_what_is_left_is_made_from_what_is_stored(fun):
     rest = g.Graph(
         (*graph.invars, stored), tuple(missing), tuple(again), graph.constvars, graph.consts
     )
-    assert_same(g.evaluate(rest, [X, values[0]]), values[1:])
+    assert_same(evaluate(rest, [X, values[0]]), values[1:])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_prints_are_not_printed_again(around):
     again, _ = recomputed(graph.eqns, g.variables(graph.outvars), set(graph.invars))
     assert made(again, "debug_print") == {"debug_print": 0}
     got = g.Graph(graph.invars, graph.outvars, tuple(again), graph.constvars, graph.consts)
-    assert_same(g.evaluate(got, [X]), g.evaluate(graph, [X]))
+    assert_same(evaluate(got, [X]), evaluate(graph, [X]))
 
 
 def test_what_the_host_returns_cannot_be_made_again():
@@ -99,7 +101,7 @@ def test_a_copy_is_copied_back():
     assert made(again, "sin") == {"sin": 0}
     (back,) = again
     assert back.outvars == sine.outvars
-    assert g.struct(back.outvars[0]).memory_space == jax.memory.Space.Device
+    assert struct(back.outvars[0]).memory_space == jax.memory.Space.Device
 
 
 def test_a_policy_sees_into_a_branch_that_gives_a_number():

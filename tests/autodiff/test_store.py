@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import num_bytes
 from fbp.autodiff.store import CHEAP, by_policy, everything, minimum_cut
 
 X = jnp.ones((4,))
@@ -19,7 +20,7 @@ def program(fun, *args):
 
 
 def size(v):
-    return g.num_bytes(v.aval)
+    return num_bytes(v.aval)
 
 
 def stored(fun, *args, cost=size, cost_of_inputs=0):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import differentiable
 from fbp.verify.observe import Watch, observe, sites
 
 
 def largest(site, ins, outs, iteration):
     """The largest entry that an equation made, and when."""
-    values = [jnp.max(x) for x in outs if g.differentiable(jax.typeof(x)) and x.size]
+    values = [jnp.max(x) for x in outs if differentiable(jax.typeof(x)) and x.size]
     when = jnp.array([*iteration, -1], jnp.int32)
     return (jnp.max(jnp.stack(values)), when) if values else None
 

@@ -12,11 +12,15 @@ from typing import Any, NamedTuple
 import jax
 from jax import lax
 
+from fbp.autodiff import avals
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import accumulate, zeros
+from fbp.autodiff.avals import accumulate, cotangent_type, struct, zeros
+from fbp.autodiff.dce import live
 from fbp.autodiff.dependence import dependent_variables
-from fbp.autodiff.graph import Graph, Var, evaluate, struct
-from fbp.autodiff.partition import Signature, merge, not_, select
+from fbp.autodiff.graph import Graph, Var
+from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.masks import merge, not_, select
+from fbp.autodiff.partition import Signature
 from fbp.autodiff.rules.loops import Loop
 from fbp.autodiff.rules.sums import Iteration, Sum, worthwhile
 
@@ -95,9 +99,9 @@ def backward_scan(loop: Loop, step: Graph, signature: Signature, reads: Reads, r
         run,
         [types[v] for v in reads.once],
         [types[v] for v in reads.last],
-        [g.stacked(types[v], loop.length) for v in reads.stacked],
+        [avals.stacked(types[v], loop.length) for v in reads.stacked],
         [types[v] for v in carry_cts],
-        [g.stacked(types[v], loop.length) for v in ys_cts],
+        [avals.stacked(types[v], loop.length) for v in ys_cts],
     )[0]
 
 
@@ -106,7 +110,7 @@ def _body(
 ) -> Callable[..., tuple[Any, Any]]:
     """One iteration: (once, (carry's cotangents, last, totals), slices) -> (the same, stacks)."""
     num_terms, added = len(totals.terms), select(not_(totals.wait), totals.terms)
-    graph = g.live(replace(step, outvars=(*added, *step.outvars[num_terms:], *totals.stacks)))
+    graph = live(replace(step, outvars=(*added, *step.outvars[num_terms:], *totals.stacks)))
     useful, given = loop.outs(signature.useful)[0], loop.ins(signature.given)[1]
     arriving = select(useful, given)
     types = select(useful, loop.outs(signature.out_avals)[0])
@@ -120,7 +124,7 @@ def _body(
         sums = [accumulate(total, next(made)) for total in sums]
         arrived = [next(made) if arrives else None for arrives in arriving]
         carry_cts = [
-            zeros(g.cotangent_type(t)) if ct is None else ct
+            zeros(cotangent_type(t)) if ct is None else ct
             for ct, t in zip(arrived, types, strict=True)
         ]
         last = [values[v] for v in reads.last.values()]

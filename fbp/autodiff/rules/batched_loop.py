@@ -19,8 +19,11 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import struct, varying
+from fbp.autodiff.dce import live
 from fbp.autodiff.dependence import split_by_dependence
-from fbp.autodiff.graph import Graph, JaxprEqn, evaluate, struct
+from fbp.autodiff.graph import Graph, JaxprEqn
+from fbp.autodiff.interpret import Environment, bind, evaluate
 from fbp.autodiff.lanes import lanes_of_consts
 from fbp.autodiff.rules.collectives import pvary_p
 from fbp.autodiff.rules.lane_select import where
@@ -33,7 +36,7 @@ def one_loop(
     body: Graph, condition: Graph, num_condition_consts: int, num_body_consts: int
 ) -> Graph:
     """The program that runs a batch of loops as one: (condition's constants, body's, state)."""
-    if g.varying(condition.outvars[0].aval):
+    if varying(condition.outvars[0].aval):
         body = flat(body)
     before, body = spread_before(body, num_body_consts)
     num_consts = len(before.outvars)
@@ -83,11 +86,11 @@ def flat(body: Graph) -> Graph:
     """The same program with the programs of its jits in their places, if they spread anything."""
 
     def run(graph, args):
-        env = g.Environment(graph, args)
+        env = Environment(graph, args)
         for eqn in graph.eqns:
             ins = env.read(eqn.invars)
             opens = eqn.primitive is p.jit_p and _spreads_within(g.body(eqn.params))
-            env.write(eqn.outvars, run(g.body(eqn.params), ins) if opens else g.bind(eqn, ins))
+            env.write(eqn.outvars, run(g.body(eqn.params), ins) if opens else bind(eqn, ins))
         return env.results(graph)
 
     if not _spreads_within(body):
@@ -111,7 +114,7 @@ def spread_before(body: Graph, num_consts: int) -> tuple[Graph, Graph]:
     made = tuple(eqn.outvars[0] for eqn in moved)
     before = replace(body, invars=consts, outvars=(*consts, *made))
     rest = tuple(eqn for eqn in body.eqns if eqn not in moved)
-    return g.live(before), g.live(replace(body, invars=(*consts, *made, *state), eqns=rest))
+    return live(before), live(replace(body, invars=(*consts, *made, *state), eqns=rest))
 
 
 def _first_step(

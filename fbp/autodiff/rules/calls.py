@@ -10,9 +10,12 @@ from jax.custom_batching import custom_vmap
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import forward, reached_outputs
-from fbp.autodiff.graph import Graph, JaxprEqn, apply_primitive
-from fbp.autodiff.partition import Halves, halves, joint, not_, select
+from fbp.autodiff.activity import reached_outputs
+from fbp.autodiff.backprop import forward
+from fbp.autodiff.graph import Graph, JaxprEqn
+from fbp.autodiff.interpret import apply_primitive
+from fbp.autodiff.masks import not_, select
+from fbp.autodiff.partition import Halves, halves, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.store import everything
 from fbp.autodiff.undefined import LinearInputRead, is_undefined, undefined

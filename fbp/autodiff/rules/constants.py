@@ -1,7 +1,7 @@
 """Primitives without a derivative: what they give is constant almost everywhere, or no number."""
 
+from fbp.autodiff.compat import named_primitives
 from fbp.autodiff.discrete import WITHOUT_COTANGENT
-from fbp.autodiff.graph import named_primitives
 from fbp.autodiff.rule import Rules, constant
 
 ROUNDING = "floor_p ceil_p round_p sign_p stop_gradient_p"

@@ -9,19 +9,13 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import reached_outputs, zeros
-from fbp.autodiff.graph import Graph, JaxprEqn, Var, cotangent_type, evaluate, struct
-from fbp.autodiff.partition import (
-    Halves,
-    Joint,
-    Residual,
-    Signature,
-    cut,
-    joint,
-    merge,
-    not_,
-    select,
-)
+from fbp.autodiff.activity import reached_outputs
+from fbp.autodiff.avals import cotangent_type, struct, zeros
+from fbp.autodiff.dce import live
+from fbp.autodiff.graph import Graph, JaxprEqn, Var
+from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.masks import merge, not_, select
+from fbp.autodiff.partition import Halves, Joint, Residual, Signature, cut, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import Masks, masks, unknown
 from fbp.autodiff.store import Policy, everything, named_by
@@ -154,7 +148,7 @@ def _branch(
     ]
     stored += [v for v in named if v not in stored and v not in g.variables(outs)]
     return Branch(
-        g.live(replace(forward, outvars=(*outs, *stored))),
+        live(replace(forward, outvars=(*outs, *stored))),
         parts.backward,
         program.signature.given,
         in_types,

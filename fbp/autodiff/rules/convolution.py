@@ -22,8 +22,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.backprop import zeros
-from fbp.autodiff.graph import partitioned, sharding_like
+from fbp.autodiff.avals import partitioned, sharding_like, zeros
 from fbp.autodiff.rule import Rules, transpose
 from fbp.autodiff.rules.products import as_dtype
 

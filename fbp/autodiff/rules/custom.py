@@ -10,12 +10,17 @@ from jax.extend.core import primitives as p
 from jax.interpreters.ad import Zero
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import differentiable_outputs, forward, known, zeros
-from fbp.autodiff.graph import Graph, JaxprEqn, apply_primitive
-from fbp.autodiff.partition import merge, select
+from fbp.autodiff.activity import differentiable_outputs
+from fbp.autodiff.avals import as_array, struct, zeros
+from fbp.autodiff.backprop import forward, known
+from fbp.autodiff.compat import NullAccum, ValAccum, call_hi_primitive_p
+from fbp.autodiff.graph import Graph, JaxprEqn
+from fbp.autodiff.interpret import apply_primitive, evaluate
+from fbp.autodiff.masks import merge, select
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import inline, unknown
 from fbp.autodiff.undefined import is_undefined, reads_linear_input, undefined
+from fbp.autodiff.user_rules import custom_jvp_graph, custom_vjp_backward, custom_vjp_forward
 
 
 def custom_jvp(call: Call, ins: list[Any]) -> Applied:
@@ -24,7 +29,7 @@ def custom_jvp(call: Call, ins: list[Any]) -> Applied:
         return inline(call, ins)
     num_consts = call.params["num_consts"]
     primals, active = ins[num_consts:], call.wanted[num_consts:]
-    rule, given, made = g.custom_jvp_graph(call.eqn, active)
+    rule, given, made = custom_jvp_graph(call.eqn, active)
     with _linear_in_tangents(call.eqn):
         outs, pullback = pushed_forward(call, rule, primals, select(given, active), made)
 
@@ -75,8 +80,8 @@ def custom_vjp(call: Call, ins: list[Any]) -> Applied:
     if any(map(is_undefined, ins)):
         outs = known(call.rules, g.body(call.params), ins)
         return outs, unknown(call, "what a custom_vjp function is applied to")[1]
-    outs, residuals = g.custom_vjp_forward(call.eqn, ins, call.wanted)
-    return outs, lambda cts: g.custom_vjp_backward(call.eqn, residuals, cts)
+    outs, residuals = custom_vjp_forward(call.eqn, ins, call.wanted)
+    return outs, lambda cts: custom_vjp_backward(call.eqn, residuals, cts)
 
 
 def optimised_forward(call: Call, ins: list[Any]) -> Applied:
@@ -98,12 +103,12 @@ def linear(call: Call, ins: list[Any]) -> Applied:
     def pull(cts):
         transpose, transpose_consts = params["transpose_thunk"]()
         arrived = [
-            zeros(g.struct(v.aval)) if ct is None else ct
+            zeros(struct(v.aval)) if ct is None else ct
             for ct, v in zip(cts, body.outvars, strict=True)
         ]
         in_cts = linear_call(
-            lambda fixed, cts: g.evaluate(g.from_jaxpr(transpose), (*fixed[0], *fixed[2], *cts)),
-            lambda fixed, xs: g.evaluate(body, (*fixed[1], *fixed[2], *xs)),
+            lambda fixed, cts: evaluate(g.from_jaxpr(transpose), (*fixed[0], *fixed[2], *cts)),
+            lambda fixed, xs: evaluate(body, (*fixed[1], *fixed[2], *xs)),
             (transpose_consts, consts, residuals),
             arrived,
         )
@@ -122,7 +127,7 @@ def hi_primitive(call: Call, ins: list[Any]) -> Applied:
     prim = call.params["_prim"]
     if any(map(is_undefined, ins)):
         return unknown(call, f"what {prim} is applied to")
-    ins = [g.as_array(x) for x in ins]
+    ins = [as_array(x) for x in ins]
     wanted = jax.tree.unflatten(prim.in_tree, call.wanted)
     out, residuals, *more = prim.vjp_fwd(wanted, *jax.tree.unflatten(prim.in_tree, ins))
     structured = more[1:2]  # since JAX 0.11 a rule may split its residuals in two
@@ -133,7 +138,7 @@ def hi_primitive(call: Call, ins: list[Any]) -> Applied:
             for ct, a in zip(cts, prim.out_avals_flat, strict=True)
         ]
         totals = [
-            (g.ValAccum if want else g.NullAccum)(a.to_ct_aval())
+            (ValAccum if want else NullAccum)(a.to_ct_aval())
             for want, a in zip(call.wanted, prim.in_avals_flat, strict=True)
         ]
         out_ct = jax.tree.unflatten(prim.out_tree, arrived)
@@ -155,7 +160,7 @@ def _optimised_identity(x: Any) -> Any:
     fun = jax.custom_vjp(lambda x: x)
     fun.defvjp(lambda x: (x, x), lambda _, ct: (ct,), optimize_remat=True)
     (eqn,) = g.stage(fun, x)[0].eqns
-    return g.custom_vjp_forward(eqn, [x], [True])[0]
+    return custom_vjp_forward(eqn, [x], [True])[0]
 
 
 RULES = Rules(
@@ -163,5 +168,5 @@ RULES = Rules(
     call(p.custom_vjp_call_p, custom_vjp, differentiable_outputs),
     call(g.primitive_of(_optimised_identity, 0.0), optimised_forward, differentiable_outputs),
     call(g.primitive_of(_linear_identity, 0.0), linear, differentiable_outputs),
-    call(g.call_hi_primitive_p, hi_primitive, differentiable_outputs),
+    call(call_hi_primitive_p, hi_primitive, differentiable_outputs),
 )

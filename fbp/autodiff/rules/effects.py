@@ -8,7 +8,7 @@ import jax
 from jax.experimental import checkify, io_callback
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import differentiable_outputs
+from fbp.autodiff.activity import differentiable_outputs
 from fbp.autodiff.graph import Primitive
 from fbp.autodiff.rule import Applied, Call, Rules, call, constant
 

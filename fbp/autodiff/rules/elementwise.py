@@ -35,16 +35,9 @@ from jax.lax import (
 )
 from jax.lax import bitwise_and as both
 
-from fbp.autodiff.backprop import differentiable_outputs
-from fbp.autodiff.graph import (
-    from_edtype_p,
-    full,
-    is_complex,
-    named_primitives,
-    struct,
-    tangent_dtype,
-    to_edtype_p,
-)
+from fbp.autodiff.activity import differentiable_outputs
+from fbp.autodiff.avals import full, is_complex, struct, tangent_dtype
+from fbp.autodiff.compat import from_edtype_p, named_primitives, to_edtype_p
 from fbp.autodiff.rule import Cotangents, Rules, derivative, fit, transpose, vjp, vjp_jointly
 
 

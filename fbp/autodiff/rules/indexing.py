@@ -14,8 +14,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 from jax.lax import GatherDimensionNumbers, ScatterDimensionNumbers
 
-from fbp.autodiff.backprop import zeros
-from fbp.autodiff.graph import struct
+from fbp.autodiff.avals import struct, zeros
 from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp, vjp_jointly
 from fbp.autodiff.undefined import is_undefined
 

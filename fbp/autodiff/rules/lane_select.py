@@ -12,7 +12,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from fbp.autodiff import graph as g
+from fbp.autodiff.avals import varying
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.loop_checks import typed_as_the_same
 
@@ -20,14 +20,14 @@ from fbp.autodiff.rules.loop_checks import typed_as_the_same
 def where(mask: Any, a: Any, b: Any) -> Any:
     """a in the lanes, the leading axes, where the mask is true, b elsewhere."""
     mask = lax.broadcast_in_dim(mask, a.shape, range(mask.ndim))
-    if g.varying(mask) | g.varying(b) <= g.varying(a):
+    if varying(mask) | varying(b) <= varying(a):
         return lax.select(mask, a, b)
     return LANE_SELECT.bind(mask, a, b)
 
 
 def no_derivative(_: Call, ins: list[Any]) -> Applied:
     """What differs between devices and is typed as the same on all has no right cotangent."""
-    raise ValueError(typed_as_the_same(g.varying(ins[0]) - g.varying(ins[1])))
+    raise ValueError(typed_as_the_same(varying(ins[0]) - varying(ins[1])))
 
 
 def _batched(args: Any, dims: Any) -> Any:

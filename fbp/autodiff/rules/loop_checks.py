@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import varying
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.lanes import programs
-from fbp.autodiff.partition import Joint, select
+from fbp.autodiff.masks import select
+from fbp.autodiff.partition import Joint
 from fbp.autodiff.rules.effects import IO_CALLBACK
 
 
@@ -27,8 +29,8 @@ def check_again(eqns: Sequence[JaxprEqn]) -> None:
 
 def check_steps(condition: Graph, step: Joint) -> None:
     """Raise if devices take different numbers of steps, but share what they sum or step from."""
-    axes, signature = g.varying(condition.outvars[0].aval), step.signature
-    if any(not axes <= g.varying(a) for a in select(signature.useful, signature.out_avals)):
+    axes, signature = varying(condition.outvars[0].aval), step.signature
+    if any(not axes <= varying(a) for a in select(signature.useful, signature.out_avals)):
         raise ValueError(typed_as_the_same(axes))
     for eqn in step.graph.eqns:
         shared = axes & {str(getattr(effect, "name", "")) for effect in eqn.effects}

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fbp.autodiff.backprop import active_variables, reached_outputs
-from fbp.autodiff.graph import Graph, Var, differentiable
+from fbp.autodiff.activity import active_variables, reached_outputs
+from fbp.autodiff.avals import differentiable
+from fbp.autodiff.graph import Graph, Var
 from fbp.autodiff.partition import Signature, linear_outputs
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.rules.calls import Masks

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jax.lax import GatherDimensionNumbers
 
-from fbp.autodiff.graph import is_complex
+from fbp.autodiff.avals import is_complex
 
 
 def gradients(formula: Callable) -> Callable:

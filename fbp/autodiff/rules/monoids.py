@@ -14,8 +14,10 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from fbp.autodiff.avals import struct
 from fbp.autodiff.backprop import forward
-from fbp.autodiff.graph import Graph, apply_primitive, body, evaluate, open_graph, stage, struct
+from fbp.autodiff.graph import Graph, body, open_graph, stage
+from fbp.autodiff.interpret import apply_primitive, evaluate
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call
 
 Arrays = list[Any]

@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.backprop import zeros
+from fbp.autodiff.avals import zeros
 from fbp.autodiff.rule import Applied, Call, Cotangents, Rules, call, vjp_jointly
 
 

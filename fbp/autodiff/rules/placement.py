@@ -7,7 +7,8 @@ import jax
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.graph import cotangent_type, primitive_of, struct
+from fbp.autodiff.avals import cotangent_type, struct
+from fbp.autodiff.graph import primitive_of
 from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp_jointly
 
 

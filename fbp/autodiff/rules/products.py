@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.graph import partitioned, sharding_like
+from fbp.autodiff.avals import partitioned, sharding_like
 from fbp.autodiff.rule import Rules, transpose
 
 

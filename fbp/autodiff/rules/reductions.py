@@ -10,8 +10,9 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from fbp.autodiff.avals import sharding_like, struct
 from fbp.autodiff.backprop import forward
-from fbp.autodiff.graph import sharding_like, stage, struct
+from fbp.autodiff.graph import stage
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call, transpose, vjp
 
 

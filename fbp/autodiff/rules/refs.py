@@ -6,7 +6,10 @@ from typing import Any
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import differentiable_outputs, forward, zeros
+from fbp.autodiff.activity import differentiable_outputs
+from fbp.autodiff.avals import zeros
+from fbp.autodiff.backprop import forward
+from fbp.autodiff.compat import WRITES, run_state_p
 from fbp.autodiff.rule import Applied, Call, Rules, call, constant
 
 
@@ -36,4 +39,4 @@ def run_state(call: Call, ins: list[Any]) -> Applied:
     return outs, pull
 
 
-RULES = Rules(constant(p.get_p, *g.WRITES), call(g.run_state_p, run_state, differentiable_outputs))
+RULES = Rules(constant(p.get_p, *WRITES), call(run_state_p, run_state, differentiable_outputs))

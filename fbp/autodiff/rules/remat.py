@@ -10,7 +10,9 @@ from jax.extend.core import primitives as p
 from jax.ref import AbstractRef
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import struct
 from fbp.autodiff.graph import Graph
+from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.partition import Halves, Joint, halves, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call, within_scope
 from fbp.autodiff.rules.calls import Masks, masks, reach
@@ -46,10 +48,10 @@ def _checkpoint(
     def wrap(half: Graph, direction: str) -> Graph:
         def run(*args):
             late = direction == "backward" and prevent_cse and args
-            return g.evaluate(half, barrier(args) if late else args)
+            return evaluate(half, barrier(args) if late else args)
 
         remat = jax.checkpoint(run, prevent_cse=prevent_cse, policy=policy)
-        return g.stage(remat, *(g.struct(v.aval) for v in half.invars))[0]
+        return g.stage(remat, *(struct(v.aval) for v in half.invars))[0]
 
     if policy is None:
         return halves(joint(body, rules, *masks), by_policy(policy), wrap)

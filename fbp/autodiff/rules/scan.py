@@ -13,20 +13,17 @@ from typing import Any
 from jax import lax
 from jax.extend.core import primitives as p
 
+from fbp.autodiff import avals
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import num_bytes, struct
+from fbp.autodiff.compat import scan_counts
+from fbp.autodiff.dce import live, read_by
 from fbp.autodiff.dependence import effectful, parted
-from fbp.autodiff.graph import Graph, JaxprEqn, Var, evaluate, struct
+from fbp.autodiff.graph import Graph, JaxprEqn, Var
 from fbp.autodiff.inline import inlined
-from fbp.autodiff.partition import (
-    Halves,
-    Joint,
-    Residual,
-    Signature,
-    cut,
-    joint,
-    not_,
-    select,
-)
+from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.masks import not_, select
+from fbp.autodiff.partition import Halves, Joint, Residual, Signature, cut, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.backward_scan import Reads, backward_scan
 from fbp.autodiff.rules.calls import Masks, masks
@@ -43,7 +40,7 @@ from fbp.autodiff.store import Policy, is_cheap, minimum_cut, named_by
 def scan(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
     """Run the loop, stacking what its pullback reads; the pullback runs from the other end."""
     params = call.params
-    loop = Loop(*g.scan_counts(params), params["length"], params["reverse"], params["unroll"])
+    loop = Loop(*scan_counts(params), params["length"], params["reverse"], params["unroll"])
     return _scan(g.body(params), call.rules, masks(call, ins), loop, policy).run(ins)
 
 
@@ -56,7 +53,7 @@ def _scan(body: Graph, rules: Rules, masks: Masks, loop: Loop, policy: Policy | 
 
 def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
     """A scan reaches what its body reaches in the end."""
-    return reached_in_the_end(g.body(eqn.params), rules, wanted, Loop(*g.scan_counts(eqn.params)))
+    return reached_in_the_end(g.body(eqn.params), rules, wanted, Loop(*scan_counts(eqn.params)))
 
 
 def _halves(program: Joint, loop: Loop, policy: Policy | None) -> Halves:
@@ -125,7 +122,7 @@ def _room(read: set[Var], stacks: Sequence[Var]) -> int:
 
 
 def _bytes(values: Iterable[Var]) -> int:
-    return sum(g.num_bytes(v.aval) for v in values)
+    return sum(num_bytes(v.aval) for v in values)
 
 
 def _loop_signature(body: Signature, loop: Loop) -> Signature:
@@ -134,7 +131,7 @@ def _loop_signature(body: Signature, loop: Loop) -> Signature:
     return replace(
         body,
         given=loop.with_carry(body.given, loop.outs(body.useful)[0]),
-        out_avals=(*carry, *(g.stacked(a, loop.length) for a in ys)),
+        out_avals=(*carry, *(avals.stacked(a, loop.length) for a in ys)),
     )
 
 
@@ -151,7 +148,7 @@ def _with_invariants(graph: Graph, consts: Sequence[Var]) -> tuple[Graph, set[Va
 def _before(graph: Graph, once: set[Var], consts: Sequence[Var], made: Sequence[Var]) -> Graph:
     """What is made once, from the constants."""
     eqns = tuple(eqn for eqn in graph.eqns if not once.isdisjoint(eqn.outvars))
-    return g.live(replace(graph, invars=tuple(consts), outvars=tuple(made), eqns=eqns))
+    return live(replace(graph, invars=tuple(consts), outvars=tuple(made), eqns=eqns))
 
 
 def _step(graph: Graph, once: set[Var]) -> tuple[Graph, list[Var]]:
@@ -160,8 +157,8 @@ def _step(graph: Graph, once: set[Var]) -> tuple[Graph, list[Var]]:
     is_ahead = [not once.isdisjoint(eqn.outvars) and not is_cheap(eqn) for eqn in graph.eqns]
     ahead = [v for eqn in select(is_ahead, graph.eqns) for v in eqn.outvars]
     eqns = tuple(select(not_(is_ahead), graph.eqns))
-    step = g.live(replace(graph, eqns=eqns))
-    read = g.read_by(step)
+    step = live(replace(graph, eqns=eqns))
+    read = read_by(step)
     ahead = [v for v in ahead if v in read]
     return replace(step, invars=(*ahead, *step.invars)), ahead
 
@@ -173,7 +170,7 @@ def _cost(graph, once, consts, stacked_already, loop):
     def cost(v: Var) -> int:
         if v in free:
             return 0
-        size = g.num_bytes(v.aval)
+        size = num_bytes(v.aval)
         return -(-size // max(1, loop.length)) if v in once else size
 
     return cost
@@ -196,7 +193,7 @@ def _forward_loop(loop: Loop, step: Graph, before: Graph, num_made_once: int) ->
 
     num_ahead = len(before.outvars) - num_made_once
     consts, init, xs = loop.ins([struct(v.aval) for v in step.invars[num_ahead:]])
-    return g.stage(run, *consts, *init, *(g.stacked(x, loop.length) for x in xs))[0]
+    return g.stage(run, *consts, *init, *(avals.stacked(x, loop.length) for x in xs))[0]
 
 
 RULES = Rules(call(p.scan_p, scan, reach, lambda policy: functools.partial(scan, policy=policy)))

@@ -11,8 +11,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.backprop import zeros
-from fbp.autodiff.graph import cotangent_type, partitioned, sharding_like, struct
+from fbp.autodiff.avals import cotangent_type, partitioned, sharding_like, struct, zeros
 from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp_jointly
 
 

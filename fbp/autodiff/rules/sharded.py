@@ -19,9 +19,12 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import axes_of_vmaps, cotangent_type, struct
 from fbp.autodiff.dependence import shard_map_p
-from fbp.autodiff.graph import Graph, cotangent_type, evaluate
-from fbp.autodiff.partition import Cut, Halves, Joint, Residual, cut, joint, not_, select
+from fbp.autodiff.graph import Graph
+from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.masks import not_, select
+from fbp.autodiff.partition import Cut, Halves, Joint, Residual, cut, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import Masks, masks, reach
 from fbp.autodiff.store import everything
@@ -102,7 +105,7 @@ def shard_map(call: Call, ins: list[Any]) -> Applied:
     mapped = Mapped(
         params["mesh"],
         params["newly_manual_axes"],
-        params["newly_manual_axes"] - g.axes_of_vmaps(),
+        params["newly_manual_axes"] - axes_of_vmaps(),
         params["check_vma"],
         tuple(params["in_specs"]),
         tuple(params["out_specs"]),
@@ -167,7 +170,7 @@ def _backward(mapped: Mapped, program: Joint, parts: Cut, residuals: Sequence[Re
     def run(*args):
         values, cts = args[: len(specs)], args[len(specs) :]
         values = [
-            lax.squeeze(x, [0]) if x.ndim > g.struct(r.var).ndim else x
+            lax.squeeze(x, [0]) if x.ndim > struct(r.var).ndim else x
             for x, r in zip(values, parts.residuals, strict=True)
         ]
         in_cts = evaluate(parts.backward, (*values, *map(mapped.shared, cts, ct_specs)))

@@ -11,8 +11,10 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import forward, zeros
-from fbp.autodiff.graph import JaxprEqn, apply_primitive
+from fbp.autodiff.avals import zeros
+from fbp.autodiff.backprop import forward
+from fbp.autodiff.graph import JaxprEqn
+from fbp.autodiff.interpret import apply_primitive
 from fbp.autodiff.rule import Applied, Call, Cotangents, Rules, call, vjp_jointly
 from fbp.autodiff.rules import matrices
 from fbp.autodiff.rules.matrices import conj, times, transposed

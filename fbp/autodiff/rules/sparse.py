@@ -19,8 +19,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 
-from fbp.autodiff.backprop import forward, reached_outputs
-from fbp.autodiff.graph import Graph, JaxprEqn, apply_primitive, stage
+from fbp.autodiff.activity import reached_outputs
+from fbp.autodiff.backprop import forward
+from fbp.autodiff.graph import Graph, JaxprEqn, stage
+from fbp.autodiff.interpret import apply_primitive
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call, vjp_jointly
 from fbp.autodiff.undefined import UndefinedPrimal
 

@@ -12,7 +12,8 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.graph import apply_primitive, is_complex
+from fbp.autodiff.avals import is_complex
+from fbp.autodiff.interpret import apply_primitive
 from fbp.autodiff.rule import Applied, Call, Rules, call, vjp_jointly
 from fbp.autodiff.rules.matrices import (
     adjoint,

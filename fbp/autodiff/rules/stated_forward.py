@@ -8,9 +8,11 @@ from jax.interpreters import ad
 from jax.interpreters.ad import Zero
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.avals import as_array, differentiable, struct
 from fbp.autodiff.discrete import check_has_cotangent
-from fbp.autodiff.graph import Graph, apply_primitive
-from fbp.autodiff.partition import merge, not_, select
+from fbp.autodiff.graph import Graph
+from fbp.autodiff.interpret import apply_primitive
+from fbp.autodiff.masks import merge, not_, select
 from fbp.autodiff.rule import Applied, Call, Rule, within_scope
 from fbp.autodiff.rules.custom import pushed_forward
 from fbp.autodiff.undefined import is_undefined
@@ -58,10 +60,10 @@ def _program(pushforward: Callable, call: Call, ins: list[Any]) -> tuple[Graph, 
         outs, tangents = pushforward(list(primals), merge(call.wanted, given, zeros), **call.params)
         if not prim.multiple_results:
             outs, tangents = [outs], [tangents]
-        made.extend(not isinstance(t, Zero) and g.differentiable(t) for t in tangents)
+        made.extend(not isinstance(t, Zero) and differentiable(t) for t in tangents)
         return list(outs), select(made, tangents)
 
-    tangents = [g.struct(a.to_tangent_aval()) for a in select(call.wanted, avals)]
+    tangents = [struct(a.to_tangent_aval()) for a in select(call.wanted, avals)]
     return g.stage(run, ins, tangents)[0], made
 
 
@@ -73,7 +75,7 @@ def _transposed(transpose: Callable | None, call: Call, ins: list[Any]) -> Appli
             f"the rule of {prim.name}, used at {g.location(call.eqn)}, applies it to tangents: "
             "state its transpose too."
         )
-    operands = [ad.UndefinedPrimal(x.aval) if is_undefined(x) else g.as_array(x) for x in ins]
+    operands = [ad.UndefinedPrimal(x.aval) if is_undefined(x) else as_array(x) for x in ins]
 
     def pull(cts):
         arrived = [

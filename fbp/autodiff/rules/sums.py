@@ -14,8 +14,9 @@ from typing import Any
 from jax import lax
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.backprop import accumulate
-from fbp.autodiff.graph import Atom, JaxprEqn, Primitive, Var, apply_primitive, num_bytes
+from fbp.autodiff.avals import accumulate, num_bytes
+from fbp.autodiff.graph import Atom, JaxprEqn, Primitive, Var
+from fbp.autodiff.interpret import apply_primitive
 
 Finish = Callable[[dict[Var, Any]], Any]
 

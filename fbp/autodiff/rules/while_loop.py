@@ -15,20 +15,13 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import accumulate, forward, known, zeros
+from fbp.autodiff.avals import accumulate, cotangent_type, struct, varying, zeros
+from fbp.autodiff.backprop import forward, known
 from fbp.autodiff.dependence import split_by_dependence
-from fbp.autodiff.graph import Graph, JaxprEqn, evaluate, struct
-from fbp.autodiff.partition import (
-    Halves,
-    Joint,
-    Residual,
-    cut,
-    joint,
-    linear_outputs,
-    merge,
-    not_,
-    select,
-)
+from fbp.autodiff.graph import Graph, JaxprEqn
+from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.masks import merge, not_, select
+from fbp.autodiff.partition import Halves, Joint, Residual, cut, joint, linear_outputs
 from fbp.autodiff.recompute import recomputed
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call
 from fbp.autodiff.rules.batched_loop import flat, one_loop, spreads
@@ -92,7 +85,7 @@ def while_loop(call: Call, ins: list[Any], places: int) -> Applied:
     body, condition = g.from_jaxpr(params["body_jaxpr"]), g.from_jaxpr(params["cond_jaxpr"])
     counts = params["cond_nconsts"], params["body_nconsts"]
     more: Any = condition.outvars[0].aval
-    if more.ndim or (g.varying(more) and spreads(flat(body), counts[1])):
+    if more.ndim or (varying(more) and spreads(flat(body), counts[1])):
         program = one_loop(body, condition, *counts)
         return forward(call.rules, program, ins, call.wanted, call.useful)
     program = _read(body, condition, *counts)
@@ -151,7 +144,7 @@ def _halves(program: While, rules: Rules, masks: Masks, places: int) -> Halves |
     if not any(useful):
         return Halves(whole, g.stage(run.forward, *ins)[0], Graph((), (), ()), ())
     forward, (_, saved, length) = g.stage(partial(_run_forward, run, places), *ins)
-    cts = [g.cotangent_type(a) for a in select(signature.useful, signature.out_avals)]
+    cts = [cotangent_type(a) for a in select(signature.useful, signature.out_avals)]
     check_steps(program.condition, step)
     backward, _ = g.stage(partial(_run_backward, step, loop), consts, saved, length, cts)
     num_stored = 2 + len(saved.states)
@@ -257,7 +250,7 @@ def _run_backward(
     """The cotangents of the constants, and those of the first state."""
     signature, again, back = step.signature, _again(step), _back(step)
     consts_given, state_given, _ = loop.ins(signature.given)
-    types = [g.cotangent_type(a) for a in select(signature.useful, signature.out_avals)]
+    types = [cotangent_type(a) for a in select(signature.useful, signature.out_avals)]
     num_totals = consts_given.count(True)
     places = saved.steps.size
 

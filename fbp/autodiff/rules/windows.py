@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.backprop import zeros
+from fbp.autodiff.avals import zeros
 from fbp.autodiff.rule import Rules, transpose, vjp
 
 

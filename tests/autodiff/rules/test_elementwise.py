@@ -29,8 +29,7 @@ from table import (
 )
 
 import fbp
-from fbp.autodiff import graph as g
-from fbp.autodiff.graph import named_primitives
+from fbp.autodiff.compat import from_edtype_p, named_primitives, to_edtype_p
 from fbp.autodiff.rules import elementwise
 
 ARITHMETIC = [
@@ -223,7 +222,7 @@ CASES = (*ARITHMETIC, *POWERS, *TRIGONOMETRY, *KINKS, *TYPES)
 def test_every_elementwise_rule_has_a_case():
     without = {
         p.nextafter_p,  # tested below: JAX 0.10 has no derivative of it
-        *(g.to_edtype_p, g.from_edtype_p),  # tests/autodiff/test_extended_dtypes.py
+        *(to_edtype_p, from_edtype_p),  # tests/autodiff/test_extended_dtypes.py
     }
     check_covers({q: None for q in elementwise.RULES if q not in without}, CASES)
 

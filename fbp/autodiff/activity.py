@@ -1,0 +1,76 @@
+"""Activity analysis: which variables lie on a way from differentiated inputs to useful outputs."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from jax.extend.core import (
+    JaxprEqn,
+    Var,
+    primitives,
+)
+
+from fbp.autodiff.avals import differentiable
+from fbp.autodiff.discrete import STATE_IT_LATER
+from fbp.autodiff.graph import Graph, location, remembered
+from fbp.autodiff.rule import Rules
+
+
+def active_variables(
+    rules: Rules, graph: Graph, wanted: Sequence[bool], useful: Sequence[bool]
+) -> set[Var]:
+    """The variables on a way from a wanted input to a useful output, along which something
+    can be differentiated."""
+    reached = reached_variables(rules, graph, wanted)
+    needed = {
+        v
+        for v, use in zip(graph.outvars, useful, strict=True)
+        if use and isinstance(v, Var) and v in reached
+    }
+    for eqn in reversed(graph.eqns):
+        if not needed.isdisjoint(eqn.outvars):
+            needed.update(v for v in eqn.invars if isinstance(v, Var) and v in reached)
+    return needed
+
+
+def reached_variables(rules: Rules, graph: Graph, wanted: Sequence[bool]) -> set[Var]:
+    """The variables that have a derivative in a wanted input."""
+    reached = {v for v, want in zip(graph.invars, wanted, strict=True) if want}
+    for eqn in graph.eqns:
+        if any(isinstance(v, Var) and v in reached for v in eqn.invars):
+            rule = rules.get(eqn.primitive)
+            if rule is None or rule.reach is None:
+                outs = [v for v in eqn.outvars if differentiable(v.aval)]
+                reached.update(outs)
+                if not outs and rule is not None:
+                    _say_unused(eqn)
+            else:
+                hit = tuple(isinstance(v, Var) and v in reached for v in eqn.invars)
+                hits = rule.reach(eqn, rules, hit)
+                reached.update(v for v, hit in zip(eqn.outvars, hits, strict=True) if hit)
+    return reached
+
+
+def differentiable_outputs(eqn: JaxprEqn, *_: Any) -> list[bool]:
+    """The outputs that can have a derivative: the reach of a rule for primitives that may well
+    give integers."""
+    return [differentiable(v.aval) for v in eqn.outvars]
+
+
+def _say_unused(eqn: JaxprEqn) -> None:
+    """A rule is stated for a primitive, but here no output of it can have a cotangent."""
+    given = ", ".join(str(v.aval) for v in eqn.outvars) or "nothing"
+    message = (
+        f"the rule for '{eqn.primitive}' is of no use at {location(eqn)}: the outputs ({given}) "
+        f"have no cotangent. {STATE_IT_LATER}"
+    )
+    if eqn.primitive is not primitives.convert_element_type_p:
+        raise ValueError(message)
+    warnings.warn(message, stacklevel=2)  # the rule is for the casts to a float elsewhere
+
+
+@remembered
+def reached_outputs(graph: Graph, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+    """The outputs of a program that have a derivative in a wanted input."""
+    reached = reached_variables(rules, graph, wanted)
+    return tuple(isinstance(v, Var) and v in reached for v in graph.outvars)

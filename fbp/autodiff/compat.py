@@ -1,0 +1,55 @@
+"""What differs between JAX versions or has no public name: only this module imports jax._src."""
+
+from typing import Any
+
+from jax._src.core import (  # no public names, nor have the next two
+    empty_ref_p,
+    get_axis_env,
+    ref_p,
+)
+from jax._src.hijax import call_hi_primitive_p
+from jax._src.interpreters.ad import NullAccum, ValAccum  # public since JAX 0.11
+from jax._src.lax.lax import from_edtype_p, to_edtype_p  # no public names
+from jax._src.state.discharge import discharge_state, run_state_p
+from jax._src.state.primitives import addupdate_p
+from jax.extend.core import (
+    Primitive,
+    primitives,
+)
+
+MAKES = frozenset({ref_p, empty_ref_p})
+
+
+WRITES = frozenset({primitives.swap_p, addupdate_p})
+
+
+def named_primitives(*names: str) -> list[Primitive]:
+    """Those of the named primitives that this version of JAX has."""
+    return [getattr(primitives, name) for name in names if hasattr(primitives, name)]
+
+
+def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """How many of a scan's operands are constants, and how many carry."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return len(list(consts)), len(list(carry))
+
+
+__all__ = [
+    "MAKES",
+    "WRITES",
+    "NullAccum",
+    "ValAccum",
+    "addupdate_p",
+    "call_hi_primitive_p",
+    "discharge_state",
+    "empty_ref_p",
+    "from_edtype_p",
+    "get_axis_env",
+    "named_primitives",
+    "ref_p",
+    "run_state_p",
+    "scan_counts",
+    "to_edtype_p",
+]

@@ -1,0 +1,57 @@
+"""User rules: custom_jvp and custom_vjp hide them behind traced thunks, which differ from the
+equations' other parameters in that they are called, not read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import (
+    JaxprEqn,
+)
+from jax.interpreters import ad
+
+from fbp.autodiff.avals import as_array, zeros_cotangent
+from fbp.autodiff.graph import Graph, open_graph
+
+
+def custom_jvp_graph(eqn: JaxprEqn, active: Sequence[bool]) -> tuple[Graph, list[bool], list[bool]]:
+    """The user's rule as a program (primals, tangents) -> (outs, tangents), which of the inputs
+    have a tangent in it (all, unless the rule takes symbolic zeros), and which outputs have."""
+    given = [a or not eqn.params["symbolic_zeros"] for a in active]
+    rule = eqn.params["jvp_jaxpr_fun"]
+    jaxpr, consts, out_zeros = rule.call_wrapped(*(not x for x in given))
+    return open_graph(jaxpr, consts), given, [not zero for zero in out_zeros]
+
+
+def custom_vjp_forward(
+    eqn: JaxprEqn, args: Sequence[Any], active: Sequence[bool]
+) -> tuple[list[Any], list[Any]]:
+    """Run the user's `fwd`: the outputs and the residuals for `bwd`."""
+    _, fwd, _ = eqn.primitive.get_bind_params(eqn.params)["subfuns"]
+    args = [as_array(x) for x in args]
+    pairs = [x for pair in zip(args, active, strict=True) for x in pair]
+    results = list(fwd.call_wrapped(*pairs))
+    _, residual_tree, forwarded = eqn.params["out_trees"]()
+    fresh = sum(f is None for f in forwarded) + residual_tree.num_leaves - len(forwarded)
+    outs, made = results[fresh:], iter(results[:fresh])
+    residuals = [next(made) if f is None else args[f] for f in forwarded]
+    return [as_array(x) for x in outs], residuals
+
+
+def custom_vjp_backward(eqn: JaxprEqn, residuals: list[Any], cts: list[Any]) -> list[Any]:
+    """Run the user's `bwd`: one cotangent, or None for zero, per input."""
+    _, _, bwd = eqn.primitive.get_bind_params(eqn.params)["subfuns"]
+    if eqn.params["symbolic_zeros"]:
+        cts = [
+            SymbolicZero(v.aval.to_tangent_aval()) if ct is None else ct
+            for ct, v in zip(cts, eqn.outvars, strict=True)
+        ]
+    else:
+        cts = [
+            zeros_cotangent(v.aval) if ct is None else ct
+            for ct, v in zip(cts, eqn.outvars, strict=True)
+        ]
+    results = bwd.call_wrapped(*residuals, *cts)
+    with_logs = bool(results) and isinstance(results[0], list | tuple)  # since JAX 0.11
+    results = results[0] if with_logs else results
+    return [None if isinstance(ct, (ad.Zero, SymbolicZero)) else as_array(ct) for ct in results]
