@@ -9,7 +9,7 @@ from fbp.autodiff.jacobian import jacrev as jacrev
 from fbp.autodiff.pullback import VJP as VJP
 from fbp.autodiff.rule import Rule as Rule
 from fbp.autodiff.rule import Rules as Rules
-from fbp.autodiff.rules.stated_forward import rule_from_jvp as rule_from_jvp
+from fbp.autodiff.rules.from_jvp import rule_from_jvp as rule_from_jvp
 from fbp.autodiff.rules.while_loop import loop_checkpoints as loop_checkpoints
 from fbp.autodiff.table import RULES as RULES
 from fbp.autodiff.transforms import grad as grad

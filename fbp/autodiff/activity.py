@@ -12,19 +12,19 @@ from jax.extend.core import (
 
 from fbp.autodiff.avals import differentiable
 from fbp.autodiff.discrete import STATE_IT_LATER
-from fbp.autodiff.graph import Graph, location, remembered
+from fbp.autodiff.graph import Graph, location, weakref_cache
 from fbp.autodiff.rule import Rules
 
 
 def active_variables(
-    rules: Rules, graph: Graph, wanted: Sequence[bool], useful: Sequence[bool]
+    rules: Rules, graph: Graph, needs_ct: Sequence[bool], has_out_ct: Sequence[bool]
 ) -> set[Var]:
     """The variables on a way from a wanted input to a useful output, along which something
     can be differentiated."""
-    reached = reached_variables(rules, graph, wanted)
+    reached = perturbed_variables(rules, graph, needs_ct)
     needed = {
         v
-        for v, use in zip(graph.outvars, useful, strict=True)
+        for v, use in zip(graph.outvars, has_out_ct, strict=True)
         if use and isinstance(v, Var) and v in reached
     }
     for eqn in reversed(graph.eqns):
@@ -33,20 +33,20 @@ def active_variables(
     return needed
 
 
-def reached_variables(rules: Rules, graph: Graph, wanted: Sequence[bool]) -> set[Var]:
+def perturbed_variables(rules: Rules, graph: Graph, needs_ct: Sequence[bool]) -> set[Var]:
     """The variables that have a derivative in a wanted input."""
-    reached = {v for v, want in zip(graph.invars, wanted, strict=True) if want}
+    reached = {v for v, want in zip(graph.invars, needs_ct, strict=True) if want}
     for eqn in graph.eqns:
         if any(isinstance(v, Var) and v in reached for v in eqn.invars):
             rule = rules.get(eqn.primitive)
-            if rule is None or rule.reach is None:
+            if rule is None or rule.activity is None:
                 outs = [v for v in eqn.outvars if differentiable(v.aval)]
                 reached.update(outs)
                 if not outs and rule is not None:
                     _say_unused(eqn)
             else:
                 hit = tuple(isinstance(v, Var) and v in reached for v in eqn.invars)
-                hits = rule.reach(eqn, rules, hit)
+                hits = rule.activity(eqn, rules, hit)
                 reached.update(v for v, hit in zip(eqn.outvars, hits, strict=True) if hit)
     return reached
 
@@ -59,9 +59,9 @@ def differentiable_outputs(eqn: JaxprEqn, *_: Any) -> list[bool]:
 
 def _say_unused(eqn: JaxprEqn) -> None:
     """A rule is stated for a primitive, but here no output of it can have a cotangent."""
-    given = ", ".join(str(v.aval) for v in eqn.outvars) or "nothing"
+    types = ", ".join(str(v.aval) for v in eqn.outvars) or "nothing"
     message = (
-        f"the rule for '{eqn.primitive}' is of no use at {location(eqn)}: the outputs ({given}) "
+        f"the rule for '{eqn.primitive}' is of no use at {location(eqn)}: the outputs ({types}) "
         f"have no cotangent. {STATE_IT_LATER}"
     )
     if eqn.primitive is not primitives.convert_element_type_p:
@@ -69,8 +69,8 @@ def _say_unused(eqn: JaxprEqn) -> None:
     warnings.warn(message, stacklevel=2)  # the rule is for the casts to a float elsewhere
 
 
-@remembered
-def reached_outputs(graph: Graph, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+@weakref_cache
+def perturbed_outputs(graph: Graph, rules: Rules, needs_ct: tuple[bool, ...]) -> tuple[bool, ...]:
     """The outputs of a program that have a derivative in a wanted input."""
-    reached = reached_variables(rules, graph, wanted)
+    reached = perturbed_variables(rules, graph, needs_ct)
     return tuple(isinstance(v, Var) and v in reached for v in graph.outvars)

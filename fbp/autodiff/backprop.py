@@ -14,7 +14,7 @@ from typing import Any
 
 from jax.extend.core import primitives
 
-from fbp.autodiff.activity import active_variables, reached_variables
+from fbp.autodiff.activity import active_variables, perturbed_variables
 from fbp.autodiff.avals import accumulate, sharded_like
 from fbp.autodiff.compat import WRITES, call_hi_primitive_p
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, holds_program, location, source
@@ -43,12 +43,12 @@ def forward(
     rules: Rules,
     graph: Graph,
     args: Sequence[Any],
-    wanted: Sequence[bool],
-    useful: Sequence[bool],
+    needs_ct: Sequence[bool],
+    has_out_ct: Sequence[bool],
 ) -> Applied:
     """Run `graph` on `args`; also the pullback from its useful outputs to its wanted inputs."""
-    active = active_variables(rules, graph, wanted, useful)
-    check_writes(rules, graph, wanted)
+    active = active_variables(rules, graph, needs_ct, has_out_ct)
+    check_writes(rules, graph, needs_ct)
     env = Environment(graph, args)
     run = partial(_run_known, rules) if any(map(is_undefined, args)) else bind
     tape = []
@@ -84,11 +84,11 @@ def _run_known(rules: Rules, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     return rule.apply(Call(eqn, rules, *nothing), ins)[0]
 
 
-def check_writes(rules: Rules, graph: Graph, wanted: Sequence[bool]) -> None:
+def check_writes(rules: Rules, graph: Graph, needs_ct: Sequence[bool]) -> None:
     """Raise if something differentiated is written to a mutable array from outside: who reads it
     there gets no derivative."""
     writes = [eqn for eqn in graph.eqns if eqn.primitive in WRITES]
-    reached = reached_variables(rules, graph, wanted) if writes else set()
+    reached = perturbed_variables(rules, graph, needs_ct) if writes else set()
     for eqn in writes:
         kind = getattr(eqn.invars[0].aval, "kind", None)
         value = eqn.invars[1]
@@ -133,10 +133,10 @@ def _differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]
     """Apply one equation; its outputs and its pullback."""
     if eqn.primitive not in rules:
         raise MissingRule(eqn, source(eqn))
-    wanted = tuple(isinstance(v, Var) and v in active for v in eqn.invars)
-    useful = tuple(v in active for v in eqn.outvars)
+    needs_ct = tuple(isinstance(v, Var) and v in active for v in eqn.invars)
+    has_out_ct = tuple(v in active for v in eqn.outvars)
     try:
-        return rules[eqn.primitive].apply(Call(eqn, rules, wanted, useful), ins)
+        return rules[eqn.primitive].apply(Call(eqn, rules, needs_ct, has_out_ct), ins)
     except MissingRule as missing:
         if missing.where:
             raise

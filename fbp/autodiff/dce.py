@@ -11,7 +11,7 @@ from jax.extend.core import (
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from fbp.autodiff.avals import struct
-from fbp.autodiff.graph import Graph, holding, open_graph, stage, variables
+from fbp.autodiff.graph import Graph, from_jaxpr_and_consts, holding, stage, variables
 from fbp.autodiff.interpret import evaluate
 
 
@@ -30,7 +30,7 @@ def read_by(graph: Graph) -> set[Var]:
     return variables(*(eqn.invars for eqn in graph.eqns), graph.outvars)
 
 
-def live(graph: Graph) -> Graph:
+def dce(graph: Graph) -> Graph:
     """Drop the equations whose outputs nothing reads and that have no effect."""
     needed = variables(graph.outvars)
     eqns = []
@@ -48,7 +48,7 @@ def _as_read(eqn: JaxprEqn, read: set[Var]) -> JaxprEqn:
     params = eqn.params
     if "fun_jaxpr_thunk" not in params or not read.isdisjoint(eqn.outvars[: params["num_res"]]):
         return eqn
-    primal = open_graph(*params["fun_jaxpr_thunk"]())
+    primal = from_jaxpr_and_consts(*params["fun_jaxpr_thunk"]())
     invars, outvars = eqn.invars[params["num_consts"] :], eqn.outvars[params["num_res"] :]
     avals = [struct(v.aval) for v in invars]
     (call,) = stage(jax.jit(lambda *args: evaluate(primal, args)), *avals)[0].eqns

@@ -15,7 +15,7 @@ from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.compat import scan_counts
-from fbp.autodiff.dce import live, read_by, without_dead_code
+from fbp.autodiff.dce import dce, read_by, without_dead_code
 from fbp.autodiff.graph import Graph, JaxprEqn, Primitive, Var, variables
 
 Mask = tuple[bool, ...]
@@ -35,7 +35,7 @@ def depends(eqn: JaxprEqn, sources: Mask) -> Mask:
     return PROGRAMS[eqn.primitive](eqn, sources)
 
 
-@g.remembered
+@g.weakref_cache
 def results_depend(graph: Graph, sources: Mask) -> Mask:
     """Which results of a program depend on the inputs that `sources` marks."""
     dependent = {v for v, source in zip(graph.invars, sources, strict=True) if source}
@@ -123,20 +123,24 @@ def _while_of(eqn: JaxprEqn, used: Mask) -> JaxprEqn:
     num_condition, num_body = params["cond_nconsts"], params["body_nconsts"]
     state = body.invars[num_body:]
     read = read_by(condition)
-    kept = [u or v in read for u, v in zip(used, condition.invars[num_condition:], strict=True)]
+    remaining = [
+        u or v in read for u, v in zip(used, condition.invars[num_condition:], strict=True)
+    ]
     while True:
-        step = live(replace(body, outvars=tuple(compress(body.outvars, kept))))
-        needed = [k or v in read_by(step) for k, v in zip(kept, state, strict=True)]
-        if needed == kept:
+        step = dce(replace(body, outvars=tuple(compress(body.outvars, remaining))))
+        needed = [k or v in read_by(step) for k, v in zip(remaining, state, strict=True)]
+        if needed == remaining:
             break
-        kept = needed
+        remaining = needed
     of_condition = [v in read for v in condition.invars[:num_condition]]
     of_body = [v in read_by(step) for v in body.invars[:num_body]]
-    condition = replace(condition, invars=tuple(compress(condition.invars, of_condition + kept)))
-    step = replace(step, invars=tuple(compress(step.invars, of_body + kept)))
+    condition = replace(
+        condition, invars=tuple(compress(condition.invars, of_condition + remaining))
+    )
+    step = replace(step, invars=tuple(compress(step.invars, of_body + remaining)))
     return eqn.replace(
-        invars=list(compress(eqn.invars, of_condition + of_body + kept)),
-        outvars=list(compress(eqn.outvars, kept)),
+        invars=list(compress(eqn.invars, of_condition + of_body + remaining)),
+        outvars=list(compress(eqn.outvars, remaining)),
         params={
             "cond_jaxpr": g.holding(condition, params["cond_jaxpr"]),
             "body_jaxpr": g.holding(step, params["body_jaxpr"]),

@@ -14,8 +14,8 @@ from jax import lax
 from jax.extend.core import jaxprs_in_params
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.flat_function import flatten_function
 from fbp.autodiff.rules import collectives
-from fbp.autodiff.staged import stage_function
 
 CASTS = frozenset({collectives.pvary_p, collectives.preduced_p, collectives.reduced_vary_cast_p})
 
@@ -25,14 +25,14 @@ def device_copies(fun: Callable, primals: tuple, has_aux: bool) -> tuple:
     its values vary along the axes along which the primals do not."""
     if not jax.sharding.get_abstract_mesh().manual_axes:
         return primals
-    staged = stage_function(fun, primals, has_aux)
+    staged = flatten_function(fun, primals, has_aux)
     varying = {a.mat.varying for a in staged.value_avals}
     if len(varying) != 1 or _communicates(staged.graph.eqns):
         return primals
     (axes,) = varying
     copies = jax.tree.map(lambda x: _copy(x, axes), primals)
     try:
-        stage_function(fun, copies, has_aux)
+        flatten_function(fun, copies, has_aux)
     except ValueError:  # a function that says itself where a value begins to vary takes no copies
         return primals
     return copies

@@ -17,12 +17,13 @@ from jax.sharding import AxisType
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import is_plain_real
+from fbp.autodiff.flat_function import FlatFunction, flatten_function
 from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.rules import (
     calls,
+    cond,
     constants,
-    control,
     convolution,
     elementwise,
     fft,
@@ -34,13 +35,12 @@ from fbp.autodiff.rules import (
     shape,
     while_loop,
 )
-from fbp.autodiff.staged import Staged, stage_function
 from fbp.autodiff.table import RULES
 
 FAMILIES = (
     calls,
     constants,
-    control,
+    cond,
     convolution,
     elementwise,
     fft,
@@ -60,7 +60,7 @@ FORWARD |= {p.custom_jvp_call_p, p.erf_p, p.erfc_p}
 
 def stage_for_forward(
     gradient: Callable, primals: tuple, has_aux: bool, rules: Rules
-) -> Staged | None:
+) -> FlatFunction | None:
     """The program of a gradient, if forward mode is to differentiate it."""
     leaves = jax.tree.leaves(primals)
     if rules is not RULES or not all(is_plain_real(x) for x in leaves):
@@ -68,7 +68,7 @@ def stage_for_forward(
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and {*mesh.axis_types} != {AxisType.Auto}:
         return None
-    staged = stage_function(gradient, primals, has_aux)
+    staged = flatten_function(gradient, primals, has_aux)
     return staged if _has_forward(staged.graph.eqns) else None
 
 
@@ -80,7 +80,7 @@ def _has_forward(eqns: Sequence[g.JaxprEqn]) -> bool:
     )
 
 
-def push(staged: Staged, tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def push(staged: FlatFunction, tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """The outputs, and the tangents of the values among them."""
     num_values = len(staged.value_avals)
 

@@ -65,10 +65,10 @@ def stage(fun: Callable, *args: Any) -> tuple[Graph, Any]:
     named = debug_info("fbp", fun, (), {}, signature=inspect.Signature())
     traced = wrap_init(flat, debug_info=named._replace(arg_names=names))
     jaxpr, out_avals, consts = trace_to_jaxpr_dynamic(traced, [*map(shaped_abstractify, leaves)])
-    return open_graph(jaxpr, consts), jax.tree.unflatten(out_tree, out_avals)
+    return from_jaxpr_and_consts(jaxpr, consts), jax.tree.unflatten(out_tree, out_avals)
 
 
-def remembered(function: Callable) -> Callable:
+def weakref_cache(function: Callable) -> Callable:
     """Remember the results of `function(program, *options)` while the program lives."""
     by_program: Any = weakref.WeakKeyDictionary()
 
@@ -84,10 +84,10 @@ def remembered(function: Callable) -> Callable:
     return call
 
 
-@remembered
+@weakref_cache
 def from_jaxpr(jaxpr: Any) -> Graph:
     """Read a jaxpr, closed or open; the same jaxpr gives the same Graph."""
-    return open_graph(jaxpr, getattr(jaxpr, "consts", ()))
+    return from_jaxpr_and_consts(jaxpr, getattr(jaxpr, "consts", ()))
 
 
 def holds_program(eqn: JaxprEqn) -> bool:
@@ -105,11 +105,11 @@ def body(params: dict[str, Any]) -> Graph:
     )
 
 
-def open_graph(jaxpr: Any, consts: Sequence[Any]) -> Graph:
+def from_jaxpr_and_consts(jaxpr: Any, consts: Sequence[Any]) -> Graph:
     """Read a jaxpr together with the values of its constants: since JAX 0.11 these may be its
     first inputs."""
     if any(eqn.primitive in MAKES for eqn in jaxpr.eqns):
-        jaxpr = without_refs(jaxpr, consts)
+        jaxpr = discharge_refs(jaxpr, consts)
         consts = jaxpr.consts
     first = len(consts) - len(jaxpr.constvars)
     return Graph(
@@ -121,14 +121,14 @@ def open_graph(jaxpr: Any, consts: Sequence[Any]) -> Graph:
     )
 
 
-def without_refs(jaxpr: Any, consts: Sequence[Any] = (), discharge: bool = False) -> Any:
+def discharge_refs(jaxpr: Any, consts: Sequence[Any] = (), discharge: bool = False) -> Any:
     """The same program, closed, with values in the place of the mutable arrays that it makes,
     and, on demand, in the place of those that it gets: their last values are more outputs."""
     closed = jaxpr if hasattr(jaxpr, "consts") else ClosedJaxpr(jaxpr, consts)
     return discharge_state(closed, should_discharge=discharge, lower=False)
 
 
-def close(graph: Graph) -> Graph:
+def hoist_consts(graph: Graph) -> Graph:
     """The same program with its constants as leading inputs."""
     return Graph((*graph.constvars, *graph.invars), graph.outvars, graph.eqns)
 
@@ -154,7 +154,7 @@ def in_one_equation(graph: Graph, like: Callable, *args: Any) -> Graph:
     """A program of one equation that holds `graph`: the equation that `like(*args)` stages, with
     other operands, results and body. Its parameters by operand are still those of `like`."""
     (eqn,) = stage(like, *args)[0].eqns
-    inner = close(graph)
+    inner = hoist_consts(graph)
     body = holding(inner, eqn.params["jaxpr"])
     invars: list[Any] = [Var(v.aval) for v in inner.invars]
     outvars: list[Any] = [Var(v.aval) for v in inner.outvars]

@@ -56,14 +56,14 @@ def inlined(graph: Graph) -> Graph:
     how they are compiled."""
     if not any(_is_plain_jit(eqn) for eqn in graph.eqns):
         return graph
-    made = _Inlined([], {}, {})
-    made.add(graph.eqns, None)
+    new_eqns = _Inlined([], {}, {})
+    new_eqns.add(graph.eqns, None)
     return replace(
         graph,
-        outvars=tuple(made.read(graph.outvars)),
-        eqns=tuple(made.eqns),
-        constvars=(*graph.constvars, *made.constants),
-        consts=(*graph.consts, *made.constants.values()),
+        outvars=tuple(new_eqns.read(graph.outvars)),
+        eqns=tuple(new_eqns.eqns),
+        constvars=(*graph.constvars, *new_eqns.constants),
+        consts=(*graph.consts, *new_eqns.constants.values()),
     )
 
 

@@ -13,7 +13,7 @@ from fbp.autodiff.device_rows import axes_apart, by_device, device_copies, devic
 from fbp.autodiff.forward_over_reverse import push, stage_for_forward
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.table import RULES
-from fbp.autodiff.transforms import as_index, grad, of_arguments, vjp
+from fbp.autodiff.transforms import argnums_partial, grad, normalize_argnums, vjp
 
 
 def jacrev(
@@ -36,11 +36,11 @@ def jacrev(
      [2. 1.]]
     """
     check_callable(fun)
-    argnums = as_index(argnums)
+    argnums = normalize_argnums(argnums)
 
     @functools.wraps(fun)
     def jacobian(*args, **kwargs):
-        partial, primals = of_arguments(fun, argnums, args, kwargs)
+        partial, primals = argnums_partial(fun, argnums, args, kwargs)
         check_inputs("jacrev", primals, holomorphic, allow_int)
         primals = device_copies(partial, primals, has_aux)
         y, pullback, *aux = vjp(partial, *primals, has_aux=has_aux, rules=rules)
@@ -112,11 +112,11 @@ def hessian(
     """
     inner = jacrev(fun, argnums, has_aux, holomorphic, rules=rules)
     reverse = jacrev(inner, argnums, has_aux, holomorphic, rules=rules)
-    argnums = as_index(argnums)
+    argnums = normalize_argnums(argnums)
 
     @functools.wraps(fun)
     def second(*args, **kwargs):
-        partial, primals = of_arguments(inner, argnums, args, kwargs)
+        partial, primals = argnums_partial(inner, argnums, args, kwargs)
         staged = None if holomorphic else stage_for_forward(partial, primals, has_aux, rules)
         if staged is None:
             return reverse(*args, **kwargs)

@@ -33,10 +33,10 @@ def lanes_of_consts(body: Graph, num_consts: int, num_lanes: int) -> list[dict[i
     lanes: list[dict[int, int]] = [{} for _ in range(num_consts)]
     for lane in range(num_lanes):
         known = _connected([(((), v), lane) for v in state], neighbors)
-        for found, v in zip(lanes, body.invars[:num_consts], strict=False):
+        for adjacent, v in zip(lanes, body.invars[:num_consts], strict=False):
             axes = [i for i in range(_ndim(v)) if (((), v), i) in known]
             if len(axes) == 1:
-                found[lane] = axes[0]
+                adjacent[lane] = axes[0]
     return lanes
 
 
@@ -55,10 +55,10 @@ def _same_in_program(graph: Graph, path: tuple) -> Iterator[Same]:
         for (v, i), (w, j) in SAME.get(eqn.primitive.name, _nothing)(eqn):
             if isinstance(v, Var) and isinstance(w, Var) and _shape(v)[i] == _shape(w)[j]:
                 yield ((path, v), i), ((path, w), j)
-        for program, places in programs(eqn):
+        for program, axes_of in programs(eqn):
             inner = (*path, number, program)
             yield from _same_in_program(program, inner)
-            for v, w, shift in places(program):
+            for v, w, shift in axes_of(program):
                 if isinstance(v, Var) and isinstance(w, Var):
                     for i in range(_ndim(w)):
                         yield ((path, v), i + shift), ((inner, w), i)
@@ -135,11 +135,13 @@ def _joined(eqn: JaxprEqn) -> Iterator[Same]:
 
 def _stacked(eqn: JaxprEqn) -> Iterator[Same]:
     """Each of the parts lacks one axis of the whole."""
-    whole, parts = eqn.outvars[0], eqn.invars
+    full_axes, parts = eqn.outvars[0], eqn.invars
     if eqn.primitive.name == "unstack":
-        whole, parts = eqn.invars[0], eqn.outvars
+        full_axes, parts = eqn.invars[0], eqn.outvars
     for part in parts:
-        yield from (((part, i), (whole, i + (i >= eqn.params["axis"]))) for i in range(_ndim(part)))
+        yield from (
+            ((part, i), (full_axes, i + (i >= eqn.params["axis"]))) for i in range(_ndim(part))
+        )
 
 
 def _one_to_one(eqn: JaxprEqn) -> Iterator[Same]:
@@ -155,8 +157,8 @@ def _product(eqn: JaxprEqn) -> Iterator[Same]:
     free_b = [i for i in range(_ndim(b)) if i not in (*contract_b, *batch_b)]
     yield from (((a, i), (b, j)) for i, j in zip(contract_a, contract_b, strict=True))
     yield from (((a, i), (b, j)) for i, j in zip(batch_a, batch_b, strict=True))
-    made = [*((a, i) for i in (*batch_a, *free_a)), *((b, i) for i in free_b)]
-    yield from ((axis, (out, j)) for j, axis in enumerate(made))
+    outputs = [*((a, i) for i in (*batch_a, *free_a)), *((b, i) for i in free_b)]
+    yield from ((axis, (out, j)) for j, axis in enumerate(outputs))
 
 
 def _gathered(eqn: JaxprEqn) -> Iterator[Same]:
@@ -224,11 +226,11 @@ def programs(eqn: JaxprEqn) -> Iterator[tuple[Graph, Callable]]:
 
 
 def _operands(ins: Sequence[Any], outs: Sequence[Any]) -> Callable:
-    def places(body):
+    def axes_of(body):
         yield from ((v, w, 0) for v, w in zip(ins, body.invars, strict=False))
         yield from ((v, w, 0) for v, w in zip(outs, body.outvars, strict=False))
 
-    return places
+    return axes_of
 
 
 def _named(same: Callable[[JaxprEqn], Iterator[Same]], names: str) -> dict[str, Callable]:

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 from fbp.autodiff.avals import cotangent_type, struct, zeros
 from fbp.autodiff.backprop import forward
-from fbp.autodiff.dce import live
+from fbp.autodiff.dce import dce
 from fbp.autodiff.dependence import effectful, parted, split_by_dependence
-from fbp.autodiff.graph import Graph, JaxprEqn, Var, remembered, stage, variables
+from fbp.autodiff.graph import Graph, JaxprEqn, Var, stage, variables, weakref_cache
 from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.masks import merge, not_, select
-from fbp.autodiff.recompute import recomputed
+from fbp.autodiff.recompute import rematerialized
 from fbp.autodiff.rule import Cotangents, Rules
-from fbp.autodiff.store import Store, is_cheap
+from fbp.autodiff.save_policy import SavePolicy, is_cheap
 from fbp.autodiff.undefined import UndefinedPrimal, is_undefined, undefined
 
 
@@ -34,8 +34,8 @@ class Signature:
 
     linear: tuple[bool, ...]
     linear_outs: tuple[bool, ...]
-    useful: tuple[bool, ...]
-    given: tuple[bool, ...]
+    has_out_ct: tuple[bool, ...]
+    has_in_ct: tuple[bool, ...]
     out_avals: tuple[Any, ...]
 
     @property
@@ -49,14 +49,15 @@ class Joint(NamedTuple):
 
     graph: Graph
     signature: Signature
+    rules: Rules
 
 
-@remembered
+@weakref_cache
 def joint(
     graph: Graph,
     rules: Rules,
-    wanted: tuple[bool, ...],
-    useful: tuple[bool, ...],
+    needs_ct: tuple[bool, ...],
+    has_out_ct: tuple[bool, ...],
     linear: tuple[bool, ...],
     carried: tuple[bool, ...] = (),
 ) -> Joint:
@@ -71,17 +72,18 @@ def joint(
     def run(ins, cts):
         nonlocal linear_outs
         args = merge(linear, undefined(select(linear, graph.invars)), ins)
-        outs, pullback = forward(rules, graph, args, wanted, useful)
+        outs, pullback = forward(rules, graph, args, needs_ct, has_out_ct)
         linear_outs = tuple(map(is_undefined, outs))
         if carried:
             linear_outs = tuple(map(operator.or_, linear_outs, carried))
-        return select(not_(linear_outs), outs), pullback(merge(useful, cts))
+        return select(not_(linear_outs), outs), pullback(merge(has_out_ct, cts))
 
     ins = [struct(a) for a in select(not_(linear), in_avals)]
-    cts = [cotangent_type(a) for a in select(useful, out_avals)]
+    cts = [cotangent_type(a) for a in select(has_out_ct, out_avals)]
     program, (_, in_cts) = stage(run, ins, cts)
-    given = tuple(ct is not None for ct in in_cts)
-    return Joint(program, Signature(linear, linear_outs, useful, given, out_avals))
+    has_in_ct = tuple(ct is not None for ct in in_cts)
+    signature = Signature(linear, linear_outs, has_out_ct, has_in_ct, out_avals)
+    return Joint(program, signature, rules)
 
 
 def linear_outputs(graph: Graph, rules: Rules, linear: tuple[bool, ...]) -> tuple[bool, ...]:
@@ -109,29 +111,29 @@ class Cut:
     residuals: tuple[Residual, ...]
 
 
-def cut(program: Joint, store: Store) -> Cut:
+def cut(program: Joint, store: SavePolicy) -> Cut:
     """Cut a joint program in two; what is made from literals alone is never stored."""
     graph, (num_ins, num_outs) = program.graph, program.signature.sizes
     ins, cts = graph.invars[:num_ins], graph.invars[num_ins:]
     outs, in_cts = graph.outvars[:num_outs], graph.outvars[num_outs:]
     before, after = split_by_dependence(graph.eqns, cts)
-    after = live(replace(graph, eqns=tuple(after), outvars=in_cts)).eqns
+    after = dce(replace(graph, eqns=tuple(after), outvars=in_cts)).eqns
 
     free = {*ins, *graph.constvars}
-    made_after = {*cts, *(v for eqn in after for v in eqn.outvars)}
-    read = variables(*(eqn.invars for eqn in after), in_cts) - made_after
-    before, constant = _from_constants(before, set(ins), set(graph.constvars))
+    defined_after = {*cts, *(v for eqn in after for v in eqn.outvars)}
+    read = variables(*(eqn.invars for eqn in after), in_cts) - defined_after
+    before, constant = _from_constants(before, set(ins), set(graph.constvars), program.rules)
     stored = store(before, read, free) - constant
-    again, read = recomputed(before, read, stored | free)
+    again, read = rematerialized(before, read, stored | free)
 
-    kept = [v for eqn in before for v in eqn.outvars if v in stored and v in read]
-    saved = [v for v in kept if v not in outs]
+    known = [v for eqn in before for v in eqn.outvars if v in stored and v in read]
+    saved = [v for v in known if v not in outs]
     where = {v: ("stored", i) for i, v in enumerate(saved)}
     where |= {v: ("output", i) for i, v in enumerate(outs) if isinstance(v, Var)}
     where |= {v: ("input", i) for i, v in enumerate(ins)}
-    residuals = tuple(Residual(*where[v], v) for v in (*ins, *kept) if v in read)
+    residuals = tuple(Residual(*where[v], v) for v in (*ins, *known) if v in read)
     return Cut(
-        live(replace(graph, invars=ins, outvars=(*outs, *saved), eqns=tuple(before))),
+        dce(replace(graph, invars=ins, outvars=(*outs, *saved), eqns=tuple(before))),
         replace(
             graph,
             invars=(*(r.var for r in residuals), *cts),
@@ -143,21 +145,21 @@ def cut(program: Joint, store: Store) -> Cut:
 
 
 def _from_constants(
-    eqns: Sequence[JaxprEqn], ins: set[Var], constants: set[Var]
+    eqns: Sequence[JaxprEqn], ins: set[Var], constants: set[Var], rules: Rules
 ) -> tuple[list[JaxprEqn], set[Var]]:
     """The equations, and the values that no pass has to keep: what is made from literals alone,
     and what is cheaply made from the program's constants."""
     pairs = list(parted(eqns, ins | constants | effectful(eqns)))
-    made: set[Var] = set()
+    defined: set[Var] = set()
     for eqn, depends in pairs:
         read = variables(eqn.invars)
-        if not (depends or eqn.effects) or (read <= made | constants and is_cheap(eqn)):
-            made.update(eqn.outvars)
-    return [eqn for eqn, _ in pairs], made
+        if not (depends or eqn.effects) or (read <= defined | constants and is_cheap(eqn, rules)):
+            defined.update(eqn.outvars)
+    return [eqn for eqn, _ in pairs], defined
 
 
 @dataclass(frozen=True, eq=False)
-class Halves:
+class ForwardBackward:
     """Two programs to run: forward (ins) -> (outs, stored), backward (residuals, cts) -> in_cts."""
 
     signature: Signature
@@ -183,20 +185,20 @@ class Halves:
 
     def run_backward(self, residuals: Sequence[Any], cts: Cotangents) -> Cotangents:
         """The cotangents of the inputs."""
-        useful, avals = self.signature.useful, self.signature.out_avals
+        has_out_ct, avals = self.signature.has_out_ct, self.signature.out_avals
         arrived = [
             zeros(cotangent_type(a)) if ct is None else ct
-            for ct, a in zip(select(useful, cts), select(useful, avals), strict=True)
+            for ct, a in zip(select(has_out_ct, cts), select(has_out_ct, avals), strict=True)
         ]
-        return merge(self.signature.given, evaluate(self.backward, (*residuals, *arrived)))
+        return merge(self.signature.has_in_ct, evaluate(self.backward, (*residuals, *arrived)))
 
 
-def halves(
-    program: Joint, store: Store, wrap: Callable[[Graph, str], Graph] = lambda half, _: half
-) -> Halves:
+def partition(
+    program: Joint, store: SavePolicy, wrap: Callable[[Graph, str], Graph] = lambda half, _: half
+) -> ForwardBackward:
     """Cut a joint program, and wrap each half in what the whole was wrapped in."""
     parts = cut(program, store)
-    return Halves(
+    return ForwardBackward(
         program.signature,
         wrap(parts.forward, "forward"),
         wrap(parts.backward, "backward"),

@@ -22,15 +22,15 @@ def reduce_rules(rules: Rules) -> Reduced:
     others = [rule for primitive, rule in rules.items() if RULES.get(primitive) is not rule]
     changed = {rule.primitive for rule in others}
     names = [primitive.name for primitive in rules if primitive not in changed]
-    is_whole = rules.keys() >= RULES.keys()
-    return table, (None if is_whole else names, others, bool(rules.deferred))
+    is_complete = rules.keys() >= RULES.keys()
+    return table, (None if is_complete else names, others, bool(rules.deferred))
 
 
 def reduce_rule(rule: Rule) -> Reduced:
     """A standard rule by name, another by its primitive's and by the functions that it has."""
     if RULES.get(rule.primitive) is rule:
         return standard_rule, (rule.primitive.name,)
-    parts = rule.kind, rule.functions, rule.apply, rule.reach, rule.under_policy, rule.tags
+    parts = rule.kind, rule.functions, rule.apply, rule.activity, rule.under_policy, rule.tags
     return stated_rule, (*_address(rule.primitive), *parts)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import num_bytes, tangent_dtype, varying_like
 from fbp.autodiff.checks import check_arrays
-from fbp.autodiff.partition import Halves
-from fbp.autodiff.staged import Staged
+from fbp.autodiff.flat_function import FlatFunction
+from fbp.autodiff.partition import ForwardBackward
 
 
 class ResidualInfo(NamedTuple):
@@ -33,15 +33,15 @@ class VJP:
     """ct -> (ct df/dx, ...): one cotangent per primal, of its shape and dtype."""
 
     values: list[Any]
-    staged: Staged
-    parts: Halves
+    staged: FlatFunction
+    parts: ForwardBackward
 
-    def tree_flatten(self) -> tuple[list[Any], tuple[Staged, Halves]]:
+    def tree_flatten(self) -> tuple[list[Any], tuple[FlatFunction, ForwardBackward]]:
         """The residuals are the leaves."""
         return self.values, (self.staged, self.parts)
 
     @classmethod
-    def tree_unflatten(cls, static: tuple[Staged, Halves], values: Any) -> "VJP":
+    def tree_unflatten(cls, static: tuple[FlatFunction, ForwardBackward], values: Any) -> "VJP":
         """From residuals."""
         return cls(list(values), *static)
 
@@ -63,14 +63,14 @@ class VJP:
     @property
     def residuals(self) -> list[ResidualInfo]:
         """What the pullback keeps, and the line that each value comes from."""
-        made_by = {v: eqn for eqn in self.parts.forward.eqns for v in eqn.outvars}
+        producer = {v: eqn for eqn in self.parts.forward.eqns for v in eqn.outvars}
         inputs = self.staged.in_tree.unflatten(range(self.staged.in_tree.num_leaves))
         paths, _ = zip(*jax.tree_util.tree_leaves_with_path(inputs), strict=True)
         names = [f"constant {i}" for i in range(self._num_consts)]
         names += [f"input {jax.tree_util.keystr(path)}" for path in paths]
 
         def describe(index: int, var: g.Var, aval: Any) -> ResidualInfo:
-            eqn = made_by.get(var)
+            eqn = producer.get(var)
             origin = names[index] if eqn is None else str(eqn.primitive)
             line = "" if eqn is None else g.source(eqn)
             return ResidualInfo(origin, line, tuple(aval.shape), aval.dtype, num_bytes(aval))
@@ -79,7 +79,7 @@ class VJP:
 
     @property
     def _num_consts(self) -> int:
-        return len(self.parts.signature.given) - len(self.staged.in_avals)
+        return len(self.parts.signature.has_in_ct) - len(self.staged.in_avals)
 
     def _check(self, ct: Any) -> list[Any]:
         check_arrays(ct)
@@ -98,9 +98,9 @@ class VJP:
                     f"{i} is {got[1]}{list(got[0])}, but expected {dtype}{list(aval.shape)}, "
                     "because the corresponding output of the differentiated function has it."
                 )
-        useful = self.parts.signature.useful
+        has_out_ct = self.parts.signature.has_out_ct
         arrived = [
             varying_like(x, aval) if use else None
-            for x, aval, use in zip(cts, self.staged.value_avals, useful, strict=False)
+            for x, aval, use in zip(cts, self.staged.value_avals, has_out_ct, strict=False)
         ]
-        return arrived + [None] * (len(useful) - len(cts))
+        return arrived + [None] * (len(has_out_ct) - len(cts))

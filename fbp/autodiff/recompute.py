@@ -18,7 +18,7 @@ from fbp.autodiff.graph import Graph, JaxprEqn, Var, variables
 from fbp.autodiff.interpret import evaluate
 
 
-def recomputed(
+def rematerialized(
     eqns: Sequence[JaxprEqn], read: set[Var], available: set[Var]
 ) -> tuple[list[JaxprEqn], set[Var]]:
     """The equations to run again to make `read` from what is available, and all that is read."""
@@ -39,9 +39,9 @@ def rest(
     if len(eqn.outvars) == 1 and eqn.outvars[0] in copies:
         return copied_back(copies[eqn.outvars[0]])
     known = {v for v in eqn.outvars if v in available}
-    if eqn.primitive not in REST or not (known or eqn.effects):
+    if eqn.primitive not in PARTIAL or not (known or eqn.effects):
         return eqn
-    return REST[eqn.primitive](eqn, known, read)
+    return PARTIAL[eqn.primitive](eqn, known, read)
 
 
 def is_copy(eqn: JaxprEqn) -> bool:
@@ -59,7 +59,7 @@ def copied_back(eqn: JaxprEqn) -> JaxprEqn:
 def repeatable(eqn: JaxprEqn) -> bool:
     """Whether an equation can run again without its effects."""
     return not eqn.effects or (
-        eqn.primitive in REST
+        eqn.primitive in PARTIAL
         and all(not e.outvars or repeatable(e) for body in bodies(eqn) for e in body.eqns)
     )
 
@@ -78,12 +78,16 @@ def stacked(eqn: JaxprEqn) -> Iterator[tuple[Var, tuple[Any, ...]]]:
     yield from zip(eqn.outvars[first:], zip(*by_body, strict=True), strict=True)
 
 
-def _remaining(body: Graph, given: Sequence[Any], results: Sequence[Any]) -> Graph:
+def _remaining(body: Graph, known_values: Sequence[Any], results: Sequence[Any]) -> Graph:
     """The program that makes `results` from its inputs and the given values."""
     inputs = {*body.invars, *body.constvars}
-    made = {v for eqn in body.eqns for v in eqn.outvars}
-    eqns, _ = recomputed(body.eqns, variables(results), inputs | (made & variables(given)))
-    names: list[Any] = [v if isinstance(v, Var) and v in made else Unread() for v in given]
+    defined = {v for eqn in body.eqns for v in eqn.outvars}
+    eqns, _ = rematerialized(
+        body.eqns, variables(results), inputs | (defined & variables(known_values))
+    )
+    names: list[Any] = [
+        v if isinstance(v, Var) and v in defined else Unread() for v in known_values
+    ]
     return Graph((*body.invars, *names), tuple(results), tuple(eqns), body.constvars, body.consts)
 
 
@@ -93,15 +97,17 @@ class Unread:
 
 def _rest_of_jit(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
     (body,) = bodies(eqn)
-    given, wanted, names, results = _parted(eqn, known, read)
+    known_values, needs_ct, names, results = _parted(eqn, known, read)
     program = _remaining(body, [v for (v,) in names], [v for (v,) in results])
-    return _one_equation(lambda *args: evaluate(program, args), (*eqn.invars, *given), wanted)
+    return _one_equation(
+        lambda *args: evaluate(program, args), (*eqn.invars, *known_values), needs_ct
+    )
 
 
 def _rest_of_scan(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
     (body,), params = bodies(eqn), eqn.params
     num_consts, num_carry = scan_counts(params)
-    given, wanted, names, results = _parted(eqn, known, read)
+    known_values, needs_ct, names, results = _parted(eqn, known, read)
     last = body.outvars[:num_carry]
     step = _remaining(body, [v for (v,) in names], (*last, *(v for (v,) in results)))
 
@@ -116,39 +122,39 @@ def _rest_of_scan(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
         carry, ys = lax.scan(iterate, init, xs[num_carry:], **options)
         return (*carry, *ys)
 
-    return _one_equation(run, (*eqn.invars, *given), (*eqn.outvars[:num_carry], *wanted))
+    return _one_equation(run, (*eqn.invars, *known_values), (*eqn.outvars[:num_carry], *needs_ct))
 
 
 def _rest_of_cond(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
     if eqn.params.get("branches_platforms") is not None:
         return eqn
-    given, wanted, names, results = _parted(eqn, known, read)
+    known_values, needs_ct, names, results = _parted(eqn, known, read)
     programs = [
         _remaining(body, [v[i] for v in names], [v[i] for v in results])
         for i, body in enumerate(bodies(eqn))
     ]
     runs = [lambda *args, program=program: evaluate(program, args) for program in programs]
     return _one_equation(
-        lambda index, *args: lax.switch(index, runs, *args), (*eqn.invars, *given), wanted
+        lambda index, *args: lax.switch(index, runs, *args), (*eqn.invars, *known_values), needs_ct
     )
 
 
 def _parted(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> tuple[list, list, list, list]:
     """The outputs that are known and those that are read, and the names of both in the bodies."""
     entries = list(stacked(eqn))
-    given = {out: names for out, names in entries if out in known}
-    wanted = {out: names for out, names in entries if out in read and out not in known}
-    return list(given), list(wanted), list(given.values()), list(wanted.values())
+    known_values = {out: names for out, names in entries if out in known}
+    needs_ct = {out: names for out, names in entries if out in read and out not in known}
+    return list(known_values), list(needs_ct), list(known_values.values()), list(needs_ct.values())
 
 
 def _one_equation(run: Callable, invars: Sequence[Any], outvars: Sequence[Any]) -> JaxprEqn:
     """A function as one equation of a program."""
 
-    def recomputed(*args):
+    def rematerialized(*args):
         return run(*args)
 
-    (eqn,) = g.stage(jax.jit(recomputed), *(struct(v.aval) for v in invars))[0].eqns
+    (eqn,) = g.stage(jax.jit(rematerialized), *(struct(v.aval) for v in invars))[0].eqns
     return eqn.replace(invars=list(invars), outvars=list(outvars))
 
 
-REST = {p.jit_p: _rest_of_jit, p.scan_p: _rest_of_scan, p.cond_p: _rest_of_cond}
+PARTIAL = {p.jit_p: _rest_of_jit, p.scan_p: _rest_of_scan, p.cond_p: _rest_of_cond}

@@ -66,7 +66,7 @@ class Rule:
     kind: str
     functions: tuple[Callable | None, ...]
     apply: Callable[["Call", list[Any]], Applied]
-    reach: "Reach | None" = None
+    activity: "Activity | None" = None
     under_policy: "Callable[[Callable], Callable[[Call, list[Any]], Applied]] | None" = None
     tags: frozenset[str] | None = None
 
@@ -101,8 +101,8 @@ class Call:
 
     eqn: JaxprEqn
     rules: "Rules"
-    wanted: tuple[bool, ...]
-    useful: tuple[bool, ...]
+    needs_ct: tuple[bool, ...]
+    has_out_ct: tuple[bool, ...]
 
     @property
     def params(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Call:
         return self.eqn.params
 
 
-Reach = Callable[[JaxprEqn, "Rules", tuple[bool, ...]], Sequence[bool]]
+Activity = Callable[[JaxprEqn, "Rules", tuple[bool, ...]], Sequence[bool]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,13 +239,15 @@ def derivative(primitive: Primitive, *functions: Callable | None) -> Rule:
     'derivative'
     """
     check_has_cotangent(primitive)
-    wanted_params = [_named_params(f) for f in functions]
+    keyword_params = [_named_params(f) for f in functions]
 
-    def pull(cts, outs, ins, wanted, params):
+    def pull(cts, outs, ins, needs_ct, params):
         (ct,), (y,) = cts, outs
         return [
-            fit(scaled(ct, f(*ins, y, **_pick(params, names))), x) if want and f else None
-            for f, names, x, want in zip(functions, wanted_params, ins, wanted, strict=True)
+            unbroadcast(times_slope(ct, f(*ins, y, **_pick(params, names))), x)
+            if want and f
+            else None
+            for f, names, x, want in zip(functions, keyword_params, ins, needs_ct, strict=True)
         ]
 
     return Rule(primitive, "derivative", functions, _local(pull))
@@ -282,8 +284,8 @@ def vjp_jointly(primitive: Primitive, function: Callable) -> Rule:
     check_has_cotangent(primitive)
     names = _named_params(function)
 
-    def pull(cts, outs, ins, wanted, params):
-        return list(function(cts, outs, ins, wanted, **_pick(params, names)))
+    def pull(cts, outs, ins, needs_ct, params):
+        return list(function(cts, outs, ins, needs_ct, **_pick(params, names)))
 
     return Rule(primitive, "vjp_jointly", (function,), _local(pull))
 
@@ -291,7 +293,7 @@ def vjp_jointly(primitive: Primitive, function: Callable) -> Rule:
 def call(
     primitive: Primitive,
     function: Callable,
-    reach: Reach | None = None,
+    activity: Activity | None = None,
     under_policy: Callable[[Callable], Callable] | None = None,
 ) -> Rule:
     """A primitive that holds programs: f(call, ins) gives the outputs and the pullback.
@@ -300,7 +302,7 @@ def call(
     `under_policy(policy)` is the f that lets a checkpoint's policy see into the programs.
     """
     check_has_cotangent(primitive)
-    return Rule(primitive, "call", (function,), within_scope(function), reach, under_policy)
+    return Rule(primitive, "call", (function,), within_scope(function), activity, under_policy)
 
 
 def within_scope(function: Callable[[Call, list[Any]], Applied]) -> Callable:
@@ -315,18 +317,18 @@ def within_scope(function: Callable[[Call, list[Any]], Applied]) -> Callable:
 
 def _per_operand(primitive, kind, functions, reads_output) -> Rule:
     check_has_cotangent(primitive)
-    wanted_params = [_named_params(f) for f in functions]
+    keyword_params = [_named_params(f) for f in functions]
     last = len(functions) - 1
 
-    def pull(cts, outs, ins, wanted, params):
+    def pull(cts, outs, ins, needs_ct, params):
         (ct,) = cts
         seen = (*outs, *ins) if reads_output else ins
 
         def one(i: int) -> Any:
-            f, names = functions[min(i, last)], wanted_params[min(i, last)]
-            return None if f is None else fit(f(ct, *seen, **_pick(params, names)), ins[i])
+            f, names = functions[min(i, last)], keyword_params[min(i, last)]
+            return None if f is None else unbroadcast(f(ct, *seen, **_pick(params, names)), ins[i])
 
-        return [one(i) if want else None for i, want in enumerate(wanted)]
+        return [one(i) if want else None for i, want in enumerate(needs_ct)]
 
     return Rule(primitive, kind, functions, _local(pull))
 
@@ -336,7 +338,7 @@ def _local(pull: Callable[..., Cotangents]) -> Callable[[Call, list[Any]], Appli
 
     def apply(call: Call, ins: list[Any]) -> Applied:
         outs = bind(call.eqn, ins)
-        return outs, lambda cts: pull(cts, outs, _arrays(ins), call.wanted, call.params)
+        return outs, lambda cts: pull(cts, outs, _arrays(ins), call.needs_ct, call.params)
 
     return apply
 
@@ -349,12 +351,12 @@ def _arrays(ins: list[Any]) -> list[Any]:
 NUMBERS = (float, int, complex)
 
 
-def scaled(ct: Any, slope: Any) -> Any:
+def times_slope(ct: Any, slope: Any) -> Any:
     """ct times the derivative, which may be a number."""
     return lax.mul(ct, np.asarray(slope, ct.dtype) if isinstance(slope, int | float) else slope)
 
 
-def fit(ct: Any, x: Any) -> Any:
+def unbroadcast(ct: Any, x: Any) -> Any:
     """An operand of size 1 is spread over its partner's axis: its cotangent is the sum along it."""
     if ct is None or x.shape == ct.shape:
         return ct

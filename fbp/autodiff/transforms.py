@@ -17,11 +17,11 @@ from fbp.autodiff.checks import (
     check_outputs,
     check_scalar,
 )
-from fbp.autodiff.partition import halves, joint
+from fbp.autodiff.flat_function import flatten_function
+from fbp.autodiff.partition import joint, partition
 from fbp.autodiff.pullback import VJP
 from fbp.autodiff.rule import Rules
-from fbp.autodiff.staged import stage_function
-from fbp.autodiff.store import everything
+from fbp.autodiff.save_policy import save_everything
 from fbp.autodiff.table import RULES
 
 
@@ -74,16 +74,18 @@ def value_and_grad(
     5.0 [2. 4.]
     """
     check_callable(fun)
-    argnums = as_index(argnums)
+    argnums = normalize_argnums(argnums)
 
     @functools.wraps(fun)
     def value_and_gradient(*args, **kwargs):
-        partial, primals = of_arguments(fun, argnums, args, kwargs)
+        partial, primals = argnums_partial(fun, argnums, args, kwargs)
         check_inputs("grad", primals, holomorphic, allow_int)
-        staged = stage_function(partial, primals, has_aux)
+        staged = flatten_function(partial, primals, has_aux)
         check_scalar(staged.value_avals, staged.out_tree)
         check_outputs("grad", staged.value_avals, holomorphic)
-        outs, pullback = forward(rules, staged.graph, staged.leaves, staged.wanted, staged.useful)
+        outs, pullback = forward(
+            rules, staged.graph, staged.leaves, staged.needs_ct, staged.has_out_ct
+        )
         (value,), aux = staged.split_outs(outs)
         one = full(cotangent_type(struct(value)), 1)
         grads = staged.cotangents(pullback([one, *(None for _ in outs[1:])]))
@@ -121,16 +123,16 @@ def vjp(
     """
     check_callable(fun)
     check_arrays(primals)
-    staged = stage_function(fun, primals, has_aux)
+    staged = flatten_function(fun, primals, has_aux)
     num_consts = len(staged.graph.consts)
     program = joint(
-        g.close(staged.graph),
+        g.hoist_consts(staged.graph),
         rules,
-        (*(False for _ in range(num_consts)), *staged.wanted),
-        staged.useful,
+        (*(False for _ in range(num_consts)), *staged.needs_ct),
+        staged.has_out_ct,
         (False,) * (num_consts + len(staged.leaves)),
     )
-    parts = halves(program, everything)
+    parts = partition(program, save_everything)
     outs, residuals = parts.run_forward((*staged.graph.consts, *staged.leaves))
     values, aux = staged.split_outs(outs)
     value = jax.tree.unflatten(staged.out_tree, values)
@@ -138,14 +140,14 @@ def vjp(
     return (value, pullback, aux) if has_aux else (value, pullback)
 
 
-def as_index(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
+def normalize_argnums(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
     """The numbers of arguments as integers."""
     if isinstance(argnums, Sequence):
         return tuple(operator.index(i) for i in argnums)
     return operator.index(argnums)
 
 
-def of_arguments(
+def argnums_partial(
     fun: Callable, argnums: int | tuple[int, ...], args: tuple, kwargs: dict[str, Any]
 ) -> tuple[Callable, tuple]:
     """The function of the differentiated arguments alone, and those arguments."""
@@ -157,14 +159,14 @@ def of_arguments(
             f"arguments to be passed by the caller, but got only {len(args)} positional "
             "arguments. Keyword arguments are passed on, but never differentiated."
         )
-    places = [i % len(args) for i in chosen]
-    if len(set(places)) < len(places):
+    positions = [i % len(args) for i in chosen]
+    if len(set(positions)) < len(positions):
         raise ValueError(f"{argnums=} names an argument twice, of {len(args)} positional ones.")
 
     def partial(*primals):
         merged = list(args)
-        for i, primal in zip(places, primals, strict=True):
+        for i, primal in zip(positions, primals, strict=True):
             merged[i] = primal
         return fun(*merged, **kwargs)
 
-    return functools.wraps(fun)(partial), tuple(args[i] for i in places)
+    return functools.wraps(fun)(partial), tuple(args[i] for i in positions)

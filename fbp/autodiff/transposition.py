@@ -8,8 +8,8 @@ import jax
 from fbp.autodiff.avals import cotangent_type, differentiable
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.checks import check_callable
+from fbp.autodiff.flat_function import flatten_function
 from fbp.autodiff.rule import Rules
-from fbp.autodiff.staged import stage_function
 from fbp.autodiff.table import RULES
 from fbp.autodiff.undefined import reads_linear_input, undefined
 
@@ -27,7 +27,7 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Call
     [3. 0.]
     """
     check_callable(fun)
-    staged = stage_function(fun, primals, has_aux=False)
+    staged = flatten_function(fun, primals, has_aux=False)
     types = [*staged.in_avals, *staged.value_avals]
     if not all(differentiable(a) for a in types):
         raise TypeError(
@@ -44,14 +44,14 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Call
                 f"{staged.out_tree} but got {tree}"
             )
         got = [jax.typeof(x) for x in cts]
-        wanted = [cotangent_type(a) for a in staged.value_avals]
-        if [(a.shape, a.dtype) for a in got] != [(a.shape, a.dtype) for a in wanted]:
+        needs_ct = [cotangent_type(a) for a in staged.value_avals]
+        if [(a.shape, a.dtype) for a in got] != [(a.shape, a.dtype) for a in needs_ct]:
             raise TypeError(
-                f"cotangent type does not match function output, expected {wanted} but got {got}"
+                f"cotangent type does not match function output, expected {needs_ct} but got {got}"
             )
         ins = undefined(staged.graph.invars)
         try:
-            _, pullback = forward(rules, staged.graph, ins, staged.wanted, staged.useful)
+            _, pullback = forward(rules, staged.graph, ins, staged.needs_ct, staged.has_out_ct)
             return staged.cotangents(pullback(cts))
         except (TypeError, AttributeError) as error:
             if not reads_linear_input(error):

@@ -11,16 +11,16 @@ from jax.extend.core import (
 from jax.interpreters import ad
 
 from fbp.autodiff.avals import as_array, zeros_cotangent
-from fbp.autodiff.graph import Graph, open_graph
+from fbp.autodiff.graph import Graph, from_jaxpr_and_consts
 
 
 def custom_jvp_graph(eqn: JaxprEqn, active: Sequence[bool]) -> tuple[Graph, list[bool], list[bool]]:
     """The user's rule as a program (primals, tangents) -> (outs, tangents), which of the inputs
     have a tangent in it (all, unless the rule takes symbolic zeros), and which outputs have."""
-    given = [a or not eqn.params["symbolic_zeros"] for a in active]
+    has_tangent_in = [a or not eqn.params["symbolic_zeros"] for a in active]
     rule = eqn.params["jvp_jaxpr_fun"]
-    jaxpr, consts, out_zeros = rule.call_wrapped(*(not x for x in given))
-    return open_graph(jaxpr, consts), given, [not zero for zero in out_zeros]
+    jaxpr, consts, out_zeros = rule.call_wrapped(*(not x for x in has_tangent_in))
+    return from_jaxpr_and_consts(jaxpr, consts), has_tangent_in, [not zero for zero in out_zeros]
 
 
 def custom_vjp_forward(
@@ -33,8 +33,8 @@ def custom_vjp_forward(
     results = list(fwd.call_wrapped(*pairs))
     _, residual_tree, forwarded = eqn.params["out_trees"]()
     fresh = sum(f is None for f in forwarded) + residual_tree.num_leaves - len(forwarded)
-    outs, made = results[fresh:], iter(results[:fresh])
-    residuals = [next(made) if f is None else args[f] for f in forwarded]
+    outs, fresh_results = results[fresh:], iter(results[:fresh])
+    residuals = [next(fresh_results) if f is None else args[f] for f in forwarded]
     return [as_array(x) for x in outs], residuals
 
 

@@ -12,7 +12,7 @@ import jax
 
 from fbp.autodiff import graph as g
 from fbp.autodiff import value_and_grad
-from fbp.autodiff.transforms import as_index
+from fbp.autodiff.transforms import normalize_argnums
 from fbp.verify.flags import FLAGS, flags_of
 from fbp.verify.flow import flow
 from fbp.verify.observe import observe
@@ -42,7 +42,7 @@ def trace_nonfinite(fun: Callable, *args: Any, argnums: int | Sequence[int] = 0)
     >>> print(trace_nonfinite(f, jnp.array([0.0, 1.0])).findings[0].message)
     pole: the derivative of sqrt is infinite: div(0.5, 0) = inf at entry [0], ...
     """
-    argnums = as_index(argnums)
+    argnums = normalize_argnums(argnums)
     chosen = (argnums,) if isinstance(argnums, int) else argnums
 
     def named(path: tuple) -> Result:

@@ -19,7 +19,7 @@ from jax.extend.core import primitives as p
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import cotangent_type, differentiable, is_complex, is_inexact, struct
 from fbp.autodiff.compat import named_primitives, scan_counts
-from fbp.autodiff.dce import live
+from fbp.autodiff.dce import dce
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.interpret import bind, scope
 from fbp.autodiff.user_rules import custom_jvp_graph, custom_vjp_backward, custom_vjp_forward
@@ -74,7 +74,7 @@ def in_precision(to: Precision, fun: Callable, *args: Any) -> Callable:
     0.3333333333333333
     """
     staged, out = g.stage(fun, *args)
-    graph, tree = live(staged), jax.tree.structure(out)
+    graph, tree = dce(staged), jax.tree.structure(out)
 
     def other(*args: Any) -> Any:
         return jax.tree.unflatten(tree, evaluate(to, graph, jax.tree.leaves(args)))
@@ -233,7 +233,7 @@ def _scatter(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     jaxpr = eqn.params["update_jaxpr"]
     if jaxpr is None:
         return _bind(eqn, ins, eqn.params)
-    update = g.open_graph(jaxpr, eqn.params["update_consts"])
+    update = g.from_jaxpr_and_consts(jaxpr, eqn.params["update_consts"])
     number = jax.ShapeDtypeStruct((), to.dtype(struct(eqn.outvars[0]).dtype))
     closed = jax.make_jaxpr(lambda a, b: evaluate(to, update, (a, b))[0])(number, number)
     params = {"update_jaxpr": closed.jaxpr, "update_consts": tuple(closed.consts)}

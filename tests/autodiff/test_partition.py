@@ -16,8 +16,8 @@ from fbp.autodiff import graph as g
 from fbp.autodiff.avals import num_bytes
 from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.masks import merge, not_, select
-from fbp.autodiff.partition import cut, halves, joint, recomputed
-from fbp.autodiff.store import by_policy, everything, minimum_cut
+from fbp.autodiff.partition import cut, joint, partition, rematerialized
+from fbp.autodiff.save_policy import by_policy, minimum_cut, save_everything
 
 X = jnp.linspace(0.1, 1.0, 4)
 MATRIX = jnp.linspace(-1.0, 1.0, 16).reshape(4, 4)
@@ -30,18 +30,18 @@ def network(x, w):
 
 
 STORES = {
-    "everything": everything,
-    "minimum": minimum_cut(lambda v: num_bytes(v.aval)),
+    "everything": save_everything,
+    "minimum": minimum_cut(lambda v: num_bytes(v.aval), fbp.RULES),
     "nothing": by_policy(None),
     "dots": by_policy(jax.checkpoint_policies.dots_saveable),
 }
 
 
-def program(fun, *args, wanted=None, useful=None):
+def program(fun, *args, needs_ct=None, has_out_ct=None):
     graph, _ = g.stage(fun, *args)
-    wanted = wanted or (True,) * len(graph.invars)
-    useful = useful or (True,) * len(graph.outvars)
-    return joint(graph, fbp.RULES, wanted, useful, (False,) * len(graph.invars))
+    needs_ct = needs_ct or (True,) * len(graph.invars)
+    has_out_ct = has_out_ct or (True,) * len(graph.outvars)
+    return joint(graph, fbp.RULES, needs_ct, has_out_ct, (False,) * len(graph.invars))
 
 
 # The joint program
@@ -56,8 +56,8 @@ def test_a_joint_program_is_the_function_and_its_pullback():
 
 
 def test_a_joint_program_takes_cotangents_of_useful_outputs_only():
-    whole = program(network, X, MATRIX, wanted=(False, True), useful=(False, True))
-    assert whole.signature.given == (False, True)
+    whole = program(network, X, MATRIX, needs_ct=(False, True), has_out_ct=(False, True))
+    assert whole.signature.has_in_ct == (False, True)
     results = evaluate(whole.graph, (X, MATRIX, CT))
     _, pullback = jax.vjp(network, X, MATRIX)
     assert_same(results[2], pullback((jnp.zeros(4), CT))[1])
@@ -84,7 +84,7 @@ def test_linear_inputs_have_no_value():
 
 @pytest.mark.parametrize("store", STORES)
 def test_a_cut_keeps_the_meaning(store):
-    parts = halves(program(network, X, MATRIX), STORES[store], lambda half, _: half)
+    parts = partition(program(network, X, MATRIX), STORES[store], lambda half, _: half)
     outs, pull = parts.run((X, MATRIX))
     want, pullback = jax.vjp(network, X, MATRIX)
     assert_same(tuple(outs), want)
@@ -93,7 +93,7 @@ def test_a_cut_keeps_the_meaning(store):
 
 @pytest.mark.parametrize("store", STORES)
 def test_a_cotangent_that_never_arrived_is_zero(store):
-    parts = halves(program(network, X, MATRIX), STORES[store], lambda half, _: half)
+    parts = partition(program(network, X, MATRIX), STORES[store], lambda half, _: half)
     _, pull = parts.run((X, MATRIX))
     _, pullback = jax.vjp(network, X, MATRIX)
     assert_same(tuple(pull([None, CT])), pullback((jnp.zeros(4), CT)))
@@ -101,14 +101,14 @@ def test_a_cotangent_that_never_arrived_is_zero(store):
 
 def test_the_forward_half_knows_no_cotangent():
     whole = program(network, X, MATRIX)
-    parts = cut(whole, everything)
+    parts = cut(whole, save_everything)
     _, cts = whole.graph.invars[:2], set(whole.graph.invars[2:])
     assert cts.isdisjoint(g.variables(*(e.invars for e in parts.forward.eqns)))
     assert set(parts.backward.invars) >= cts
 
 
 def test_everything_stored_means_nothing_computed_twice():
-    parts = cut(program(network, X, MATRIX), everything)
+    parts = cut(program(network, X, MATRIX), save_everything)
     made = [{v for e in half.eqns for v in e.outvars} for half in (parts.forward, parts.backward)]
     assert made[0].isdisjoint(made[1])
 
@@ -120,18 +120,18 @@ def test_nothing_stored_means_only_inputs_and_outputs_are_read():
 
 
 def test_outputs_that_are_read_are_not_stored_again():
-    parts = cut(program(jnp.exp, X), everything)
+    parts = cut(program(jnp.exp, X), save_everything)
     assert [r.origin for r in parts.residuals] == ["output"]
     assert len(parts.forward.outvars) == 1
 
 
 def test_inputs_that_are_read_are_not_stored_again():
-    parts = cut(program(lambda x, y: x * y, X, X), everything)
+    parts = cut(program(lambda x, y: x * y, X, X), save_everything)
     assert [r.origin for r in parts.residuals] == ["input", "input"]
 
 
 def test_an_output_that_is_an_input_is_read_as_one():
-    parts = halves(program(lambda x: (x, x * x), X), everything, lambda half, _: half)
+    parts = partition(program(lambda x: (x, x * x), X), save_everything, lambda half, _: half)
     outs, pull = parts.run((X,))
     assert_same(tuple(outs), (X, X * X))
     assert_same(tuple(pull([CT, CT])), jax.vjp(lambda x: (x, x * x), X)[1]((CT, CT)))
@@ -139,12 +139,12 @@ def test_an_output_that_is_an_input_is_read_as_one():
 
 def test_what_is_cheaply_made_of_constants_is_not_stored():
     spread = jax.jit(lambda row: jnp.broadcast_to(2 * row, (3, 4)))
-    parts = cut(program(lambda x: x * spread(MATRIX[0]), jnp.ones((3, 4))), everything)
+    parts = cut(program(lambda x: x * spread(MATRIX[0]), jnp.ones((3, 4))), save_everything)
     assert not parts.residuals
 
 
 def test_what_costs_much_to_make_of_constants_is_stored():
-    parts = cut(program(lambda x: x * (MATRIX @ MATRIX), MATRIX), everything)
+    parts = cut(program(lambda x: x * (MATRIX @ MATRIX), MATRIX), save_everything)
     assert [r.origin for r in parts.residuals] == ["stored"]
 
 
@@ -157,8 +157,8 @@ def test_what_a_jit_makes_of_literals_beside_other_outputs_is_never_stored():
         factor, n = both(n)
         return x * factor, n
 
-    masks = {"wanted": (True, False), "useful": (True, False)}
-    parts = cut(program(fun, X, 3, **masks), everything)
+    masks = {"needs_ct": (True, False), "has_out_ct": (True, False)}
+    parts = cut(program(fun, X, 3, **masks), save_everything)
     assert not parts.residuals
 
 
@@ -166,12 +166,14 @@ def test_what_literals_make_is_never_stored():
     def fun(x):
         return x * jnp.exp(jnp.arange(4.0))
 
-    parts = cut(program(fun, X), everything)
+    parts = cut(program(fun, X), save_everything)
     assert [r for r in parts.residuals if r.origin == "stored"] == []
 
 
 def test_literal_outputs_are_outputs():
-    parts = halves(program(lambda x: (1.0, jnp.sin(x)), X), everything, lambda half, _: half)
+    parts = partition(
+        program(lambda x: (1.0, jnp.sin(x)), X), save_everything, lambda half, _: half
+    )
     outs, pull = parts.run((X,))
     assert float(outs[0]) == 1.0
     assert_same(tuple(pull([None, CT])), (jnp.cos(X) * CT,))
@@ -179,7 +181,7 @@ def test_literal_outputs_are_outputs():
 
 def test_closed_over_arrays_are_not_stored():
     data = np.ones((4, 4), np.float32)
-    parts = cut(program(lambda x: jnp.asarray(data) @ x, X), everything)
+    parts = cut(program(lambda x: jnp.asarray(data) @ x, X), save_everything)
     assert parts.residuals == ()
 
 
@@ -190,7 +192,7 @@ def test_each_half_is_wrapped():
         seen.append((direction, len(half.eqns)))
         return half
 
-    halves(program(jnp.sin, X), everything, wrap)
+    partition(program(jnp.sin, X), save_everything, wrap)
     assert [direction for direction, _ in seen] == ["forward", "backward"]
 
 
@@ -199,7 +201,7 @@ def test_effects_stay_in_the_half_that_has_them():
         jax.debug.callback(lambda _: None, x)
         return jnp.sin(x)
 
-    parts = cut(program(loud, X), everything)
+    parts = cut(program(loud, X), save_everything)
     assert [any(e.effects for e in half.eqns) for half in (parts.forward, parts.backward)] == [
         True,
         False,
@@ -234,7 +236,7 @@ def test_any_store_keeps_the_meaning(choices, kept):
         made = [v for eqn in eqns for v in eqn.outvars]
         return {v for i, v in enumerate(made) if i in kept}
 
-    parts = halves(program(fun, X), arbitrary, lambda half, _: half)
+    parts = partition(program(fun, X), arbitrary, lambda half, _: half)
     outs, pull = parts.run((X,))
     want, pullback = jax.vjp(fun, X)
     assert_same(tuple(outs), (want,), tolerance=8)
@@ -247,7 +249,7 @@ def test_any_store_keeps_the_meaning(choices, kept):
 def test_only_what_is_missing_is_computed_again():
     graph, _ = g.stage(lambda x: jnp.sin(jnp.cos(jnp.tanh(x))), X)
     tanh, cos, sin = graph.eqns
-    again, read = recomputed(graph.eqns, set(sin.outvars), set(tanh.outvars))
+    again, read = rematerialized(graph.eqns, set(sin.outvars), set(tanh.outvars))
     assert again == [cos, sin]
     assert set(tanh.outvars) <= read
 

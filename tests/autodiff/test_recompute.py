@@ -12,7 +12,7 @@ import fbp
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import struct
 from fbp.autodiff.interpret import evaluate
-from fbp.autodiff.recompute import recomputed, repeatable
+from fbp.autodiff.recompute import rematerialized, repeatable
 
 X = jnp.linspace(0.2, 1.4, 4)
 
@@ -55,7 +55,9 @@ def test_what_is_left_is_made_from_what_is_stored(fun):
     graph, _ = g.stage(fun, X)
     values = evaluate(graph, [X])
     stored, *missing = graph.outvars
-    again, read = recomputed(graph.eqns, g.variables(missing), g.variables([stored], graph.invars))
+    again, read = rematerialized(
+        graph.eqns, g.variables(missing), g.variables([stored], graph.invars)
+    )
     assert stored in read
     assert made(again, "tan") == {"tan": 0}
     rest = g.Graph(
@@ -79,7 +81,7 @@ def test_prints_are_not_printed_again(around):
 
     graph, _ = g.stage(around(loud), X)
     assert all(map(repeatable, graph.eqns))
-    again, _ = recomputed(graph.eqns, g.variables(graph.outvars), set(graph.invars))
+    again, _ = rematerialized(graph.eqns, g.variables(graph.outvars), set(graph.invars))
     assert made(again, "debug_print") == {"debug_print": 0}
     got = g.Graph(graph.invars, graph.outvars, tuple(again), graph.constvars, graph.consts)
     assert_same(evaluate(got, [X]), evaluate(graph, [X]))
@@ -96,7 +98,7 @@ def test_what_the_host_returns_cannot_be_made_again():
 def test_a_copy_is_copied_back():
     graph, _ = g.stage(lambda x: jax.device_put(jnp.sin(x), jax.memory.Space.Host), X)
     sine, copy = graph.eqns
-    again, read = recomputed(graph.eqns, set(sine.outvars), {*copy.outvars, *graph.invars})
+    again, read = rematerialized(graph.eqns, set(sine.outvars), {*copy.outvars, *graph.invars})
     assert set(copy.outvars) <= read
     assert made(again, "sin") == {"sin": 0}
     (back,) = again

@@ -204,7 +204,7 @@ def test_functions_may_ask_for_all_parameters():
 
 def test_call_applies_the_equation_itself():
     def halved(call, ins):
-        assert call.wanted == call.useful == (True,)
+        assert call.needs_ct == call.has_out_ct == (True,)
         return [lax.sin(ins[0])], lambda cts: [lax.mul(cts[0], cts[0].dtype.type(0.5))]
 
     rule = call(lax.sin_p, halved)

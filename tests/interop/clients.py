@@ -14,7 +14,7 @@ from table import QUICK
 
 import fbp
 from fbp.autodiff.rule import Rules
-from fbp.autodiff.rules.stated_forward import rule_from_jvp
+from fbp.autodiff.rules.from_jvp import rule_from_jvp
 
 
 def client(name: str) -> ModuleType:

@@ -1,8 +1,8 @@
 """The backward half of a scan: from the last iteration to the first, in chunks if that pays.
 
 The cotangent of a constant is a sum over the iterations. Where sums can be computed at once
-(`sums.py`), the loop runs in chunks: within one, what is summed is stacked; after it, its sums
-are added. So many small products are one large one, and no stack is longer than a chunk.
+(`deferred_sums.py`), the loop runs in chunks: within one, what is summed is stacked; after it, its
+sums are added. So many small products are one large one, and no stack is longer than a chunk.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,14 +15,14 @@ from jax import lax
 from fbp.autodiff import avals
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import accumulate, cotangent_type, struct, zeros
-from fbp.autodiff.dce import live
+from fbp.autodiff.dce import dce
 from fbp.autodiff.dependence import dependent_variables
 from fbp.autodiff.graph import Graph, Var
 from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.masks import merge, not_, select
 from fbp.autodiff.partition import Signature
+from fbp.autodiff.rules.deferred_sums import Iteration, Sum, worthwhile
 from fbp.autodiff.rules.loops import Loop
-from fbp.autodiff.rules.sums import Iteration, Sum, worthwhile
 
 
 class Reads(NamedTuple):
@@ -48,16 +48,18 @@ class Totals:
         return [zeros(v.aval) for v in select(self.wait if late else not_(self.wait), self.terms)]
 
 
-def backward_scan(loop: Loop, step: Graph, signature: Signature, reads: Reads, room: int) -> Graph:
+def backward_scan(
+    loop: Loop, step: Graph, signature: Signature, reads: Reads, budget: int
+) -> Graph:
     """(once, last, stacked, cotangents) -> cotangents of (consts, init, xs), from `step`, which
     is one iteration: (what it reads, cotangents) -> cotangents. What it stacks for its sums has
     `room` bytes for each iteration of the loop."""
-    num_carry, num_ys = (mask.count(True) for mask in loop.outs(signature.useful))
+    num_carry, num_ys = (mask.count(True) for mask in loop.outs(signature.has_out_ct))
     cts = step.invars[len(step.invars) - num_carry - num_ys :]
     carry_cts, ys_cts = cts[:num_carry], cts[num_carry:]
     chunk = _chunk(loop)
-    num_terms = loop.ins(signature.given)[0].count(True)
-    totals = _totals(step, num_terms, reads, ys_cts, room * loop.length // chunk)
+    num_terms = loop.ins(signature.has_in_ct)[0].count(True)
+    totals = _totals(step, num_terms, reads, ys_cts, budget * loop.length // chunk)
     body = _body(loop, step, signature, reads, totals)
 
     def sweep(once, state, slices, length):
@@ -110,40 +112,42 @@ def _body(
 ) -> Callable[..., tuple[Any, Any]]:
     """One iteration: (once, (carry's cotangents, last, totals), slices) -> (the same, stacks)."""
     num_terms, added = len(totals.terms), select(not_(totals.wait), totals.terms)
-    graph = live(replace(step, outvars=(*added, *step.outvars[num_terms:], *totals.stacks)))
-    useful, given = loop.outs(signature.useful)[0], loop.ins(signature.given)[1]
-    arriving = select(useful, given)
-    types = select(useful, loop.outs(signature.out_avals)[0])
+    graph = dce(replace(step, outvars=(*added, *step.outvars[num_terms:], *totals.stacks)))
+    has_out_ct, has_in_ct = loop.outs(signature.has_out_ct)[0], loop.ins(signature.has_in_ct)[1]
+    arriving = select(has_out_ct, has_in_ct)
+    types = select(has_out_ct, loop.outs(signature.out_avals)[0])
 
     def body(once, state, slices):
         (carry_cts, last, sums), (stacked, ys_cts) = state, slices
         names = (*reads.once, *reads.last, *reads.stacked)
         values = dict(zip(names, (*once, *last, *stacked), strict=True))
         read = [values[v] for v in step.invars if v in values]
-        made = iter(evaluate(graph, (*read, *carry_cts, *ys_cts)))
-        sums = [accumulate(total, next(made)) for total in sums]
-        arrived = [next(made) if arrives else None for arrives in arriving]
+        results = iter(evaluate(graph, (*read, *carry_cts, *ys_cts)))
+        sums = [accumulate(total, next(results)) for total in sums]
+        arrived = [next(results) if arrives else None for arrives in arriving]
         carry_cts = [
             zeros(cotangent_type(t)) if ct is None else ct
             for ct, t in zip(arrived, types, strict=True)
         ]
         last = [values[v] for v in reads.last.values()]
-        rest = list(made)
+        rest = list(results)
         num_xs = len(rest) - len(totals.stacks)
         return (carry_cts, last, sums), (rest[:num_xs], rest[num_xs:])
 
     return body
 
 
-def _totals(step: Graph, num_terms: int, reads: Reads, ys_cts: Sequence[Var], room: int) -> Totals:
+def _totals(
+    step: Graph, num_terms: int, reads: Reads, ys_cts: Sequence[Var], budget: int
+) -> Totals:
     varying = [v for v in step.invars if v not in reads.once]
-    made_by = {v: eqn for eqn in step.eqns for v in eqn.outvars}
-    iteration = Iteration(made_by, dependent_variables(step.eqns, varying))
-    terms, there = step.outvars[:num_terms], {*reads.stacked, *ys_cts}
+    producer = {v: eqn for eqn in step.eqns for v in eqn.outvars}
+    iteration = Iteration(producer, dependent_variables(step.eqns, varying))
+    terms, available = step.outvars[:num_terms], {*reads.stacked, *ys_cts}
     sums = [iteration.sum(v) for v in terms]
-    wait = worthwhile(sums, terms, there, room)
+    wait = worthwhile(sums, terms, available, budget)
     late = [s for s in select(wait, sums) if s is not None]
-    stacks = dict.fromkeys(v for s in late for v in s.stacked if v not in there)
+    stacks = dict.fromkeys(v for s in late for v in s.stacked if v not in available)
     return Totals(terms, wait, late, list(stacks))
 
 

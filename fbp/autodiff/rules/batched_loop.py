@@ -20,7 +20,7 @@ from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import struct, varying
-from fbp.autodiff.dce import live
+from fbp.autodiff.dce import dce
 from fbp.autodiff.dependence import split_by_dependence
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.interpret import Environment, bind, evaluate
@@ -31,7 +31,7 @@ from fbp.autodiff.rules.lane_select import where
 Lanes = dict[int, int]
 
 
-@g.remembered
+@g.weakref_cache
 def one_loop(
     body: Graph, condition: Graph, num_condition_consts: int, num_body_consts: int
 ) -> Graph:
@@ -62,10 +62,10 @@ def one_loop(
                 x if same else where(more, old, x)
                 for same, old, x in zip(fixed, state, first, strict=True)
             ]
-            made = evaluate(body, (*consts, *at))
+            new_state = evaluate(body, (*consts, *at))
             return [
                 old if same else where(more, new, old)
-                for same, new, old in zip(fixed, made, state, strict=True)
+                for same, new, old in zip(fixed, new_state, state, strict=True)
             ]
 
         return lax.while_loop(lambda state: jnp.any(goes_on(state)), step, list(init))
@@ -81,7 +81,7 @@ def spreads(body: Graph, num_consts: int) -> list[JaxprEqn]:
     return [eqn for eqn in known if eqn.primitive is pvary_p]
 
 
-@g.remembered
+@g.weakref_cache
 def flat(body: Graph) -> Graph:
     """The same program with the programs of its jits in their places, if they spread anything."""
 
@@ -111,10 +111,10 @@ def spread_before(body: Graph, num_consts: int) -> tuple[Graph, Graph]:
     transpose is a sum over devices, which may not all take the same number of steps."""
     consts, state = body.invars[:num_consts], body.invars[num_consts:]
     moved = spreads(body, num_consts)
-    made = tuple(eqn.outvars[0] for eqn in moved)
-    before = replace(body, invars=consts, outvars=(*consts, *made))
+    new_state = tuple(eqn.outvars[0] for eqn in moved)
+    before = replace(body, invars=consts, outvars=(*consts, *new_state))
     rest = tuple(eqn for eqn in body.eqns if eqn not in moved)
-    return live(before), live(replace(body, invars=(*consts, *made, *state), eqns=rest))
+    return dce(before), dce(replace(body, invars=(*consts, *new_state, *state), eqns=rest))
 
 
 def _first_step(
@@ -157,5 +157,5 @@ def _borrowed(steps: Any, donor: tuple, x: Any, lanes: Lanes) -> Any:
     absent = tuple(i for i in range(steps.ndim) if i not in lanes)
     index = tuple(lax.squeeze(donor[i], absent) for i in ordered)
     other = jnp.broadcast_to(x.at[index].get(mode="clip"), x.shape)
-    kept = where(jnp.any(steps, axis=absent), x, lax.stop_gradient(other))
-    return jnp.moveaxis(kept, front, axes)
+    selected = where(jnp.any(steps, axis=absent), x, lax.stop_gradient(other))
+    return jnp.moveaxis(selected, front, axes)

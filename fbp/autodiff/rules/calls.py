@@ -10,14 +10,14 @@ from jax.custom_batching import custom_vmap
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.activity import reached_outputs
+from fbp.autodiff.activity import perturbed_outputs
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.interpret import apply_primitive
 from fbp.autodiff.masks import not_, select
-from fbp.autodiff.partition import Halves, halves, joint
+from fbp.autodiff.partition import ForwardBackward, joint, partition
 from fbp.autodiff.rule import Applied, Call, Rules, call
-from fbp.autodiff.store import everything
+from fbp.autodiff.save_policy import save_everything
 from fbp.autodiff.undefined import LinearInputRead, is_undefined, undefined
 
 Masks = tuple[tuple[bool, ...], tuple[bool, ...], tuple[bool, ...]]
@@ -26,7 +26,7 @@ Params = dict[str, Any]
 
 def inline(call: Call, ins: list[Any]) -> Applied:
     """A call is its body."""
-    return forward(call.rules, g.body(call.params), ins, call.wanted, call.useful)
+    return forward(call.rules, g.body(call.params), ins, call.needs_ct, call.has_out_ct)
 
 
 def opaque(call: Call, ins: list[Any]) -> Applied:
@@ -45,9 +45,9 @@ def unknown(call: Call, what: str) -> Applied:
     return undefined(call.eqn.outvars), pull
 
 
-def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> Sequence[bool]:
+def call_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> Sequence[bool]:
     """A call reaches what its body reaches."""
-    return reached_outputs(g.body(eqn.params), rules, wanted)
+    return perturbed_outputs(g.body(eqn.params), rules, needs_ct)
 
 
 def jit(call: Call, ins: list[Any]) -> Applied:
@@ -56,10 +56,12 @@ def jit(call: Call, ins: list[Any]) -> Applied:
     return _jit(g.body(call.params), call.rules, masks(call, ins), settings).run(ins)
 
 
-@g.remembered
-def _jit(body: Graph, rules: Rules, masks: Masks, settings: tuple[tuple[str, Any], ...]) -> Halves:
+@g.weakref_cache
+def _jit(
+    body: Graph, rules: Rules, masks: Masks, settings: tuple[tuple[str, Any], ...]
+) -> ForwardBackward:
     params = dict(settings)
-    parts = halves(joint(body, rules, *masks), everything)
+    parts = partition(joint(body, rules, *masks), save_everything)
     backward = _backward_params(params, parts) | {"name": f"{params['name']}_backward"}
     return replace(
         parts,
@@ -75,37 +77,37 @@ def _jitted(half: Graph, params: Params) -> Graph:
     chosen = dict(params)
     for key, (default,) in ((key, eqn.params[key]) for key in BY_OPERAND):
         operands = eqn.outvars if key.startswith("out") else eqn.invars[len(half.constvars) :]
-        given = [*params[key], *(None for _ in operands)]
-        values = [default if x is None else x for x, _ in zip(given, operands, strict=False)]
+        has_in_ct = [*params[key], *(None for _ in operands)]
+        values = [default if x is None else x for x, _ in zip(has_in_ct, operands, strict=False)]
         others = () if key.startswith("out") else (default for _ in half.constvars)
         chosen[key] = (*others, *values)
     return replace(graph, eqns=(eqn.replace(params=eqn.params | chosen),))
 
 
-def _forward_params(params: Params, parts: Halves) -> Params:
+def _forward_params(params: Params, parts: ForwardBackward) -> Params:
     """Inputs and outputs lie as the user said; what the backward pass reads is not given away."""
-    known, made = not_(parts.signature.linear), not_(parts.signature.linear_outs)
+    known, has_value = not_(parts.signature.linear), not_(parts.signature.linear_outs)
     read = {r.index for r in parts.residuals if r.origin == "input"}
     donated = select(known, params["donated_invars"])
     return params | {
         "in_shardings": select(known, params["in_shardings"]),
         "in_layouts": select(known, params["in_layouts"]),
         "donated_invars": [d and i not in read for i, d in enumerate(donated)],
-        "out_shardings": select(made, params["out_shardings"]),
-        "out_layouts": select(made, params["out_layouts"]),
+        "out_shardings": select(has_value, params["out_shardings"]),
+        "out_layouts": select(has_value, params["out_layouts"]),
     }
 
 
-def _backward_params(params: Params, parts: Halves) -> Params:
+def _backward_params(params: Params, parts: ForwardBackward) -> Params:
     """A cotangent lies where its primal does."""
-    useful, given = parts.signature.useful, parts.signature.given
+    has_out_ct, has_in_ct = parts.signature.has_out_ct, parts.signature.has_in_ct
     free = [None] * len(parts.residuals)
     return params | {
-        "in_shardings": [*free, *select(useful, params["out_shardings"])],
-        "in_layouts": [*free, *select(useful, params["out_layouts"])],
+        "in_shardings": [*free, *select(has_out_ct, params["out_shardings"])],
+        "in_layouts": [*free, *select(has_out_ct, params["out_layouts"])],
         "donated_invars": [],
-        "out_shardings": select(given, params["in_shardings"]),
-        "out_layouts": select(given, params["in_layouts"]),
+        "out_shardings": select(has_in_ct, params["in_shardings"]),
+        "out_layouts": select(has_in_ct, params["in_layouts"]),
     }
 
 
@@ -114,7 +116,7 @@ BY_OPERAND = ("in_shardings", "in_layouts", "donated_invars", "out_shardings", "
 
 def masks(call: Call, ins: list[Any]) -> Masks:
     """Which inputs are wanted, which outputs useful, which inputs linear."""
-    return call.wanted, call.useful, tuple(map(is_undefined, ins))
+    return call.needs_ct, call.has_out_ct, tuple(map(is_undefined, ins))
 
 
 def _batched_by_hand(x: Any) -> Any:
@@ -128,9 +130,9 @@ COMPOSITE = g.primitive_of(lax.composite(lambda x: x, "fbp.identity"), 0.0)
 CUSTOM_VMAP = g.primitive_of(_batched_by_hand, 0.0)
 
 RULES = Rules(
-    call(p.jit_p, jit, reach, under_policy=lambda policy: inline),
-    call(p.closed_call_p, inline, reach),
-    call(p.call_p, inline, reach),
-    call(COMPOSITE, opaque, reach),
-    call(CUSTOM_VMAP, opaque, reach),
+    call(p.jit_p, jit, call_activity, under_policy=lambda policy: inline),
+    call(p.closed_call_p, inline, call_activity),
+    call(p.call_p, inline, call_activity),
+    call(COMPOSITE, opaque, call_activity),
+    call(CUSTOM_VMAP, opaque, call_activity),
 )

@@ -65,11 +65,11 @@ pbroadcast_p = within_axis(lambda x: lax.pbroadcast(x, "i", 0), check_vma=False)
 
 def sum_again(ct: Any, x: Any, *, axes: Sequence[Any], axis_index_groups: Any) -> Any:
     """y_i = sum_j x_j for every i: x_j gets sum_i ct_i. Over the array's own axes, a copy."""
-    own = [axis for axis in axes if isinstance(axis, int)]
+    positional = [axis for axis in axes if isinstance(axis, int)]
     names = tuple(axis for axis in axes if not isinstance(axis, int))
     total = p.psum_p.bind(ct, axes=names, axis_index_groups=axis_index_groups) if names else ct
-    kept = [i for i in range(x.ndim) if i not in own]
-    return lax.broadcast_in_dim(total, x.shape, kept) if own else total
+    remaining = [i for i in range(x.ndim) if i not in positional]
+    return lax.broadcast_in_dim(total, x.shape, remaining) if positional else total
 
 
 def send_back(ct: Any, _: Any, *, perm: Sequence[tuple[int, int]], axis_name: AxisNames) -> Any:
@@ -84,7 +84,7 @@ def to_source(ct: Any, _: Any, *, axis_name: AxisNames, source: int) -> Any:
     return lax.select(lax.full(ct.shape, is_source), total, lax.full_like(total, 0))
 
 
-def own_part(
+def part_of_member(
     ct: Any, _: Any, *, axis_name: AxisNames, all_gather_dimension: int, axis_size: int, tiled: bool
 ) -> Any:
     """The part of a gathered array that is this member's."""
@@ -139,7 +139,7 @@ def exchange_back(
 
 
 def exchange_ragged_back(
-    cts: Cotangents, _outs: Any, ins: Any, wanted: Sequence[bool], *, axis_name, axis_index_groups
+    cts: Cotangents, _outs: Any, ins: Any, needs_ct: Sequence[bool], *, axis_name, axis_index_groups
 ) -> Cotangents:
     """Rows that member i wrote at an offset of j's output go back to where i read them; what was
     in the output and is written over has no cotangent."""
@@ -150,11 +150,11 @@ def exchange_ragged_back(
 
     written_at, read_at = as_others_see(output_offsets), as_others_see(input_offsets)
     sent_back = None
-    if wanted[0]:
-        room = lax.full(operand.shape, 0, ct.dtype)
+    if needs_ct[0]:
+        blank = lax.full(operand.shape, 0, ct.dtype)
         sent_back = lax.ragged_all_to_all(
             ct,
-            room,
+            blank,
             written_at,
             recv_sizes,
             read_at,
@@ -162,8 +162,8 @@ def exchange_ragged_back(
             axis_name=axis_name,
             axis_index_groups=axis_index_groups,
         )
-    kept = lax.select(_covered(ct.shape, written_at, recv_sizes), lax.full_like(ct, 0), ct)
-    return [sent_back, kept if wanted[1] else None, None, None, None, None]
+    remaining = lax.select(_covered(ct.shape, written_at, recv_sizes), lax.full_like(ct, 0), ct)
+    return [sent_back, remaining if needs_ct[1] else None, None, None, None, None]
 
 
 def _covered(shape: Sequence[int], starts: Any, sizes: Any) -> Any:
@@ -192,7 +192,7 @@ RULES = Rules(
     constant(p.axis_index_p),
     transpose(psum_invariant_p, lambda ct, x, *, axes: pvary_p.bind(ct, axes=axes)),
     transpose(pvary_p, lambda ct, x, *, axes: psum_invariant_p.bind(ct, axes=axes)),
-    transpose(all_gather_invariant_p, own_part),
+    transpose(all_gather_invariant_p, part_of_member),
     transpose(all_gather_reduced_p, scatter_sum),
     transpose(unreduced_reduce_scatter_p, gather(to="reduced")),
     transpose(unreduced_psum_p, cast(to="reduced")),

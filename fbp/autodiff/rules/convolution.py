@@ -27,7 +27,7 @@ from fbp.autodiff.rule import Rules, transpose
 from fbp.autodiff.rules.products import as_dtype
 
 
-class Reach(NamedTuple):
+class Extent(NamedTuple):
     """How far input, kernel and output reach in one spatial dimension, holes included, and how
     far the kernel begins before the input."""
 
@@ -37,10 +37,10 @@ class Reach(NamedTuple):
     low: int
 
 
-def reaches(ct: Any, x: Any, w: Any, params: dict[str, Any]) -> list[Reach]:
+def reaches(ct: Any, x: Any, w: Any, params: dict[str, Any]) -> list[Extent]:
     """The reach in each spatial dimension."""
 
-    def reach(n: int, dilation: int) -> int:
+    def extent(n: int, dilation: int) -> int:
         return (n - 1) * dilation + 1 if n else 0
 
     spatial = zip(*(spec[2:] for spec in params["dimension_numbers"]), strict=True)
@@ -48,7 +48,7 @@ def reaches(ct: Any, x: Any, w: Any, params: dict[str, Any]) -> list[Reach]:
         params["lhs_dilation"], params["rhs_dilation"], params["window_strides"], strict=True
     )
     return [
-        Reach(reach(x.shape[i], dx), reach(w.shape[j], dw), reach(ct.shape[k], dy), low)
+        Extent(extent(x.shape[i], dx), extent(w.shape[j], dw), extent(ct.shape[k], dy), low)
         for (i, j, k), (dx, dw, dy), (low, _) in zip(spatial, holes, params["padding"], strict=True)
     ]
 
@@ -71,8 +71,8 @@ def input_cotangent(ct: Any, x: Any, w: Any, **params: Any) -> Any:
         "batch_group_count": 1,
     }
     kernel = move_groups(w, groups, out, into)
-    made = convolve(ct, kernel, params | changed, x if groups == 1 else None, reverse=True)
-    return as_dtype(move_groups(made, batch_groups, feature, batch), x.dtype)
+    x_ct = convolve(ct, kernel, params | changed, x if groups == 1 else None, reverse=True)
+    return as_dtype(move_groups(x_ct, batch_groups, feature, batch), x.dtype)
 
 
 def kernel_cotangent(ct: Any, x: Any, w: Any, **params: Any) -> Any:
@@ -118,8 +118,8 @@ def convolve(lhs: Any, rhs: Any, params: dict[str, Any], like: Any, reverse: boo
     if sharding is not None:
         partitions = [sharding.spec.partitions[i] for i in order]
         params |= {"out_sharding": partitioned(sharding, partitions)}
-    made = lax.conv_general_dilated(lhs, rhs, **params)
-    return lax.transpose(made, np.argsort(order))
+    out = lax.conv_general_dilated(lhs, rhs, **params)
+    return lax.transpose(out, np.argsort(order))
 
 
 def move_groups(a: Any, groups: int, source: int, target: int) -> Any:

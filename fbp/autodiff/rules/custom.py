@@ -28,21 +28,27 @@ def custom_jvp(call: Call, ins: list[Any]) -> Applied:
     if any(map(is_undefined, ins)):
         return inline(call, ins)
     num_consts = call.params["num_consts"]
-    primals, active = ins[num_consts:], call.wanted[num_consts:]
-    rule, given, made = custom_jvp_graph(call.eqn, active)
+    primals, active = ins[num_consts:], call.needs_ct[num_consts:]
+    rule, has_tangent_in, has_tangent_out = custom_jvp_graph(call.eqn, active)
     with _linear_in_tangents(call.eqn):
-        outs, pullback = pushed_forward(call, rule, primals, select(given, active), made)
+        outs, pullback = pushed_forward(
+            call, rule, primals, select(has_tangent_in, active), has_tangent_out
+        )
 
     def pull(cts):
         with _linear_in_tangents(call.eqn):
             in_cts = pullback(cts)
-        return [None] * num_consts + merge(given, in_cts)
+        return [None] * num_consts + merge(has_tangent_in, in_cts)
 
     return outs, pull
 
 
 def pushed_forward(
-    call: Call, rule: Graph, primals: list[Any], active: Sequence[bool], made: Sequence[bool]
+    call: Call,
+    rule: Graph,
+    primals: list[Any],
+    active: Sequence[bool],
+    has_tangent_out: Sequence[bool],
 ) -> Applied:
     """A program (primals, tangents) -> (outs, tangents) run forward, and its transpose from the
     tangents of those outputs that have one to the active ones of the inputs."""
@@ -51,14 +57,16 @@ def pushed_forward(
         call.rules,
         rule,
         [*primals, *tangents],
-        wanted=[False] * len(primals) + list(active),
-        useful=[False] * len(made) + select(made, call.useful),
+        needs_ct=[False] * len(primals) + list(active),
+        has_out_ct=[False] * len(has_tangent_out) + select(has_tangent_out, call.has_out_ct),
     )
 
     def pull(cts):
-        return pullback([None] * len(made) + select(made, cts))[len(primals) :]
+        return pullback([None] * len(has_tangent_out) + select(has_tangent_out, cts))[
+            len(primals) :
+        ]
 
-    return outs[: len(made)], pull
+    return outs[: len(has_tangent_out)], pull
 
 
 @contextmanager
@@ -80,14 +88,14 @@ def custom_vjp(call: Call, ins: list[Any]) -> Applied:
     if any(map(is_undefined, ins)):
         outs = known(call.rules, g.body(call.params), ins)
         return outs, unknown(call, "what a custom_vjp function is applied to")[1]
-    outs, residuals = custom_vjp_forward(call.eqn, ins, call.wanted)
+    outs, residuals = custom_vjp_forward(call.eqn, ins, call.needs_ct)
     return outs, lambda cts: custom_vjp_backward(call.eqn, residuals, cts)
 
 
-def optimised_forward(call: Call, ins: list[Any]) -> Applied:
+def optimized_forward(call: Call, ins: list[Any]) -> Applied:
     """The fwd of a custom_vjp function with `optimize_remat`, differentiated once more."""
     return forward(
-        call.rules, g.from_jaxpr(call.params["fwd_jaxpr"]), ins, call.wanted, call.useful
+        call.rules, g.from_jaxpr(call.params["fwd_jaxpr"]), ins, call.needs_ct, call.has_out_ct
     )
 
 
@@ -98,7 +106,7 @@ def linear(call: Call, ins: list[Any]) -> Applied:
     body, num_consts = g.from_jaxpr(params["callee"]), params["num_callee_consts"]
     num_fixed = num_consts + params["num_res"]
     consts, residuals = ins[:num_consts], ins[num_consts:num_fixed]
-    of_fixed = [want and i < num_fixed for i, want in enumerate(call.wanted)]
+    of_fixed = [want and i < num_fixed for i, want in enumerate(call.needs_ct)]
 
     def pull(cts):
         transpose, transpose_consts = params["transpose_thunk"]()
@@ -118,7 +126,7 @@ def linear(call: Call, ins: list[Any]) -> Applied:
     outs = known(call.rules, body, ins) if linear_ins else apply_primitive(call.eqn, ins)
     if not any(of_fixed):
         return outs, pull
-    _, pull_fixed = forward(call.rules, body, ins, of_fixed, call.useful)
+    _, pull_fixed = forward(call.rules, body, ins, of_fixed, call.has_out_ct)
     return outs, lambda cts: [*pull_fixed(cts)[:num_fixed], *pull(cts)[num_fixed:]]
 
 
@@ -128,8 +136,8 @@ def hi_primitive(call: Call, ins: list[Any]) -> Applied:
     if any(map(is_undefined, ins)):
         return unknown(call, f"what {prim} is applied to")
     ins = [as_array(x) for x in ins]
-    wanted = jax.tree.unflatten(prim.in_tree, call.wanted)
-    out, residuals, *more = prim.vjp_fwd(wanted, *jax.tree.unflatten(prim.in_tree, ins))
+    needs_ct = jax.tree.unflatten(prim.in_tree, call.needs_ct)
+    out, residuals, *more = prim.vjp_fwd(needs_ct, *jax.tree.unflatten(prim.in_tree, ins))
     structured = more[1:2]  # since JAX 0.11 a rule may split its residuals in two
 
     def pull(cts):
@@ -139,13 +147,13 @@ def hi_primitive(call: Call, ins: list[Any]) -> Applied:
         ]
         totals = [
             (ValAccum if want else NullAccum)(a.to_ct_aval())
-            for want, a in zip(call.wanted, prim.in_avals_flat, strict=True)
+            for want, a in zip(call.needs_ct, prim.in_avals_flat, strict=True)
         ]
         out_ct = jax.tree.unflatten(prim.out_tree, arrived)
         prim.vjp_bwd(residuals, *structured, out_ct, *jax.tree.unflatten(prim.in_tree, totals))
         in_cts = [
             total.freeze() if want else None
-            for total, want in zip(totals, call.wanted, strict=True)
+            for total, want in zip(totals, call.needs_ct, strict=True)
         ]
         return [None if isinstance(ct, Zero) else ct for ct in in_cts]
 
@@ -166,7 +174,7 @@ def _optimised_identity(x: Any) -> Any:
 RULES = Rules(
     call(p.custom_jvp_call_p, custom_jvp, differentiable_outputs),
     call(p.custom_vjp_call_p, custom_vjp, differentiable_outputs),
-    call(g.primitive_of(_optimised_identity, 0.0), optimised_forward, differentiable_outputs),
+    call(g.primitive_of(_optimised_identity, 0.0), optimized_forward, differentiable_outputs),
     call(g.primitive_of(_linear_identity, 0.0), linear, differentiable_outputs),
     call(call_hi_primitive_p, hi_primitive, differentiable_outputs),
 )

@@ -38,7 +38,15 @@ from jax.lax import bitwise_and as both
 from fbp.autodiff.activity import differentiable_outputs
 from fbp.autodiff.avals import full, is_complex, struct, tangent_dtype
 from fbp.autodiff.compat import from_edtype_p, named_primitives, to_edtype_p
-from fbp.autodiff.rule import Cotangents, Rules, derivative, fit, transpose, vjp, vjp_jointly
+from fbp.autodiff.rule import (
+    Cotangents,
+    Rules,
+    derivative,
+    transpose,
+    unbroadcast,
+    vjp,
+    vjp_jointly,
+)
 
 
 def lifted(operation: Any) -> Any:
@@ -76,7 +84,7 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return select(condition, a, b)
 
 
-def attained(ct: Any, z: Any, x: Any, y: Any) -> Any:
+def balanced_ties(ct: Any, z: Any, x: Any, y: Any) -> Any:
     """ct where z, the larger or the smaller of x and y, is x; half of it where it is both."""
     return select(eq(x, z), select(eq(y, z), mul(ct, 0.5), ct), filled(ct, 0))
 
@@ -91,7 +99,7 @@ def by_denominator(ct: Any, z: Any, x: Any, y: Any) -> Any:
     read: -sum(ct x) / y / y. Not divided by y^2, which is 0 or infinite before 1 / y is."""
     if y.shape == ct.shape:
         return neg(div(mul(ct, z), y))
-    return neg(div(div(fit(mul(ct, x), y), y), y))
+    return neg(div(div(unbroadcast(mul(ct, x), y), y), y))
 
 
 def power_of_base(x: Any, y: Any, z: Any) -> Any:
@@ -127,7 +135,7 @@ def truncated_quotient(x: Any, y: Any) -> Any:
     return mul(sign(quotient), floor(abs(quotient)))
 
 
-def direction(ct: Any, y: Any, x: Any) -> Any:
+def sign_ct(ct: Any, y: Any, x: Any) -> Any:
     """The cotangent of x from that of |x|: ct or -ct, for complex x ct conj(x) / |x|."""
     if not is_complex(x.dtype):
         return select(ge(x, 0), ct, neg(ct))
@@ -152,7 +160,7 @@ def conjugate(ct: Any, x: Any) -> Any:
     return conj(ct) if is_complex(x.dtype) else real(ct)
 
 
-def cases(cts: Cotangents, outs: Any, ins: Any, wanted: Any) -> Cotangents:
+def select_n_cts(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any) -> Cotangents:
     """Each case of select_n gets the cotangent where it was selected."""
     (ct,), which, zero = cts, jnp.asarray(ins[0]), filled(cts[0], 0)
 
@@ -161,35 +169,35 @@ def cases(cts: Cotangents, outs: Any, ins: Any, wanted: Any) -> Cotangents:
             return select(which, ct, zero) if i else select(which, zero, ct)
         return select(eq(which, i), ct, zero)
 
-    return [chosen(i - 1) if want else None for i, want in enumerate(wanted)]
+    return [chosen(i - 1) if want else None for i, want in enumerate(needs_ct)]
 
 
-def powers(cts: Cotangents, outs: Any, ins: Any, wanted: Any) -> Cotangents:
+def powers(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any) -> Cotangents:
     """y = c_0 + c_1 x + ... + c_n x^n, by Horner's rule."""
     (ct,), (x, *coefficients) = cts, ins
     degree = len(coefficients) - 1
     slope = filled(ct, 0)
     for k in range(degree, 0, -1):
         slope = add(mul(slope, x), mul(coefficients[k], float(k)))
-    made = [
+    in_cts = [
         mul(ct, slope),
-        *(fit(mul(ct, integer_pow(x, k)), c) for k, c in enumerate(coefficients)),
+        *(unbroadcast(mul(ct, integer_pow(x, k)), c) for k, c in enumerate(coefficients)),
     ]
-    return [m if want else None for m, want in zip(made, wanted, strict=True)]
+    return [m if want else None for m, want in zip(in_cts, needs_ct, strict=True)]
 
 
-def held_together(cts: Cotangents, outs: Any, ins: Any, wanted: Any) -> Cotangents:
+def barrier_cts(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any) -> Cotangents:
     """A barrier for the cotangents that there are."""
-    there = [i for i, ct in enumerate(cts) if ct is not None]
-    made = dict(zip(there, lax.optimization_barrier([cts[i] for i in there]), strict=True))
-    return [made.get(i) for i in range(len(ins))]
+    indices = [i for i, ct in enumerate(cts) if ct is not None]
+    in_cts = dict(zip(indices, lax.optimization_barrier([cts[i] for i in indices]), strict=True))
+    return [in_cts.get(i) for i in range(len(ins))]
 
 
 ARITHMETIC = Rules(
     transpose(p.neg_p, lambda ct, x: neg(ct)),
     transpose(p.add_p, lambda ct, x, y: ct),
     transpose(p.add_jaxvals_p, lambda ct, x, y: ct),
-    transpose(p.sub_p, lambda ct, x, y: ct, lambda ct, x, y: neg(fit(ct, y))),
+    transpose(p.sub_p, lambda ct, x, y: ct, lambda ct, x, y: neg(unbroadcast(ct, y))),
     transpose(
         p.mul_p,
         lambda ct, x, y, **how: share(ct, y, x, **how),
@@ -246,21 +254,21 @@ TRIGONOMETRY = Rules(
 )
 
 KINKS = Rules(
-    vjp(p.max_p, attained, lambda ct, z, x, y: attained(ct, z, y, x)),
-    vjp(p.min_p, attained, lambda ct, z, x, y: attained(ct, z, y, x)),
+    vjp(p.max_p, balanced_ties, lambda ct, z, x, y: balanced_ties(ct, z, y, x)),
+    vjp(p.min_p, balanced_ties, lambda ct, z, x, y: balanced_ties(ct, z, y, x)),
     vjp(
         p.clamp_p,
         lambda ct, y, low, x, high: where(both(gt(low, x), lt(low, high)), ct, 0),
         lambda ct, y, low, x, high: where(both(gt(x, low), lt(x, high)), ct, 0),
         lambda ct, y, low, x, high: where(lt(high, x), ct, 0),
     ),
-    vjp(p.abs_p, direction),
-    vjp_jointly(p.select_n_p, cases),
+    vjp(p.abs_p, sign_ct),
+    vjp_jointly(p.select_n_p, select_n_cts),
     transpose(p.nextafter_p, lambda ct, x, towards: ct, None),
 )
 
 TYPES = Rules(
-    replace(transpose(p.convert_element_type_p, to_dtype), reach=differentiable_outputs),
+    replace(transpose(p.convert_element_type_p, to_dtype), activity=differentiable_outputs),
     transpose(to_edtype_p, as_tangent),
     transpose(from_edtype_p, as_tangent),
     transpose(
@@ -275,7 +283,7 @@ TYPES = Rules(
     transpose(p.conj_p, conjugate),
     transpose(p.copy_p, lambda ct, x: p.copy_p.bind(ct)),  # so that either may be donated
     transpose(p.name_p, lambda ct, x: ct),
-    vjp_jointly(lax.optimization_barrier_p, held_together),
+    vjp_jointly(lax.optimization_barrier_p, barrier_cts),
 )
 
 RULES = Rules(
@@ -294,6 +302,6 @@ RULES = Rules(
     """,
     recomputable="""
         neg add add_any sub mul div square integer_pow sqrt rsqrt exp expm1 log log1p logistic
-        sin cos tanh convert_element_type copy name
+        sin cos tanh convert_element_type to_edtype from_edtype copy name
     """,
 )

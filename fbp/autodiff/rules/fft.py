@@ -24,12 +24,12 @@ def transposed(ct: Any, _: Any, *, fft_type: Any, fft_lengths: tuple[int, ...]) 
     size = prod(fft_lengths)
     if fft_type == FftType.RFFT:
         halved = lax.div(lax.conj(ct), stands_for(ct, fft_lengths[-1]))
-        made = lax.fft(halved, FftType.IRFFT, fft_lengths)
-        return lax.mul(made, np.asarray(size, made.dtype))
+        out = lax.fft(halved, FftType.IRFFT, fft_lengths)
+        return lax.mul(out, np.asarray(size, out.dtype))
     if fft_type == FftType.IRFFT:
-        made = lax.fft(ct, FftType.RFFT, fft_lengths)
-        share = stands_for(made, fft_lengths[-1]) / np.asarray(size, made.dtype)
-        return lax.conj(lax.mul(made, share))
+        out = lax.fft(ct, FftType.RFFT, fft_lengths)
+        share = stands_for(out, fft_lengths[-1]) / np.asarray(size, out.dtype)
+        return lax.conj(lax.mul(out, share))
     return lax.fft(ct, fft_type, fft_lengths)
 
 

@@ -46,7 +46,7 @@ def read_block(x: Any, starts: Sequence[Any], shape: tuple[int, ...]) -> Any:
 
 
 @dataclass(frozen=True)
-class Places:
+class Windows:
     """The places of an array that a scatter writes, one for each element of its updates."""
 
     indices: Any
@@ -93,32 +93,32 @@ def unread(ct: Any, x: Any, indices: Any, params: dict[str, Any]) -> Any:
         operand_batching_dims=read.operand_batching_dims,
         scatter_indices_batching_dims=read.start_indices_batching_dims,
     )
-    places = Places(indices, ct, params | {"dimension_numbers": dims})
-    return places.write(lax.scatter_add, zeros(struct(x).update(dtype=ct.dtype)), ct)
+    windows = Windows(indices, ct, params | {"dimension_numbers": dims})
+    return windows.write(lax.scatter_add, zeros(struct(x).update(dtype=ct.dtype)), ct)
 
 
-def replaced(ct: Any, places: Places) -> Any:
+def replaced(ct: Any, windows: Windows) -> Any:
     """The cotangent of what stood there before: zero where something was written."""
-    if places.params["update_jaxpr"] is not None:
+    if windows.params["update_jaxpr"] is not None:
         raise NotImplementedError(
             "reverse mode through x.at[i].apply(f), or lax.scatter_apply: write "
             "x.at[i].set(f(x[i])) instead."
         )
-    return places.write(lax.scatter, ct, zeros(places.updates))
+    return windows.write(lax.scatter, ct, zeros(windows.updates))
 
 
-def replacing(ct: Any, y: Any, places: Places) -> Any:
+def replacing(ct: Any, y: Any, windows: Windows) -> Any:
     """The cotangent of what was written: where a place was written twice, only the last counts."""
-    arrived, updates = places.read(ct), places.updates
-    if places.unique:
+    arrived, updates = windows.read(ct), windows.updates
+    if windows.unique:
         return arrived
     number = lax.reshape(lax.iota(np.int32, updates.size), updates.shape)
     candidate = number
     if not is_undefined(updates):
-        stands = same(updates, places.read(y))
+        stands = same(updates, windows.read(y))
         candidate = lax.select(stands, number, lax.full(updates.shape, -1, np.int32))
-    last = places.write(lax.scatter_max, lax.full(y.shape, -1, np.int32), candidate)
-    return lax.select(lax.eq(places.read(last, missing=-1), number), arrived, zeros(updates))
+    last = windows.write(lax.scatter_max, lax.full(y.shape, -1, np.int32), candidate)
+    return lax.select(lax.eq(windows.read(last, missing=-1), number), arrived, zeros(updates))
 
 
 def same(a: Any, b: Any) -> Any:
@@ -127,19 +127,19 @@ def same(a: Any, b: Any) -> Any:
     return lax.eq(a, b) if is_complex else p.eq_to_p.bind(a, b)
 
 
-def factors(ct: Any, x: Any, places: Places) -> Any:
+def factors(ct: Any, x: Any, windows: Windows) -> Any:
     """The cotangent of what was multiplied with: ct times all other factors of that place."""
-    if places.unique:
-        return lax.mul(places.read(ct), places.read(x))
-    return repeated_factors(ct, x, places)
+    if windows.unique:
+        return lax.mul(windows.read(ct), windows.read(x))
+    return repeated_factors(ct, x, windows)
 
 
-def repeated_factors(ct: Any, x: Any, places: Places) -> Any:
+def repeated_factors(ct: Any, x: Any, windows: Windows) -> Any:
     """The same where a place may have several factors: multiply one window after another and
     remember the product before each, then walk back with the cotangent of the product."""
-    window = places.params["dimension_numbers"].update_window_dims
-    order = [*(i for i in range(places.updates.ndim) if i not in window), *window]
-    shape = [places.updates.shape[i] for i in order]
+    window = windows.params["dimension_numbers"].update_window_dims
+    order = [*(i for i in range(windows.updates.ndim) if i not in window), *window]
+    shape = [windows.updates.shape[i] for i in order]
     split = len(order) - len(window)
     num_windows, size = prod(shape[:split]), prod(shape[split:])
 
@@ -163,28 +163,28 @@ def repeated_factors(ct: Any, x: Any, places: Places) -> Any:
         return put(cts, where, lax.mul(after, factor)), lax.mul(after, before)
 
     number = lax.reshape(lax.iota(np.int32, x.size), x.shape)
-    where, factor = rows(places.read(number, missing=x.size)), rows(places.updates)
+    where, factor = rows(windows.read(number, missing=x.size)), rows(windows.updates)
     _, before = lax.scan(multiply, lax.reshape(x, (x.size,)), (where, factor))
     flat_ct = lax.reshape(ct, (ct.size,))
-    _, made = lax.scan(walk_back, flat_ct, (where, factor, before), reverse=True)
-    return lax.transpose(lax.reshape(made, shape), np.argsort(order))
+    _, out = lax.scan(walk_back, flat_ct, (where, factor, before), reverse=True)
+    return lax.transpose(lax.reshape(out, shape), np.argsort(order))
 
 
-def extremum(cts: Cotangents, outs: Any, ins: Any, wanted: Any, **params: Any) -> Cotangents:
+def extremum(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any, **params: Any) -> Cotangents:
     """The cotangent of a largest or smallest element: shared evenly by all that equal it."""
     (ct,), (y,), (x, indices, updates) = cts, outs, ins
-    places = Places(indices, updates, params)
-    stayed, written = lax.eq(x, y), lax.eq(updates, places.read(y))
-    ties = places.write(
+    windows = Windows(indices, updates, params)
+    stayed, written = lax.eq(x, y), lax.eq(updates, windows.read(y))
+    ties = windows.write(
         lax.scatter_add,
         lax.convert_element_type(stayed, ct.dtype),
         lax.convert_element_type(written, ct.dtype),
     )
     share = lax.div(ct, ties)
     return [
-        lax.select(stayed, share, zeros(x)) if wanted[0] else None,
+        lax.select(stayed, share, zeros(x)) if needs_ct[0] else None,
         None,
-        lax.select(written, places.read(share), zeros(updates)) if wanted[2] else None,
+        lax.select(written, windows.read(share), zeros(updates)) if needs_ct[2] else None,
     ]
 
 
@@ -207,29 +207,29 @@ RULES = Rules(
     transpose(p.gather_p, lambda ct, x, indices, **params: unread(ct, x, indices, params), None),
     vjp(
         p.scatter_p,
-        lambda ct, y, x, i, updates, **params: replaced(ct, Places(i, updates, params)),
+        lambda ct, y, x, i, updates, **params: replaced(ct, Windows(i, updates, params)),
         None,
-        lambda ct, y, x, i, updates, **params: replacing(ct, y, Places(i, updates, params)),
+        lambda ct, y, x, i, updates, **params: replacing(ct, y, Windows(i, updates, params)),
     ),
     transpose(
         p.scatter_add_p,
         lambda ct, *_: ct,
         None,
-        lambda ct, x, i, updates, **params: Places(i, updates, params).read(ct),
+        lambda ct, x, i, updates, **params: Windows(i, updates, params).read(ct),
     ),
     transpose(
         lax.scatter_sub_p,
         lambda ct, *_: ct,
         None,
-        lambda ct, x, i, updates, **params: lax.neg(Places(i, updates, params).read(ct)),
+        lambda ct, x, i, updates, **params: lax.neg(Windows(i, updates, params).read(ct)),
     ),
     transpose(
         p.scatter_mul_p,
-        lambda ct, x, i, updates, **params: Places(i, updates, params).write(
+        lambda ct, x, i, updates, **params: Windows(i, updates, params).write(
             lax.scatter_mul, ct, updates
         ),
         None,
-        lambda ct, x, i, updates, **params: factors(ct, x, Places(i, updates, params)),
+        lambda ct, x, i, updates, **params: factors(ct, x, Windows(i, updates, params)),
     ),
     vjp_jointly(p.scatter_min_p, extremum),
     vjp_jointly(p.scatter_max_p, extremum),

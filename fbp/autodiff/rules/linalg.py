@@ -70,10 +70,10 @@ def lu(grads: Gradients, outs: Sequence[Any], a: Any) -> Any:
 
     below = lower(lax.add(lower_grad, times(adjoint(left), lower_grad)), 1)
     above = upper(times(upper_grad, adjoint(right)))
-    whole = over_upper(under_lower(lax.add(below, above)))
+    total = over_upper(under_lower(lax.add(below, above)))
     if m != n:
-        whole = lax.concatenate([whole, rest], a.ndim - 2 if m > n else a.ndim - 1)
-    return unpermuted(whole, permutation)
+        total = lax.concatenate([total, rest], a.ndim - 2 if m > n else a.ndim - 1)
+    return unpermuted(total, permutation)
 
 
 @gradients
@@ -99,11 +99,11 @@ def qr(grads: Gradients, outs: Sequence[Any], a: Any, *, pivoting: bool) -> Any:
         q_grad = plus(q_grad, times(q, times(rest, adjoint(columns(r_grad, k, n)))))
     if q_grad is not None:
         inner = lax.sub(inner, times(adjoint(q_grad), q))
-    made = plus(q_grad, times(q, hermitian(inner)))
-    made = solve(square, made, lower=False, right=True, adjoint=True)
+    a_grad = plus(q_grad, times(q, hermitian(inner)))
+    a_grad = solve(square, a_grad, lower=False, right=True, adjoint=True)
     if m < n:
-        made = lax.concatenate([made, times(q, columns(r_grad, k, n))], a.ndim - 1)
-    return transposed(unpermuted(transposed(made), *permutation)) if pivoting else made
+        a_grad = lax.concatenate([a_grad, times(q, columns(r_grad, k, n))], a.ndim - 1)
+    return transposed(unpermuted(transposed(a_grad), *permutation)) if pivoting else a_grad
 
 
 def completed(q_grad: Any, q: Any, k: int) -> Any:

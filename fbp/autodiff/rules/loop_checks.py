@@ -30,7 +30,7 @@ def check_again(eqns: Sequence[JaxprEqn]) -> None:
 def check_steps(condition: Graph, step: Joint) -> None:
     """Raise if devices take different numbers of steps, but share what they sum or step from."""
     axes, signature = varying(condition.outvars[0].aval), step.signature
-    if any(not axes <= varying(a) for a in select(signature.useful, signature.out_avals)):
+    if any(not axes <= varying(a) for a in select(signature.has_out_ct, signature.out_avals)):
         raise ValueError(typed_as_the_same(axes))
     for eqn in step.graph.eqns:
         shared = axes & {str(getattr(effect, "name", "")) for effect in eqn.effects}

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fbp.autodiff.activity import active_variables, reached_outputs
+from fbp.autodiff.activity import active_variables, perturbed_outputs
 from fbp.autodiff.avals import differentiable
 from fbp.autodiff.graph import Graph, Var
 from fbp.autodiff.partition import Signature, linear_outputs
@@ -44,27 +44,27 @@ class Loop:
 
 def fixed_point(rules: Rules, body: Graph, masks: Masks, loop: Loop) -> Masks:
     """What holds for a carry's input holds for its output, and the other way round."""
-    wanted, useful, linear = masks
+    needs_ct, has_out_ct, linear = masks
     everywhere_in = tuple(differentiable(v.aval) for v in body.invars)
     everywhere_out = tuple(differentiable(v.aval) for v in body.outvars)
     while True:
-        reached = active_variables(rules, body, wanted, everywhere_out)
-        needed = active_variables(rules, body, everywhere_in, useful)
+        reached = active_variables(rules, body, needs_ct, everywhere_out)
+        needed = active_variables(rules, body, everywhere_in, has_out_ct)
         linear_carry = loop.outs(linear_outputs(body, rules, linear))[0]
-        before = wanted, useful, linear
+        before = needs_ct, has_out_ct, linear
         carry_in, carry_out = loop.ins(body.invars)[1], loop.outs(body.outvars)[0]
-        wanted = loop.with_carry(wanted, _either(loop.ins(wanted)[1], carry_out, reached))
+        needs_ct = loop.with_carry(needs_ct, _either(loop.ins(needs_ct)[1], carry_out, reached))
         linear = loop.with_carry(linear, map(operator.or_, loop.ins(linear)[1], linear_carry))
-        carry_useful, ys_useful = loop.outs(useful)
-        useful = (*_either(carry_useful, carry_in, needed), *ys_useful)
-        if (wanted, useful, linear) == before:
+        carry_has_ct, ys_have_ct = loop.outs(has_out_ct)
+        has_out_ct = (*_either(carry_has_ct, carry_in, needed), *ys_have_ct)
+        if (needs_ct, has_out_ct, linear) == before:
             break
-    carry = [w and u for w, u in zip(loop.ins(wanted)[1], loop.outs(useful)[0], strict=True)]
+    carry = [w and u for w, u in zip(loop.ins(needs_ct)[1], loop.outs(has_out_ct)[0], strict=True)]
     ys = [
         u and isinstance(v, Var) and v in reached
-        for u, v in zip(loop.outs(useful)[1], loop.outs(body.outvars)[1], strict=True)
+        for u, v in zip(loop.outs(has_out_ct)[1], loop.outs(body.outvars)[1], strict=True)
     ]
-    return loop.with_carry(wanted, carry), (*carry, *ys), linear
+    return loop.with_carry(needs_ct, carry), (*carry, *ys), linear
 
 
 def linear_in_the_end(loop: Loop, linear: tuple[bool, ...], num_outs: int) -> tuple[bool, ...]:
@@ -79,17 +79,17 @@ def _either(mask: Sequence[bool], atoms: Sequence[Any], chosen: set[Var]) -> tup
     )
 
 
-def reached_in_the_end(
-    body: Graph, rules: Rules, wanted: tuple[bool, ...], loop: Loop
+def perturbed_in_the_end(
+    body: Graph, rules: Rules, needs_ct: tuple[bool, ...], loop: Loop
 ) -> tuple[bool, ...]:
     """The outputs that have a derivative in a wanted input after enough iterations."""
     while True:
-        hits = reached_outputs(body, rules, wanted)
-        pairs = zip(loop.ins(wanted)[1], loop.outs(hits)[0], strict=True)
-        again = loop.with_carry(wanted, [a or b for a, b in pairs])
-        if again == wanted:
-            return (*loop.ins(wanted)[1], *loop.outs(hits)[1])
-        wanted = again
+        hits = perturbed_outputs(body, rules, needs_ct)
+        pairs = zip(loop.ins(needs_ct)[1], loop.outs(hits)[0], strict=True)
+        again = loop.with_carry(needs_ct, [a or b for a, b in pairs])
+        if again == needs_ct:
+            return (*loop.ins(needs_ct)[1], *loop.outs(hits)[1])
+        needs_ct = again
 
 
 def without_linear(loop: Loop, signature: Signature) -> Loop:

@@ -69,12 +69,12 @@ def solve(
 
 def lower(a: Any, below: int = 0) -> Any:
     """The lower triangle, from the diagonal on or from so many places below it."""
-    return where(_places(a, lambda row, column: row >= column + np.int32(below)), a)
+    return where(_entries(a, lambda row, column: row >= column + np.int32(below)), a)
 
 
 def upper(a: Any, above: int = 0) -> Any:
     """The upper triangle, from the diagonal on or from so many places above it."""
-    return where(_places(a, lambda row, column: row + np.int32(above) <= column), a)
+    return where(_entries(a, lambda row, column: row + np.int32(above) <= column), a)
 
 
 def halved(a: Any) -> Any:
@@ -92,19 +92,19 @@ def where(mask: Any, a: Any) -> Any:
     return lax.select(mask, a, lax.full_like(a, 0))
 
 
-def _places(a: Any, relation: Callable) -> Any:
+def _entries(a: Any, relation: Callable) -> Any:
     rows, columns = (lax.broadcasted_iota(np.int32, a.shape[-2:], axis) for axis in (0, 1))
     return lax.broadcast_in_dim(relation(rows, columns), a.shape, (a.ndim - 2, a.ndim - 1))
 
 
 def diagonal(a: Any) -> Any:
     """The diagonal of a square matrix."""
-    return lax.reduce_sum(where(_places(a, lax.eq), a), axes=[a.ndim - 1])
+    return lax.reduce_sum(where(_entries(a, lax.eq), a), axes=[a.ndim - 1])
 
 
 def diagonal_matrix(d: Any) -> Any:
     """The matrix with this diagonal."""
-    return along_rows(d, lambda a: where(_places(a, lax.eq), a))
+    return along_rows(d, lambda a: where(_entries(a, lax.eq), a))
 
 
 def along_rows(d: Any, use: Callable = lambda a: a) -> Any:
@@ -141,8 +141,8 @@ def columns(a: Any, start: int, stop: int) -> Any:
 def unpermuted(a: Any, permutation: Any) -> Any:
     """The matrix of which a is b[permutation, :]."""
     axis, batch = a.ndim - 2, tuple(range(a.ndim - 2))
-    places = lax.broadcasted_iota(permutation.dtype, permutation.shape, axis)
-    _, inverse = lax.sort_key_val(permutation, places)
+    positions = lax.broadcasted_iota(permutation.dtype, permutation.shape, axis)
+    _, inverse = lax.sort_key_val(permutation, positions)
     return lax.gather(
         a,
         lax.expand_dims(inverse, (a.ndim - 1,)),

@@ -16,7 +16,7 @@ from jax.extend.core import primitives as p
 
 from fbp.autodiff.avals import struct
 from fbp.autodiff.backprop import forward
-from fbp.autodiff.graph import Graph, body, open_graph, stage
+from fbp.autodiff.graph import Graph, body, from_jaxpr_and_consts, stage
 from fbp.autodiff.interpret import apply_primitive, evaluate
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call
 
@@ -26,8 +26,8 @@ Arrays = list[Any]
 def elementwise(monoid: Graph, first: Arrays, second: Arrays) -> Arrays:
     """The monoid on arrays of one shape."""
     flat = [lax.reshape(x, (x.size,)) for x in (*first, *second)]
-    made = jax.vmap(lambda *numbers: evaluate(monoid, numbers))(*flat)
-    return [lax.reshape(z, x.shape) for z, x in zip(made, first, strict=True)]
+    combined = jax.vmap(lambda *numbers: evaluate(monoid, numbers))(*flat)
+    return [lax.reshape(z, x.shape) for z, x in zip(combined, first, strict=True)]
 
 
 def fold(monoid: Graph, xs: Arrays, starts: Arrays) -> Arrays:
@@ -46,10 +46,12 @@ def fold(monoid: Graph, xs: Arrays, starts: Arrays) -> Arrays:
 def along_axes(xs: Arrays, starts: Arrays, params: dict[str, Any]) -> Arrays:
     """What a reduction along axes reduces, in front."""
     axes = params["dimensions"]
-    kept = [i for i in range(xs[0].ndim) if i not in axes]
+    remaining = [i for i in range(xs[0].ndim) if i not in axes]
     count = prod(xs[0].shape[i] for i in axes)
     return [
-        lax.reshape(lax.transpose(x, (*axes, *kept)), (count, *(x.shape[i] for i in kept)))
+        lax.reshape(
+            lax.transpose(x, (*axes, *remaining)), (count, *(x.shape[i] for i in remaining))
+        )
         for x in xs
     ]
 
@@ -59,7 +61,7 @@ def in_windows(xs: Arrays, starts: Arrays, params: dict[str, Any]) -> Arrays:
     strided slice of the padded array. The padding stands for what is not there."""
     sizes, holes = params["window_dimensions"], params["window_dilation"]
     spans = [(n - 1) * hole for n, hole in zip(sizes, holes, strict=True)]
-    places = [range(0, span + 1, hole) for span, hole in zip(spans, holes, strict=True)]
+    offsets = [range(0, span + 1, hole) for span, hole in zip(spans, holes, strict=True)]
     edges = [
         (low, high, dilation - 1)
         for (low, high), dilation in zip(params["padding"], params["base_dilation"], strict=True)
@@ -70,7 +72,7 @@ def in_windows(xs: Arrays, starts: Arrays, params: dict[str, Any]) -> Arrays:
         last = [n - span for n, span in zip(padded.shape, spans, strict=True)]
         slices = [
             lax.slice(padded, at, tuple(np.add(at, last)), params["window_strides"])
-            for at in itertools.product(*places)
+            for at in itertools.product(*offsets)
         ]
         return lax.concatenate([lax.expand_dims(y, (0,)) for y in slices], 0)
 
@@ -93,7 +95,7 @@ def folded(
         if any(y.size == 0 for y in outs):
             return outs, lambda cts: [None] * len(ins)
         program, _ = stage(tree, *(struct(v.aval) for v in use.eqn.invars))
-        _, pullback = forward(use.rules, program, ins, use.wanted, use.useful)
+        _, pullback = forward(use.rules, program, ins, use.needs_ct, use.has_out_ct)
         return outs, pullback
 
     return call(primitive, apply)
@@ -101,7 +103,7 @@ def folded(
 
 def monoid_of_window(params: dict[str, Any]) -> Graph:
     """The monoid of a reduction over sliding windows."""
-    return open_graph(params["jaxpr"], params["consts"])
+    return from_jaxpr_and_consts(params["jaxpr"], params["consts"])
 
 
 RULES = Rules(

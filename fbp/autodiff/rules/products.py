@@ -22,8 +22,8 @@ class Factor(NamedTuple):
 
     batch: tuple[int, ...]
     summed: tuple[int, ...]
-    own: tuple[int, ...]
-    own_in_product: tuple[int, ...]
+    free: tuple[int, ...]
+    free_in_product: tuple[int, ...]
 
 
 def factors(
@@ -31,14 +31,14 @@ def factors(
 ) -> tuple[Factor, Factor]:
     """Sort each factor's dimensions by what becomes of them; leave out those of z that hold
     groups."""
-    made, position = [], len(dimension_numbers[1][0])
+    factors, position = [], len(dimension_numbers[1][0])
     sides = zip((x, z), *dimension_numbers, ((), groups), strict=True)
     for a, summed, batch, left_out in sides:
         gone = {*batch, *summed, *left_out}
-        own = tuple(i for i in range(a.ndim) if i not in gone)
-        made.append(Factor(batch, summed, own, tuple(range(position, position + len(own)))))
-        position += len(own)
-    return made[0], made[1]
+        free = tuple(i for i in range(a.ndim) if i not in gone)
+        factors.append(Factor(batch, summed, free, tuple(range(position, position + len(free)))))
+        position += len(free)
+    return factors[0], factors[1]
 
 
 def times(
@@ -48,14 +48,14 @@ def times(
     sharding = None if x is None else sharding_like(x)
     how = {k: params[k] for k in ("precision", "preferred_element_type")}
     batch = tuple(range(len(of_x.batch)))
-    ct_side, z_side = (of_z.own_in_product, batch), (of_z.own, of_z.batch)
+    ct_side, z_side = (of_z.free_in_product, batch), (of_z.free, of_z.batch)
     summed = tuple(of_x.summed[of_z.summed.index(i)] for i in sorted(of_z.summed))
-    if is_sorted((*of_x.batch, *summed, *of_x.own)):
+    if is_sorted((*of_x.batch, *summed, *of_x.free)):
         return lax.dot_general(z, ct, pair(z_side, ct_side), **how, out_sharding=sharding)
-    order = (*of_x.batch, *of_x.own, *summed)
+    order = (*of_x.batch, *of_x.free, *summed)
     sharding = sharding and partitioned(sharding, [sharding.spec.partitions[i] for i in order])
-    made = lax.dot_general(ct, z, pair(ct_side, z_side), **how, out_sharding=sharding)
-    return made if is_sorted(order) else lax.transpose(made, np.argsort(order))
+    factors = lax.dot_general(ct, z, pair(ct_side, z_side), **how, out_sharding=sharding)
+    return factors if is_sorted(order) else lax.transpose(factors, np.argsort(order))
 
 
 def pair(lhs: Any, rhs: Any) -> Any:

@@ -47,8 +47,8 @@ class Ragged:
     ) -> Any:
         """Another product over the same groups, its dimensions sorted by `order`."""
         numbers = RaggedDotDimensionNumbers(pair(*sides), (ragged,), groups)
-        made = lax.ragged_dot_general(x, z, self.sizes, numbers, **self.how)
-        return lax.transpose(made, np.argsort(order))
+        out = lax.ragged_dot_general(x, z, self.sizes, numbers, **self.how)
+        return lax.transpose(out, np.argsort(order))
 
 
 def described(x: Any, z: Any, sizes: Any, params: dict[str, Any]) -> Ragged:
@@ -58,7 +58,8 @@ def described(x: Any, z: Any, sizes: Any, params: dict[str, Any]) -> Ragged:
     of_x, of_z = factors(x, z, numbers.dot_dimension_numbers, groups)
     if ragged in of_x.summed:  # the groups stand first in the product
         of_x, of_z = (
-            f._replace(own_in_product=tuple(i + 1 for i in f.own_in_product)) for f in (of_x, of_z)
+            f._replace(free_in_product=tuple(i + 1 for i in f.free_in_product))
+            for f in (of_x, of_z)
         )
     how = {k: params[k] for k in ("precision", "preferred_element_type")}
     return Ragged(of_x, of_z, ragged, groups, sizes, how)
@@ -72,11 +73,11 @@ def left(ct: Any, x: Any, z: Any, sizes: Any, **params: Any) -> Any:
         return products.left(ct, x, z, **plain(params))
     if use.ragged in of_x.summed:
         return as_dtype(by_group(use, z, of_z, ct, of_x), x.dtype)
-    sides = (of_z.own_in_product, use.batch), (of_z.own, of_z.batch)
+    sides = (of_z.free_in_product, use.batch), (of_z.free, of_z.batch)
     summed = tuple(of_x.summed[of_z.summed.index(i)] for i in sorted(of_z.summed))
-    place = of_x.own_in_product[of_x.own.index(use.ragged)]
-    order = (*of_x.batch, *of_x.own, *summed)
-    return as_dtype(use.multiply(ct, z, sides, place, use.groups, order), x.dtype)
+    ragged_dim = of_x.free_in_product[of_x.free.index(use.ragged)]
+    order = (*of_x.batch, *of_x.free, *summed)
+    return as_dtype(use.multiply(ct, z, sides, ragged_dim, use.groups, order), x.dtype)
 
 
 def right(ct: Any, x: Any, z: Any, sizes: Any, **params: Any) -> Any:
@@ -87,22 +88,22 @@ def right(ct: Any, x: Any, z: Any, sizes: Any, **params: Any) -> Any:
         return products.right(ct, x, z, **plain(params))
     if use.ragged in of_x.summed:
         return as_dtype(by_group(use, x, of_x, ct, of_z), z.dtype)
-    sides = (of_x.own, of_x.batch), (of_x.own_in_product, use.batch)
+    sides = (of_x.free, of_x.batch), (of_x.free_in_product, use.batch)
     summed = tuple(of_z.summed[of_x.summed.index(i)] for i in sorted(of_x.summed))
-    order = (*use.groups, *of_z.batch, *summed, *of_z.own)
+    order = (*use.groups, *of_z.batch, *summed, *of_z.free)
     return as_dtype(use.multiply(x, ct, sides, use.ragged, (), order), z.dtype)
 
 
 def by_group(use: Ragged, a: Any, of_a: Factor, ct: Any, of_other: Factor) -> Any:
     """The cotangent of a factor of the second kind from `a`, the other one: its ragged
     dimension is no longer summed over."""
-    a = lax.transpose(a, (*of_a.batch, *of_a.summed, *of_a.own))
+    a = lax.transpose(a, (*of_a.batch, *of_a.summed, *of_a.free))
     shared, summed = len(of_a.batch), len(of_a.summed)
-    own = tuple(range(shared + summed, a.ndim))
-    sides = (own, tuple(range(shared))), (of_a.own_in_product, use.batch)
-    order = (*of_other.batch, *of_other.summed, *of_other.own)
-    place = shared + use.of_x.summed.index(use.ragged)
-    return use.multiply(a, ct, sides, place, (0,), order)
+    free = tuple(range(shared + summed, a.ndim))
+    sides = (free, tuple(range(shared))), (of_a.free_in_product, use.batch)
+    order = (*of_other.batch, *of_other.summed, *of_other.free)
+    ragged_dim = shared + use.of_x.summed.index(use.ragged)
+    return use.multiply(a, ct, sides, ragged_dim, (0,), order)
 
 
 def plain(params: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from fbp.autodiff.rule import Applied, Call, Rule, Rules, call, transpose, vjp
 
 def spread(ct: Any, x: Any, axes: Sequence[int]) -> Any:
     """Copy a reduced array along the axes that the reduction of x removed."""
-    kept = [i for i in range(x.ndim) if i not in axes]
-    return lax.broadcast_in_dim(ct, x.shape, kept, out_sharding=sharding_like(x))
+    remaining = [i for i in range(x.ndim) if i not in axes]
+    return lax.broadcast_in_dim(ct, x.shape, remaining, out_sharding=sharding_like(x))
 
 
 def shared(ct: Any, y: Any, x: Any, axes: Sequence[int]) -> Any:
@@ -34,12 +34,12 @@ def times_the_others(ct: Any, x: Any, axes: Sequence[int]) -> Any:
 
     No division, so that zeros among the factors do no harm.
     """
-    kept = [i for i in range(x.ndim) if i not in axes]
-    order = (*axes, *kept)
+    remaining = [i for i in range(x.ndim) if i not in axes]
+    order = (*axes, *remaining)
     count = prod(x.shape[i] for i in axes)
     if count == 1:
         return spread(ct, x, axes)
-    factors = lax.reshape(lax.transpose(x, order), (count, *(x.shape[i] for i in kept)))
+    factors = lax.reshape(lax.transpose(x, order), (count, *(x.shape[i] for i in remaining)))
     others = lax.mul(exclusive_product(factors), exclusive_product(factors, reverse=True))
     unpacked = lax.reshape(others, [x.shape[i] for i in order])
     return lax.mul(spread(ct, x, axes), lax.transpose(unpacked, np.argsort(order)))
@@ -60,7 +60,7 @@ def scanned(primitive: Any, combine: Any) -> Rule:
         axis, reverse = use.params["axis"], use.params["reverse"]
         scan = partial(lax.associative_scan, combine, axis=axis, reverse=reverse)
         program, _ = stage(scan, *(struct(v.aval) for v in use.eqn.invars))
-        return forward(use.rules, program, ins, use.wanted, use.useful)
+        return forward(use.rules, program, ins, use.needs_ct, use.has_out_ct)
 
     return call(primitive, apply)
 

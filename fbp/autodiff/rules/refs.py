@@ -16,25 +16,25 @@ from fbp.autodiff.rule import Applied, Call, Rules, call, constant
 def run_state(call: Call, ins: list[Any]) -> Applied:
     """The arrays' last values as a function of their first."""
     params = call.params
-    pure = g.without_refs(params["jaxpr"], discharge=True)
-    program = g.open_graph(pure, pure.consts)
+    pure = g.discharge_refs(params["jaxpr"], discharge=True)
+    program = g.from_jaxpr_and_consts(pure, pure.consts)
     initialized = params["is_initialized"]
-    given, wanted = iter(ins), iter(call.wanted)
+    values, needs_ct = iter(ins), iter(call.needs_ct)
     args = [
-        next(given) if there else zeros(v.aval)
-        for v, there in zip(program.invars, initialized, strict=True)
+        next(values) if is_initialized else zeros(v.aval)
+        for v, is_initialized in zip(program.invars, initialized, strict=True)
     ]
     outs, pullback = forward(
         call.rules,
         program,
         args,
-        [next(wanted) if there else False for there in initialized],
-        call.useful,
+        [next(needs_ct) if is_initialized else False for is_initialized in initialized],
+        call.has_out_ct,
     )
 
     def pull(cts):
         in_cts = zip(pullback(cts), initialized, strict=True)
-        return [ct for ct, there in in_cts if there]
+        return [ct for ct, is_initialized in in_cts if is_initialized]
 
     return outs, pull
 

@@ -13,10 +13,10 @@ from fbp.autodiff import graph as g
 from fbp.autodiff.avals import struct
 from fbp.autodiff.graph import Graph
 from fbp.autodiff.interpret import evaluate
-from fbp.autodiff.partition import Halves, Joint, halves, joint
+from fbp.autodiff.partition import ForwardBackward, joint, partition
 from fbp.autodiff.rule import Applied, Call, Rules, call, within_scope
-from fbp.autodiff.rules.calls import Masks, masks, reach
-from fbp.autodiff.store import Policy, by_policy, with_offloading
+from fbp.autodiff.rules.calls import Masks, call_activity, masks
+from fbp.autodiff.save_policy import Policy, by_policy, with_offloading
 
 
 def checkpoint(call: Call, ins: list[Any]) -> Applied:
@@ -34,17 +34,17 @@ def barrier(args: Sequence[Any]) -> list[Any]:
     varying = [None if isinstance(t, AbstractRef) else t.mat.varying for t in types]
     passed = list(args)
     for axes in {*varying} - {None}:
-        places = [i for i, other in enumerate(varying) if other == axes]
-        through = lax.optimization_barrier([args[i] for i in places])
-        for i, x in zip(places, through, strict=True):
+        indices = [i for i, other in enumerate(varying) if other == axes]
+        through = lax.optimization_barrier([args[i] for i in indices])
+        for i, x in zip(indices, through, strict=True):
             passed[i] = x
     return passed
 
 
-@g.remembered
+@g.weakref_cache
 def _checkpoint(
     body: Graph, rules: Rules, masks: Masks, policy: Policy | None, prevent_cse: bool
-) -> Halves:
+) -> ForwardBackward:
     def wrap(half: Graph, direction: str) -> Graph:
         def run(*args):
             late = direction == "backward" and prevent_cse and args
@@ -54,16 +54,17 @@ def _checkpoint(
         return g.stage(remat, *(struct(v.aval) for v in half.invars))[0]
 
     if policy is None:
-        return halves(joint(body, rules, *masks), by_policy(policy), wrap)
-    graph, signature = joint(body, under_policy(rules, policy), *masks)
-    return halves(Joint(with_offloading(graph, policy), signature), by_policy(policy), wrap)
+        return partition(joint(body, rules, *masks), by_policy(policy), wrap)
+    program = joint(body, under_policy(rules, policy), *masks)
+    offloading = program._replace(graph=with_offloading(program.graph, policy))
+    return partition(offloading, by_policy(policy), wrap)
 
 
-@g.remembered
+@g.weakref_cache
 def under_policy(rules: Rules, policy: Policy) -> Rules:
     """The rules by which a policy sees into programs within programs."""
     seen = [rule for rule in rules.values() if rule.under_policy is not None]
     return rules | [replace(rule, apply=within_scope(rule.under_policy(policy))) for rule in seen]
 
 
-RULES = Rules(call(p.remat_p, checkpoint, reach))
+RULES = Rules(call(p.remat_p, checkpoint, call_activity))

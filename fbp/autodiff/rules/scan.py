@@ -17,13 +17,13 @@ from fbp.autodiff import avals
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import num_bytes, struct
 from fbp.autodiff.compat import scan_counts
-from fbp.autodiff.dce import live, read_by
+from fbp.autodiff.dce import dce, read_by
 from fbp.autodiff.dependence import effectful, parted
 from fbp.autodiff.graph import Graph, JaxprEqn, Var
 from fbp.autodiff.inline import inlined
 from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.masks import not_, select
-from fbp.autodiff.partition import Halves, Joint, Residual, Signature, cut, joint
+from fbp.autodiff.partition import ForwardBackward, Joint, Residual, Signature, cut, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.backward_scan import Reads, backward_scan
 from fbp.autodiff.rules.calls import Masks, masks
@@ -31,10 +31,10 @@ from fbp.autodiff.rules.loops import (
     Loop,
     fixed_point,
     linear_in_the_end,
-    reached_in_the_end,
+    perturbed_in_the_end,
     without_linear,
 )
-from fbp.autodiff.store import Policy, is_cheap, minimum_cut, named_by
+from fbp.autodiff.save_policy import Policy, is_cheap, minimum_cut, with_named_values
 
 
 def scan(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
@@ -44,19 +44,22 @@ def scan(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
     return _scan(g.body(params), call.rules, masks(call, ins), loop, policy).run(ins)
 
 
-@g.remembered
-def _scan(body: Graph, rules: Rules, masks: Masks, loop: Loop, policy: Policy | None) -> Halves:
-    wanted, useful, linear = fixed_point(rules, body, masks, loop)
+@g.weakref_cache
+def _scan(
+    body: Graph, rules: Rules, masks: Masks, loop: Loop, policy: Policy | None
+) -> ForwardBackward:
+    needs_ct, has_out_ct, linear = fixed_point(rules, body, masks, loop)
     carried = linear_in_the_end(loop, linear, len(body.outvars))
-    return _halves(joint(body, rules, wanted, useful, linear, carried), loop, policy)
+    program = joint(body, rules, needs_ct, has_out_ct, linear, carried)
+    return _partition(program, rules, loop, policy)
 
 
-def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+def scan_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> tuple[bool, ...]:
     """A scan reaches what its body reaches in the end."""
-    return reached_in_the_end(g.body(eqn.params), rules, wanted, Loop(*scan_counts(eqn.params)))
+    return perturbed_in_the_end(g.body(eqn.params), rules, needs_ct, Loop(*scan_counts(eqn.params)))
 
 
-def _halves(program: Joint, loop: Loop, policy: Policy | None) -> Halves:
+def _partition(program: Joint, rules: Rules, loop: Loop, policy: Policy | None) -> ForwardBackward:
     """Cut the body's joint program, and put a scan around each half."""
     signature = program.signature
     num_ins, num_outs = signature.sizes
@@ -65,7 +68,7 @@ def _halves(program: Joint, loop: Loop, policy: Policy | None) -> Halves:
     graph, once = _with_invariants(inlined(program.graph), consts)
     outs = graph.outvars[:num_outs]
     carry_out, ys = known.outs(outs)
-    there = {*xs, *g.variables(ys)}
+    available = {*xs, *g.variables(ys)}
     next_of = {a: b for a, b in zip(carry, carry_out, strict=True) if isinstance(b, Var)}
 
     read_by_rules: set[Var] = set()
@@ -73,13 +76,13 @@ def _halves(program: Joint, loop: Loop, policy: Policy | None) -> Halves:
     def store(eqns, read, free):
         read_by_rules.update(read)
         seen_before = {b for a, b in next_of.items() if a in read}
-        cost = _cost(graph, once, consts, there | seen_before, loop)
-        return minimum_cut(cost, policy)(eqns, read, free)
+        cost = _cost(graph, once, consts, available | seen_before, loop)
+        return minimum_cut(cost, rules, policy)(eqns, read, free)
 
-    parts = cut(Joint(graph, signature), store)
+    parts = cut(program._replace(graph=graph), store)
     read = [r.var for r in parts.residuals]
     invariants = [v for v in read if v in once]
-    handed_down = _handed_down(next_of, [v for v in read if v not in once], there)
+    handed_down = _handed_down(next_of, [v for v in read if v not in once], available)
     stacked_already = {
         v: ("input", known.num_consts + known.num_carry + i) for i, v in enumerate(xs)
     }
@@ -88,20 +91,21 @@ def _halves(program: Joint, loop: Loop, policy: Policy | None) -> Halves:
     }
     scanned = [v for v in read if v not in once and v not in handed_down]
     stacks = [v for v in scanned if v not in stacked_already]
-    made_once = [v for v in invariants if v not in consts]
-    whole, named = named_by(policy, parts.forward)
-    kept = [v for v in named if v not in (*stacks, *ys) and v not in once]
+    hoisted = [v for v in invariants if v not in consts]
+    forward_graph, named = with_named_values(policy, parts.forward)
+    named = [v for v in named if v not in (*stacks, *ys) and v not in once]
 
     where = stacked_already | {v: ("input", i) for i, v in enumerate(consts)}
-    where |= {v: ("stored", i) for i, v in enumerate((*stacks, *kept, *made_once))}
+    where |= {v: ("stored", i) for i, v in enumerate((*stacks, *named, *hoisted))}
     where |= {v: ("output", carry_out.index(v)) for v in handed_down}
-    step, ahead = _step(replace(whole, outvars=(*outs, *stacks, *kept)), once)
-    before = _before(parts.forward, once, consts, (*made_once, *ahead))
-    forward = _forward_loop(known, step, before, len(made_once))
+    outputs = replace(forward_graph, outvars=(*outs, *stacks, *named))
+    step, ahead = _step(outputs, once, rules)
+    before = _before(parts.forward, once, consts, (*hoisted, *ahead))
+    forward = _forward_loop(known, step, before, len(hoisted))
     reads = Reads(invariants, handed_down, scanned)
-    room = _room(read_by_rules - once - {*xs}, stacks)
-    backward = backward_scan(loop, parts.backward, signature, reads, room)
-    return Halves(
+    budget = _budget(read_by_rules - once - {*xs}, stacks)
+    backward = backward_scan(loop, parts.backward, signature, reads, budget)
+    return ForwardBackward(
         _loop_signature(signature, loop),
         forward,
         backward,
@@ -109,13 +113,15 @@ def _halves(program: Joint, loop: Loop, policy: Policy | None) -> Halves:
     )
 
 
-def _handed_down(next_of: dict[Var, Var], read: Sequence[Var], there: set[Var]) -> dict[Var, Var]:
+def _handed_down(
+    next_of: dict[Var, Var], read: Sequence[Var], available: set[Var]
+) -> dict[Var, Var]:
     """The last states that are read beside the first states of the same iterations: they are
     what the backward loop has read as the first states of the iteration before."""
-    return {b: a for a, b in next_of.items() if a in read and b in read and b not in there}
+    return {b: a for a, b in next_of.items() if a in read and b in read and b not in available}
 
 
-def _room(read: set[Var], stacks: Sequence[Var]) -> int:
+def _budget(read: set[Var], stacks: Sequence[Var]) -> int:
     """Bytes per iteration for what the backward loop stacks: what was saved by not storing all
     that its rules read."""
     return _bytes(read) - _bytes(stacks)
@@ -130,7 +136,7 @@ def _loop_signature(body: Signature, loop: Loop) -> Signature:
     carry, ys = loop.outs(body.out_avals)
     return replace(
         body,
-        given=loop.with_carry(body.given, loop.outs(body.useful)[0]),
+        has_in_ct=loop.with_carry(body.has_in_ct, loop.outs(body.has_out_ct)[0]),
         out_avals=(*carry, *(avals.stacked(a, loop.length) for a in ys)),
     )
 
@@ -140,24 +146,26 @@ def _with_invariants(graph: Graph, consts: Sequence[Var]) -> tuple[Graph, set[Va
     computes nothing else."""
     varying = {v for v in graph.invars if v not in consts} | effectful(graph.eqns)
     pairs = list(parted(graph.eqns, varying))
-    made = {v for eqn, varies in pairs if not varies for v in eqn.outvars} - varying
-    once = {*consts, *graph.constvars, *made}
+    hoisted_results = {v for eqn, varies in pairs if not varies for v in eqn.outvars} - varying
+    once = {*consts, *graph.constvars, *hoisted_results}
     return replace(graph, eqns=tuple(eqn for eqn, _ in pairs)), once
 
 
-def _before(graph: Graph, once: set[Var], consts: Sequence[Var], made: Sequence[Var]) -> Graph:
+def _before(
+    graph: Graph, once: set[Var], consts: Sequence[Var], hoisted_results: Sequence[Var]
+) -> Graph:
     """What is made once, from the constants."""
     eqns = tuple(eqn for eqn in graph.eqns if not once.isdisjoint(eqn.outvars))
-    return live(replace(graph, invars=tuple(consts), outvars=tuple(made), eqns=eqns))
+    return dce(replace(graph, invars=tuple(consts), outvars=tuple(hoisted_results), eqns=eqns))
 
 
-def _step(graph: Graph, once: set[Var]) -> tuple[Graph, list[Var]]:
+def _step(graph: Graph, once: set[Var], rules: Rules) -> tuple[Graph, list[Var]]:
     """One iteration, and those of its first inputs that are made ahead of all iterations: what
     is the same in all of them and not cheap to compute again."""
-    is_ahead = [not once.isdisjoint(eqn.outvars) and not is_cheap(eqn) for eqn in graph.eqns]
+    is_ahead = [not once.isdisjoint(eqn.outvars) and not is_cheap(eqn, rules) for eqn in graph.eqns]
     ahead = [v for eqn in select(is_ahead, graph.eqns) for v in eqn.outvars]
     eqns = tuple(select(not_(is_ahead), graph.eqns))
-    step = live(replace(graph, eqns=eqns))
+    step = dce(replace(graph, eqns=eqns))
     read = read_by(step)
     ahead = [v for v in ahead if v in read]
     return replace(step, invars=(*ahead, *step.invars)), ahead
@@ -176,24 +184,26 @@ def _cost(graph, once, consts, stacked_already, loop):
     return cost
 
 
-def _forward_loop(loop: Loop, step: Graph, before: Graph, num_made_once: int) -> Graph:
+def _forward_loop(loop: Loop, step: Graph, before: Graph, num_hoisted: int) -> Graph:
     """(consts, init, xs) -> (carry, ys, stacks, what is made once)."""
 
     def run(*ins):
         consts, init, xs = loop.ins(ins)
-        made = evaluate(before, consts)
+        hoisted_results = evaluate(before, consts)
 
         def body(carry, x):
-            return loop.outs(evaluate(step, (*made[num_made_once:], *consts, *carry, *x)))
+            return loop.outs(evaluate(step, (*hoisted_results[num_hoisted:], *consts, *carry, *x)))
 
         carry, stacked = lax.scan(
             body, init, xs, length=loop.length, reverse=loop.reverse, unroll=loop.unroll
         )
-        return (*carry, *stacked, *made[:num_made_once])
+        return (*carry, *stacked, *hoisted_results[:num_hoisted])
 
-    num_ahead = len(before.outvars) - num_made_once
+    num_ahead = len(before.outvars) - num_hoisted
     consts, init, xs = loop.ins([struct(v.aval) for v in step.invars[num_ahead:]])
     return g.stage(run, *consts, *init, *(avals.stacked(x, loop.length) for x in xs))[0]
 
 
-RULES = Rules(call(p.scan_p, scan, reach, lambda policy: functools.partial(scan, policy=policy)))
+RULES = Rules(
+    call(p.scan_p, scan, scan_activity, lambda policy: functools.partial(scan, policy=policy))
+)

@@ -35,8 +35,10 @@ def sum_copies(ct: Any, x: Any, broadcast_dimensions: Sequence[int]) -> Any:
     """Undo a broadcast of x: the sum over the dimensions that are new or were stretched."""
     if ct.size == x.size:
         return in_shape_of(x, ct)
-    kept = {out for out, n in zip(broadcast_dimensions, x.shape, strict=True) if n == ct.shape[out]}
-    total = lax.reduce_sum(ct, axes=[i for i in range(ct.ndim) if i not in kept])
+    copied = {
+        out for out, n in zip(broadcast_dimensions, x.shape, strict=True) if n == ct.shape[out]
+    }
+    total = lax.reduce_sum(ct, axes=[i for i in range(ct.ndim) if i not in copied])
     return in_shape_of(x, total)
 
 
@@ -95,17 +97,17 @@ RULES = Rules(
     ),
     vjp_jointly(
         p.concatenate_p,
-        lambda cts, ys, xs, wanted, *, dimension: lax.split(
+        lambda cts, ys, xs, needs_ct, *, dimension: lax.split(
             cts[0], [x.shape[dimension] for x in xs], dimension
         ),
     ),
     vjp_jointly(
         lax.split_p,
-        lambda cts, ys, xs, wanted, *, axis: [lax.concatenate(pieces(cts, ys), axis)],
+        lambda cts, ys, xs, needs_ct, *, axis: [lax.concatenate(pieces(cts, ys), axis)],
     ),
-    vjp_jointly(lax.stack_p, lambda cts, ys, xs, wanted, *, axis: lax.unstack(cts[0], axis)),
+    vjp_jointly(lax.stack_p, lambda cts, ys, xs, needs_ct, *, axis: lax.unstack(cts[0], axis)),
     vjp_jointly(
-        lax.unstack_p, lambda cts, ys, xs, wanted, *, axis: [lax.stack(pieces(cts, ys), axis)]
+        lax.unstack_p, lambda cts, ys, xs, needs_ct, *, axis: [lax.stack(pieces(cts, ys), axis)]
     ),
 ).tag(
     analytic="reshape squeeze transpose rev broadcast_in_dim concatenate pad",

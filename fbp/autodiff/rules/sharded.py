@@ -24,10 +24,10 @@ from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.graph import Graph
 from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.masks import not_, select
-from fbp.autodiff.partition import Cut, Halves, Joint, Residual, cut, joint
+from fbp.autodiff.partition import Cut, ForwardBackward, Joint, Residual, cut, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call
-from fbp.autodiff.rules.calls import Masks, masks, reach
-from fbp.autodiff.store import everything
+from fbp.autodiff.rules.calls import Masks, call_activity, masks
+from fbp.autodiff.save_policy import save_everything
 
 Specs = tuple[PartitionSpec, ...]
 
@@ -62,9 +62,9 @@ class Mapped:
 
     def within(self, make: Callable[[], Any]) -> Any:
         """What `make` returns where the body's axes are in scope."""
-        made = []
-        jax.make_jaxpr(self.shard_map(lambda: made.append(make()) or (), (), ()))()
-        return made[0]
+        results = []
+        jax.make_jaxpr(self.shard_map(lambda: results.append(make()) or (), (), ()))()
+        return results[0]
 
     def per_device(self, aval: Any) -> PartitionSpec:
         """One part for each device on which a value of the body may differ."""
@@ -115,18 +115,20 @@ def shard_map(call: Call, ins: list[Any]) -> Applied:
     return _shard_map(g.body(params), call.rules, masks(call, ins), mapped).run(ins)
 
 
-@g.remembered
-def _shard_map(body: Graph, rules: Rules, masks: Masks, mapped: Mapped) -> Halves:
+@g.weakref_cache
+def _shard_map(body: Graph, rules: Rules, masks: Masks, mapped: Mapped) -> ForwardBackward:
     program = mapped.within(lambda: joint(body, rules, *masks))
-    parts = cut(program, everything)
+    parts = cut(program, save_everything)
     forward = _forward(mapped, program, parts)
     signature = replace(program.signature, out_avals=mapped.out_avals)
-    variables = _whole(program, forward)
+    variables = _unsharded(program, forward)
     residuals = tuple(Residual(r.origin, r.index, variables[r[:2]]) for r in parts.residuals)
-    return Halves(signature, forward, _backward(mapped, program, parts, residuals), residuals)
+    return ForwardBackward(
+        signature, forward, _backward(mapped, program, parts, residuals), residuals
+    )
 
 
-def _whole(program: Joint, forward: Graph) -> dict[tuple[str, int], Any]:
+def _unsharded(program: Joint, forward: Graph) -> dict[tuple[str, int], Any]:
     """The variables outside of the body: inputs, outputs, and what is stored."""
     num_outs = program.signature.sizes[1]
     where = {("input", i): v for i, v in enumerate(forward.invars)}
@@ -164,8 +166,8 @@ def _backward(mapped: Mapped, program: Joint, parts: Cut, residuals: Sequence[Re
     ins, outs, stored = _specs(mapped, program, parts)
     by_origin: dict[str, Specs] = {"input": ins, "output": outs, "stored": stored}
     specs = [by_origin[r.origin][r.index] for r in residuals]
-    ct_specs = [s.to_ct_spec() for s in select(signature.useful, mapped.out_specs)]
-    in_ct_specs = [s.to_ct_spec() for s in select(signature.given, mapped.in_specs)]
+    ct_specs = [s.to_ct_spec() for s in select(signature.has_out_ct, mapped.out_specs)]
+    in_ct_specs = [s.to_ct_spec() for s in select(signature.has_in_ct, mapped.in_specs)]
 
     def run(*args):
         values, cts = args[: len(specs)], args[len(specs) :]
@@ -177,8 +179,8 @@ def _backward(mapped: Mapped, program: Joint, parts: Cut, residuals: Sequence[Re
         return tuple(map(mapped.summed, in_cts, in_ct_specs))
 
     avals = [r.var.aval for r in residuals]
-    avals += [cotangent_type(a) for a in select(signature.useful, mapped.out_avals)]
+    avals += [cotangent_type(a) for a in select(signature.has_out_ct, mapped.out_avals)]
     return g.stage(mapped.shard_map(run, (*specs, *ct_specs), in_ct_specs), *avals)[0]
 
 
-RULES = Rules(call(shard_map_p, shard_map, reach))
+RULES = Rules(call(shard_map_p, shard_map, call_activity))

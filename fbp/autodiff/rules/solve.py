@@ -21,13 +21,17 @@ from fbp.autodiff.rules.matrices import conj, times, transposed
 
 
 def triangular_solve(
-    cts: Cotangents, outs: Sequence[Any], ins: Sequence[Any], wanted: Sequence[bool], **params: Any
+    cts: Cotangents,
+    outs: Sequence[Any],
+    ins: Sequence[Any],
+    needs_ct: Sequence[bool],
+    **params: Any,
 ) -> Cotangents:
     """A X = B, or X A = B, where A, A^T, conj(A) or A^H is a triangle of what is given."""
     (ct,), (x,), (a, _) = cts, outs, ins
     back = params | {"transpose_a": not params["transpose_a"]}
     ct_b = p.triangular_solve_p.bind(a, ct, **back)
-    return [of_triangle(ct_b, x, **params) if wanted[0] else None, ct_b if wanted[1] else None]
+    return [of_triangle(ct_b, x, **params) if needs_ct[0] else None, ct_b if needs_ct[1] else None]
 
 
 def of_triangle(
@@ -48,20 +52,24 @@ def of_triangle(
 
 
 def tridiagonal_solve(
-    cts: Cotangents, outs: Sequence[Any], ins: Sequence[Any], wanted: Sequence[bool], **params: Any
+    cts: Cotangents,
+    outs: Sequence[Any],
+    ins: Sequence[Any],
+    needs_ct: Sequence[bool],
+    **params: Any,
 ) -> Cotangents:
     """A X = B, where row i of A is l_i, d_i, u_i at columns i - 1, i, i + 1."""
     (ct,), (x,), (below, diagonal, above, _) = cts, outs, ins
     ct_b = p.tridiagonal_solve_p.bind(shifted(above, 1), diagonal, shifted(below, -1), ct, **params)
 
     def from_row(by):
-        x_there = shifted(x, by, axis=x.ndim - 2) if by else x
-        return lax.neg(lax.reduce_sum(lax.mul(ct_b, x_there), axes=[ct_b.ndim - 1]))
+        x_shifted = shifted(x, by, axis=x.ndim - 2) if by else x
+        return lax.neg(lax.reduce_sum(lax.mul(ct_b, x_shifted), axes=[ct_b.ndim - 1]))
 
     diagonals = [
-        from_row(by) if want else None for by, want in zip((1, 0, -1), wanted, strict=False)
+        from_row(by) if want else None for by, want in zip((1, 0, -1), needs_ct, strict=False)
     ]
-    return [*diagonals, ct_b if wanted[3] else None]
+    return [*diagonals, ct_b if needs_ct[3] else None]
 
 
 def shifted(x: Any, by: int, axis: int = -1) -> Any:
@@ -101,41 +109,41 @@ class LinearEquations:
                 "symmetric=True."
             )
         matvec, vecmat, solve, transpose_solve = self.consts
-        made = p.linear_solve_p.bind(
+        solution = p.linear_solve_p.bind(
             *(*vecmat, *matvec, *transpose_solve, *solve, *ct),
             const_lengths=self.counts.transpose(),
             jaxprs=self.programs.transpose(),
         )
-        return made[: len(self.b)]
+        return solution[: len(self.b)]
 
     def cotangents(self, outs: list[Any], cts: Cotangents) -> Cotangents:
         """Those of all operands."""
         x, ct = outs[: len(self.b)], cts[: len(self.b)]
         ct_b = self.transposed([zeros(y) if c is None else c for c, y in zip(ct, x, strict=True)])
         num_a = self.counts.matvec
-        wanted = [*self.call.wanted[:num_a], *(False for _ in x)]
+        needs_ct = [*self.call.needs_ct[:num_a], *(False for _ in x)]
         in_cts: Cotangents = [None] * sum(self.counts)
-        if any(wanted):
+        if any(needs_ct):
             matvec = g.from_jaxpr(self.programs.matvec)
-            useful = [True for _ in x]
-            _, pullback = forward(self.call.rules, matvec, self.consts[0] + x, wanted, useful)
+            has_out_ct = [True for _ in x]
+            _, pullback = forward(self.call.rules, matvec, self.consts[0] + x, needs_ct, has_out_ct)
             in_cts[:num_a] = pullback([lax.neg(c) for c in ct_b])[:num_a]
         return in_cts + ct_b
 
 
-def reach(eqn: JaxprEqn, _: Rules, wanted: tuple[bool, ...]) -> list[bool]:
+def solve_activity(eqn: JaxprEqn, _: Rules, needs_ct: tuple[bool, ...]) -> list[bool]:
     """The solution depends on the right side and on what A is made of; what else the solver
     returns has no derivative."""
     counts = eqn.params["const_lengths"]
     num_b = len(eqn.invars) - sum(counts)
-    depends = any(wanted[: counts.matvec]) or any(wanted[sum(counts) :])
+    depends = any(needs_ct[: counts.matvec]) or any(needs_ct[sum(counts) :])
     return [depends and i < num_b for i, _ in enumerate(eqn.outvars)]
 
 
 RULES = Rules(
     vjp_jointly(p.triangular_solve_p, triangular_solve),
     vjp_jointly(p.tridiagonal_solve_p, tridiagonal_solve),
-    call(p.linear_solve_p, linear_solve, reach),
+    call(p.linear_solve_p, linear_solve, solve_activity),
 ).tag(
     "singular",
     analytic="triangular_solve",

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 
-from fbp.autodiff.activity import reached_outputs
+from fbp.autodiff.activity import perturbed_outputs
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.graph import Graph, JaxprEqn, stage
 from fbp.autodiff.interpret import apply_primitive
@@ -41,15 +41,15 @@ def by_definition(primitive: Primitive, definition: Definition | None = None) ->
         return stage(outputs, *(v.aval for v in eqn.invars))[0]
 
     def apply(call: Call, ins: list[Any]) -> Applied:
-        outs, pullback = forward(call.rules, program(call.eqn), ins, call.wanted, call.useful)
+        outs, pullback = forward(call.rules, program(call.eqn), ins, call.needs_ct, call.has_out_ct)
         if any(isinstance(x, UndefinedPrimal) for x in ins):
             return outs, pullback
         return apply_primitive(call.eqn, ins), pullback
 
-    def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> Sequence[bool]:
-        return reached_outputs(program(eqn), rules, wanted)
+    def activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> Sequence[bool]:
+        return perturbed_outputs(program(eqn), rules, needs_ct)
 
-    return call(primitive, apply, reach)
+    return call(primitive, apply, activity)
 
 
 def _bcoo(name: str, *operands: Any, **params: Any) -> Any:
@@ -147,7 +147,7 @@ def _todense(data: Any, pairs: Any, shape: Sequence[int]) -> Any:
     return _bcoo("todense", data, pairs, spinfo=_described(shape))
 
 
-def _solve(cts: list[Any], outs: Any, ins: Any, wanted: Any, **params: Any) -> list[Any]:
+def _solve(cts: list[Any], outs: Any, ins: Any, needs_ct: Any, **params: Any) -> list[Any]:
     """A(d) x = b: the cotangent of b is A^-T ct, that of d_k is -b[i_k] x[j_k] of it."""
     from jax.experimental import sparse
 
@@ -157,7 +157,7 @@ def _solve(cts: list[Any], outs: Any, ins: Any, wanted: Any, **params: Any) -> l
     order = jnp.lexsort((row, column))
     starts = jnp.searchsorted(column[order], jnp.arange(indptr.size)).astype(indptr.dtype)
     b = sparse.linalg.spsolve_p.bind(data[order], row[order], starts, ct, **params)
-    of_data = -b.at[row].get(mode="fill", fill_value=0) * x[column] if wanted[0] else None
+    of_data = -b.at[row].get(mode="fill", fill_value=0) * x[column] if needs_ct[0] else None
     return [of_data, None, None, b]
 
 

@@ -76,7 +76,7 @@ def eig(call: Call, ins: list[Any]) -> Applied:
     """A V = V diag(w), also U with A^H U = U diag(w)^H. The derivative needs V in any case."""
     (a,), params = ins, call.params
     has_left, has_right = (params[f"compute_{s}_eigenvectors"] for s in ("left", "right"))
-    made = p.eig_p.bind(a, **params | {"compute_right_eigenvectors": True})
+    out = p.eig_p.bind(a, **params | {"compute_right_eigenvectors": True})
 
     def pull(cts):
         w_grad, *vectors = map(conj, cts)
@@ -84,12 +84,12 @@ def eig(call: Call, ins: list[Any]) -> Applied:
         left = vectors.pop() if has_left else None
         a_grad = None
         if w_grad is not None or right is not None:
-            a_grad = eigenvector_gradient(w_grad, right, made[0], made[-1])
+            a_grad = eigenvector_gradient(w_grad, right, out[0], out[-1])
         if left is not None:
-            a_grad = plus(a_grad, adjoint(eigenvector_gradient(None, left, conj(made[0]), made[1])))
+            a_grad = plus(a_grad, adjoint(eigenvector_gradient(None, left, conj(out[0]), out[1])))
         return [as_dtype(conj(a_grad), a.dtype)]
 
-    return list(made) if has_right else list(made[:-1]), pull
+    return list(out) if has_right else list(out[:-1]), pull
 
 
 def eigenvector_gradient(w_grad: Any, v_grad: Any, w: Any, v: Any) -> Any:
@@ -154,12 +154,12 @@ def svd_gradient(grads: Gradients, outs: Sequence[Any], a: Any) -> Any:
     sides = [(x, grad) for x, grad in ((u, u_grad), (v, v_grad)) if grad is not None]
     if sides:
         inner = plus(inner, turned(sides, s, s_grad, max(a.shape[-2:]), u_grad is not None))
-    made = times(times(u, inner), adjoint(v))
+    out = times(times(u, inner), adjoint(v))
     if u_grad is not None and u.shape[-2] > k:
-        made = lax.add(made, times(beyond(u, u_grad, s, s_grad), adjoint(v)))
+        out = lax.add(out, times(beyond(u, u_grad, s, s_grad), adjoint(v)))
     if v_grad is not None and v.shape[-2] > k:
-        made = lax.add(made, times(u, adjoint(beyond(v, v_grad, s, s_grad))))
-    return made
+        out = lax.add(out, times(u, adjoint(beyond(v, v_grad, s, s_grad))))
+    return out
 
 
 def turned(sides: Sequence[Any], s: Any, s_grad: Any, n: int, has_left: bool) -> Any:

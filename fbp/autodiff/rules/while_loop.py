@@ -21,18 +21,18 @@ from fbp.autodiff.dependence import split_by_dependence
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.masks import merge, not_, select
-from fbp.autodiff.partition import Halves, Joint, Residual, cut, joint, linear_outputs
-from fbp.autodiff.recompute import recomputed
+from fbp.autodiff.partition import ForwardBackward, Joint, Residual, cut, joint, linear_outputs
+from fbp.autodiff.recompute import rematerialized
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call
 from fbp.autodiff.rules.batched_loop import flat, one_loop, spreads
 from fbp.autodiff.rules.calls import Masks, masks, unknown
-from fbp.autodiff.rules.checkpoints import Checkpoints, first_stop, free, none_saved, save_online
 from fbp.autodiff.rules.loop_checks import check_again, check_steps
-from fbp.autodiff.rules.loops import Loop, fixed_point, linear_in_the_end, reached_in_the_end
-from fbp.autodiff.store import nothing
+from fbp.autodiff.rules.loops import Loop, fixed_point, linear_in_the_end, perturbed_in_the_end
+from fbp.autodiff.rules.revolve import Checkpoints, empty, first_stop, free, save_online
+from fbp.autodiff.save_policy import save_nothing
 from fbp.autodiff.undefined import undefined
 
-PLACES = 32
+NUM_SLOTS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +51,12 @@ class While:
     order: tuple[int, ...]
 
 
-@g.remembered
+@g.weakref_cache
 def _read(body: Graph, condition: Graph, num_condition_consts: int, num_body_consts: int) -> While:
     first = num_condition_consts + num_body_consts
     state = body.invars[num_body_consts:]
     fixed = tuple(a is b for a, b in zip(state, body.outvars, strict=True))
-    places = range(first, first + len(fixed))
+    num_slots = range(first, first + len(fixed))
 
     def sort(values: Sequence[Any], consts: int) -> tuple[Any, ...]:
         return (
@@ -75,11 +75,11 @@ def _read(body: Graph, condition: Graph, num_condition_consts: int, num_body_con
         num_condition_consts,
         Loop(num_body_consts + sum(fixed), len(fixed) - sum(fixed)),
         fixed,
-        (*range(first), *select(fixed, places), *select(not_(fixed), places)),
+        (*range(first), *select(fixed, num_slots), *select(not_(fixed), num_slots)),
     )
 
 
-def while_loop(call: Call, ins: list[Any], places: int) -> Applied:
+def while_loop(call: Call, ins: list[Any], num_slots: int) -> Applied:
     """Run the loop, saving at most `places` states; the pullback visits them in reverse."""
     params = call.params
     body, condition = g.from_jaxpr(params["body_jaxpr"]), g.from_jaxpr(params["cond_jaxpr"])
@@ -87,23 +87,23 @@ def while_loop(call: Call, ins: list[Any], places: int) -> Applied:
     more: Any = condition.outvars[0].aval
     if more.ndim or (varying(more) and spreads(flat(body), counts[1])):
         program = one_loop(body, condition, *counts)
-        return forward(call.rules, program, ins, call.wanted, call.useful)
+        return forward(call.rules, program, ins, call.needs_ct, call.has_out_ct)
     program = _read(body, condition, *counts)
-    wanted, useful, linear = masks(call, ins)
+    needs_ct, has_out_ct, linear = masks(call, ins)
     sorted_masks = (
-        tuple(wanted[i] for i in program.order),
-        tuple(select(not_(program.is_fixed), useful)),
+        tuple(needs_ct[i] for i in program.order),
+        tuple(select(not_(program.is_fixed), has_out_ct)),
         tuple(linear[i] for i in program.order),
     )
-    halves = _halves(program, call.rules, sorted_masks, places)
+    halves = _forward_backward(program, call.rules, sorted_masks, num_slots)
     if halves is None:
         return unknown(call, "the condition of a while loop")
     state, pullback = halves.run([ins[i] for i in program.order])
     first = len(ins) - len(program.is_fixed)
 
     def pull(cts):
-        made = pullback(select(not_(program.is_fixed), cts))
-        in_cts = [made[program.order.index(i)] for i in range(len(ins))]
+        sorted_cts = pullback(select(not_(program.is_fixed), cts))
+        in_cts = [sorted_cts[program.order.index(i)] for i in range(len(ins))]
         for i, (ct, fixed) in enumerate(zip(cts, program.is_fixed, strict=True), first):
             if fixed and ct is not None:
                 in_cts[i] = ct if in_cts[i] is None else accumulate(in_cts[i], ct)
@@ -112,12 +112,14 @@ def while_loop(call: Call, ins: list[Any], places: int) -> Applied:
     return merge(program.is_fixed, select(program.is_fixed, ins[first:]), state), pull
 
 
-@g.remembered
-def _halves(program: While, rules: Rules, masks: Masks, places: int) -> Halves | None:
+@g.weakref_cache
+def _forward_backward(
+    program: While, rules: Rules, masks: Masks, num_slots: int
+) -> ForwardBackward | None:
     """The loop forward and backward; None if it depends on linear inputs how long it runs."""
     loop, num = program.loop, program.num_condition_consts
-    wanted, useful, linear = masks
-    body_masks = fixed_point(rules, program.body, (wanted[num:], useful, linear[num:]), loop)
+    needs_ct, has_out_ct, linear = masks
+    body_masks = fixed_point(rules, program.body, (needs_ct[num:], has_out_ct, linear[num:]), loop)
     carried = linear_in_the_end(loop, body_masks[2], len(program.body.outvars))
     step = joint(program.body, rules, *body_masks, carried)
     signature, of_condition = step.signature, linear[:num]
@@ -133,18 +135,18 @@ def _halves(program: While, rules: Rules, masks: Masks, places: int) -> Halves |
         select(not_(linear_state), state),
     )
     run = Run(program, step, rules, of_condition)
-    whole = replace(
+    loop_signature = replace(
         signature,
         linear=(*of_condition, *signature.linear),
-        given=(
+        has_in_ct=(
             *(False for _ in of_condition),
-            *loop.with_carry(signature.given, signature.useful),
+            *loop.with_carry(signature.has_in_ct, signature.has_out_ct),
         ),
     )
-    if not any(useful):
-        return Halves(whole, g.stage(run.forward, *ins)[0], Graph((), (), ()), ())
-    forward, (_, saved, length) = g.stage(partial(_run_forward, run, places), *ins)
-    cts = [cotangent_type(a) for a in select(signature.useful, signature.out_avals)]
+    if not any(has_out_ct):
+        return ForwardBackward(loop_signature, g.stage(run.forward, *ins)[0], Graph((), (), ()), ())
+    forward, (_, saved, length) = g.stage(partial(_run_forward, run, num_slots), *ins)
+    cts = [cotangent_type(a) for a in select(signature.has_out_ct, signature.out_avals)]
     check_steps(program.condition, step)
     backward, _ = g.stage(partial(_run_backward, step, loop), consts, saved, length, cts)
     num_stored = 2 + len(saved.states)
@@ -152,8 +154,8 @@ def _halves(program: While, rules: Rules, masks: Masks, places: int) -> Halves |
         *(("input", len(ins[0]) + i) for i in range(len(consts))),
         *(("stored", i) for i in range(num_stored)),
     )
-    return Halves(
-        whole,
+    return ForwardBackward(
+        loop_signature,
         forward,
         backward,
         tuple(Residual(*o, v) for o, v in zip(origins, backward.invars, strict=False)),
@@ -193,7 +195,7 @@ class Run:
 
 
 def _run_forward(
-    run: Run, places: int, condition_consts: Any, consts: Any, init: Any
+    run: Run, num_slots: int, condition_consts: Any, consts: Any, init: Any
 ) -> tuple[list[Any], Checkpoints, Any]:
     """Run the loop; its last state, the saved ones, and how many steps it took."""
     more, advance = run.more(condition_consts, consts), _forward_step(run.program, run.step)
@@ -212,7 +214,7 @@ def _run_forward(
     init = list(init)
     zero, one = np.int32(0), np.int32(1)
     number, state, _, saved = lax.while_loop(
-        lambda carry: more(carry[1]), save_and_go_on, (zero, init, one, none_saved(places, init))
+        lambda carry: more(carry[1]), save_and_go_on, (zero, init, one, empty(num_slots, init))
     )
     return state, saved, number
 
@@ -221,7 +223,7 @@ def _forward_step(program: While, step: Joint) -> Callable[[Sequence[Any], Seque
     """One iteration of what has a value, with the effects that wait for no cotangent."""
     body = program.body
     if any(step.signature.linear) or any(eqn.effects for eqn in step.graph.eqns):
-        body = cut(step, nothing).forward
+        body = cut(step, save_nothing).forward
     return lambda consts, state: evaluate(body, (*consts, *state))
 
 
@@ -230,7 +232,7 @@ def _again(step: Joint) -> Graph:
     num_ins, num_outs = step.signature.sizes
     ins, outs = step.graph.invars[:num_ins], step.graph.outvars[:num_outs]
     before, _ = split_by_dependence(step.graph.eqns, step.graph.invars[num_ins:])
-    eqns, _ = recomputed(before, g.variables(outs), {*ins, *step.graph.constvars})
+    eqns, _ = rematerialized(before, g.variables(outs), {*ins, *step.graph.constvars})
     check_again(eqns)
     return replace(step.graph, invars=ins, outvars=outs, eqns=tuple(eqns))
 
@@ -238,7 +240,7 @@ def _again(step: Joint) -> Graph:
 def _back(step: Joint) -> Graph:
     """One iteration backward, with the effects of the backward pass, from the state before it."""
     num_ins = step.signature.sizes[0]
-    backward = cut(step, nothing).backward
+    backward = cut(step, save_nothing).backward
     before, _ = split_by_dependence(backward.eqns, step.graph.invars[num_ins:])
     check_again(before)
     return replace(backward, invars=step.graph.invars)
@@ -249,19 +251,19 @@ def _run_backward(
 ) -> list[Any]:
     """The cotangents of the constants, and those of the first state."""
     signature, again, back = step.signature, _again(step), _back(step)
-    consts_given, state_given, _ = loop.ins(signature.given)
-    types = [cotangent_type(a) for a in select(signature.useful, signature.out_avals)]
-    num_totals = consts_given.count(True)
-    places = saved.steps.size
+    consts_have_ct, state_has_ct, _ = loop.ins(signature.has_in_ct)
+    types = [cotangent_type(a) for a in select(signature.has_out_ct, signature.out_avals)]
+    num_totals = consts_have_ct.count(True)
+    num_slots = saved.steps.size
 
     def advance_and_save(last: Any, carry: Any) -> Any:
         number, state, saved = carry
-        room = free(saved.steps)
-        stop = number + first_stop(room, last - number + 1, places)
+        free_slots = free(saved.steps)
+        stop = number + first_stop(free_slots, last - number + 1, num_slots)
         state = lax.fori_loop(
             number, stop, lambda _, state: evaluate(again, (*consts, *state)), state
         )
-        return stop, state, saved.save(stop, state, room > 0)
+        return stop, state, saved.save(stop, state, free_slots > 0)
 
     def step_back(carry: Any) -> Any:
         last, state_cts, totals, saved = carry
@@ -269,7 +271,7 @@ def _run_backward(
             lambda carry: carry[0] < last, partial(advance_and_save, last), (*saved.latest, saved)
         )
         in_cts = evaluate(back, (*consts, *state, *state_cts))
-        arrived = merge(select(signature.useful, state_given), in_cts[num_totals:])
+        arrived = merge(select(signature.has_out_ct, state_has_ct), in_cts[num_totals:])
         state_cts = [zeros(t) if ct is None else ct for ct, t in zip(arrived, types, strict=True)]
         totals = list(map(accumulate, totals, in_cts[:num_totals]))
         return last - 1, state_cts, totals, saved.without(saved.steps >= last)
@@ -281,14 +283,14 @@ def _run_backward(
     return [*totals, *state_cts]
 
 
-def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> tuple[bool, ...]:
+def while_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> tuple[bool, ...]:
     """A loop reaches what its body reaches in the end."""
     body, num_consts = g.from_jaxpr(eqn.params["body_jaxpr"]), eqn.params["body_nconsts"]
-    wanted = wanted[eqn.params["cond_nconsts"] :]
-    return reached_in_the_end(body, rules, wanted, Loop(num_consts, len(body.outvars)))
+    needs_ct = needs_ct[eqn.params["cond_nconsts"] :]
+    return perturbed_in_the_end(body, rules, needs_ct, Loop(num_consts, len(body.outvars)))
 
 
-def loop_checkpoints(places: int = PLACES) -> Rule:
+def loop_checkpoints(num_slots: int = NUM_SLOTS) -> Rule:
     """The rule for while_loop that saves at most so many states of a loop.
 
     More states take more memory, and fewer steps are computed again: a loop of n steps at most
@@ -300,9 +302,9 @@ def loop_checkpoints(places: int = PLACES) -> Rule:
     >>> print(fbp.grad(power, rules=fbp.RULES | fbp.loop_checkpoints(4))(2.0, 10))
     5120.0
     """
-    if places < 1:
-        raise ValueError(f"a loop needs a place for at least one state, but got {places}.")
-    return call(p.while_p, lambda call, ins: while_loop(call, ins, places), reach)
+    if num_slots < 1:
+        raise ValueError(f"a loop needs a place for at least one state, but got {num_slots}.")
+    return call(p.while_p, lambda call, ins: while_loop(call, ins, num_slots), while_activity)
 
 
 RULES = Rules(loop_checkpoints())

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
+import fbp
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import num_bytes
-from fbp.autodiff.store import CHEAP, by_policy, everything, minimum_cut
+from fbp.autodiff.save_policy import by_policy, minimum_cut, save_everything
 
 X = jnp.ones((4,))
 
@@ -27,14 +28,14 @@ def stored(fun, *args, cost=size, cost_of_inputs=0):
     """The primitives whose results a minimum cut stores, where the outputs are what is read."""
     graph = program(fun, *args)
     free = set(graph.invars)
-    store = minimum_cut(lambda v: cost_of_inputs if v in free else cost(v))
+    store = minimum_cut(lambda v: cost_of_inputs if v in free else cost(v), fbp.RULES)
     chosen = store(graph.eqns, g.variables(graph.outvars) - free, free)
     return sorted(str(e.primitive) for e in graph.eqns if not chosen.isdisjoint(e.outvars))
 
 
 def test_everything_is_what_is_read():
     graph = program(lambda x: jnp.sin(jnp.cos(x)), X)
-    assert everything(graph.eqns, set(graph.outvars), set(graph.invars)) == set(graph.outvars)
+    assert save_everything(graph.eqns, set(graph.outvars), set(graph.invars)) == set(graph.outvars)
 
 
 # A minimum cut
@@ -84,7 +85,7 @@ def test_what_costs_nothing_is_stored_rather_than_anything_else():
     graph = program(lambda x: jnp.sin(lax.sort(x)), X)
     (sort, sine) = graph.eqns
     for free_of_cost in (sort, sine):
-        store = minimum_cut(lambda v, e=free_of_cost: 0 if v in e.outvars else 16)
+        store = minimum_cut(lambda v, e=free_of_cost: 0 if v in e.outvars else 16, fbp.RULES)
         assert store(graph.eqns, set(graph.outvars), set(graph.invars)) == set(free_of_cost.outvars)
 
 
@@ -107,8 +108,8 @@ def test_effects_are_not_repeated():
 
 def test_nothing_read_stores_nothing():
     graph = program(lambda x: jnp.sin(x), X)
-    assert minimum_cut(lambda v: 1)(graph.eqns, set(), set(graph.invars)) == set()
-    assert minimum_cut(lambda v: 1)((), set(), set()) == set()
+    assert minimum_cut(lambda v: 1, fbp.RULES)(graph.eqns, set(), set(graph.invars)) == set()
+    assert minimum_cut(lambda v: 1, fbp.RULES)((), set(), set()) == set()
 
 
 def test_costs_of_many_gigabytes_do_not_overflow():
@@ -150,7 +151,7 @@ def is_enough(graph, chosen, read, free):
     """Whether all that is read can be made again, cheaply, from what is stored and free."""
     made = set(chosen) | set(free)
     for eqn in graph.eqns:
-        if eqn.primitive in CHEAP and g.variables(eqn.invars) <= made:
+        if eqn.primitive in fbp.RULES.tagged("recomputable") and g.variables(eqn.invars) <= made:
             made |= set(eqn.outvars)
     return read <= made
 
@@ -160,7 +161,7 @@ def is_enough(graph, chosen, read, free):
 def test_a_minimum_cut_is_enough_and_no_subset_or_exchange_is_cheaper(fun):
     graph = program(fun, X)
     free, read = set(graph.invars), g.variables(graph.outvars) - set(graph.invars)
-    chosen = minimum_cut(lambda v: 0 if v in free else size(v))(graph.eqns, read, free)
+    chosen = minimum_cut(lambda v: 0 if v in free else size(v), fbp.RULES)(graph.eqns, read, free)
     assert is_enough(graph, chosen, read, free)
     values = [v for eqn in graph.eqns for v in eqn.outvars]
     subsets = (

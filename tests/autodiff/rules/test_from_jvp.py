@@ -10,7 +10,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 import fbp
-from fbp.autodiff.rules.stated_forward import rule_from_jvp
+from fbp.autodiff.rules.from_jvp import rule_from_jvp
 
 X = jnp.linspace(-0.9, 1.2, 4)
 Y = jnp.cos(X)

@@ -41,10 +41,10 @@ def rule_from_jvp(
     def apply(call: Call, ins: list[Any]) -> Applied:
         if any(map(is_undefined, ins)):
             return _transposed(transpose, call, ins)
-        program, made = _program(pushforward, call, ins)
-        active = [True] * call.wanted.count(True)
-        outs, pullback = pushed_forward(call, program, ins, active, made)
-        return outs, lambda cts: merge(call.wanted, pullback(cts))
+        program, has_tangent_out = _program(pushforward, call, ins)
+        active = [True] * call.needs_ct.count(True)
+        outs, pullback = pushed_forward(call, program, ins, active, has_tangent_out)
+        return outs, lambda cts: merge(call.needs_ct, pullback(cts))
 
     return Rule(primitive, "jvp", (pushforward, transpose), within_scope(apply))
 
@@ -53,18 +53,20 @@ def _program(pushforward: Callable, call: Call, ins: list[Any]) -> tuple[Graph, 
     """The rule as a program of the primals and the wanted tangents, and which outputs have one."""
     prim = call.eqn.primitive
     avals = [v.aval for v in call.eqn.invars]
-    made: list[bool] = []
+    has_tangent_out: list[bool] = []
 
-    def run(primals: Sequence[Any], given: Sequence[Any]) -> tuple[list, list]:
-        zeros = [Zero(a.to_tangent_aval()) for a in select(not_(call.wanted), avals)]
-        outs, tangents = pushforward(list(primals), merge(call.wanted, given, zeros), **call.params)
+    def run(primals: Sequence[Any], tangents_in: Sequence[Any]) -> tuple[list, list]:
+        zeros = [Zero(a.to_tangent_aval()) for a in select(not_(call.needs_ct), avals)]
+        outs, tangents = pushforward(
+            list(primals), merge(call.needs_ct, tangents_in, zeros), **call.params
+        )
         if not prim.multiple_results:
             outs, tangents = [outs], [tangents]
-        made.extend(not isinstance(t, Zero) and differentiable(t) for t in tangents)
-        return list(outs), select(made, tangents)
+        has_tangent_out.extend(not isinstance(t, Zero) and differentiable(t) for t in tangents)
+        return list(outs), select(has_tangent_out, tangents)
 
-    tangents = [struct(a.to_tangent_aval()) for a in select(call.wanted, avals)]
-    return g.stage(run, ins, tangents)[0], made
+    tangents = [struct(a.to_tangent_aval()) for a in select(call.needs_ct, avals)]
+    return g.stage(run, ins, tangents)[0], has_tangent_out
 
 
 def _transposed(transpose: Callable | None, call: Call, ins: list[Any]) -> Applied:
@@ -87,7 +89,7 @@ def _transposed(transpose: Callable | None, call: Call, ins: list[Any]) -> Appli
         )
         return [
             None if ct is None or ct is Zero or isinstance(ct, Zero) or not want else ct
-            for ct, want in zip(in_cts, call.wanted, strict=True)
+            for ct, want in zip(in_cts, call.needs_ct, strict=True)
         ]
 
     return apply_primitive(call.eqn, ins), pull

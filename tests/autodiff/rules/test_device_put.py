@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, auto_axes
 from table import Case, by_primitive, check_composed, check_covers, check_first_order
 
 import fbp
-from fbp.autodiff.rules.placement import RULES, layout_constraint_p, reshard_p
+from fbp.autodiff.rules.device_put import RULES, layout_constraint_p, reshard_p
 
 P = PartitionSpec
 

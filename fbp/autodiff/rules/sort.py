@@ -13,9 +13,9 @@ from fbp.autodiff.rule import Applied, Call, Cotangents, Rules, call, vjp_jointl
 def sort(use: Call, ins: list[Any]) -> Applied:
     """Sort the places along: they say where each cotangent goes back to."""
     dimension = use.params["dimension"]
-    places = lax.broadcasted_iota(np.int32, ins[0].shape, dimension)
+    positions = lax.broadcasted_iota(np.int32, ins[0].shape, dimension)
     *outs, order = lax.sort(
-        (*ins, places),
+        (*ins, positions),
         dimension=dimension,
         is_stable=use.params["is_stable"],
         num_keys=use.params["num_keys"],
@@ -23,14 +23,14 @@ def sort(use: Call, ins: list[Any]) -> Applied:
 
     def pull(cts: Cotangents) -> Cotangents:
         return [
-            put_back(ct, order, x, dimension) if want and ct is not None else None
-            for ct, x, want in zip(cts, ins, use.wanted, strict=True)
+            unsort(ct, order, x, dimension) if want and ct is not None else None
+            for ct, x, want in zip(cts, ins, use.needs_ct, strict=True)
         ]
 
     return outs, pull
 
 
-def put_back(ct: Any, places: Any, x: Any, axis: int) -> Any:
+def unsort(ct: Any, positions: Any, x: Any, axis: int) -> Any:
     """The cotangent of x from that of elements that stood at `places` along an axis."""
     others = tuple(i for i in range(x.ndim) if i != axis)
     numbers = lax.ScatterDimensionNumbers(
@@ -40,22 +40,22 @@ def put_back(ct: Any, places: Any, x: Any, axis: int) -> Any:
         operand_batching_dims=others,
         scatter_indices_batching_dims=others,
     )
-    index = lax.expand_dims(places, (x.ndim,))
+    index = lax.expand_dims(positions, (x.ndim,))
     return lax.scatter_add(
         zeros(x), index, ct, numbers, unique_indices=True, mode="promise_in_bounds"
     )
 
 
-def top_k(cts: Cotangents, outs: Any, ins: Any, wanted: Any, **params: Any) -> Cotangents:
+def top_k(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any, **params: Any) -> Cotangents:
     """The k largest values along an axis (the last, where JAX does not say)."""
-    return [put_back(cts[0], outs[1], ins[0], params.get("axis", ins[0].ndim - 1))]
+    return [unsort(cts[0], outs[1], ins[0], params.get("axis", ins[0].ndim - 1))]
 
 
 def approx_top_k(
-    cts: Cotangents, outs: Any, ins: Any, wanted: Any, *, reduction_dimension: int
+    cts: Cotangents, outs: Any, ins: Any, needs_ct: Any, *, reduction_dimension: int
 ) -> Cotangents:
     """About the k largest values along a dimension."""
-    return [put_back(cts[0], outs[1], ins[0], reduction_dimension % ins[0].ndim)]
+    return [unsort(cts[0], outs[1], ins[0], reduction_dimension % ins[0].ndim)]
 
 
 RULES = Rules(

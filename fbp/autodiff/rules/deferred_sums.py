@@ -33,20 +33,20 @@ class Sum:
 class Iteration:
     """An iteration: the equation that makes each value, and which values differ by iteration."""
 
-    made_by: dict[Var, JaxprEqn]
+    producer: dict[Var, JaxprEqn]
     varying: set[Var]
 
     def sum(self, v: Atom) -> Sum | None:
         """The sum of a value over the iterations, if it can wait for the loop's end."""
-        eqn = self.made_by.get(v) if isinstance(v, Var) else None
+        eqn = self.producer.get(v) if isinstance(v, Var) else None
         if eqn is None or eqn.primitive not in FORMS:
             return None
         return FORMS[eqn.primitive](self, eqn)
 
     def operands(self, eqn: JaxprEqn) -> tuple[Var, ...] | None:
         """An equation's operands, if all of them differ by iteration."""
-        found = tuple(v for v in eqn.invars if isinstance(v, Var) and v in self.varying)
-        return found if len(found) == len(eqn.invars) else None
+        operands = tuple(v for v in eqn.invars if isinstance(v, Var) and v in self.varying)
+        return operands if len(operands) == len(eqn.invars) else None
 
 
 def _sum_of_sums(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
@@ -119,7 +119,7 @@ FORMS: dict[Primitive, Callable[[Iteration, JaxprEqn], Sum | None]] = {
 
 
 def worthwhile(
-    sums: Sequence[Sum | None], terms: Sequence[Any], stacked: set[Var], room: int
+    sums: Sequence[Sum | None], terms: Sequence[Any], stacked: set[Var], budget: int
 ) -> list[bool]:
     """Which sums to defer: those for which no more is stacked than would be added, per iteration,
     and all together no more than `room` bytes.
@@ -132,8 +132,8 @@ def worthwhile(
         if waits is not None:
             more = set(waits.stacked) - stacked
             size = sum(num_bytes(v.aval) for v in more)
-            chosen[i] = size <= min(num_bytes(terms[i].aval), room)
+            chosen[i] = size <= min(num_bytes(terms[i].aval), budget)
             if chosen[i]:
                 stacked |= more
-                room -= size
+                budget -= size
     return chosen

@@ -30,18 +30,16 @@ class Checkpoints(NamedTuple):
     @property
     def latest(self) -> tuple[jax.Array, list[Any]]:
         """The last of the saved steps, and its state."""
-        place = jnp.argmax(self.steps)
-        return self.steps[place], [
-            lax.dynamic_index_in_dim(s, place, 0, False) for s in self.states
-        ]
+        slot = jnp.argmax(self.steps)
+        return self.steps[slot], [lax.dynamic_index_in_dim(s, slot, 0, False) for s in self.states]
 
     def save(self, step: Any, state: Sequence[Any], keep: Any) -> "Checkpoints":
         """Save a state in a free place, if it is to be kept."""
-        places = self.steps.size
-        place = jnp.where(keep, jnp.argmin(self.steps), places)
-        steps = jnp.where(np.arange(places) == place, step, self.steps)
+        num_slots = self.steps.size
+        slot = jnp.where(keep, jnp.argmin(self.steps), num_slots)
+        steps = jnp.where(np.arange(num_slots) == slot, step, self.steps)
         states = [
-            lax.dynamic_update_index_in_dim(saved, x, place, 0)
+            lax.dynamic_update_index_in_dim(saved, x, slot, 0)
             for saved, x in zip(self.states, state, strict=True)
         ]
         return Checkpoints(steps, states)
@@ -56,10 +54,10 @@ def free(steps: jax.Array) -> jax.Array:
     return jnp.sum(steps == FREE, dtype=np.int32)
 
 
-def none_saved(places: int, state: Sequence[Any]) -> Checkpoints:
+def empty(num_slots: int, state: Sequence[Any]) -> Checkpoints:
     """No state is saved yet."""
-    room = [lax.broadcast(x, (places + 1,)) for x in state]
-    return Checkpoints(jnp.full(places, FREE, np.int32), room)
+    free_slots = [lax.broadcast(x, (num_slots + 1,)) for x in state]
+    return Checkpoints(jnp.full(num_slots, FREE, np.int32), free_slots)
 
 
 def save_online(
@@ -70,7 +68,7 @@ def save_online(
     All places are for a stride of 1; a longer one leaves half of them to `first_stop`.
     """
 
-    def has_no_place(carry: Any) -> Any:
+    def is_full(carry: Any) -> Any:
         steps, stride = carry
         is_full = free(steps) <= jnp.where(stride == 1, 0, steps.size // 2)
         return (step % stride == 0) & is_full
@@ -79,23 +77,23 @@ def save_online(
         steps, stride = carry
         return jnp.where(steps % (2 * stride) == 0, steps, FREE), 2 * stride
 
-    steps, stride = lax.while_loop(has_no_place, double, (saved.steps, stride))
+    steps, stride = lax.while_loop(is_full, double, (saved.steps, stride))
     return saved._replace(steps=steps).save(step, state, step % stride == 0), stride
 
 
-def first_stop(room: Any, length: Any, places: int) -> Any:
+def first_stop(free_slots: Any, length: Any, num_slots: int) -> Any:
     """How far to go before the next state is saved, if `length` states are to be visited from
     the last to the first, the first is saved, and `room` places are free.
 
     With s saved states and r repetitions, binomial(s + r, s) states can be visited.
     """
-    visited = jnp.asarray(_visited(places + 1))
-    with_all, with_one_less = visited[room + 1], visited[room]
+    visited = jnp.asarray(_visited(num_slots + 1))
+    with_all, with_one_less = visited[free_slots + 1], visited[free_slots]
     repetitions = jnp.sum(with_all < length, dtype=np.int32)
     before = jnp.maximum(repetitions - 1, 0)
     fewest = jnp.minimum(with_all[before], length - with_one_less[before])
     far = jnp.where(repetitions < MOST_REPETITIONS, fewest, length // 2)
-    return jnp.where(room > 0, far, length - 1)
+    return jnp.where(free_slots > 0, far, length - 1)
 
 
 @cache

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fbp.autodiff.rules.checkpoints import first_stop, none_saved, save_online
+from fbp.autodiff.rules.revolve import empty, first_stop, save_online
 
 MOST = 200
 
@@ -56,7 +56,7 @@ def saved_after(length, places):
         return step + stride - step % stride, stride, saved
 
     zero, one = jnp.int32(0), jnp.int32(1)
-    first = (zero, one, none_saved(places, [zero]))
+    first = (zero, one, empty(places, [zero]))
     _, stride, saved = jax.lax.while_loop(lambda c: c[0] < length, visit, first)
     return stride, saved
 

@@ -28,7 +28,7 @@ NEEDS_A_VALUE = (
 
 
 @dataclass(frozen=True, eq=False)
-class Staged:
+class FlatFunction:
     """The program, the leaves to run it on, and how its inputs and outputs are put together.
 
     The first `len(value_avals)` outputs are the leaves of the value, the others the arrays of
@@ -45,12 +45,12 @@ class Staged:
     aux_of: Callable[[Sequence[Any]], Any]
 
     @property
-    def wanted(self) -> tuple[bool, ...]:
+    def needs_ct(self) -> tuple[bool, ...]:
         """The inputs that have a derivative."""
         return tuple(differentiable(a) for a in self.in_avals)
 
     @property
-    def useful(self) -> tuple[bool, ...]:
+    def has_out_ct(self) -> tuple[bool, ...]:
         """The outputs that have one: never the auxiliary ones."""
         values = tuple(differentiable(a) for a in self.value_avals)
         return (*values, *(False for _ in self.graph.outvars[len(values) :]))
@@ -63,16 +63,16 @@ class Staged:
 
     def cotangents(self, cts: Sequence[Any]) -> tuple:
         """The tree of cotangents: zeros where none arrived, float0 for integers and keys."""
-        made = [cotangent(ct, aval) for ct, aval in zip(cts, self.in_avals, strict=True)]
-        return jax.tree.unflatten(self.in_tree, made)
+        cotangents = [cotangent(ct, aval) for ct, aval in zip(cts, self.in_avals, strict=True)]
+        return jax.tree.unflatten(self.in_tree, cotangents)
 
-    def without_values(self) -> "Staged":
+    def without_values(self) -> "FlatFunction":
         """The same, without what keeps arrays alive."""
         empty = Graph((), (), ())
         return replace(self, graph=empty, leaves=[], aux_of=tuple)
 
 
-def stage_function(fun: Callable, primals: tuple, has_aux: bool) -> Staged:
+def flatten_function(fun: Callable, primals: tuple, has_aux: bool) -> FlatFunction:
     """Trace a function of `primals`; with `has_aux` it returns a pair (value, aux)."""
     leaves, in_tree = jax.tree.flatten(primals)
     leaves = [
@@ -96,7 +96,7 @@ def stage_function(fun: Callable, primals: tuple, has_aux: bool) -> Staged:
     except NEEDS_A_VALUE as e:
         e.add_note(STAGING)
         raise
-    return Staged(
+    return FlatFunction(
         getattr(fun, "__name__", str(fun)),
         graph,
         leaves,

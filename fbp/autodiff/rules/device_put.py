@@ -29,8 +29,8 @@ def reshard_back(ct: Any, x: Any, *, concrete_mesh: Any) -> Any:
         return reshard_p.bind(ct, dst_sharding=sharding, concrete_mesh=concrete_mesh)
 
 
-def put_back(
-    cts: Cotangents, _outs: Any, ins: Any, _wanted: Any, *, srcs: Sequence[Any]
+def transfer_back(
+    cts: Cotangents, _outs: Any, ins: Any, _needs_ct: Any, *, srcs: Sequence[Any]
 ) -> Cotangents:
     """Put on a device: the cotangent is put where the value was, if that is known."""
     return [
@@ -62,5 +62,5 @@ RULES = Rules(
     transpose(p.sharding_constraint_p, constrain),
     transpose(layout_constraint_p, lay_out),
     transpose(reshard_p, reshard_back),
-    vjp_jointly(p.device_put_p, put_back),
+    vjp_jointly(p.device_put_p, transfer_back),
 )

@@ -15,19 +15,19 @@ from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import struct
-from fbp.autodiff.compat import from_edtype_p, to_edtype_p
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, variables
 from fbp.autodiff.recompute import bodies, is_copy, repeatable, stacked
+from fbp.autodiff.rule import Rules
 
-Store = Callable[[Sequence[JaxprEqn], set[Var], set[Var]], set[Var]]
+SavePolicy = Callable[[Sequence[JaxprEqn], set[Var], set[Var]], set[Var]]
 
 
-def everything(_: Sequence[JaxprEqn], read: set[Var], __: set[Var]) -> set[Var]:
+def save_everything(_: Sequence[JaxprEqn], read: set[Var], __: set[Var]) -> set[Var]:
     """Store whatever the backward pass reads: nothing is computed twice."""
     return read
 
 
-def nothing(*_: Any) -> set[Var]:
+def save_nothing(*_: Any) -> set[Var]:
     """Store nothing: what the backward pass reads is computed again from what is free."""
     return set()
 
@@ -35,7 +35,7 @@ def nothing(*_: Any) -> set[Var]:
 Policy = Callable[..., Any]
 
 
-def by_policy(policy: Policy | None) -> Store:
+def by_policy(policy: Policy | None) -> SavePolicy:
     """Store what a `jax.checkpoint_policies` policy names, in the bodies of scans and conds too;
     without a policy, nothing; what cannot be computed again without its effects, always."""
 
@@ -69,7 +69,7 @@ def with_offloading(graph: Graph, policy: Policy | None) -> Graph:
     return replace(graph, eqns=tuple(eqns))
 
 
-def named_by(policy: Policy | None, graph: Graph) -> tuple[Graph, list[Var]]:
+def with_named_values(policy: Policy | None, graph: Graph) -> tuple[Graph, list[Var]]:
     """The same program with what a policy moves, and the values that the policy names."""
     if policy is None:
         return graph, []
@@ -97,7 +97,9 @@ def _judge(policy: Policy, eqn: JaxprEqn) -> Any:
     return policy(eqn.primitive, *(v.aval for v in eqn.invars), **eqn.params)
 
 
-def minimum_cut(cost: Callable[[Var], int], policy: Policy | None = None) -> Store:
+def minimum_cut(
+    cost: Callable[[Var], int], rules: Rules, policy: Policy | None = None
+) -> SavePolicy:
     """Store the values of least total cost from which all that is read can be made again, given
     those that a policy names.
 
@@ -118,7 +120,7 @@ def minimum_cut(cost: Callable[[Var], int], policy: Policy | None = None) -> Sto
         for v in (free | named) & number.keys():
             capacities[source, 2 * number[v]] = UNCUTTABLE
         for eqn in eqns:
-            again = is_cheap(eqn)
+            again = is_cheap(eqn, rules)
             for out in eqn.outvars:
                 if not again:
                     capacities[source, 2 * number[out]] = UNCUTTABLE
@@ -139,34 +141,20 @@ def minimum_cut(cost: Callable[[Var], int], policy: Policy | None = None) -> Sto
 
 UNCUTTABLE = 2**30
 
-CHEAP = frozenset(
-    {
-        *(p.add_p, p.sub_p, p.mul_p, p.div_p, p.neg_p, p.max_p, p.min_p, p.abs_p, p.sign_p),
-        *(p.square_p, p.integer_pow_p, p.sqrt_p, p.rsqrt_p, p.exp_p, p.log_p, p.log1p_p),
-        *(p.expm1_p, p.tanh_p, p.logistic_p, p.sin_p, p.cos_p, p.select_n_p, p.clamp_p),
-        *(p.eq_p, p.ne_p, p.lt_p, p.le_p, p.gt_p, p.ge_p, p.and_p, p.or_p, p.not_p),
-        *(p.add_jaxvals_p, p.convert_element_type_p, p.stop_gradient_p, p.copy_p, p.name_p),
-        *(to_edtype_p, from_edtype_p),
-        *(p.broadcast_in_dim_p, p.reshape_p, p.squeeze_p, p.transpose_p, p.slice_p, p.rev_p),
-        *(p.iota_p, p.is_finite_p),
-    }
-)
-"""Elementwise and shape operations, which are cheaper to run again than to store and load."""
 
-
-def is_cheap(eqn: JaxprEqn) -> bool:
+def is_cheap(eqn: JaxprEqn, rules: Rules) -> bool:
     """Whether an equation is cheaper to run again than its outputs are to store and load; a jit
     is if all that it holds is."""
     if eqn.primitive is p.jit_p and not eqn.effects:
-        return all(map(is_cheap, g.body(eqn.params).eqns))
-    return eqn.primitive in CHEAP and not eqn.effects
+        return all(is_cheap(e, rules) for e in g.body(eqn.params).eqns)
+    return eqn.primitive in rules.tagged("recomputable") and not eqn.effects
 
 
 def sorted_values(eqns: Sequence[JaxprEqn], free: set[Var]) -> list[Var]:
     """Every value once, inputs first."""
     inputs = variables(*(eqn.invars for eqn in eqns)) | free
-    made = [v for eqn in eqns for v in eqn.outvars]
-    return [*(inputs - set(made)), *made]
+    defined = [v for eqn in eqns for v in eqn.outvars]
+    return [*(inputs - set(defined)), *defined]
 
 
 def _source_side(

@@ -9,19 +9,19 @@ from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.activity import reached_outputs
+from fbp.autodiff.activity import perturbed_outputs
 from fbp.autodiff.avals import cotangent_type, struct, zeros
-from fbp.autodiff.dce import live
+from fbp.autodiff.dce import dce
 from fbp.autodiff.graph import Graph, JaxprEqn, Var
 from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.masks import merge, not_, select
-from fbp.autodiff.partition import Halves, Joint, Residual, Signature, cut, joint
+from fbp.autodiff.partition import ForwardBackward, Joint, Residual, Signature, cut, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import Masks, masks, unknown
-from fbp.autodiff.store import Policy, everything, named_by
+from fbp.autodiff.save_policy import Policy, save_everything, with_named_values
 from fbp.autodiff.undefined import is_undefined
 
-Place = tuple[str, int]
+Location = tuple[str, int]
 
 
 def cond(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
@@ -36,7 +36,7 @@ def cond(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
     )
 
 
-@g.remembered
+@g.weakref_cache
 def _cond(
     first: Graph,
     others: tuple[Graph, ...],
@@ -45,18 +45,18 @@ def _cond(
     index: Any,
     platforms: Any,
     policy: Policy | None,
-) -> Halves:
+) -> ForwardBackward:
     graphs = (first, *others)
-    (_, *wanted), useful, (_, *linear) = masks
-    joints = [joint(x, rules, tuple(wanted), useful, tuple(linear)) for x in graphs]
-    whole = _union([j.signature for j in joints])
+    (_, *needs_ct), has_out_ct, (_, *linear) = masks
+    joints = [joint(x, rules, tuple(needs_ct), has_out_ct, tuple(linear)) for x in graphs]
+    union = _union([j.signature for j in joints])
     in_types = tuple(v.aval for v in graphs[0].invars)
-    branches = [_branch(j, whole, in_types, policy) for j in joints]
-    shared = _room([b.stored_types for b in branches])
+    branches = [_branch(j, union, in_types, policy) for j in joints]
+    shared = _slots([b.stored_types for b in branches])
 
-    cts = [cotangent_type(a) for a in select(whole.useful, whole.out_avals)]
+    cts = [cotangent_type(a) for a in select(union.has_out_ct, union.out_avals)]
     operands = [struct(v.aval) for v in branches[0].ins]
-    read = {place: struct(v.aval) for b in branches for v, place in b.places(shared)}
+    read = {slot: struct(v.aval) for b in branches for v, slot in b.slots_of(shared)}
 
     def run_forward(index, *operands):
         runs = [functools.partial(b.run_forward, shared) for b in branches]
@@ -64,14 +64,14 @@ def _cond(
 
     def run_backward(index, residuals, cts):
         values = dict(zip(read, residuals, strict=True))
-        runs = [functools.partial(b.run_backward, shared, whole.given) for b in branches]
+        runs = [functools.partial(b.run_backward, shared, union.has_in_ct) for b in branches]
         return lax.switch(index, runs, values, cts)
 
     forward, _ = g.stage(run_forward, index, *operands)
     backward, _ = g.stage(run_backward, index, list(read.values()), cts)
     origins = (("input", 0), *read)
-    return Halves(
-        replace(whole, linear=(False, *whole.linear), given=(False, *whole.given)),
+    return ForwardBackward(
+        replace(union, linear=(False, *union.linear), has_in_ct=(False, *union.has_in_ct)),
         _on_platforms(forward, platforms),
         _on_platforms(backward, platforms),
         tuple(Residual(*o, v) for o, v in zip(origins, backward.invars, strict=False)),
@@ -96,7 +96,7 @@ class Branch:
 
     forward: Graph
     backward: Graph
-    given: tuple[bool, ...]
+    has_in_ct: tuple[bool, ...]
     in_types: tuple[Any, ...]
     ins: tuple[Var, ...]
     outs: tuple[Any, ...]
@@ -108,49 +108,51 @@ class Branch:
         """The types of what this branch stores."""
         return [struct(v.aval) for v in self.stored]
 
-    def run_forward(self, room: Sequence[Any], *operands: Any) -> list[Any]:
+    def run_forward(self, slots: Sequence[Any], *operands: Any) -> list[Any]:
         """The outputs, and what is stored, each in a place of its type; zeros elsewhere."""
         results = evaluate(self.forward, operands)
         outs, stored = results[: len(self.outs)], results[len(self.outs) :]
-        filled = dict(zip(_places(room, self.stored_types), stored, strict=True))
-        return [*outs, *(filled[i] if i in filled else zeros(t) for i, t in enumerate(room))]
+        filled = dict(zip(_slot_numbers(slots, self.stored_types), stored, strict=True))
+        return [*outs, *(filled[i] if i in filled else zeros(t) for i, t in enumerate(slots))]
 
-    def places(self, room: Sequence[Any]) -> list[tuple[Var, Place]]:
+    def slots_of(self, slots: Sequence[Any]) -> list[tuple[Var, Location]]:
         """What the backward pass reads, and where that lies."""
-        stored = zip(self.stored, _places(room, self.stored_types), strict=True)
-        where: dict[Any, Place] = {v: ("stored", i) for v, i in stored}
+        stored = zip(self.stored, _slot_numbers(slots, self.stored_types), strict=True)
+        where: dict[Any, Location] = {v: ("stored", i) for v, i in stored}
         where |= {v: ("output", i) for i, v in enumerate(self.outs) if isinstance(v, Var)}
         where |= {v: ("input", 1 + i) for i, v in enumerate(self.ins)}
         return [(v, where[v]) for v in self.read]
 
     def run_backward(
-        self, room: Sequence[Any], given: Sequence[bool], values: dict[Place, Any], cts: Any
+        self, slots: Sequence[Any], has_in_ct: Sequence[bool], values: dict[Location, Any], cts: Any
     ) -> list[Any]:
         """The cotangents of the inputs, zeros where only another branch gives one."""
-        residuals = [values[place] for _, place in self.places(room)]
-        in_cts = merge(self.given, evaluate(self.backward, (*residuals, *cts)))
+        residuals = [values[slot] for _, slot in self.slots_of(slots)]
+        in_cts = merge(self.has_in_ct, evaluate(self.backward, (*residuals, *cts)))
         return [
             zeros(cotangent_type(t)) if ct is None else ct
-            for ct, t in zip(select(given, in_cts), select(given, self.in_types), strict=True)
+            for ct, t in zip(
+                select(has_in_ct, in_cts), select(has_in_ct, self.in_types), strict=True
+            )
         ]
 
 
 def _branch(
-    program: Joint, whole: Signature, in_types: tuple[Any, ...], policy: Policy | None
+    program: Joint, union: Signature, in_types: tuple[Any, ...], policy: Policy | None
 ) -> Branch:
-    parts = cut(program, everything)
-    forward, named = named_by(policy, parts.forward)
+    parts = cut(program, save_everything)
+    forward, named = with_named_values(policy, parts.forward)
     num_ins, num_outs = program.signature.sizes
     mine = merge(not_(program.signature.linear_outs), parts.forward.outvars[:num_outs])
-    outs = tuple(select(not_(whole.linear_outs), mine))
+    outs = tuple(select(not_(union.linear_outs), mine))
     stored = [
         r.var for r in parts.residuals if r.origin != "input" and r.var not in g.variables(outs)
     ]
     stored += [v for v in named if v not in stored and v not in g.variables(outs)]
     return Branch(
-        live(replace(forward, outvars=(*outs, *stored))),
+        dce(replace(forward, outvars=(*outs, *stored))),
         parts.backward,
-        program.signature.given,
+        program.signature.has_in_ct,
         in_types,
         program.graph.invars[:num_ins],
         outs,
@@ -168,35 +170,37 @@ def _union(signatures: Sequence[Signature]) -> Signature:
     return replace(
         signatures[0],
         linear_outs=any_of(s.linear_outs for s in signatures),
-        given=any_of(s.given for s in signatures),
+        has_in_ct=any_of(s.has_in_ct for s in signatures),
     )
 
 
-def _room(types_by_branch: Sequence[Sequence[Any]]) -> list[Any]:
+def _slots(types_by_branch: Sequence[Sequence[Any]]) -> list[Any]:
     """The fewest places in which each branch finds one for everything that it stores."""
-    room: list[Any] = []
+    slots: list[Any] = []
     for types in types_by_branch:
         for t in types:
-            room.extend([t] * (types.count(t) - room.count(t)))
-    return room
+            slots.extend([t] * (types.count(t) - slots.count(t)))
+    return slots
 
 
-def _places(room: Sequence[Any], types: Sequence[Any]) -> list[int]:
+def _slot_numbers(slots: Sequence[Any], types: Sequence[Any]) -> list[int]:
     """The place in the room of each of a branch's values."""
-    free = list(enumerate(room))
-    places = []
+    free = list(enumerate(slots))
+    slots_of = []
     for t in types:
-        place = next(entry for entry in free if entry[1] == t)
-        free.remove(place)
-        places.append(place[0])
-    return places
+        slot = next(entry for entry in free if entry[1] == t)
+        free.remove(slot)
+        slots_of.append(slot[0])
+    return slots_of
 
 
-def reach(eqn: JaxprEqn, rules: Rules, wanted: tuple[bool, ...]) -> list[bool]:
+def cond_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> list[bool]:
     """A cond reaches what one of its branches reaches."""
     branches = (g.from_jaxpr(b) for b in eqn.params["branches"])
-    by_branch = [reached_outputs(b, rules, wanted[1:]) for b in branches]
+    by_branch = [perturbed_outputs(b, rules, needs_ct[1:]) for b in branches]
     return [any(hits) for hits in zip(*by_branch, strict=True)]
 
 
-RULES = Rules(call(p.cond_p, cond, reach, lambda policy: functools.partial(cond, policy=policy)))
+RULES = Rules(
+    call(p.cond_p, cond, cond_activity, lambda policy: functools.partial(cond, policy=policy))
+)

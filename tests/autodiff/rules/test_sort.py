@@ -18,7 +18,7 @@ from table import (
     values,
 )
 
-from fbp.autodiff.rules import ordering
+from fbp.autodiff.rules import sort
 
 
 def sorted_along(dimension: int, num_keys: int = 1, is_stable: bool = True) -> Callable:
@@ -77,7 +77,7 @@ CASES = (*SORTS, *SELECTIONS)
 
 
 def test_every_ordering_rule_has_a_case():
-    check_covers(ordering.RULES, CASES)
+    check_covers(sort.RULES, CASES)
 
 
 @by_primitive(CASES)
