@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from fbp.errors import InputError
-from fbp.hosts import agreed, once
+from fbp.hosts import broadcast, on_first_process
 
 KEEP = 2  # the last ones
 SAVING = 0.1  # the share of the time that writing may take
@@ -70,7 +70,7 @@ class Checkpoints:
         self._began = self._ended = 0.0
 
     def __enter__(self) -> "Checkpoints":
-        once(_remove_damaged, self._directory)
+        on_first_process(_remove_damaged, self._directory)
         with _writing(self._directory):
             self._manager = _manager(self._directory, self._losses, self._finish)
         return self
@@ -83,7 +83,7 @@ class Checkpoints:
     def due(self) -> bool:
         """Whether another one may be written: the last took at most a tenth of the time since."""
         now = time.perf_counter()
-        return agreed(min(self._ended, now) - self._began <= SAVING * (now - self._began))
+        return broadcast(min(self._ended, now) - self._began <= SAVING * (now - self._began))
 
     def save(
         self, number: int, tree: Any, facts: Mapping[str, Any], loss: float | None = None
@@ -135,8 +135,8 @@ class Checkpoints:
         facts = read(facts=args.JsonRestore())["facts"]
         tree = like(facts)
         shapes = {name: _shape(leaf) for name, leaf in _named(tree).items()}
-        found = self._manager.item_metadata(number)["arrays"] if shapes else {}
-        _check(self._directory / str(number), found, shapes, resized)
+        metadata = self._manager.item_metadata(number)["arrays"] if shapes else {}
+        _check(self._directory / str(number), metadata, shapes, resized)
         arrays = args.StandardRestore(shapes, strict=False)
         saved = read(arrays=arrays)["arrays"] if shapes else {}
         return Restored(number, _rebuilt(tree, saved), facts)
@@ -166,10 +166,10 @@ def _manager(directory: Path, losses: bool, finish: Callable[[], None]) -> Any:
 
 
 def _remove_damaged(directory: Path) -> None:
-    found = [path for path in directory.glob("*") if path.name.isdecimal()]
-    damage = {path: _damage(path) for path in sorted(found, key=lambda path: int(path.name))}
+    steps = [path for path in directory.glob("*") if path.name.isdecimal()]
+    damage = {path: _damage(path) for path in sorted(steps, key=lambda path: int(path.name))}
     damaged = [path for path in damage if damage[path]]
-    if damaged and len(damaged) == len(found):
+    if damaged and len(damaged) == len(steps):
         raise InputError(
             f"{directory}: every checkpoint is damaged ({damage[damaged[-1]]}): bring back a copy, "
             "or remove them and start again"
@@ -187,10 +187,10 @@ def _damage(checkpoint: Path) -> str | None:
     """What is wrong with the files of a checkpoint."""
     try:
         expected = json.loads((checkpoint / CHECKSUMS).read_text())
-        found = _checksums(checkpoint)
+        actual = _checksums(checkpoint)
     except (OSError, ValueError):
         return f"{CHECKSUMS} cannot be read"
-    changed = {name for name, _ in expected.items() ^ found.items()}
+    changed = {name for name, _ in expected.items() ^ actual.items()}
     return f"{min(changed)} is not as it was written" if changed else None
 
 
@@ -223,12 +223,12 @@ def _writing(directory: Path) -> Iterator[None]:
 
 
 def _check(
-    checkpoint: Path, found: Mapping[str, Any], expected: Mapping[str, Any], resized: bool
+    checkpoint: Path, actual: Mapping[str, Any], expected: Mapping[str, Any], resized: bool
 ) -> None:
     """Raises InputError unless a checkpoint has the arrays that are expected, and no others."""
     first = 1 if resized else 0
     described = lambda leaf: f"{np.dtype(leaf.dtype)}{list(leaf.shape[first:])}"
-    have = {name: described(leaf) for name, leaf in found.items()}
+    have = {name: described(leaf) for name, leaf in actual.items()}
     want = {name: described(leaf) for name, leaf in expected.items()}
     if have != want:
         name = min(name for name, _ in have.items() ^ want.items())

@@ -10,22 +10,22 @@ import tyro
 from tyro.conf import subcommand
 
 from fbp import InputError, MissingRule, __version__
-from fbp.commands.check import Check
-from fbp.commands.experiments import Experiments
-from fbp.commands.fit import Fit
-from fbp.commands.plan import Plan
-from fbp.commands.predict import Predict
-from fbp.commands.report import Report
-from fbp.commands.sweep import Sweep
+from fbp.commands.check import CheckCommand
+from fbp.commands.experiments import ExperimentsCommand
+from fbp.commands.fit import FitCommand
+from fbp.commands.plan import PlanCommand
+from fbp.commands.predict import PredictCommand
+from fbp.commands.report import ReportCommand
+from fbp.commands.sweep import SweepCommand
 
 Command = (
-    Annotated[Sweep, subcommand("sweep")]
-    | Annotated[Plan, subcommand("plan")]
-    | Annotated[Report, subcommand("report")]
-    | Annotated[Check, subcommand("check")]
-    | Annotated[Experiments, subcommand("experiments")]
-    | Annotated[Fit, subcommand("fit")]
-    | Annotated[Predict, subcommand("predict")]
+    Annotated[SweepCommand, subcommand("sweep")]
+    | Annotated[PlanCommand, subcommand("plan")]
+    | Annotated[ReportCommand, subcommand("report")]
+    | Annotated[CheckCommand, subcommand("check")]
+    | Annotated[ExperimentsCommand, subcommand("experiments")]
+    | Annotated[FitCommand, subcommand("fit")]
+    | Annotated[PredictCommand, subcommand("predict")]
 )
 
 

@@ -261,7 +261,7 @@ class Sweep:
       trials: how they are run: `vmap`, all side by side; `map`, one after another or `batch_size`
         at a time; `seed`, those of one seed, `batch_size` at a time, which share their batches,
         one seed after another; `loop`, the compiled trial called for one after another. Each
-        divides the trials over all devices. `auto` takes the fastest, see `fbp.sweep.choice`.
+        divides the trials over all devices. `auto` takes the fastest, see `fbp.sweep.autotuning`.
       divergence_factor: a trial whose training loss is not finite, or exceeds this many times
         its validation loss before the first step, has diverged and is stopped.
     """

@@ -102,8 +102,8 @@ def variants_of(config: Config, origin: str = "sweep.axes") -> list[Variant]:
         labels = dict(zip(axes, entries, strict=True))
         named = ", ".join(f"{key} = {value}" for key, value in labels.items())
         changed = _with_values(tables, dict(zip(axes, values, strict=True)))
-        made = structure(changed, Config, converter, f"{origin}: with {named}")
-        variants.append(Variant(made, labels))
+        variant = structure(changed, Config, converter, f"{origin}: with {named}")
+        variants.append(Variant(variant, labels))
     return variants
 
 

@@ -22,10 +22,10 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def agreed(value: Value) -> Value:
+def broadcast(value: Value) -> Value:
     """The first process's value, on every process: for what clocks and files decide.
 
-    >>> agreed(0.25)
+    >>> broadcast(0.25)
     0.25
     """
     if jax.process_count() == 1:
@@ -38,12 +38,12 @@ def agreed(value: Value) -> Value:
     return pickle.loads(np.asarray(broadcast_one_to_all(told)).tobytes())
 
 
-def once(call: Callable[..., Value], *args: Any) -> Value:
+def on_first_process(call: Callable[..., Value], *args: Any) -> Value:
     """What the call gives on the first process, the only one that makes it.
 
     Raises InputError on every process if the call does.
 
-    >>> once(max, 1, 2)
+    >>> on_first_process(max, 1, 2)
     2
     """
     if jax.process_count() == 1:
@@ -54,13 +54,13 @@ def once(call: Callable[..., Value], *args: Any) -> Value:
             outcome = call(*args)
         except InputError as error:
             complaint = str(error)
-    outcome, complaint = agreed((outcome, complaint))
+    outcome, complaint = broadcast((outcome, complaint))
     if complaint is not None:
         raise InputError(complaint)
     return outcome  # pyright: ignore[reportReturnType]
 
 
-def whole(array: Any) -> np.ndarray:
+def gather(array: Any) -> np.ndarray:
     """The values of an array, wherever its parts are."""
     if not isinstance(array, jax.Array) or array.is_fully_addressable:
         return np.asarray(array)
@@ -69,20 +69,20 @@ def whole(array: Any) -> np.ndarray:
     return np.asarray(process_allgather(array, tiled=True))
 
 
-def placed(tree: Any, sharding: NamedSharding) -> Any:
+def put_global(tree: Any, sharding: NamedSharding) -> Any:
     """Arrays that every process has, or that are divided over all, on the devices of all.
 
     >>> mesh = jax.make_mesh((2,), ("trials",))
-    >>> len(placed(np.arange(4), NamedSharding(mesh, jax.P("trials"))).devices())
+    >>> len(put_global(np.arange(4), NamedSharding(mesh, jax.P("trials"))).devices())
     2
     """
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
 
-    def place(leaf: Any) -> jax.Array:
+    def put(leaf: Any) -> jax.Array:
         if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
             return jax.jit(lambda leaf: leaf, out_shardings=sharding)(leaf)
         values = np.asarray(leaf)
         return jax.make_array_from_callback(values.shape, sharding, values.__getitem__)
 
-    return jax.tree.map(place, tree)
+    return jax.tree.map(put, tree)

@@ -6,7 +6,7 @@ A run's directory holds
 - `environment.json`: versions, devices, git commit, time and command, and how trials were run;
 - `records.jsonl`: one JSON object a line, one line a measurement, written as soon as it is
   made: an interrupted run leaves all that it measured;
-- `checkpoints`: from what an interrupted run goes on, see `fbp.sweep.checkpoint`;
+- `checkpoints`: from what an interrupted run goes on, see `fbp.sweep.progress`;
 - `summary.json`: written last; a run without it was interrupted;
 - `lock`: held by the process that writes here.
 
@@ -60,10 +60,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Row = Mapping[str, Any]
 
 
-def check_free(directory: Path, overwrite: bool) -> None:
+def check_available(directory: Path, overwrite: bool) -> None:
     """Raises InputError unless `create_run` may use the directory.
 
-    >>> check_free(Path("fbp"), overwrite=False)
+    >>> check_available(Path("fbp"), overwrite=False)
     Traceback (most recent call last):
     ...
     fbp.errors.InputError: fbp: holds files that are not a run's: give another directory
@@ -93,16 +93,16 @@ def create_run(directory: Path, config: str, *, overwrite: bool = False) -> None
     >>> sorted(path.name for path in run.iterdir())
     ['config.toml', 'environment.json', 'records.jsonl']
     """
-    check_free(directory, overwrite)
+    check_available(directory, overwrite)
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         _remove_checkpoints(directory)
-        made = (SUMMARY, f"*{UNFINISHED}", RECORDS, "report.html", "figures/*.png")
-        for pattern in made:
+        patterns = (SUMMARY, f"*{UNFINISHED}", RECORDS, "report.html", "figures/*.png")
+        for pattern in patterns:
             for path in directory.glob(pattern):
                 path.unlink()
-    write_whole(directory / CONFIG, config.encode())
-    write_whole(directory / ENVIRONMENT, (to_json(environment()) + "\n").encode())
+    write_atomic(directory / CONFIG, config.encode())
+    write_atomic(directory / ENVIRONMENT, (to_json(environment()) + "\n").encode())
     with writing(directory):
         (directory / RECORDS).touch()
 
@@ -157,7 +157,7 @@ def sync_records(directory: Path) -> int:
         return file.seek(0, os.SEEK_END)
 
 
-def cut_records(directory: Path, length: int) -> None:
+def truncate_records(directory: Path, length: int) -> None:
     """Leave only the first `length` bytes of a run's records."""
     with writing(directory):
         os.truncate(directory / RECORDS, length)
@@ -165,8 +165,8 @@ def cut_records(directory: Path, length: int) -> None:
 
 def add_to_environment(directory: Path, facts: Mapping[str, Any]) -> None:
     """Write facts into a run's environment, in place of those of the same names."""
-    found = read_environment(directory)
-    write_whole(directory / ENVIRONMENT, (to_json({**found, **facts}) + "\n").encode())
+    present = read_environment(directory)
+    write_atomic(directory / ENVIRONMENT, (to_json({**present, **facts}) + "\n").encode())
 
 
 def read_environment(directory: Path) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def read_environment(directory: Path) -> dict[str, Any]:
 
 def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:
     """Write a run's summary: the run is then complete. Raises InputError where it cannot."""
-    write_whole(directory / SUMMARY, (to_json(summary, indent=2) + "\n").encode())
+    write_atomic(directory / SUMMARY, (to_json(summary, indent=2) + "\n").encode())
     with writing(directory):
         _remove_checkpoints(directory)
 
@@ -186,7 +186,7 @@ def _remove_checkpoints(directory: Path) -> None:
         shutil.rmtree(directory / CHECKPOINTS)
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes) -> None:
     """Write a file at once: whatever happens, it holds the old content or the new one.
 
     Raises InputError where it cannot be written; the old content is then still there.
@@ -213,8 +213,8 @@ def read_records(directory: Path) -> list[dict[str, Any]]:
     >>> read_records(run)
     [{'kind': 'train', 'loss': None}]
     """
-    whole = (directory / RECORDS).read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in whole]
+    lines = (directory / RECORDS).read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines]
 
 
 def environment() -> dict[str, Any]:
@@ -273,7 +273,7 @@ def _git_commit() -> str | None:
     describe = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     git = ["git", "-C", str(Path(__file__).parent), *describe]
     try:
-        found = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10)
+        completed = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    return completed.stdout.strip()

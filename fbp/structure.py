@@ -137,10 +137,10 @@ def require_one_of(field: str, value: Any, valid: Iterable[str]) -> None:
     """
     valid = list(valid)
     if value not in valid:
-        raise InputError(f"{field}: unknown value {value!r}: {neighbours(value, valid)}")
+        raise InputError(f"{field}: unknown value {value!r}: {suggestion(value, valid)}")
 
 
-def neighbours(name: Any, valid: Iterable[str]) -> str:
+def suggestion(name: Any, valid: Iterable[str]) -> str:
     """The valid names, the likeliest meant first."""
     valid = list(valid)
     close = difflib.get_close_matches(str(name), valid, n=1)
@@ -167,7 +167,7 @@ def _explain(error: ClassValidationError, tables: Mapping[str, Any]) -> str:
     if isinstance(cause, ForbiddenExtraKeysError):
         key = min(cause.extra_fields)
         valid = [field.name for field in fields(cause.cl)]
-        return f"{_dotted((*path, key))}: unknown key: {neighbours(key, valid)}"
+        return f"{_dotted((*path, key))}: unknown key: {suggestion(key, valid)}"
     if isinstance(cause, InputError):
         return f"{_dotted(path)}.{cause}" if path else str(cause)
     if isinstance(cause, KeyError):

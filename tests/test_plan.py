@@ -13,11 +13,11 @@ from jax.sharding import PartitionSpec as P
 import fbp
 from fbp.cli import main
 from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
-from fbp.plan import here, plan, report
+from fbp.plan import local_target, plan, report
+from fbp.plan.communication import Collective, collectives
 from fbp.plan.compiled import Cost, TooLarge, cost
-from fbp.plan.exchange import Collective, collectives
-from fbp.plan.shapes import Size, by_layer, residuals, total
-from fbp.sweep import cohorts_of
+from fbp.plan.shapes import Size, by_layer, residual_sizes, total
+from fbp.sweep import studies_of
 
 CONFIG = Config(
     name="demo",
@@ -35,8 +35,8 @@ def shape(*sizes, dtype=jnp.float32):
 
 @pytest.fixture(scope="module")
 def planned():
-    (cohort,) = cohorts_of(CONFIG)
-    return plan(cohort, here())
+    (study,) = studies_of(CONFIG)
+    return plan(study, local_target())
 
 
 # From shapes alone
@@ -70,7 +70,7 @@ def product(params, batch, key):
 
 def test_residuals_are_those_of_vjp_by_line_and_by_what_is_there_anyway():
     params = {"w": shape(3, 5), "v": shape(5, 1)}
-    found = residuals(product, params, shape(2, 3), jax.random.key(0))
+    found = residual_sizes(product, params, shape(2, 3), jax.random.key(0))
     line, batch, parameters = found
     assert line.name.startswith(f"{__file__}:")
     assert line.numbers == 2 * (2 * 5)  # the tanh, and its derivative
@@ -80,14 +80,14 @@ def test_residuals_are_those_of_vjp_by_line_and_by_what_is_there_anyway():
 def test_residuals_have_the_bytes_of_the_real_pullback():
     params, batch = {"w": jnp.ones((3, 5)), "v": jnp.ones((5, 1))}, jnp.ones((2, 3))
     _, pullback = fbp.vjp(lambda params: product(params, batch, None), params)
-    found = residuals(product, params, batch, None)
+    found = residual_sizes(product, params, batch, None)
     assert sum(s.bytes for s in found) == sum(x.nbytes for x in jax.tree.leaves(pullback))
 
 
 def test_a_model_larger_than_any_memory_is_measured():
     size = 1_000_000
     params = {"w": shape(size, size), "v": shape(size, 1)}
-    found = residuals(product, params, shape(2, size), jax.random.key(0))
+    found = residual_sizes(product, params, shape(2, size), jax.random.key(0))
     assert by_layer({"layer": params})[0].bytes > 2**41
     assert sum(s.numbers for s in found) == 2 * (2 * size) + 2 * size + size
 
@@ -99,14 +99,14 @@ def test_cost_of_a_product_of_matrices_is_known():
     found = cost(jax.jit(jnp.dot).lower(shape(16, 32), shape(32, 8)))
     assert found.flops == 2 * 16 * 32 * 8
     assert (found.arguments, found.outputs) == (4 * (16 * 32 + 32 * 8), 4 * 16 * 8)
-    assert found.in_place == 0
+    assert found.aliased == 0
     assert found.collectives == ()
     assert found.memory == found.arguments + found.outputs + found.temporary
 
 
 def test_a_donated_argument_is_counted_once():
     found = cost(jax.jit(lambda x: 2 * x, donate_argnums=0).lower(shape(100)))
-    assert found.memory == found.in_place == found.outputs == 400
+    assert found.memory == found.aliased == found.outputs == 400
 
 
 def exchanged(fun, in_spec, out_spec, *sizes):
@@ -149,13 +149,13 @@ def test_asynchronous_collectives_count_their_result_alone():
 
 
 def test_trials_exchange_nothing(planned):
-    assert planned.how.devices == 8
+    assert planned.parallelism.devices == 8
     assert planned.sweep.collectives == ()
 
 
 def test_sweep_takes_the_states_of_its_trials_and_the_data_to_each_device(planned):
     state = sum(s.bytes for s in planned.parameters) + planned.optimizer.bytes
-    dataset = cohorts_of(CONFIG)[0].problem.dataset
+    dataset = studies_of(CONFIG)[0].problem.dataset
     data = sum(
         np.asarray(a).nbytes for s in (dataset.train, dataset.validation) for a in (s.x, s.y)
     )
@@ -165,8 +165,8 @@ def test_sweep_takes_the_states_of_its_trials_and_the_data_to_each_device(planne
 
 def test_states_are_updated_in_place(planned):
     state = sum(s.bytes for s in planned.parameters) + planned.optimizer.bytes
-    assert planned.update.in_place >= state
-    assert planned.sweep.in_place >= 2 * state
+    assert planned.update.aliased >= state
+    assert planned.sweep.aliased >= 2 * state
 
 
 # The report

@@ -10,14 +10,14 @@ from fbp.records import (
     add_to_environment,
     append_records,
     create_run,
-    cut_records,
     environment,
     locked,
     read_environment,
     read_records,
     sync_records,
+    truncate_records,
+    write_atomic,
     write_summary,
-    write_whole,
 )
 
 ROWS = [
@@ -132,7 +132,7 @@ def test_records_are_cut_to_the_length_that_they_had(run):
     append_records(run, ROWS[:1])
     length = sync_records(run)
     append_records(run, ROWS[1:])
-    cut_records(run, length)
+    truncate_records(run, length)
     assert read_records(run) == ROWS[:1]
 
 
@@ -144,14 +144,14 @@ def test_facts_are_added_to_the_environment(run):
 
 def test_file_that_is_half_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    write_whole(path, b"old")
+    write_atomic(path, b"old")
 
     def fails(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("fbp.records.os.fsync", fails)
     with pytest.raises(InputError, match="No space left on device: free some space"):
-        write_whole(path, b"new")
+        write_atomic(path, b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert path.read_bytes() == b"old"
 

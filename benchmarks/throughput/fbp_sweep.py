@@ -15,12 +15,12 @@ import jax.numpy as jnp
 from benchmarks.throughput.work import BATCH, CLASSES, RATES, Work
 from fbp.config import CNN, MLP, Config, Data, Optimizer, Sweep, Train
 from fbp.data import Dataset, Split
-from fbp.sweep.choice import choose
-from fbp.sweep.cohort import cohorts_of
+from fbp.sweep.autotuning import autotune
 from fbp.sweep.grid import grid_of
-from fbp.sweep.networks import build
-from fbp.sweep.problem import Problem
+from fbp.sweep.networks import build_network
+from fbp.sweep.problem import SweepProblem
 from fbp.sweep.program import make_program
+from fbp.sweep.study import studies_of
 from fbp.train.objective import objective_of
 
 LONG = 100_000  # steps of a sweep for which it pays to try every way
@@ -29,20 +29,20 @@ LONG = 100_000  # steps of a sweep for which it pays to try every way
 def sweep(work: Work) -> Callable[[], str]:
     """All trials; says how they were run."""
     config, problem = config_of(work), problem_of(work)
-    (cohort,) = cohorts_of(config, problem)
-    how, _ = choose(cohort)
-    program, grid = make_program(config, problem, how), grid_of(cohort.trials)
+    (study,) = studies_of(config, problem)
+    parallelism, _ = autotune(study)
+    program, grid = make_program(config, problem, parallelism), grid_of(study.trials)
     validation = (work.x[:1], work.y[:1])
-    data = jax.device_put(((work.x, work.y), validation), how.everywhere)
-    orders = jax.device_put(jnp.asarray(work.orders), how.everywhere)
+    data = jax.device_put(((work.x, work.y), validation), parallelism.replicated)
+    orders = jax.device_put(jnp.asarray(work.orders), parallelism.replicated)
     train = program.compile(program.start(grid, validation)[0], grid, orders, *data)
     drawing = _seconds(lambda: program.draw(0, work.steps))
 
     def run() -> str:
         states, _ = program.start(grid, validation)
         jax.block_until_ready(train(states, grid, orders, *data))
-        groups = f" {how.batch_size} at a time" if how.batch_size > 1 else ""
-        return f"{how.kind}{groups}, {how.devices} devices; drawing {drawing:.3f} s"
+        groups = f" {parallelism.batch_size} at a time" if parallelism.batch_size > 1 else ""
+        return f"{parallelism.kind}{groups}, {parallelism.devices} devices; drawing {drawing:.3f} s"
 
     return run
 
@@ -68,10 +68,10 @@ def config_of(work: Work) -> Config:
     )
 
 
-def problem_of(work: Work) -> Problem:
+def problem_of(work: Work) -> SweepProblem:
     """The data and the network, without loading anything."""
     train, one = Split(work.x, work.y), Split(work.x[:1], work.y[:1])
     shape = work.x.shape[1:]
     dataset = Dataset("fashion_mnist", train, one, one, "classification", CLASSES, shape)
-    network = build(config_of(work).network, shape, CLASSES)
-    return Problem(dataset, network, objective_of(dataset), (BATCH, *shape), "accuracy")
+    network = build_network(config_of(work).network, shape, CLASSES)
+    return SweepProblem(dataset, network, objective_of(dataset), (BATCH, *shape), "accuracy")

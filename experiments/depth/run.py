@@ -132,7 +132,7 @@ def _train(dataset: Dataset, kind: str, depth: int, settings: Settings) -> Train
         train,
         steps=settings.steps,
         batch_size=settings.batch_size,
-        finish=lambda state: state.params,
+        measure=lambda state: state.params,
         at_once=rates * seeds,
     )
     measure = jax.jit(jax.vmap(partial(evaluate, layers.apply, objective), (0, None, None)))
@@ -241,17 +241,17 @@ def _gradient_figure(
     figure = Figure(figsize=(6.4, 6.4), layout="constrained")
     random, deep = figure.subplots(2, 1)
     for number, ((name, gain), (measured, predicted)) in enumerate(signals.items()):
-        layers, colour = np.arange(1, len(measured) + 1), f"C{number}"
-        random.plot(layers, measured, "os^vDP"[number % 6], color=colour, markersize=3)
-        random.plot(layers, predicted, color=colour, label=f"{name}, gain {gain:g}")
+        layers, color = np.arange(1, len(measured) + 1), f"C{number}"
+        random.plot(layers, measured, "os^vDP"[number % 6], color=color, markersize=3)
+        random.plot(layers, predicted, color=color, label=f"{name}, gain {gain:g}")
     random.xaxis.set_major_locator(MaxNLocator(integer=True))
     random.set(
         ylabel="squared gradient / that of the last layer", xlabel="layer (of random networks)"
     )
     for number, (kind, (before, after)) in enumerate(gradients.items()):
-        layers, colour = np.arange(1, len(before) + 1), f"C{number}"
-        deep.plot(layers, before, color=colour, linestyle="--", label=f"{kind}, before")
-        deep.plot(layers, after, color=colour, label="after training")
+        layers, color = np.arange(1, len(before) + 1), f"C{number}"
+        deep.plot(layers, before, color=color, linestyle="--", label=f"{kind}, before")
+        deep.plot(layers, after, color=color, label="after training")
     deep.set(
         xlabel=f"layer (of networks of {settings.depths[-1]} layers)",
         ylabel="gradient norm of the weights",

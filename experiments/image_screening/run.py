@@ -137,7 +137,7 @@ def _test(network: Layer, dataset: Dataset, rate: float, settings: Settings) -> 
         jax.device_put((dataset.train.x, dataset.train.y)),
         steps=settings.long_steps,
         batch_size=settings.batch_size,
-        finish=lambda state: state.params,
+        measure=lambda state: state.params,
     )
     measure = jax.jit(jax.vmap(partial(evaluate, network.apply, objective), (0, None, None)))
     measures = measure(params, *jax.device_put((dataset.test.x, dataset.test.y)))

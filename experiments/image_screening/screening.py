@@ -69,7 +69,7 @@ def screen(
             (jnp.asarray(x[train]), jnp.asarray(y[train])),
             steps=steps,
             batch_size=batch_size,
-            finish=lambda state: state.params,
+            measure=lambda state: state.params,
         )
         logits = predict(params, jnp.asarray(x[np.concatenate([validation, held_out])]))
         found, tested = np.split(np.asarray(logits, np.float64), [len(validation)], axis=1)

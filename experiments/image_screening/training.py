@@ -15,8 +15,8 @@ from fbp.nn import Layer, conv, dense, flatten, relu, serial
 from fbp.train import evaluate, initial_state, objective_of
 from fbp.train.batches import batch_indices
 from fbp.train.objective import mean_loss
-from fbp.train.repeat import repeat
-from fbp.train.step import adjust, carry_back
+from fbp.train.scan_steps import scan_steps
+from fbp.train.step import loss_and_grads_fn, make_update
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +71,8 @@ def curves(
     """Train with Adam at every rate with every seed, one run after another."""
     objective = objective_of(dataset)
     adam = optax.inject_hyperparams(optax.adam, static_args=("b1", "b2", "eps", "eps_root"))
-    update = adjust(carry_back(mean_loss(network.apply, objective)), adam(1.0))
-    advance = jax.jit(partial(repeat, update))
+    update = make_update(loss_and_grads_fn(mean_loss(network.apply, objective)), adam(1.0))
+    advance = jax.jit(partial(scan_steps, update))
     measure = jax.jit(partial(evaluate, network.apply, objective))
     training, validation = (
         jax.device_put((split.x, split.y)) for split in (dataset.train, dataset.validation)

@@ -164,8 +164,8 @@ def _train(settings: Settings, workload: Workload, name: str, make: Make) -> Run
         train,
         steps=workload.steps,
         batch_size=workload.batch_size,
-        finish=accuracies,
-        finish_every=workload.steps // settings.times,
+        measure=accuracies,
+        measure_every=workload.steps // settings.times,
         at_once=settings.at_once,
     )
     grid = (len(rates), settings.seeds, settings.times)

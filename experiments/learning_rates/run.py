@@ -19,8 +19,8 @@ from fbp import cli
 from fbp.errors import InputError
 from fbp.laboratory import Check, Outcome
 from fbp.laboratory.experiment import Cell
-from fbp.report.figures import draw
-from fbp.report.run import Run, read
+from fbp.report.run_directory import RecordedRun, read_run
+from fbp.report.run_figures import draw_run
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits_mlp.toml"
 
@@ -53,11 +53,11 @@ def run(settings: Settings) -> Outcome:
             low=settings.expected,
         ),
     )
-    figures = draw(swept.records, swept.summary)
+    figures = draw_run(swept.records, swept.summary)
     return Outcome(checks, tuple(_rows(swept.summary)), {"figure": figures["accuracy_by_rate"]})
 
 
-def _sweep(settings: Settings) -> Run:
+def _sweep(settings: Settings) -> RecordedRun:
     with TemporaryDirectory() as directory:
         out = Path(directory) / "run"
         command = ["sweep", str(CONFIG), "--out", str(out), "--seeds", str(settings.seeds)]
@@ -65,7 +65,7 @@ def _sweep(settings: Settings) -> Run:
             command += ["--set", line]
         if status := cli.main(command):
             raise InputError(f"fbp sweep ended with status {status}: see its message")
-        return read(out)
+        return read_run(out)
 
 
 def _rows(summary: Mapping[str, Any]) -> Iterator[Mapping[str, Cell]]:

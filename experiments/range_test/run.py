@@ -27,12 +27,12 @@ from fbp.train.range_test import (
     lightning,
     minimum,
     range_tests,
-    slide,
+    sliding_window,
     steep,
     steepest,
     valley,
 )
-from fbp.train.repeat import Examples
+from fbp.train.scan_steps import Examples
 from fbp.train.trials import train_trials
 
 RULES = {
@@ -40,7 +40,7 @@ RULES = {
     "Lightning": lightning,
     "fastai, valley": valley,
     "fastai, steep": steep,
-    "fastai, slide": slide,
+    "fastai, slide": sliding_window,
     "fastai, minimum": minimum,
     "fbp, descent": descent,
 }
@@ -163,7 +163,7 @@ def _sweep(
         training,
         steps=settings.sweep_steps,
         batch_size=settings.batch_size,
-        finish=accuracy,
+        measure=accuracy,
         at_once=settings.at_once,
     )
     return np.asarray(accuracies).reshape(len(rates), settings.seeds).mean(axis=1)

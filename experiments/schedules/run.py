@@ -136,7 +136,7 @@ def _train(settings: Settings, rates: Float[np.ndarray, " rates"]) -> tuple[Scor
         training,
         steps=settings.steps,
         batch_size=settings.batch_size,
-        finish=lambda state: state.params,
+        measure=lambda state: state.params,
         at_once=settings.at_once,
     )
 

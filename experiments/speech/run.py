@@ -148,7 +148,7 @@ def _train(
         jax.device_put((training.x, training.y)),
         steps=settings.steps,
         batch_size=settings.voice_batch_size if name == "voices" else settings.batch_size,
-        finish=lambda state: state.params,
+        measure=lambda state: state.params,
     )
     measure = jax.jit(jax.vmap(partial(evaluate, network.apply, objective), (0, None, None)))
     measures = measure(params, *jax.device_put((measured.x, measured.y)))

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from experiments.transfer.parametrisation import (
+from experiments.transfer.parametrization import (
     Parametrisation,
     activations,
     maximal_update,
@@ -29,8 +29,8 @@ from fbp.laboratory import Check, Outcome
 from fbp.train import initial_state, objective_of
 from fbp.train.batches import batch_indices
 from fbp.train.objective import mean_loss
-from fbp.train.repeat import Examples, repeat
-from fbp.train.step import adjust, carry_back
+from fbp.train.scan_steps import Examples, scan_steps
+from fbp.train.step import loss_and_grads_fn, make_update
 from fbp.train.trials import train_trials
 
 STANDARD, MUP = "standard", "muP"
@@ -134,7 +134,7 @@ def _curve(settings: Settings, dataset: Dataset, way: Parametrisation) -> Losses
         _training(settings, dataset),
         steps=settings.steps,
         batch_size=settings.batch_size,
-        finish=lambda state: state.step,
+        measure=lambda state: state.step,
         at_once=settings.at_once,
     )
     losses = np.asarray(losses, np.float64).reshape(len(exponents), settings.seeds, -1)
@@ -152,9 +152,9 @@ def _coordinates(settings: Settings, dataset: Dataset, way: Parametrisation) -> 
     """Mean absolute change of each layer's activations since the start, after each step."""
     training = _training(settings, dataset)
     probe = training[0][: settings.batch_size]
-    loss_and_grads = carry_back(mean_loss(way.network.apply, objective_of(dataset)))
+    loss_and_grads = loss_and_grads_fn(mean_loss(way.network.apply, objective_of(dataset)))
     tx = way.adam(2.0**settings.coordinate_log2_rate)
-    update = adjust(loss_and_grads, tx)
+    update = make_update(loss_and_grads, tx)
 
     def one(seed):
         init_key, order_key, step_key = jax.random.split(jax.random.key(seed), 3)
@@ -169,7 +169,7 @@ def _coordinates(settings: Settings, dataset: Dataset, way: Parametrisation) -> 
             now = activations(state.params, probe)
             return state, {name: jnp.mean(jnp.abs(now[name] - start[name])) for name in now}
 
-        return repeat(watched, state, training, order)[1]
+        return scan_steps(watched, state, training, order)[1]
 
     every = jax.jit(lambda seeds: jax.lax.map(one, seeds))(jnp.arange(settings.coordinate_seeds))
     return {name: np.mean(np.asarray(size), axis=0) for name, size in every.items()}
@@ -221,11 +221,11 @@ def _curves_figure(settings: Settings, exponents, curves) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     colours = _colours(len(settings.widths))
     for axes, name in zip(panels, (STANDARD, MUP), strict=True):
-        for width, colour in zip(settings.widths, colours, strict=True):
+        for width, color in zip(settings.widths, colours, strict=True):
             losses = curves[name, width]
             at = int(np.argmin(losses))
-            axes.plot(exponents, losses, color=colour, label=f"{width}")
-            axes.plot(exponents[at], losses[at], "o", color=colour, markersize=5)
+            axes.plot(exponents, losses, color=color, label=f"{width}")
+            axes.plot(exponents[at], losses[at], "o", color=color, markersize=5)
         axes.set_title(f"{name} parametrisation" if name == STANDARD else name, fontsize="medium")
         axes.set_xlabel("log2 of the learning rate")
     panels[0].set_ylabel("training loss at the end, nats")
@@ -239,9 +239,9 @@ def _coordinates_figure(settings: Settings, coordinates) -> Figure:
     times = range(settings.coordinate_steps)
     colours = _colours(len(times))
     for axes, name in zip(panels, (STANDARD, MUP), strict=True):
-        for time, colour in zip(times, colours, strict=True):
+        for time, color in zip(times, colours, strict=True):
             sizes = [coordinates[name, width]["outputs"][time] for width in settings.widths]
-            axes.plot(settings.widths, sizes, "o-", markersize=3, color=colour, label=f"{time + 1}")
+            axes.plot(settings.widths, sizes, "o-", markersize=3, color=color, label=f"{time + 1}")
         axes.set(xscale="log", yscale="log", xlabel="width", xticks=settings.widths)
         axes.set_xticks(settings.widths, [str(width) for width in settings.widths])
         axes.xaxis.minorticks_off()

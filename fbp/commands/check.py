@@ -13,7 +13,7 @@ from fbp.config_file import config_of, read_tables
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckCommand:
     """Check a function's gradient, or that of a config's network; train nothing.
 
     Exits with 0 if it is right, 1 if it is wrong, 2 if it could not be checked.
@@ -55,9 +55,9 @@ class Check:
         return 0 if report.ok else 1
 
     def _check_config(self) -> int:
-        from fbp.sweep import check_gradient, problem_of
+        from fbp.sweep import check_gradient, load_problem
 
         path = Path(self.target)
-        agreement = check_gradient(problem_of(config_of(read_tables(path), str(path))))
+        agreement = check_gradient(load_problem(config_of(read_tables(path), str(path))))
         print(f"gradient: {agreement}")
         return 0 if agreement.agrees else 1

@@ -13,35 +13,39 @@ DEFAULT_OUT = Path("runs/experiments")
 
 
 @dataclass(frozen=True)
-class List:
+class ListExperiments:
     """Name every experiment, and its question."""
 
     def __call__(self) -> int:
         """Print them."""
-        from fbp.laboratory.find import find, names
+        from fbp.laboratory.registry import experiment_names, get_experiment
 
-        width = max(map(len, names()))
-        for name in names():
-            print(f"{name:{width}}  {find(name).question}")
+        width = max(map(len, experiment_names()))
+        for name in experiment_names():
+            print(f"{name:{width}}  {get_experiment(name).question}")
         return 0
 
 
 @dataclass(frozen=True)
-class Table:
+class TabulateExperiments:
     """Print what the full runs found: published, measured, band."""
 
     def __call__(self) -> int:
         """Print the table, as Markdown."""
-        from fbp.laboratory.conduct import checks_table, read_checks
-        from fbp.laboratory.find import find, names
+        from fbp.laboratory.registry import experiment_names, get_experiment
+        from fbp.laboratory.runner import checks_table, read_checks
 
-        found = [(name, check) for name in names() for check in read_checks(find(name).directory)]
-        print(checks_table([check for _, check in found], [name for name, _ in found]))
+        rows = [
+            (name, check)
+            for name in experiment_names()
+            for check in read_checks(get_experiment(name).directory)
+        ]
+        print(checks_table([check for _, check in rows], [name for name, _ in rows]))
         return 0
 
 
 @dataclass(frozen=True)
-class Run:
+class RunExperiments:
     """Run experiments, and hold what they measure against the published numbers.
 
     Exits with 0 if every number lies in its band, 1 if not, 2 for bad input.
@@ -62,12 +66,14 @@ class Run:
         """Run them; 0 if every check passed."""
         import shlex
 
-        from fbp.laboratory.conduct import checks_table, conduct
-        from fbp.laboratory.find import find, names
+        from fbp.laboratory.registry import experiment_names, get_experiment
+        from fbp.laboratory.runner import checks_table, run_experiment
 
         if self.all == bool(self.names):
             raise InputError("give the names of experiments, or --all: see fbp experiments list")
-        experiments = [find(name) for name in (names() if self.all else self.names)]
+        experiments = [
+            get_experiment(name) for name in (experiment_names() if self.all else self.names)
+        ]
         missed = []
         for experiment in experiments:
             print(f"\n{experiment.name}: {experiment.question}", flush=True)
@@ -79,7 +85,7 @@ class Run:
                 options += ["--set", setting]
             command = shlex.join(["fbp", "experiments", "run", experiment.name, *options])
             directory = self.out / experiment.name
-            outcome = conduct(experiment, settings, directory, command)
+            outcome = run_experiment(experiment, settings, directory, command)
             print(f"\n{checks_table(outcome.checks)}\n\nresult: {directory}", flush=True)
             missed += [experiment.name for check in outcome.checks if not check.passed]
         if missed:
@@ -88,13 +94,13 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Experiments:
+class ExperimentsCommand:
     """Reproduce published results on learning rates."""
 
     action: OmitSubcommandPrefixes[
-        Annotated[List, subcommand("list")]
-        | Annotated[Run, subcommand("run")]
-        | Annotated[Table, subcommand("table")]
+        Annotated[ListExperiments, subcommand("list")]
+        | Annotated[RunExperiments, subcommand("run")]
+        | Annotated[TabulateExperiments, subcommand("table")]
     ]
 
     def __call__(self) -> int:

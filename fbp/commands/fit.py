@@ -9,7 +9,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitCommand:
     """Train a network on your data, with nothing to tune.
 
     Writes a directory with the model, fit.json and report.html.
@@ -41,15 +41,15 @@ class Fit:
             import matplotlib  # noqa: F401
         out = self.out or Path("runs") / f"fit-{self.data.name.split('.')[0]}"
         check_free(out, self.overwrite)
-        given = read_labelled(self.data, self.target)
+        examples = read_labelled(self.data, self.target)
         with compilation_cache():
             fitted = fit(
-                given.x,
-                given.y,
+                examples.x,
+                examples.y,
                 task=self.task,
-                test=0.2 if given.test is None else given.test,
+                test=0.2 if examples.test is None else examples.test,
                 seed=self.seed,
-                target_name=given.target,
+                target_name=examples.target,
                 progress=True,
             )
         page = write(out, fitted, shlex.join(["fbp", "predict", str(out), str(self.data)]))

@@ -12,7 +12,7 @@ from fbp.config_file import config_of, read_tables
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlanCommand:
     """Say how much memory and work a config's update and its sweep need on each device.
 
     Both are compiled, and not run: for the devices here, or for a TPU slice, which need not be.
@@ -29,13 +29,13 @@ class Plan:
         """Print the plan, one for each combination of the axes' values."""
         config = config_of(read_tables(self.config, self.settings), str(self.config))
         _use_cpu() if self.target else use_every_core()
-        from fbp.plan import here, plan, report, tpu_slice
-        from fbp.sweep import cohorts_of
+        from fbp.plan import local_target, plan, report, tpu_slice
+        from fbp.sweep import studies_of
 
-        target = tpu_slice(self.target) if self.target else here()
-        for cohort in cohorts_of(config):
-            setting = "".join(f", {key} = {value}" for key, value in cohort.trials[0].axes.items())
-            print(f"{config.name}{setting} on {report(plan(cohort, target))}\n", flush=True)
+        target = tpu_slice(self.target) if self.target else local_target()
+        for study in studies_of(config):
+            setting = "".join(f", {key} = {value}" for key, value in study.trials[0].axes.items())
+            print(f"{config.name}{setting} on {report(plan(study, target))}\n", flush=True)
 
 
 def _use_cpu() -> None:

@@ -13,7 +13,7 @@ from fbp.errors import InputError
 
 
 @dataclass(frozen=True)
-class Predict:
+class PredictCommand:
     """Predict with a model that `fbp fit` wrote.
 
     The predictions are a table in CSV: each row's number or file, the prediction, and for classes
@@ -51,14 +51,14 @@ def _predictions(directory: Path, data: Path) -> str:
 
     fitted = load_fitted(directory)
     model = fitted.model
-    given = read_unlabelled(data, model.encoder, model.target_name)
+    examples = read_unlabelled(data, model.encoder, model.target_name)
     classes = [f"probability of {label}" for label in model.classes]
     with compilation_cache():
-        predicted = fitted.predict(given.x).tolist()
-        probabilities = fitted.predict_proba(given.x) if classes else [()] * len(predicted)
+        predicted = fitted.predict(examples.x).tolist()
+        probabilities = fitted.predict_proba(examples.x) if classes else [()] * len(predicted)
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["example", model.target_name, *classes])
-    for name, value, shares in zip(given.names, predicted, probabilities, strict=True):
+    for name, value, shares in zip(examples.names, predicted, probabilities, strict=True):
         writer.writerow([name, value, *(f"{share:.6f}" for share in shares)])
     return table.getvalue()

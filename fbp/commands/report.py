@@ -10,7 +10,7 @@ from fbp.errors import InputError
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportCommand:
     """Write a run's page and pictures into its directory, or compare runs on one page."""
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN [RUN ...]")]
@@ -39,5 +39,5 @@ class Report:
         if self.compare:
             return report.compare(self.runs, self.out or Path("comparison.html"))
         if self.tensorboard is not None:
-            return tensorboard.write(self.runs[0], self.tensorboard)
-        return report.write(self.runs[0])
+            return tensorboard.write_events(self.runs[0], self.tensorboard)
+        return report.write_report(self.runs[0])

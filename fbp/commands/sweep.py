@@ -20,7 +20,7 @@ Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE", 
 
 
 @dataclass(frozen=True)
-class Sweep:
+class SweepCommand:
     """Train a network at every learning rate of a config, and say which is best.
 
     Trials are divided over all devices; on a CPU, over as many as it has cores, unless
@@ -68,10 +68,10 @@ class Sweep:
         directory = self.out or Path("runs") / config.name
         use_every_core()
         with joined(processes):
-            from fbp.hosts import once
+            from fbp.hosts import on_first_process
 
-            if once(_is_done, config, directory, self.resume, self.overwrite):
-                once(print, f"this run is complete, nothing was done: {directory}")
+            if on_first_process(_is_done, config, directory, self.resume, self.overwrite):
+                on_first_process(print, f"this run is complete, nothing was done: {directory}")
             else:
                 with profiled(self.profile):
                     _sweep(config, snapshot, directory, self.overwrite)
@@ -79,10 +79,10 @@ class Sweep:
 
 def _is_done(config: Config, directory: Path, resume: bool, overwrite: bool) -> bool:
     """Whether the run is complete; InputError where this config cannot be run there."""
-    from fbp.records import CONFIG, check_free, is_complete, is_run
+    from fbp.records import CONFIG, check_available, is_complete, is_run
 
     if not (resume and is_run(directory)):
-        check_free(directory, overwrite)
+        check_available(directory, overwrite)
         return False
     if load_config(directory / CONFIG) != config:
         raise InputError(
@@ -93,32 +93,32 @@ def _is_done(config: Config, directory: Path, resume: bool, overwrite: bool) -> 
 
 
 def _sweep(config: Config, snapshot: str, directory: Path, overwrite: bool) -> None:
-    from fbp.hosts import once
+    from fbp.hosts import on_first_process
     from fbp.records import create_run, is_run, locked
-    from fbp.sweep import check_gradients, cohorts_of, sweep
+    from fbp.sweep import check_gradients, studies_of, sweep
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises as well
-    cohorts = cohorts_of(config)
+    studies = studies_of(config)
     with contextlib.ExitStack() as alone, compilation_cache():
-        once(lambda: alone.enter_context(locked(directory)))
-        check = check_gradients(cohorts)
-        once(lambda: print(f"device: {devices()}\ngradient: {check}", flush=True))
-        if overwrite or not once(is_run, directory):
-            once(lambda: create_run(directory, snapshot, overwrite=overwrite))
+        on_first_process(lambda: alone.enter_context(locked(directory)))
+        check = check_gradients(studies)
+        on_first_process(lambda: print(f"device: {devices()}\ngradient: {check}", flush=True))
+        if overwrite or not on_first_process(is_run, directory):
+            on_first_process(lambda: create_run(directory, snapshot, overwrite=overwrite))
         try:
-            summary = sweep(config, cohorts[0].problem, directory, check)
+            summary = sweep(config, studies[0].problem, directory, check)
         except KeyboardInterrupt:
             print("\n--resume goes on where this run was interrupted", file=sys.stderr)
             raise
-    once(lambda: _tell(summary, directory))
+    on_first_process(lambda: _tell(summary, directory))
 
 
 def _tell(summary: dict[str, Any], directory: Path) -> None:
-    from fbp.report.run import read
-    from fbp.report.words import verdict, warnings
+    from fbp.report.run_directory import read_run
+    from fbp.report.text import verdict, warnings
     from fbp.sweep import table
 
     print(f"\n{table(summary)}\n\n{verdict(summary)}")
-    for warning in warnings(read(directory)):
+    for warning in warnings(read_run(directory)):
         print(f"warning: {warning}")
     print(f"records: {directory}")

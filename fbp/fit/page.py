@@ -6,7 +6,7 @@ from typing import Any
 
 from fbp.fit.figures import draw
 from fbp.fit.story import Story
-from fbp.report.markup import definitions, fill, picture, png, table
+from fbp.report.markup import definitions, fill, html_table, picture, png
 
 
 def html(story: Story, environment: Mapping[str, Any], usage: str) -> str:
@@ -21,7 +21,7 @@ def html(story: Story, environment: Mapping[str, Any], usage: str) -> str:
         decisions=definitions(decisions(story)),
         figures="\n".join(picture(png(figure), text) for figure, text in draw(story).values()),
         constant=f"{story.constant_loss:.3g}",
-        table=table(("learning rate", "mean loss", "trainings"), _rates(story), best=chosen),
+        table=html_table(("learning rate", "mean loss", "trainings"), _rates(story), best=chosen),
         usage=escape(usage),
         environment=definitions(_environment(story, environment)),
     )

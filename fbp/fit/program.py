@@ -17,9 +17,9 @@ from jaxtyping import Array, Float, Int, Key
 from fbp.data.dataset import Task
 from fbp.fit.networks import Architecture, build
 from fbp.train.objective import mean_loss, objective_for
-from fbp.train.repeat import Examples, repeat
+from fbp.train.scan_steps import Examples, scan_steps
 from fbp.train.state import TrainState, initial_state
-from fbp.train.step import Update, adjust, carry_back
+from fbp.train.step import Update, loss_and_grads_fn, make_update
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,12 @@ def advance(
     """
     network = build(problem.architecture)
     objective = objective_for(problem.task, problem.architecture.outputs)
-    loss_and_grads = carry_back(mean_loss(network.apply, objective))
+    loss_and_grads = loss_and_grads_fn(mean_loss(network.apply, objective))
 
     def stretch(pair: tuple[TrialState, Trials]):
         state, trial = pair
-        update: Update = adjust(loss_and_grads, _optimizer(problem, trial))
-        trained, losses = repeat(update, state.train, examples, batches[trial.fold])
+        update: Update = make_update(loss_and_grads, _optimizer(problem, trial))
+        trained, losses = scan_steps(update, state.train, examples, batches[trial.fold])
         rows, weights = validation.rows[trial.fold], validation.weights[trial.fold]
         outputs = network.apply(trained.params, examples[0][rows])
         row_losses = objective.losses(outputs, examples[1][rows])

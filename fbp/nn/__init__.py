@@ -18,7 +18,6 @@ from fbp.nn.activation import softmax as softmax
 from fbp.nn.activation import softplus as softplus
 from fbp.nn.activation import tanh as tanh
 from fbp.nn.attention import multi_head_attention as multi_head_attention
-from fbp.nn.checkpoint import checkpointed as checkpointed
 from fbp.nn.combine import parallel as parallel
 from fbp.nn.combine import residual as residual
 from fbp.nn.combine import serial as serial
@@ -44,3 +43,4 @@ from fbp.nn.pool import global_max_pool as global_max_pool
 from fbp.nn.pool import max_pool as max_pool
 from fbp.nn.recurrent import gru as gru
 from fbp.nn.recurrent import lstm as lstm
+from fbp.nn.remat import remat as remat

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 
-from fbp.nn.layer import Layer, LayerError, Params, Shape, inside, keys_for, named
+from fbp.nn.layer import Layer, LayerError, Params, Shape, child_scope, keys_for, named_layer
 
 
 def serial(*layers: Layer, **named_layers: Layer) -> Layer:
@@ -29,7 +29,7 @@ def serial(*layers: Layer, **named_layers: Layer) -> Layer:
     fbp.nn.layer.LayerError: serial/0_dense: an input [5, 7] needs bias [16], kernel [7, 16], \
 the parameters have bias [16], kernel [4, 16]
     """
-    return named("serial", *_chain("serial", _children(layers, named_layers)))
+    return named_layer("serial", *_chain("serial", _children(layers, named_layers)))
 
 
 def parallel(*layers: Layer, **named_layers: Layer) -> Layer:
@@ -56,7 +56,7 @@ def parallel(*layers: Layer, **named_layers: Layer) -> Layer:
     def init(key, in_shape):
         params, shapes = {}, {}
         for name, k in keys_for(children, key).items():
-            with inside("parallel", name):
+            with child_scope("parallel", name):
                 params[name], shapes[name] = children[name].init(k, tuple(in_shape))
         return params, _joined(shapes)
 
@@ -64,12 +64,12 @@ def parallel(*layers: Layer, **named_layers: Layer) -> Layer:
         _check_children("parallel", params, children)
         outputs = {}
         for name, k in keys_for(children, key).items():
-            with inside("parallel", name):
+            with child_scope("parallel", name):
                 outputs[name] = children[name].apply(params[name], x, key=k)
         _joined({name: y.shape for name, y in outputs.items()})
         return jnp.concatenate(list(outputs.values()), axis=-1)
 
-    return named("parallel", init, apply)
+    return named_layer("parallel", init, apply)
 
 
 def residual(*layers: Layer, **named_layers: Layer) -> Layer:
@@ -102,7 +102,7 @@ both must have one shape to be added
         _check_addable(x.shape, y.shape)
         return x + y
 
-    return named("residual", init, apply)
+    return named_layer("residual", init, apply)
 
 
 def _children(layers: tuple[Layer, ...], named_layers: Mapping[str, Layer]) -> dict[str, Layer]:
@@ -113,14 +113,14 @@ def _chain(outer: str, children: Mapping[str, Layer]) -> Layer:
     def init(key, in_shape):
         params, shape = {}, tuple(in_shape)
         for name, k in keys_for(children, key).items():
-            with inside(outer, name):
+            with child_scope(outer, name):
                 params[name], shape = children[name].init(k, shape)
         return params, shape
 
     def apply(params, x, *, key=None):
         _check_children(outer, params, children)
         for name, k in keys_for(children, key).items():
-            with inside(outer, name):
+            with child_scope(outer, name):
                 x = children[name].apply(params[name], x, key=k)
         return x
 

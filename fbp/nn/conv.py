@@ -8,7 +8,7 @@ from jax.nn.initializers import lecun_normal, zeros
 from jax.typing import DTypeLike
 
 from fbp.nn.layer import Initializer, Layer, Parameter, make_layer
-from fbp.nn.window import Padding, check_window, slide
+from fbp.nn.window import Padding, check_window, spatial_shape
 
 DIMENSIONS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
 
@@ -50,7 +50,7 @@ def conv(
     check_window("conv", window, strides)
 
     def out_shape(in_shape):
-        return (in_shape[0], *slide("conv", in_shape, window, strides, padding), features)
+        return (in_shape[0], *spatial_shape("conv", in_shape, window, strides, padding), features)
 
     def parameters(in_shape):
         kernel = {"kernel": Parameter((*window, in_shape[-1], features), kernel_init)}

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from fbp.nn.layer import Layer, LayerError, named
+from fbp.nn.layer import Layer, LayerError, named_layer
 
 
 def dropout(rate: float) -> Layer:
@@ -32,7 +32,7 @@ def dropout(rate: float) -> Layer:
         del params
         if key is None:
             return x
-        kept = jax.random.bernoulli(key, 1 - rate, x.shape)
-        return jnp.where(kept, x / (1 - rate), 0)
+        mask = jax.random.bernoulli(key, 1 - rate, x.shape)
+        return jnp.where(mask, x / (1 - rate), 0)
 
-    return named("dropout", init, apply)
+    return named_layer("dropout", init, apply)

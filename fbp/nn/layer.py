@@ -131,17 +131,17 @@ def make_layer(
             )
         return forward(params, x)
 
-    return named(name, init, apply)
+    return named_layer(name, init, apply)
 
 
-def named(name: str, init: Init, apply: Apply) -> Layer:
+def named_layer(name: str, init: Init, apply: Apply) -> Layer:
     """A layer of these two functions, with this name for errors and automatic names."""
     apply.__name__ = name
     return Layer(init, apply)
 
 
 @contextmanager
-def inside(outer: str, child: str) -> Iterator[None]:
+def child_scope(outer: str, child: str) -> Iterator[None]:
     """Run a child of a layer: its equations and its errors carry its place in the network."""
     try:
         with jax.named_scope(child):

@@ -104,7 +104,7 @@ def transformer(
       vocabulary: number of tokens; None for vectors, to which a dense layer is applied.
       head: a classifier averages over time; a language model attends to the past only and
         has outputs at each position.
-      each_block: what becomes of each block, such as `checkpointed`.
+      each_block: what becomes of each block, such as `remat`.
       dtype: the parameters' dtype.
 
     Raises LayerError for an input that does not fit, or heads that do not divide the width.

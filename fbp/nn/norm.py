@@ -33,7 +33,7 @@ def layer_norm(*, epsilon: float = 1e-5, dtype: DTypeLike = jnp.float32) -> Laye
         return in_shape
 
     def forward(params, x):
-        return _affine(params, _normalise(x, (-1,), epsilon))
+        return _affine(params, _normalize(x, (-1,), epsilon))
 
     return make_layer("layer_norm", forward, out_shape, _scale_and_bias, dtype)
 
@@ -67,7 +67,7 @@ def group_norm(groups: int, *, epsilon: float = 1e-5, dtype: DTypeLike = jnp.flo
     def forward(params, x):
         grouped = jnp.reshape(x, (*x.shape[:-1], groups, x.shape[-1] // groups))
         axes = (*range(1, x.ndim - 1), x.ndim)
-        return _affine(params, jnp.reshape(_normalise(grouped, axes, epsilon), x.shape))
+        return _affine(params, jnp.reshape(_normalize(grouped, axes, epsilon), x.shape))
 
     return make_layer("group_norm", forward, out_shape, _scale_and_bias, dtype)
 
@@ -76,13 +76,13 @@ def _scale_and_bias(in_shape: Shape) -> dict[str, Parameter]:
     return {"scale": Parameter(in_shape[-1:], ones), "bias": Parameter(in_shape[-1:], zeros)}
 
 
-def _normalise(
+def _normalize(
     x: Float[Array, "..."], axes: tuple[int, ...], epsilon: float
 ) -> Float[Array, "..."]:
     wide = x.astype(at_least_float32(x.dtype))
-    centred = wide - jnp.mean(wide, axes, keepdims=True)
-    variance = jnp.mean(jnp.square(centred), axes, keepdims=True)
-    return (centred * lax.rsqrt(variance + epsilon)).astype(x.dtype)
+    centered = wide - jnp.mean(wide, axes, keepdims=True)
+    variance = jnp.mean(jnp.square(centered), axes, keepdims=True)
+    return (centered * lax.rsqrt(variance + epsilon)).astype(x.dtype)
 
 
 def _affine(params: dict, x: Float[Array, "... features"]) -> Float[Array, "... features"]:

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from fbp.nn.layer import Layer, LayerError, Shape, make_layer
-from fbp.nn.window import Padding, check_window, slide
+from fbp.nn.window import Padding, check_window, spatial_shape
 
 
 def max_pool(
@@ -113,7 +113,7 @@ def _pool(
     return make_layer(
         name,
         lambda _, x: pool(x, (1, *window, 1), (1, *strides, 1)),
-        lambda shape: (shape[0], *slide(name, shape, window, strides, padding), shape[-1]),
+        lambda shape: (shape[0], *spatial_shape(name, shape, window, strides, padding), shape[-1]),
     )
 
 

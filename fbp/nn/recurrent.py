@@ -37,7 +37,7 @@ def lstm(features: int, *, sequence: bool = True, dtype: DTypeLike = jnp.float32
 
     def parameters(in_shape):
         return _kernels(in_shape[-1], features, gates=4) | {
-            "bias": Parameter((4 * features,), _remember)
+            "bias": Parameter((4 * features,), _open_forget_gate)
         }
 
     def forward(params, x):
@@ -49,7 +49,7 @@ def lstm(features: int, *, sequence: bool = True, dtype: DTypeLike = jnp.float32
             return lax.logistic(o) * lax.tanh(c), c
 
         zero = jnp.zeros((x.shape[0], features), jnp.result_type(x, params["kernel"]))
-        return _run(step, (zero, zero), 4, params, x, sequence)
+        return _scan_time(step, (zero, zero), 4, params, x, sequence)
 
     return make_layer("lstm", forward, _out_shape("lstm", features, sequence), parameters, dtype)
 
@@ -93,7 +93,7 @@ def gru(features: int, *, sequence: bool = True, dtype: DTypeLike = jnp.float32)
 
         zero = jnp.zeros((x.shape[0], features), jnp.result_type(x, params["kernel"]))
         recurrent_bias = jnp.broadcast_to(params["recurrent_bias"], zero.shape)
-        return _run(step, (zero,), 3, params, x, sequence)
+        return _scan_time(step, (zero,), 3, params, x, sequence)
 
     return make_layer("gru", forward, _out_shape("gru", features, sequence), parameters, dtype)
 
@@ -113,13 +113,15 @@ def _orthogonal_gates(key, shape: Shape, dtype: DTypeLike) -> Float[Array, "feat
     return jnp.reshape(jnp.swapaxes(gates, 0, 1), shape)
 
 
-def _remember(key, shape: Shape, dtype: DTypeLike) -> Float[Array, " columns"]:
+def _open_forget_gate(key, shape: Shape, dtype: DTypeLike) -> Float[Array, " columns"]:
     del key
     features = shape[0] // 4
     return jnp.zeros(shape, dtype).at[features : 2 * features].set(1)
 
 
-def _run(step: Callable, start: tuple, gates: int, params: Params, x: Any, sequence: bool) -> Any:
+def _scan_time(
+    step: Callable, start: tuple, gates: int, params: Params, x: Any, sequence: bool
+) -> Any:
     """States h, the first part of what `step` returns.
 
     What the gates take of x is one product for all steps, cut into gates before the loop:

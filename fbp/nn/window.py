@@ -17,7 +17,9 @@ def check_window(layer: str, window: Shape, strides: Shape) -> None:
         )
 
 
-def slide(layer: str, in_shape: Shape, window: Shape, strides: Shape, padding: Padding) -> Shape:
+def spatial_shape(
+    layer: str, in_shape: Shape, window: Shape, strides: Shape, padding: Padding
+) -> Shape:
     """How many places a window has along each spatial axis.
 
     ceil(size / stride) with padding SAME, floor((size - window) / stride) + 1 with VALID.

@@ -6,9 +6,9 @@
 - `plan`: all of that for a config's trials; `report`: as text.
 """
 
-from fbp.plan.plan import Plan as Plan
-from fbp.plan.plan import plan as plan
-from fbp.plan.report import report as report
-from fbp.plan.target import Target as Target
-from fbp.plan.target import here as here
-from fbp.plan.target import tpu_slice as tpu_slice
+from fbp.plan.devices import DeviceTarget as DeviceTarget
+from fbp.plan.devices import local_target as local_target
+from fbp.plan.devices import tpu_slice as tpu_slice
+from fbp.plan.requirements import Plan as Plan
+from fbp.plan.requirements import plan as plan
+from fbp.plan.text import report as report

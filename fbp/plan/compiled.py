@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 
 from fbp.errors import InputError
-from fbp.plan.exchange import Collective, collectives
+from fbp.plan.communication import Collective, collectives
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Cost:
 
     arguments: int
     outputs: int
-    in_place: int
+    aliased: int
     temporary: int
     flops: float
     accessed: float
@@ -32,7 +32,7 @@ class Cost:
     @property
     def memory(self) -> int:
         """Bytes in all."""
-        return self.arguments + self.outputs - self.in_place + self.temporary
+        return self.arguments + self.outputs - self.aliased + self.temporary
 
 
 @dataclass(frozen=True)

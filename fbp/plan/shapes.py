@@ -40,24 +40,24 @@ def total(tree: Any, name: str) -> Size:
     return size
 
 
-def residuals(loss_fn: Callable[..., Any], params: Any, batch: Any, key: Any) -> list[Size]:
+def residual_sizes(loss_fn: Callable[..., Any], params: Any, batch: Any, key: Any) -> list[Size]:
     """What the gradient with respect to the parameters keeps of its forward pass, by source line.
 
     It is what `fbp.vjp` keeps. Nothing is computed: the arguments may be shapes. Parameters and
     batch, which are there anyway, come under these names.
     """
-    kept: list[tuple[str, tuple[int, ...], int]] = []
+    residuals: list[tuple[str, tuple[int, ...], int]] = []
 
     def forward(params: Any, batch: Any, key: Any) -> None:
         _, pullback = vjp(lambda params: loss_fn(params, batch, key), params)
-        given = {id(leaf) for leaf in jax.tree.leaves(batch)}
+        batch_ids = {id(leaf) for leaf in jax.tree.leaves(batch)}
         for info, value in zip(pullback.residuals, pullback.values, strict=True):
-            anyway = "the batch" if id(value) in given else "parameters"
+            anyway = "the batch" if id(value) in batch_ids else "parameters"
             line = info.source.rpartition(" ")[0] or info.source
-            kept.append((line or anyway, info.shape, info.dtype.itemsize))
+            residuals.append((line or anyway, info.shape, info.dtype.itemsize))
 
     jax.eval_shape(forward, params, batch, key)
-    return sorted(_sums(kept), key=lambda size: -size.bytes)
+    return sorted(_sums(residuals), key=lambda size: -size.bytes)
 
 
 def _sums(arrays: Iterable[tuple[str, tuple[int, ...], int]]) -> list[Size]:

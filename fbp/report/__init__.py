@@ -9,7 +9,7 @@ from types import ModuleType
 from fbp.errors import InputError
 
 
-def write(run: Path) -> Path:
+def write_report(run: Path) -> Path:
     """Write the page and the pictures of a run into its directory; the page's path.
 
     `report.html` holds everything, pictures too, and is read without a network; the pictures
@@ -23,7 +23,7 @@ def write(run: Path) -> Path:
       InputError: the directory or a file in it is missing, damaged or cannot be written to, or
         matplotlib is not installed.
     """
-    return _drawing("page").write(run)
+    return _drawing("run_page").write_run_page(run)
 
 
 def compare(runs: Sequence[Path], out: Path) -> Path:
@@ -40,7 +40,7 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
       InputError: the runs cannot be compared, a file is missing, damaged or cannot be written
         to, or matplotlib is not installed.
     """
-    return _drawing("comparison_page").write(runs, out)
+    return _drawing("comparison_page").write_comparison(runs, out)
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fbp.errors import InputError
-from fbp.report.run import Run, read
+from fbp.report.run_directory import RecordedRun, read_run
 from fbp.report.statistics import Interval, probability_of_improvement
 from fbp.report.summary import outcomes
-from fbp.report.trials import Trial, setting_of, trials
+from fbp.report.trials import TrialHistory, setting_of, trials
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Contestant:
     """
 
     name: str
-    run: Run
-    winners: tuple[Trial, ...]
+    run: RecordedRun
+    winners: tuple[TrialHistory, ...]
     scores: tuple[float, ...]
 
     @property
@@ -50,7 +50,7 @@ def contestants(paths: Sequence[Path]) -> list[Contestant]:
     twice = [str(path) for path, n in Counter(p.resolve() for p in paths).items() if n > 1]
     if twice:
         raise InputError(f"{twice[0]}: given twice: give runs that differ")
-    runs = [read(path) for path in paths]
+    runs = [read_run(path) for path in paths]
     for key in ("task", "metric"):
         _require_same(key, {run.path: run.summary[key] for run in runs})
     _require_same("data.name", {run.path: _flat(run).get("data.name") for run in runs})
@@ -65,22 +65,22 @@ def improvements(compared: Sequence[Contestant]) -> list[list[Interval]]:
     ]
 
 
-def differences(compared: Sequence[Contestant]) -> dict[str, list[Any]]:
+def config_differences(compared: Sequence[Contestant]) -> dict[str, list[Any]]:
     """The keys of the configs that differ, and each run's value; None where it gives none."""
     configs = [_flat(contestant.run) for contestant in compared]
     keys = sorted(set().union(*configs) - {"name"})
     values = {key: [config.get(key) for config in configs] for key in keys}
-    return {key: found for key, found in values.items() if any(v != found[0] for v in found)}
+    return {key: by_run for key, by_run in values.items() if any(v != by_run[0] for v in by_run)}
 
 
-def _contestant(run: Run, name: str) -> Contestant:
+def _contestant(run: RecordedRun, name: str) -> Contestant:
     best = run.summary["best"]
     chosen = None if best is None else setting_of(best)
     winners = tuple(trial for trial in trials(run.records) if trial.setting == chosen)
     return Contestant(name, run, winners, tuple(outcomes(winners, run.summary["metric"])))
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _names(runs: Sequence[RecordedRun]) -> list[str]:
     """The runs' own names; their directories' where those are not unique, at last their paths."""
     for names in (
         [str(run.summary["name"]) for run in runs],
@@ -93,11 +93,11 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _require_same(key: str, values: Mapping[Path, Any]) -> None:
     if len(set(values.values())) > 1:
-        found = ", ".join(f"{value} in {path}" for path, value in values.items())
-        raise InputError(f"{key} differs ({found}): give runs that measured the same")
+        listed = ", ".join(f"{value} in {path}" for path, value in values.items())
+        raise InputError(f"{key} differs ({listed}): give runs that measured the same")
 
 
-def _flat(run: Run) -> dict[str, Any]:
+def _flat(run: RecordedRun) -> dict[str, Any]:
     """The config's keys, with dots, and their values."""
     try:
         return _flattened(tomllib.loads(run.config))

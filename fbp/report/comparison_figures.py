@@ -17,7 +17,7 @@ from fbp.report.drawing import (
     show_accuracies,
     style_of,
 )
-from fbp.report.trials import others_of, setting_of
+from fbp.report.trials import setting_of, without_rate
 
 BEST = {
     "marker": "*",
@@ -28,12 +28,15 @@ BEST = {
 }
 
 
-def draw(compared: Sequence[Contestant]) -> dict[str, Figure]:
+def draw_comparison(compared: Sequence[Contestant]) -> dict[str, Figure]:
     """Every figure of a comparison, under its name; of runs of which a trial survived."""
-    return {"score_by_rate": score_by_rate(compared), "loss_by_step": loss_by_step(compared)}
+    return {
+        "score_by_rate": score_of_runs_by_rate(compared),
+        "loss_by_step": winners_loss_by_step(compared),
+    }
 
 
-def score_by_rate(compared: Sequence[Contestant]) -> Figure:
+def score_of_runs_by_rate(compared: Sequence[Contestant]) -> Figure:
     """The metric on the validation set against the rate, each run in its own colour.
 
     Of a run's other hyperparameters the best setting's are shown.
@@ -68,7 +71,7 @@ def _draw_run(panel: Axes, contestant: Contestant, style: Mapping[str, Any], met
     panel.plot(best["learning_rate"], best[f"validation_{metric}"]["mean"], **BEST, zorder=5)
 
 
-def loss_by_step(compared: Sequence[Contestant]) -> Figure:
+def winners_loss_by_step(compared: Sequence[Contestant]) -> Figure:
     """Training and validation loss of each run's best setting: median and range of the seeds."""
     figure = Figure(figsize=(WIDTH, 8.0), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
@@ -88,7 +91,7 @@ def loss_by_step(compared: Sequence[Contestant]) -> Figure:
 
 
 def _others(entry: Mapping[str, Any]) -> Any:
-    return others_of(setting_of(entry))
+    return without_rate(setting_of(entry))
 
 
 def _axis(summary: Mapping[str, Any]) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 from fbp.errors import InputError
 from fbp.report import comparison_figures
-from fbp.report.comparison import Contestant, contestants, differences, improvements
-from fbp.report.markup import Cell, fill, picture, png, table, warning_boxes
+from fbp.report.comparison import Contestant, config_differences, contestants, improvements
+from fbp.report.markup import Cell, fill, html_table, picture, png, warning_boxes
 from fbp.report.statistics import Interval
 from fbp.report.summary import as_json
+from fbp.report.text import SCORES, cell, number_text, setting_label, value, warnings
 from fbp.report.trials import setting_of
-from fbp.report.words import SCORES, cell, plain, setting_label, value, warnings
 
 TABLE_NOTE = (
     "Each run's best rate was chosen on the validation set, and so is the order of the runs; the "
@@ -32,7 +32,7 @@ CAPTIONS = {
 }
 
 
-def write(runs: Sequence[Path], out: Path) -> Path:
+def write_comparison(runs: Sequence[Path], out: Path) -> Path:
     """Write the comparison of the runs in these directories to `out`; its path.
 
     Raises InputError where the runs cannot be compared, see `contestants`, or where `out`
@@ -40,42 +40,44 @@ def write(runs: Sequence[Path], out: Path) -> Path:
     """
     compared = contestants(runs)
     alive = [contestant for contestant in compared if contestant.scores]
-    pictures = {n: png(f) for n, f in comparison_figures.draw(alive).items()} if alive else {}
+    pictures = (
+        {n: png(f) for n, f in comparison_figures.draw_comparison(alive).items()} if alive else {}
+    )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(html(compared, pictures), encoding="utf-8")
+        out.write_text(comparison_html(compared, pictures), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{out}: cannot be written ({error.strerror}): give another") from error
     return out
 
 
-def html(compared: Sequence[Contestant], pictures: Mapping[str, bytes]) -> str:
+def comparison_html(compared: Sequence[Contestant], pictures: Mapping[str, bytes]) -> str:
     """The page as HTML that needs no other file."""
     alive = [contestant for contestant in compared if contestant.scores]
     names = [contestant.name for contestant in alive]
-    titles = columns(compared)
+    titles = comparison_columns(compared)
     return fill(
         "fbp.report",
         "comparison.html",
         title=escape(" or ".join(c.name for c in compared) + ": which trains best?"),
-        verdict=escape(verdict(compared)),
+        verdict=escape(comparison_verdict(compared)),
         warnings=warning_boxes([f"{c.name}: {text}" for c in compared for text in warnings(c.run)]),
         table_note=escape(TABLE_NOTE),
-        table=table(
+        table=html_table(
             list(titles),
             [[make(contestant) for make in titles.values()] for contestant in compared],
             0 if alive else None,
         ),
         figures="\n".join(picture(image, CAPTIONS[name]) for name, image in pictures.items()),
         matrix_note=escape(MATRIX_NOTE),
-        matrix=table(["", *names], _matrix(names, improvements(alive))),
-        differences=table(
+        matrix=html_table(["", *names], _matrix(names, improvements(alive))),
+        differences=html_table(
             ["key", *(contestant.name for contestant in compared)], _differing(compared)
         ),
     )
 
 
-def verdict(compared: Sequence[Contestant]) -> str:
+def comparison_verdict(compared: Sequence[Contestant]) -> str:
     """The answer in a sentence or two."""
     best, second = compared[:2]
     if not best.scores:
@@ -106,7 +108,7 @@ def _lead(best: Contestant, second: Contestant) -> str:
     return f"{answer}."
 
 
-def columns(compared: Sequence[Contestant]) -> dict[str, Any]:
+def comparison_columns(compared: Sequence[Contestant]) -> dict[str, Any]:
     """The table's columns: a title, and the cell of a contestant."""
     metric = compared[0].run.summary["metric"]
     score = SCORES.get(metric, "loss")
@@ -119,7 +121,7 @@ def columns(compared: Sequence[Contestant]) -> dict[str, Any]:
     }
     targets = {contestant.run.summary["target"] for contestant in compared}
     if targets != {None}:
-        shown = {plain(target, metric) for target in targets - {None}}
+        shown = {number_text(target, metric) for target in targets - {None}}
         titles[f"median steps to {' or '.join(sorted(shown))}"] = _steps
         titles["time to it for each trial"] = _seconds
     return titles
@@ -141,7 +143,7 @@ def _result(contestant: Contestant, part: str) -> Cell:
 def _diverged(contestant: Contestant) -> Cell:
     rates = contestant.run.summary["rates"]
     lost, tried = (sum(entry[key] for entry in rates) for key in ("diverged", "trials"))
-    return plain(lost / tried, "accuracy"), f"{lost} of {tried}"
+    return number_text(lost / tried, "accuracy"), f"{lost} of {tried}"
 
 
 def _steps(contestant: Contestant) -> Cell:
@@ -177,10 +179,10 @@ def _matrix(names: Sequence[str], chances: Sequence[Sequence[Interval]]) -> list
 
 
 def _differing(compared: Sequence[Contestant]) -> list[list[Cell]]:
-    found = differences(compared)
-    if not found:
+    differing = config_differences(compared)
+    if not differing:
         return [[("nothing but the name", ""), *(("", "") for _ in compared)]]
     return [
         [(key, ""), *(("–" if v is None else json.dumps(v), "") for v in values)]
-        for key, values in found.items()
+        for key, values in differing.items()
     ]

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
-from fbp.report.trials import Trial, curve
+from fbp.report.trials import TrialHistory, curve
 
 MARKERS = "os^vDP<>Xhp*d8"
 LOSS = {
@@ -24,13 +24,13 @@ PALEST = 0.88  # the yellow end of viridis is too pale on white
 def style_of(number: int, count: int) -> dict[str, Any]:
     """Colour and marker of the one of that number among `count`."""
     position = PALEST * number / max(count - 1, 1)
-    colour = matplotlib.colormaps["viridis"](position)
-    return {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 5}
+    color = matplotlib.colormaps["viridis"](position)
+    return {"color": color, "marker": MARKERS[number % len(MARKERS)], "markersize": 5}
 
 
 def draw_curve(
     panel: Axes,
-    seeds: Sequence[Trial],
+    seeds: Sequence[TrialHistory],
     part: Any,
     style: Mapping[str, Any],
     name: str,

@@ -33,7 +33,9 @@ def picture(image: bytes, caption: str) -> str:
     return f"<figure>\n{tag}\n<figcaption>{escape(caption)}</figcaption>\n</figure>"
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[Cell]], best: int | None = None) -> str:
+def html_table(
+    titles: Sequence[str], rows: Sequence[Sequence[Cell]], best: int | None = None
+) -> str:
     """Rows of cells under their titles; the row of that number is marked as the best."""
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
     body = "\n".join(_row(row, number == best) for number, row in enumerate(rows))

@@ -11,13 +11,13 @@ from fbp.report.statistics import (
     interquartile_mean,
     probability_of_improvement,
 )
-from fbp.report.trials import Record, Setting, Trial, others_of, rate_of, settings, trials
+from fbp.report.trials import Record, Setting, TrialHistory, rate_of, settings, trials, without_rate
 
 NOTHING = (math.nan, math.nan, math.nan)
-Groups = Mapping[Setting, Sequence[Trial]]
+Groups = Mapping[Setting, Sequence[TrialHistory]]
 
 
-def summarise(
+def summarize(
     records: Sequence[Record], name: str, task: str, metric: str, target: float | None
 ) -> dict[str, Any]:
     """The summary of a sweep: one entry per setting, and the best one.
@@ -42,7 +42,7 @@ def summarise(
     ...     row | {"trial": 0, "learning_rate": 0.1, "loss": 0.5, "accuracy": 0.8},
     ...     row | {"trial": 1, "learning_rate": 1.0, "loss": 0.3, "accuracy": 0.9},
     ... ]
-    >>> summary = summarise(records, "demo", "classification", "accuracy", target=0.85)
+    >>> summary = summarize(records, "demo", "classification", "accuracy", target=0.85)
     >>> summary["best"]["learning_rate"], summary["best"]["at_edge"]
     (1.0, True)
     """
@@ -61,7 +61,7 @@ def summarise(
     }
 
 
-def outcomes(runs: Iterable[Trial], metric: str) -> list[float]:
+def outcomes(runs: Iterable[TrialHistory], metric: str) -> list[float]:
     """The last validation value of each trial, turned so that more is better.
 
     A diverged trial is a failure: accuracy 0, an r2 or a negative loss of minus infinity.
@@ -75,14 +75,16 @@ def ranking(groups: Groups, metric: str) -> list[Setting]:
     """The settings that were trained to the end, the best one first."""
     survivors = [run for group in groups.values() for run in group if run.survived]
     longest = max((run.steps for run in survivors), default=0)
-    whole = [s for s, g in groups.items() if any(r.survived and r.steps == longest for r in g)]
+    fully_trained = [
+        s for s, g in groups.items() if any(r.survived and r.steps == longest for r in g)
+    ]
 
     def cost(setting: Setting) -> tuple[float, float]:
         values = outcomes(groups[setting], metric)
         losses = [run.last("loss") for run in groups[setting] if run.survived]
         return -sum(values) / len(values), sum(losses) / len(losses)
 
-    return sorted(whole, key=cost)  # stable: of equal ones the lower rate comes first
+    return sorted(fully_trained, key=cost)  # stable: of equal ones the lower rate comes first
 
 
 def _runner_up(
@@ -96,7 +98,7 @@ def _runner_up(
 
 
 def _entry(
-    setting: Setting, group: Sequence[Trial], score: str, metric: str, target: float | None
+    setting: Setting, group: Sequence[TrialHistory], score: str, metric: str, target: float | None
 ) -> dict[str, Any]:
     survivors = [run for run in group if run.survived]
     return {
@@ -131,7 +133,7 @@ def _at_edge(best: Setting, tried: Sequence[Setting]) -> bool:
 
     Where each setting has others of its own, as in a random search, all rates are looked at.
     """
-    alike = {rate_of(s) for s in tried if others_of(s) == others_of(best)}
+    alike = {rate_of(s) for s in tried if without_rate(s) == without_rate(best)}
     rates = alike if len(alike) > 1 else {rate_of(s) for s in tried}
     return len(rates) > 1 and rate_of(best) in (min(rates), max(rates))
 
@@ -153,7 +155,7 @@ def as_json(interval: Interval) -> dict[str, float | None]:
 
 
 def _steps_to_target(
-    group: Sequence[Trial], metric: str, target: float | None
+    group: Sequence[TrialHistory], metric: str, target: float | None
 ) -> dict[str, float | int | None]:
     """Median over the trials of the first step at the target; a trial that fails never arrives."""
     if target is None:
@@ -166,7 +168,7 @@ def _steps_to_target(
     }
 
 
-def _first_step(run: Trial, metric: str, target: float) -> float:
+def _first_step(run: TrialHistory, metric: str, target: float) -> float:
     if run.diverged:
         return math.inf
     values = [(row["step"], row.get(metric)) for row in run.evals]

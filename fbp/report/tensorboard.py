@@ -6,14 +6,14 @@ from typing import Any
 from tqdm import tqdm
 
 from fbp.errors import InputError
-from fbp.report.run import read
-from fbp.report.trials import Record, Trial, in_words, trials
+from fbp.report.run_directory import read_run
+from fbp.report.trials import Record, TrialHistory, trials, value_text
 
 SCORES = ("loss", "accuracy", "r2")
 PARTS = {"train": "training", "eval": "validation", "test": "test"}
 
 
-def write(run: Path, directory: Path) -> Path:
+def write_events(run: Path, directory: Path) -> Path:
     """Write a run's trials where `tensorboard --logdir` finds them; the directory.
 
     Each trial has a directory named by its setting and seed, in it `training/loss`,
@@ -30,7 +30,7 @@ def write(run: Path, directory: Path) -> Path:
         written to, or tensorboardX is not installed.
     """
     tensorboardx = _tensorboardx()
-    content = read(run)
+    content = read_run(run)
     try:
         if directory.exists() and any(directory.iterdir()):
             raise InputError(f"{directory}: holds something: give a new directory")
@@ -42,9 +42,9 @@ def write(run: Path, directory: Path) -> Path:
     return directory
 
 
-def name_of(trial: Trial) -> str:
+def name_of(trial: TrialHistory) -> str:
     """The directory of a trial, in order of the trials' numbers: `003 learning_rate=0.1 seed=1`."""
-    setting = " ".join(f"{name}={in_words(value)}" for name, value in trial.setting)
+    setting = " ".join(f"{name}={value_text(value)}" for name, value in trial.setting)
     return f"{trial.number:03d} {setting} seed={trial.seed}".replace("/", "_")
 
 
@@ -58,7 +58,7 @@ def scalars(row: Record) -> dict[str, float]:
     return {f"{part}/{s}": row[s] for s in SCORES if row.get(s) is not None}
 
 
-def _write_trial(events: Any, trial: Trial) -> None:
+def _write_trial(events: Any, trial: TrialHistory) -> None:
     rows = [*trial.training, *trial.evals, *([] if trial.test is None else [trial.test])]
     for row in rows:
         for tag, value in scalars(row).items():
@@ -67,7 +67,7 @@ def _write_trial(events: Any, trial: Trial) -> None:
         events.file_writer.add_summary(summary)
 
 
-def _hyperparameters(trial: Trial) -> tuple[dict[str, Any], dict[str, float]]:
+def _hyperparameters(trial: TrialHistory) -> tuple[dict[str, Any], dict[str, float]]:
     """Names and values of what was set, and the names of what to show beside them."""
     values = {name: v if isinstance(v, int | float | str) else str(v) for name, v in trial.setting}
     shown = scalars(trial.evals[-1]) if trial.evals else {}

@@ -26,7 +26,7 @@ FACTS = frozenset({"trials", "diverged", "steps", "at_edge"})
 
 
 @dataclass(frozen=True)
-class Trial:
+class TrialHistory:
     """One training run: its setting, what was measured of it, in order of steps, how it ended."""
 
     number: int
@@ -61,7 +61,7 @@ class Trial:
     @property
     def others(self) -> Setting:
         """The setting without the rate."""
-        return others_of(self.setting)
+        return without_rate(self.setting)
 
     def last(self, column: str) -> float:
         """The last validation value of a column; NaN where there is none."""
@@ -69,7 +69,7 @@ class Trial:
         return math.nan if value is None else float(value)
 
 
-def trials(records: Iterable[Record]) -> list[Trial]:
+def trials(records: Iterable[Record]) -> list[TrialHistory]:
     """The records gathered by trial, in the order of the trials' numbers."""
     rows: dict[int, list[Record]] = {}
     for record in records:
@@ -82,20 +82,20 @@ def rate_of(setting: Setting) -> float:
     return cast(float, dict(setting)["learning_rate"])
 
 
-def others_of(setting: Setting) -> Setting:
+def without_rate(setting: Setting) -> Setting:
     """A setting without its rate."""
     return tuple(pair for pair in setting if pair[0] != "learning_rate")
 
 
-def settings(runs: Iterable[Trial]) -> list[Setting]:
+def settings(runs: Iterable[TrialHistory]) -> list[Setting]:
     """The settings of the trials, each once, in ascending order; numbers come before words."""
-    return sorted({run.setting for run in runs}, key=in_order)
+    return sorted({run.setting for run in runs}, key=sort_key)
 
 
-def in_order(setting: Setting) -> list[tuple[str, bool, float, str]]:
+def sort_key(setting: Setting) -> list[tuple[str, bool, float, str]]:
     """A key to sort settings by.
 
-    >>> sorted([(("b", "x"),), (("b", 2.0),), (("b", 1.0),)], key=in_order)
+    >>> sorted([(("b", "x"),), (("b", 2.0),), (("b", 1.0),)], key=sort_key)
     [(('b', 1.0),), (('b', 2.0),), (('b', 'x'),)]
     """
     return [
@@ -116,10 +116,10 @@ def setting_of(entry: Mapping[str, Any]) -> Setting:
     return _setting(values)
 
 
-def in_words(value: Value) -> str:
+def value_text(value: Value) -> str:
     """A hyperparameter's value as a reader writes it.
 
-    >>> in_words(0.0316228), in_words("cosine")
+    >>> value_text(0.0316228), value_text("cosine")
     ('0.0316', 'cosine')
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -132,11 +132,11 @@ def label(setting: Setting) -> str:
     >>> label((("momentum", 0.9), ("schedule", "cosine")))
     'momentum 0.9, schedule cosine'
     """
-    return ", ".join(f"{name} {in_words(value)}" for name, value in setting)
+    return ", ".join(f"{name} {value_text(value)}" for name, value in setting)
 
 
 @dataclass(frozen=True, eq=False)
-class Curve:
+class LossCurve:
     """A loss against the step: median over seeds, lowest and highest value."""
 
     step: Float64[np.ndarray, " steps"]
@@ -145,7 +145,7 @@ class Curve:
     high: Float64[np.ndarray, " steps"]
 
 
-def curve(runs: Sequence[Trial], part: Literal["training", "evals"]) -> Curve:
+def curve(runs: Sequence[TrialHistory], part: Literal["training", "evals"]) -> LossCurve:
     """The loss of one setting's trials against the step.
 
     A diverged trial counts as infinite from then on, one that was stopped early is left out
@@ -166,13 +166,13 @@ def curve(runs: Sequence[Trial], part: Literal["training", "evals"]) -> Curve:
         if math.isfinite(middle) and 2 * len(present) >= len(runs):
             finite = [value for value in present if math.isfinite(value)]
             points.append((step, middle, min(finite), max(finite)))
-    return Curve(*np.array(points, dtype=np.float64).reshape(-1, 4).T)
+    return LossCurve(*np.array(points, dtype=np.float64).reshape(-1, 4).T)
 
 
-def _trial(number: int, rows: Sequence[Record]) -> Trial:
+def _trial(number: int, rows: Sequence[Record]) -> TrialHistory:
     ordered = sorted(rows, key=lambda row: row["step"])
     evals = [row for row in ordered if row["kind"] == "eval" and row["split"] == "validation"]
-    return Trial(
+    return TrialHistory(
         number=number,
         seed=rows[0]["seed"],
         setting=_setting(rows[0]),
@@ -190,7 +190,7 @@ def _diverged_at(rows: Sequence[Record], evals: Sequence[Record]) -> int | None:
     return declared
 
 
-def _loss_at(step: int, run: Trial, measured: Mapping[int, float | None]) -> float | None:
+def _loss_at(step: int, run: TrialHistory, measured: Mapping[int, float | None]) -> float | None:
     """The loss, infinite once the trial has diverged, None where it was not measured."""
     loss = measured.get(step)
     if loss is not None:

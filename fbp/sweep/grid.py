@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fbp.config import GridSearch, Halving, Sweep, values_of
-from fbp.sweep.draws import draw
+from fbp.sweep.sampling import sample_settings
 
 
 @dataclass(frozen=True)
@@ -83,4 +83,4 @@ def _settings(sweep: Sweep) -> list[dict[str, float]]:
     if isinstance(search, GridSearch) or (isinstance(search, Halving) and search.trials is None):
         combinations = product(*map(values_of, values.values()))
         return [dict(zip(values, combination, strict=True)) for combination in combinations]
-    return draw(values, search.trials or 0, search.seed)
+    return sample_settings(values, search.trials or 0, search.seed)

@@ -12,7 +12,7 @@ Shape = tuple[int, ...]
 CELLS = {"lstm": nn.lstm, "gru": nn.gru}
 
 
-def build(network: Network, feature_shape: Shape, outputs: int) -> Layer:
+def build_network(network: Network, feature_shape: Shape, outputs: int) -> Layer:
     """The network that a config describes.
 
     Args:
@@ -21,8 +21,8 @@ def build(network: Network, feature_shape: Shape, outputs: int) -> Layer:
         one after another, or the features of a table.
       outputs: how many numbers it gives for each example.
 
-    >>> params, out_shape = build(RNN((16,)), (8, 8, 1), 10).init(jax.random.key(0), (-1, 8, 8, 1))
-    >>> out_shape
+    >>> network = build_network(RNN((16,)), (8, 8, 1), 10)
+    >>> network.init(jax.random.key(0), (-1, 8, 8, 1))[1]
     (-1, 10)
     """
     match network:

@@ -9,14 +9,14 @@ from fbp.config import CNN, Config
 from fbp.data import Dataset, load
 from fbp.errors import InputError
 from fbp.nn import Layer
-from fbp.sweep.networks import build
+from fbp.sweep.networks import build_network
 from fbp.train.batches import batch_indices
 from fbp.train.objective import Objective, check_fits, mean_loss, objective_of
 from fbp.verify import Agreement, compare_with_jax
 
 
 @dataclass(frozen=True)
-class Problem:
+class SweepProblem:
     """The data and the network of a config, which fit each other.
 
     Attributes:
@@ -34,7 +34,7 @@ class Problem:
     metric: str
 
 
-def problem_of(config: Config, dataset: Dataset | None = None) -> Problem:
+def load_problem(config: Config, dataset: Dataset | None = None) -> SweepProblem:
     """The problem that a config describes; of one with axes, that of their first values.
 
     Args:
@@ -63,13 +63,13 @@ def problem_of(config: Config, dataset: Dataset | None = None) -> Problem:
             f"network.kind is cnn, but an example of {dataset.name} has shape "
             f"{list(dataset.feature_shape)}: set data.image = true if it is an image"
         )
-    network = build(config.network, dataset.feature_shape, objective.outputs)
+    network = build_network(config.network, dataset.feature_shape, objective.outputs)
     in_shape = (batch_size, *dataset.feature_shape)
     check_fits(_out_shape(network, in_shape), objective)
-    return Problem(dataset, network, objective, in_shape, metric)
+    return SweepProblem(dataset, network, objective, in_shape, metric)
 
 
-def check_gradient(problem: Problem) -> Agreement:
+def check_gradient(problem: SweepProblem) -> Agreement:
     """fbp's gradient beside `jax.grad`'s, for the first batch and the parameters of seed 0.
 
     Raises InputError where they disagree: nothing should then be trained.

@@ -13,19 +13,27 @@ from jaxtyping import Array, Float, Int, Key
 
 from fbp.config import Config
 from fbp.sweep.grid import Grid, trials_of
-from fbp.sweep.mapping import AXIS, Mapping, given, looped, over_seeds, over_trials, padded
-from fbp.sweep.problem import Problem
+from fbp.sweep.parallelism import (
+    TRIALS_AXIS,
+    Parallelism,
+    configured,
+    loop_over_trials,
+    over_seeds,
+    over_trials,
+    pad_trials,
+)
+from fbp.sweep.problem import SweepProblem
 from fbp.train.batches import batch_indices
-from fbp.train.objective import Measures, evaluate, mean_loss
+from fbp.train.objective import Metrics, evaluate, mean_loss
 from fbp.train.optimizer import make_optimizer
-from fbp.train.repeat import Examples, repeat
+from fbp.train.scan_steps import Examples, scan_steps
 from fbp.train.state import TrainState, initial_state
-from fbp.train.step import Loss, Update, adjust, carry_back
+from fbp.train.step import Loss, Update, loss_and_grads_fn, make_update
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class TrialState:
+class MonitoredState:
     """A trial between two steps; in the program, with a leading dimension over the trials.
 
     Attributes:
@@ -46,7 +54,7 @@ class Program:
     Attributes:
       how: the way from one trial to all.
       start: `(grid, validation) -> (states, measures)`: parameters drawn, validation measured.
-        The states are padded, see `Mapping.multiple`.
+        The states are padded, see `Parallelism.multiple`.
       draw: `(start, steps) -> orders`: for each seed, the examples of each step; all trials of a
         seed share them.
       train: `(states, grid, orders, training, validation) -> (states, losses, measures)`: an
@@ -58,7 +66,7 @@ class Program:
       compile: what `train` is called with `-> train`, compiled for such arrays.
     """
 
-    how: Mapping
+    parallelism: Parallelism
     start: Callable[..., Any]
     draw: Callable[..., Int[Array, "seeds steps batch"]]
     train: Callable[..., Any]
@@ -74,103 +82,111 @@ class Program:
         training: Examples,
         validation: Examples,
         steps: int,
-    ) -> tuple[Any, Array, Measures]:
+    ) -> tuple[Any, Array, Metrics]:
         """`train`, from step `start` for `steps` steps."""
         return self.train(states, grid, self.draw(start, steps), training, validation)
 
 
 def make_program(
-    config: Config, problem: Problem, how: Mapping | None = None, mesh: Mesh | None = None
+    config: Config,
+    problem: SweepProblem,
+    parallelism: Parallelism | None = None,
+    mesh: Mesh | None = None,
 ) -> Program:
-    """The sweep's program, run as the config says, or as `how`, on its devices or those of a mesh.
+    """The sweep's program, run as the config or `parallelism` says, on its devices or a mesh's.
 
     A trial is trained exactly as `fbp.train.train` does with `key=jax.random.key(seed)` on one
     device; with `trials = "map"` or `"loop"` the result is the same bit for bit.
     """
-    how = how or given(config.sweep, len(trials_of(config.sweep)))
+    parallelism = parallelism or configured(config.sweep, len(trials_of(config.sweep)))
     objective, forward = problem.objective, problem.network.apply
-    loss_and_grads = carry_back(mean_loss(forward, objective))
+    loss_and_grads = loss_and_grads_fn(mean_loss(forward, objective))
     measure = functools.partial(evaluate, forward, objective)
-    mesh = mesh or how.mesh
-    spread, shared = NamedSharding(mesh, P(AXIS)), NamedSharding(mesh, P())
+    mesh = mesh or parallelism.mesh
+    trial_sharding, replicated = NamedSharding(mesh, P(TRIALS_AXIS)), NamedSharding(mesh, P())
 
     def optimizer(hyperparameters: dict[str, Array]):
         return make_optimizer(config.optimizer, config.train, hyperparameters)
 
-    def start_trial(grid: Grid, validation: Examples) -> tuple[TrialState, Measures]:
+    def start_trial(grid: Grid, validation: Examples) -> tuple[MonitoredState, Metrics]:
         init_key, _, step_key = _keys(grid.seed)
         params, _ = problem.network.init(init_key, problem.in_shape)
         measures = measure(params, *validation)
         state = initial_state(params, optimizer(grid.hyperparameters), step_key)
         limit = config.sweep.divergence_factor * measures["loss"]
-        return TrialState(state, limit, jnp.full((), -1, jnp.int32)), measures
+        return MonitoredState(state, limit, jnp.full((), -1, jnp.int32)), measures
 
-    def train_trial(pair: tuple[TrialState, Grid], order, training, validation):
+    def train_trial(pair: tuple[MonitoredState, Grid], order, training, validation):
         trial, grid = pair
-        update = _judged(adjust(loss_and_grads, optimizer(grid.hyperparameters)))
-        trial, losses = repeat(update, trial, training, order)
+        update = _with_divergence_check(
+            make_update(loss_and_grads, optimizer(grid.hyperparameters))
+        )
+        trial, losses = scan_steps(update, trial, training, order)
         measures = measure(trial.train.params, *validation)
-        trial = _judge(trial, measures["loss"])
+        trial = _mark_divergence(trial, measures["loss"])
         return trial, jnp.mean(losses), measures
 
-    @functools.partial(jax.jit, out_shardings=(spread, shared))
+    @functools.partial(jax.jit, out_shardings=(trial_sharding, replicated))
     def start(grid: Grid, validation: Examples):
-        full = padded(grid, how.multiple)
-        states, measures = over_trials(start_trial, how, mesh)(full, validation)
+        full = pad_trials(grid, parallelism.multiple)
+        states, measures = over_trials(start_trial, parallelism, mesh)(full, validation)
         return states, _first(len(grid.seed), measures)
 
-    @functools.partial(jax.jit, static_argnums=1, out_shardings=shared)
+    @functools.partial(jax.jit, static_argnums=1, out_shardings=replicated)
     def draw(start: Any, steps: int):
         examples, batch_size = len(problem.dataset.train), config.train.batch_size
 
         def order(seed: Any, start: Any):
             return batch_indices(_keys(seed)[1], start, steps, examples, batch_size)
 
-        seeds, side_by_side = config.sweep.seeds, Mapping("vmap", devices=how.devices)
-        numbers = padded(jnp.arange(seeds), how.devices)
+        seeds, side_by_side = config.sweep.seeds, Parallelism("vmap", devices=parallelism.devices)
+        numbers = pad_trials(jnp.arange(seeds), parallelism.devices)
         return _first(seeds, over_trials(order, side_by_side, mesh)(numbers, start))
 
     @functools.partial(
         jax.jit,
         donate_argnums=0,
-        in_shardings=(spread, spread, shared, shared, shared),
-        out_shardings=spread,
+        in_shardings=(trial_sharding, trial_sharding, replicated, replicated, replicated),
+        out_shardings=trial_sharding,
     )
     def train_padded(states, grid, orders, training, validation):
         trials = (states, grid), grid.seed
-        return over_seeds(train_trial, how, mesh)(trials, orders, training, validation)
+        return over_seeds(train_trial, parallelism, mesh)(trials, orders, training, validation)
 
     def lower(states, grid, *data):
-        size = how.devices if how.kind == "loop" else states.diverged_at.shape[0]
+        size = parallelism.devices if parallelism.kind == "loop" else states.diverged_at.shape[0]
         sized = lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype)
         return train_padded.lower(*jax.tree.map(sized, (states, grid)), *data)
 
     def compile(states, grid, *data):
-        return _train(lower(states, grid, *data).compile(), how, spread, shared)
+        return _train(lower(states, grid, *data).compile(), parallelism, trial_sharding, replicated)
 
-    @functools.partial(jax.jit, out_shardings=shared)
+    @functools.partial(jax.jit, out_shardings=replicated)
     def measure_padded(params, split):
         one = lambda params, *split: measure(params, *split)
-        return over_trials(one, how, mesh)(params, *split)
+        return over_trials(one, parallelism, mesh)(params, *split)
 
     def measure_all(params, split):
-        spread_out = jax.device_put(padded(params, how.multiple), spread)
+        spread_out = jax.device_put(pad_trials(params, parallelism.multiple), trial_sharding)
         return _first(len(jax.tree.leaves(params)[0]), measure_padded(spread_out, split))
 
-    train = _train(train_padded, how, spread, shared)
-    return Program(how, start, draw, train, measure_all, lower, compile)
+    train = _train(train_padded, parallelism, trial_sharding, replicated)
+    return Program(parallelism, start, draw, train, measure_all, lower, compile)
 
 
 def _train(
-    train_padded: Callable[..., Any], how: Mapping, spread: NamedSharding, shared: NamedSharding
+    train_padded: Callable[..., Any],
+    parallelism: Parallelism,
+    trial_sharding: NamedSharding,
+    replicated: NamedSharding,
 ) -> Callable[..., Any]:
     """All trials, of a function of all or, in a loop, of one for each device."""
     calls = lambda pair, *data: train_padded(*pair, *data)
-    run = looped(calls, spread) if how.kind == "loop" else calls
+    run = loop_over_trials(calls, trial_sharding) if parallelism.kind == "loop" else calls
 
-    def train(states: Any, grid: Grid, *data: Any) -> tuple[Any, Array, Measures]:
-        pair = jax.device_put((states, padded(grid, how.multiple)), spread)
-        states, losses, measures = run(pair, *jax.device_put(data, shared))
+    def train(states: Any, grid: Grid, *data: Any) -> tuple[Any, Array, Metrics]:
+        pair = jax.device_put((states, pad_trials(grid, parallelism.multiple)), trial_sharding)
+        states, losses, measures = run(pair, *jax.device_put(data, replicated))
         return states, *_first(len(grid.seed), (losses, measures))
 
     return train
@@ -186,17 +202,19 @@ def _keys(seed: Int[Array, ""]) -> Key[Array, " 3"]:
     return jax.random.split(jax.random.key(seed), 3)
 
 
-def _judged(update: Update) -> Callable[[TrialState, Any], tuple[TrialState, Loss]]:
+def _with_divergence_check(
+    update: Update,
+) -> Callable[[MonitoredState, Any], tuple[MonitoredState, Loss]]:
     """The update of a trial that takes note of its divergence."""
 
-    def judged_update(trial: TrialState, batch: Any) -> tuple[TrialState, Loss]:
+    def judged_update(trial: MonitoredState, batch: Any) -> tuple[MonitoredState, Loss]:
         state, loss = update(trial.train, batch)
-        return replace(_judge(trial, loss), train=state), loss
+        return replace(_mark_divergence(trial, loss), train=state), loss
 
     return judged_update
 
 
-def _judge(trial: TrialState, loss: Loss) -> TrialState:
+def _mark_divergence(trial: MonitoredState, loss: Loss) -> MonitoredState:
     """The trial, marked if this loss is its first one out of bounds; NaN is."""
     diverges = (trial.diverged_at < 0) & ~(loss <= trial.limit)
     return replace(trial, diverged_at=jnp.where(diverges, trial.train.step, trial.diverged_at))

@@ -9,7 +9,7 @@ from fbp.records import Row
 from fbp.sweep.grid import Trial
 
 
-def trained(
+def training_rows(
     trials: Sequence[Trial],
     step: int,
     losses: Any,
@@ -17,7 +17,7 @@ def trained(
     was_alive: np.ndarray,
     diverged_at: np.ndarray,
 ) -> list[Row]:
-    """The rows after a stretch of steps, of the trials that had not diverged before it.
+    """The rows after a segment of steps, of the trials that had not diverged before it.
 
     Args:
       trials: the trials, in the order of the arrays.
@@ -28,37 +28,37 @@ def trained(
       diverged_at: the step at which each diverged, -1 for those that have not.
     """
     alive, means = diverged_at < 0, np.asarray(losses)
-    trained = [
-        row_of("train", trial, step, loss=float(means[i]))
+    training_rows = [
+        make_row("train", trial, step, loss=float(means[i]))
         for i, trial in enumerate(trials)
         if alive[i]
     ]
     ended = [
-        row_of("diverged", trial, int(diverged_at[i]))
+        make_row("diverged", trial, int(diverged_at[i]))
         for i, trial in enumerate(trials)
         if was_alive[i] and not alive[i]
     ]
-    return [*trained, *measured(trials, step, measures, alive), *ended]
+    return [*training_rows, *validation_rows(trials, step, measures, alive), *ended]
 
 
-def measured(
+def validation_rows(
     trials: Sequence[Trial], step: int, measures: Mapping[str, Any], alive: np.ndarray
 ) -> list[Row]:
     """A row for each living trial's validation measures."""
     return [
-        row_of("eval", trial, step, split="validation", **values)
-        for trial, values, lives in zip(trials, values_of(measures), alive, strict=True)
+        make_row("eval", trial, step, split="validation", **values)
+        for trial, values, lives in zip(trials, metrics_by_trial(measures), alive, strict=True)
         if lives
     ]
 
 
-def values_of(measures: Mapping[str, Any]) -> list[dict[str, float]]:
+def metrics_by_trial(measures: Mapping[str, Any]) -> list[dict[str, float]]:
     """The measures of each trial, from those of all."""
     columns = {name: np.asarray(values).tolist() for name, values in measures.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def row_of(kind: str, trial: Trial, step: int, **values: Any) -> Row:
+def make_row(kind: str, trial: Trial, step: int, **values: Any) -> Row:
     """One row: what is measured, of which trial, after which step."""
     identity = {"kind": kind, "trial": trial.number, **trial.setting, "seed": trial.seed}
     return {**identity, "step": step, **values}

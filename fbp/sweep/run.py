@@ -7,21 +7,23 @@ from typing import Any
 
 from fbp.config import Config
 from fbp.errors import InputError
-from fbp.hosts import once, whole
+from fbp.hosts import gather, on_first_process
 from fbp.records import Row, append_records, is_complete, read_records, write_summary
-from fbp.report.summary import summarise
-from fbp.sweep.checkpoint import Checkpoint, kept
-from fbp.sweep.cohort import cohorts_of
+from fbp.report.summary import summarize
 from fbp.sweep.grid import Trial
-from fbp.sweep.problem import Problem
-from fbp.sweep.rows import row_of, values_of
+from fbp.sweep.problem import SweepProblem
+from fbp.sweep.progress import SweepProgress, surviving_trials
+from fbp.sweep.rows import make_row, metrics_by_trial
 from fbp.sweep.runner import Runner
-from fbp.sweep.training import train
+from fbp.sweep.study import studies_of
+from fbp.sweep.training import train_all
 from fbp.verify import Agreement
 
 
-def sweep(config: Config, problem: Problem, directory: Path, check: Agreement) -> dict[str, Any]:
-    """Train every trial, record what is measured, and summarise it.
+def sweep(
+    config: Config, problem: SweepProblem, directory: Path, check: Agreement
+) -> dict[str, Any]:
+    """Train every trial, record what is measured, and summarize it.
 
     Args:
       config: what to compare, and how.
@@ -34,17 +36,17 @@ def sweep(config: Config, problem: Problem, directory: Path, check: Agreement) -
     be written, or the run is complete. Whatever ends a sweep early, what it measured before is in
     the directory.
     """
-    if once(is_complete, directory):
+    if on_first_process(is_complete, directory):
         raise InputError(f"{directory}: this run is complete: give another directory")
     begin = time.perf_counter()
-    cohorts = cohorts_of(config, problem)
-    runner = Runner(cohorts, directory)
-    progress = train(config, runner)
-    summary = once(_summarise, config, problem, directory)
+    studies = studies_of(config, problem)
+    runner = Runner(studies, directory)
+    progress = train_all(config, runner)
+    summary = on_first_process(_summarise, config, problem, directory)
     tests = list(_tests(runner, progress, summary["best"]))
     if tests:
-        once(append_records, directory, tests)
-        summary = once(_summarise, config, problem, directory)
+        on_first_process(append_records, directory, tests)
+        summary = on_first_process(_summarise, config, problem, directory)
     speed = runner.speed
     summary |= {
         "gradient_check": {
@@ -56,30 +58,32 @@ def sweep(config: Config, problem: Problem, directory: Path, check: Agreement) -
         "compile_seconds": speed.compiling,
         "trial_steps_per_second": speed.trial_steps / max(speed.training, 1e-9),
     }
-    once(write_summary, directory, summary)
+    on_first_process(write_summary, directory, summary)
     return summary
 
 
-def _tests(runner: Runner, progress: Checkpoint, best: Mapping[str, Any] | None) -> Iterator[Row]:
+def _tests(
+    runner: Runner, progress: SweepProgress, best: Mapping[str, Any] | None
+) -> Iterator[Row]:
     """The trials of the best setting that did not diverge, on the test set."""
-    for number, cohort in enumerate(runner.cohorts):
-        trials = kept(cohort.trials, progress)
+    for number, study in enumerate(runner.studies):
+        trials = surviving_trials(study.trials, progress)
         if best is None or not any(_has(trial, best) for trial in trials):
             continue
         states = progress.states[number]
-        alive, steps = whole(states.diverged_at) < 0, whole(states.train.step)
-        places = [i for i, trial in enumerate(trials) if alive[i] and _has(trial, best)]
-        measures = values_of(runner.test(number, states, places))
-        for place, values in zip(places, measures, strict=True):
-            yield row_of("test", trials[place], int(steps[place]), **values)
+        alive, steps = gather(states.diverged_at) < 0, gather(states.train.step)
+        indices = [i for i, trial in enumerate(trials) if alive[i] and _has(trial, best)]
+        measures = metrics_by_trial(runner.test(number, states, indices))
+        for index, values in zip(indices, measures, strict=True):
+            yield make_row("test", trials[index], int(steps[index]), **values)
 
 
 def _has(trial: Trial, setting: Mapping[str, Any]) -> bool:
     return all(setting[name] == value for name, value in trial.setting.items())
 
 
-def _summarise(config: Config, problem: Problem, directory: Path) -> dict[str, Any]:
-    return summarise(
+def _summarise(config: Config, problem: SweepProblem, directory: Path) -> dict[str, Any]:
+    return summarize(
         read_records(directory),
         config.name,
         problem.dataset.task,

@@ -9,20 +9,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from fbp.hosts import once, placed, whole
+from fbp.hosts import gather, on_first_process, put_global
 from fbp.records import add_to_environment, read_environment
-from fbp.sweep.choice import choose
-from fbp.sweep.cohort import Cohort
+from fbp.sweep.autotuning import autotune
 from fbp.sweep.grid import Trial, grid_of
-from fbp.sweep.mapping import Mapping as Way
-from fbp.sweep.mapping import selected
-from fbp.sweep.program import Program, TrialState, make_program
-from fbp.train.objective import Measures
-from fbp.train.repeat import Examples
+from fbp.sweep.parallelism import Parallelism, select_trials
+from fbp.sweep.program import MonitoredState, Program, make_program
+from fbp.sweep.study import Study
+from fbp.train.objective import Metrics
+from fbp.train.scan_steps import Examples
 
 
 @dataclass
-class Speed:
+class Throughput:
     """Wall-clock seconds of a sweep's parts, and how many steps the trials made in them."""
 
     compiling: float = 0.0
@@ -31,52 +30,54 @@ class Speed:
 
 
 class Runner:
-    """Runs the trials of cohorts, which are named by their place.
+    """Runs the trials of studies, which are named by their place.
 
-    The way in which a cohort's trials run is chosen when it starts, and written into the
+    The way in which a study's trials run is chosen when it starts, and written into the
     environment of the run; where it is written there already, it is that one, over the devices
     that are here.
 
     Attributes:
-      cohorts: all of them.
+      studies: all of them.
       directory: the run's.
       speed: of what has been run until now.
     """
 
-    def __init__(self, cohorts: Sequence[Cohort], directory: Path):
-        self.cohorts = cohorts
+    def __init__(self, studies: Sequence[Study], directory: Path):
+        self.studies = studies
         self.directory = directory
-        self.speed = Speed()
+        self.speed = Throughput()
         self._programs: dict[tuple[int, int], Program] = {}
         self._compiled: dict[tuple[int, int, int], Any] = {}
         self._data: dict[Any, Examples] = {}
 
-    def structure(self, cohort: int, trials: int) -> Any:
-        """The states of so many of a cohort's trials, as shapes that say where they are."""
-        own, program = self.cohorts[cohort], self._program(cohort, trials)
-        test = own.problem.dataset.test
-        grid = grid_of(own.trials[:trials])
+    def structure(self, study: int, trials: int) -> Any:
+        """The states of so many of a study's trials, as shapes that say where they are."""
+        chosen_study, program = self.studies[study], self._program(study, trials)
+        test = chosen_study.problem.dataset.test
+        grid = grid_of(chosen_study.trials[:trials])
         states, _ = jax.eval_shape(program.start, grid, (test.x, test.y))
-        place = program.how.over_trials
+        sharding = program.parallelism.trial_sharding
         return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), states
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), states
         )
 
-    def start(self, cohort: int, trials: Sequence[Trial]) -> tuple[TrialState, Measures]:
+    def start(self, study: int, trials: Sequence[Trial]) -> tuple[MonitoredState, Metrics]:
         """The states before the first step, and the validation measures."""
         begin = time.perf_counter()
-        program = self._program(cohort, len(trials))
-        started = program.start(grid_of(trials), self._part(cohort, "validation", program.how))
+        program = self._program(study, len(trials))
+        started = program.start(
+            grid_of(trials), self._part(study, "validation", program.parallelism)
+        )
         self.speed.compiling += time.perf_counter() - begin
         return started
 
     def advance(
-        self, cohort: int, trials: Sequence[Trial], states: TrialState, start: int, stop: int
-    ) -> tuple[TrialState, Any, Measures]:
+        self, study: int, trials: Sequence[Trial], states: MonitoredState, start: int, stop: int
+    ) -> tuple[MonitoredState, Any, Metrics]:
         """The states after the steps from `start` to `stop`; training losses and measures."""
         begin = time.perf_counter()
-        program, key = self._program(cohort, len(trials)), (cohort, len(trials), stop - start)
-        data = [self._part(cohort, part, program.how) for part in ("train", "validation")]
+        program, key = self._program(study, len(trials)), (study, len(trials), stop - start)
+        data = [self._part(study, part, program.parallelism) for part in ("train", "validation")]
         arguments = (states, grid_of(trials), program.draw(start, stop - start), *data)
         if key not in self._compiled:
             self._compiled[key] = program.compile(*arguments)
@@ -85,42 +86,48 @@ class Runner:
         self.speed.compiling += compiled - begin
         self.speed.training += time.perf_counter() - compiled
         self.speed.trial_steps += (stop - start) * len(trials)
-        return states, *jax.tree.map(whole, (losses, measures))
+        return states, *jax.tree.map(gather, (losses, measures))
 
-    def select(self, cohort: int, states: TrialState, places: Sequence[int]) -> TrialState:
+    def select(self, study: int, states: MonitoredState, indices: Sequence[int]) -> MonitoredState:
         """The states of the trials in these places."""
-        return selected(states, places, self._program(cohort, len(places)).how)
+        return select_trials(states, indices, self._program(study, len(indices)).parallelism)
 
-    def test(self, cohort: int, states: TrialState, places: Sequence[int]) -> Measures:
+    def test(self, study: int, states: MonitoredState, indices: Sequence[int]) -> Metrics:
         """The measures of the test set, of the trials in these places."""
-        params = jax.tree.map(lambda leaf: leaf[np.array(places)], states.train.params)
-        program = self._program(cohort, len(places))
-        measures = program.measure(params, self._part(cohort, "test", program.how))
-        return jax.tree.map(whole, measures)
+        params = jax.tree.map(lambda leaf: leaf[np.array(indices)], states.train.params)
+        program = self._program(study, len(indices))
+        measures = program.measure(params, self._part(study, "test", program.parallelism))
+        return jax.tree.map(gather, measures)
 
-    def _program(self, cohort: int, trials: int) -> Program:
-        if (cohort, trials) not in self._programs:
-            own, way = self.cohorts[cohort], self._way(cohort).of(trials)
-            self._programs[cohort, trials] = make_program(own.config, own.problem, way)
-        return self._programs[cohort, trials]
+    def _program(self, study: int, trials: int) -> Program:
+        if (study, trials) not in self._programs:
+            chosen_study, parallelism = self.studies[study], self._parallelism(study).of(trials)
+            self._programs[study, trials] = make_program(
+                chosen_study.config, chosen_study.problem, parallelism
+            )
+        return self._programs[study, trials]
 
-    def _way(self, cohort: int) -> Way:
-        ways: Mapping[str, Any] = once(read_environment, self.directory).get("trials", {})
-        if str(cohort) not in ways:
-            way, speeds = choose(self.cohorts[cohort])
-            chosen = {**asdict(way), "trial_steps_per_second": speeds}
-            facts = {"trials": {**ways, str(cohort): chosen}}
-            once(add_to_environment, self.directory, facts)
-            return way
-        names = {field.name for field in fields(Way)}
-        recorded = {name: value for name, value in ways[str(cohort)].items() if name in names}
-        return Way(**recorded)
+    def _parallelism(self, study: int) -> Parallelism:
+        recorded_choices: Mapping[str, Any] = on_first_process(
+            read_environment, self.directory
+        ).get("trials", {})
+        if str(study) not in recorded_choices:
+            parallelism, speeds = autotune(self.studies[study])
+            chosen = {**asdict(parallelism), "trial_steps_per_second": speeds}
+            facts = {"trials": {**recorded_choices, str(study): chosen}}
+            on_first_process(add_to_environment, self.directory, facts)
+            return parallelism
+        names = {field.name for field in fields(Parallelism)}
+        recorded = {
+            name: value for name, value in recorded_choices[str(study)].items() if name in names
+        }
+        return Parallelism(**recorded)
 
-    def _part(self, cohort: int, part: str, way: Way) -> Examples:
-        """A part of the data, on the devices; cohorts of the same data share it."""
-        own = self.cohorts[cohort]
-        key = (own.config.data, part, way.devices)
+    def _part(self, study: int, part: str, parallelism: Parallelism) -> Examples:
+        """A part of the data, on the devices; studies of the same data share it."""
+        chosen_study = self.studies[study]
+        key = (chosen_study.config.data, part, parallelism.devices)
         if key not in self._data:
-            split = getattr(own.problem.dataset, part)
-            self._data[key] = placed((split.x, split.y), way.everywhere)
+            split = getattr(chosen_study.problem.dataset, part)
+            self._data[key] = put_global((split.x, split.y), parallelism.replicated)
         return self._data[key]

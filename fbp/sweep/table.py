@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fbp.report.text import summary_columns
 from fbp.report.trials import setting_of
-from fbp.report.words import columns
 
 
 def table(summary: Mapping[str, Any]) -> str:
@@ -12,7 +12,7 @@ def table(summary: Mapping[str, Any]) -> str:
 
     The columns are those of the report's page.
     """
-    titles, best = columns(summary), summary["best"]
+    titles, best = summary_columns(summary), summary["best"]
     chosen = None if best is None else setting_of(best)
     lines = [["", *titles]]
     for entry in summary["rates"]:

@@ -8,29 +8,29 @@ from tqdm import tqdm
 
 from fbp.checkpoints import Checkpoints
 from fbp.config import Config
-from fbp.hosts import is_first, once, whole
+from fbp.hosts import gather, is_first, on_first_process
 from fbp.records import CHECKPOINTS, append_records, read_records
 from fbp.report.summary import ranking
 from fbp.report.trials import settings, trials
-from fbp.sweep.checkpoint import Checkpoint, kept, restore, save
 from fbp.sweep.grid import Trial
-from fbp.sweep.rows import measured, trained
+from fbp.sweep.progress import SweepProgress, restore_progress, save_progress, surviving_trials
+from fbp.sweep.rows import training_rows, validation_rows
 from fbp.sweep.runner import Runner
-from fbp.sweep.stretches import Stretch, stretches_of, trial_steps
+from fbp.sweep.segments import Segment, segments_of, trial_steps
 
 
-def train(config: Config, runner: Runner) -> Checkpoint:
+def train_all(config: Config, runner: Runner) -> SweepProgress:
     """Every trial to its end, its rows appended after each evaluation; the last states.
 
     What a checkpoint holds is not done again. One is written after each evaluation, unless
     writing the last one took more than a tenth of the time since.
     """
-    everyone = tuple(trial.number for cohort in runner.cohorts for trial in cohort.trials)
+    everyone = tuple(trial.number for study in runner.studies for trial in study.trials)
     count = len(everyone) // config.sweep.seeds
     plan = config.sweep, config.train
     with Checkpoints(runner.directory / CHECKPOINTS) as checkpoints:
-        progress = restore(checkpoints, runner) or Checkpoint(0, 0, everyone, {})
-        stretches = stretches_of(*plan, len(runner.cohorts), count)[progress.stretches :]
+        progress = restore_progress(checkpoints, runner) or SweepProgress(0, 0, everyone, {})
+        segments = segments_of(*plan, len(runner.studies), count)[progress.segments :]
         with tqdm(
             desc=config.name,
             total=trial_steps(*plan, count),
@@ -39,62 +39,64 @@ def train(config: Config, runner: Runner) -> Checkpoint:
             unit_scale=True,
             disable=None if is_first() else True,
         ) as bar:
-            for stretch in stretches:
-                progress = _carry_out(stretch, progress, runner)
+            for segment in segments:
+                progress = _run_segment(segment, progress, runner)
                 bar.update(progress.trial_steps - bar.n)
                 if checkpoints.due():
-                    save(checkpoints, runner.directory, progress)
+                    save_progress(checkpoints, runner.directory, progress)
     return progress
 
 
-def _carry_out(stretch: Stretch, progress: Checkpoint, runner: Runner) -> Checkpoint:
-    """What is so after a stretch; its rows are appended."""
-    done = replace(progress, stretches=progress.stretches + 1)
-    trials = kept(runner.cohorts[stretch.variant].trials, progress)
+def _run_segment(segment: Segment, progress: SweepProgress, runner: Runner) -> SweepProgress:
+    """What is so after a segment; its rows are appended."""
+    done = replace(progress, segments=progress.segments + 1)
+    trials = surviving_trials(runner.studies[segment.variant].trials, progress)
     if trials:
-        states = _advance(stretch, trials, progress, runner)
-        steps = (stretch.stop - stretch.start) * len(trials)
+        states = _advance(segment, trials, progress, runner)
+        steps = (segment.stop - segment.start) * len(trials)
         done = replace(
             done,
             trial_steps=done.trial_steps + steps,
-            states={**done.states, stretch.variant: states},
+            states={**done.states, segment.variant: states},
         )
-    return done if stretch.keep is None else _drop(stretch.keep, done, runner)
+    return done if segment.keep is None else _drop(segment.keep, done, runner)
 
 
-def _advance(stretch: Stretch, trials: Sequence[Trial], progress: Checkpoint, runner: Runner):
-    directory, variant = runner.directory, stretch.variant
-    if stretch.start == 0:
+def _advance(segment: Segment, trials: Sequence[Trial], progress: SweepProgress, runner: Runner):
+    directory, variant = runner.directory, segment.variant
+    if segment.start == 0:
         states, measures = runner.start(variant, trials)
-        rows = measured(trials, 0, measures, np.ones(len(trials), bool))
-        once(append_records, directory, rows)
+        rows = validation_rows(trials, 0, measures, np.ones(len(trials), bool))
+        on_first_process(append_records, directory, rows)
     else:
         states = progress.states[variant]
-    was_alive = whole(states.diverged_at)[: len(trials)] < 0
+    was_alive = gather(states.diverged_at)[: len(trials)] < 0
     if not was_alive.any():
         return states
-    states, losses, measures = runner.advance(variant, trials, states, stretch.start, stretch.stop)
-    diverged_at = whole(states.diverged_at)[: len(trials)]
-    rows = trained(trials, stretch.stop, losses, measures, was_alive, diverged_at)
-    once(append_records, directory, rows)
+    states, losses, measures = runner.advance(variant, trials, states, segment.start, segment.stop)
+    diverged_at = gather(states.diverged_at)[: len(trials)]
+    rows = training_rows(trials, segment.stop, losses, measures, was_alive, diverged_at)
+    on_first_process(append_records, directory, rows)
     return states
 
 
-def _drop(keep: int, progress: Checkpoint, runner: Runner) -> Checkpoint:
+def _drop(keep: int, progress: SweepProgress, runner: Runner) -> SweepProgress:
     """Only the best settings go on."""
-    after = replace(progress, kept=once(_best, keep, progress, runner))
+    after = replace(progress, surviving=on_first_process(_best, keep, progress, runner))
     states = {}
     for variant, old in progress.states.items():
-        before = kept(runner.cohorts[variant].trials, progress)
-        places = [i for i, trial in enumerate(before) if trial.number in after.kept]
-        if places:
-            states[variant] = runner.select(variant, old, places)
+        before = surviving_trials(runner.studies[variant].trials, progress)
+        indices = [i for i, trial in enumerate(before) if trial.number in after.surviving]
+        if indices:
+            states[variant] = runner.select(variant, old, indices)
     return replace(after, states=states)
 
 
-def _best(keep: int, progress: Checkpoint, runner: Runner) -> tuple[int, ...]:
+def _best(keep: int, progress: SweepProgress, runner: Runner) -> tuple[int, ...]:
     """Numbers of the best settings' trials, by what is recorded of the validation set."""
-    runs = [run for run in trials(read_records(runner.directory)) if run.number in progress.kept]
+    runs = [
+        run for run in trials(read_records(runner.directory)) if run.number in progress.surviving
+    ]
     groups = {s: [run for run in runs if run.setting == s] for s in settings(runs)}
-    best = ranking(groups, runner.cohorts[0].problem.metric)[:keep]
+    best = ranking(groups, runner.studies[0].problem.metric)[:keep]
     return tuple(run.number for s in best for run in groups[s])

@@ -13,8 +13,8 @@ from jax.sharding import PartitionSpec as P
 
 from fbp.errors import InputError
 
-Rule = tuple[str, P]
-Layout = Sequence[Rule] | Callable[[Any], Sequence[Rule]]
+LayoutRule = tuple[str, P]
+Layout = Sequence[LayoutRule] | Callable[[Any], Sequence[LayoutRule]]
 
 
 def partition_specs(params: Any, mesh: Mesh, layout: Layout) -> Any:
@@ -50,7 +50,7 @@ def partition_specs(params: Any, mesh: Mesh, layout: Layout) -> Any:
     return jax.tree_util.tree_map_with_path(of, params)
 
 
-def megatron(params: Any, axis: str = "model") -> Sequence[Rule]:
+def megatron(params: Any, axis: str = "model") -> Sequence[LayoutRule]:
     """The tensor-parallel layout of this package's layers, for the parameters of a network.
 
     Layers in pairs: the first is divided by columns and the second by rows, so that what is
@@ -99,19 +99,19 @@ def path_name(path: tuple) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def described(mesh: Mesh) -> str:
+def describe_mesh(mesh: Mesh) -> str:
     """A mesh, for an error.
 
-    >>> described(jax.make_mesh((1, 1), ("data", "model")))
+    >>> describe_mesh(jax.make_mesh((1, 1), ("data", "model")))
     'the mesh data 1 x model 1'
     """
     return "the mesh " + " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
 
 
 def _dense_pairs(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
-    found = [re.fullmatch(r"((?:.*/)?)(\d+)_dense/kernel", path) for path in paths]
-    places = sorted((match[1], int(match[2])) for match in found if match)
-    for parent, siblings in groupby(places, key=lambda place: place[0]):
+    matches = [re.fullmatch(r"((?:.*/)?)(\d+)_dense/kernel", path) for path in paths]
+    layers = sorted((match[1], int(match[2])) for match in matches if match)
+    for parent, siblings in groupby(layers, key=lambda layer: layer[0]):
         names = [f"^{re.escape(parent)}{number}_dense/" for _, number in siblings]
         yield from zip(names[::2], names[1::2], strict=False)
 
@@ -132,7 +132,7 @@ def _check_rule(pattern: str, spec: P, paths: Sequence[str], mesh: Mesh) -> None
         )
     for axis in {axis for entry in spec for axis in _axes(entry)} - set(mesh.axis_names):
         raise InputError(
-            f"the layout divides {pattern!r} over {axis!r}, and {described(mesh)} has no such "
+            f"the layout divides {pattern!r} over {axis!r}, and {describe_mesh(mesh)} has no such "
             f"axis: give a mesh with an axis {axis!r}, or another spec than {spec}"
         )
 
@@ -148,8 +148,8 @@ def _check_fits(name: str, shape: tuple[int, ...], spec: P, mesh: Mesh) -> None:
         if shape[dimension] % devices:
             raise InputError(
                 f"params {name} has shape {list(shape)}, and {spec} divides dimension {dimension} "
-                f"over {devices} devices of {described(mesh)}: {shape[dimension]} is no multiple; "
-                "change the width or the mesh, or leave this parameter out of the layout"
+                f"over {devices} devices of {describe_mesh(mesh)}: {shape[dimension]} is no "
+                "multiple; change the width or the mesh, or leave this parameter out of the layout"
             )
 
 

@@ -17,24 +17,31 @@ from jaxtyping import Array, Key
 from tqdm import tqdm
 
 from fbp.data import Dataset
-from fbp.hosts import is_first, placed
+from fbp.hosts import is_first, put_global
 from fbp.nn import Layer
 from fbp.train.batches import batch_indices
 from fbp.train.layout import Layout
-from fbp.train.microbatches import in_microbatches
-from fbp.train.objective import Measures, Objective, check_fits, evaluate, mean_loss, objective_of
-from fbp.train.repeat import Examples, repeat
-from fbp.train.resume import Measurement, Resumable
-from fbp.train.sharding import automatic, data_mesh, in_shards, in_shares, on_mesh, over_data
+from fbp.train.microbatches import mean_over_microbatches
+from fbp.train.objective import Metrics, Objective, check_fits, evaluate, mean_loss, objective_of
+from fbp.train.resume import Measurement, RunCheckpoints
+from fbp.train.scan_steps import Examples, scan_steps
+from fbp.train.sharding import (
+    auto_mesh,
+    data_mesh,
+    shard_examples,
+    sharded_forward,
+    sharded_init,
+    sharded_update,
+)
 from fbp.train.state import TrainState, initial_state
-from fbp.train.step import Update, adjust, carry_back
+from fbp.train.step import Update, loss_and_grads_fn, make_update
 from fbp.verify import Report, trace_program
 
 Stop = Literal["steps", "target", "patience", "diverged"]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """The outcome of `train`.
 
     Attributes:
@@ -72,7 +79,7 @@ def train(
     mesh: Mesh | None = None,
     layout: Layout = (),
     checkpoints: Path | None = None,
-) -> Trained:
+) -> TrainResult:
     """Train a network on a data set until its output is as desired, or the steps are done.
 
     Args:
@@ -86,7 +93,8 @@ def train(
       target: stop when the validation score (accuracy or r2) is this high.
       patience: stop after this many measurements without a lower validation loss.
       progress: show a bar on a terminal.
-      microbatches: parts of a batch that follow each other within a step, see `in_microbatches`.
+      microbatches: parts of a batch that follow each other within a step, see
+        `mean_over_microbatches`.
       mesh: devices, over whose axis `data` batches are divided; by default all of them, or as many
         as divide a part of a batch. On other numbers of devices the last digits differ.
       layout: how parameters are divided over the mesh, see `partition_specs`; by default they
@@ -114,7 +122,7 @@ def train(
 
     # Draw weights and biases at random.
     draw = lambda: network.init(init_key, in_shape)[0]
-    begin = in_shards(lambda: initial_state(draw(), tx, step_key), mesh, layout)
+    begin = sharded_init(lambda: initial_state(draw(), tx, step_key), mesh, layout)
     state = begin()
 
     # Feed the input forward.
@@ -125,27 +133,27 @@ def train(
     loss_fn = mean_loss(forward, objective)
 
     # Carry the error back.
-    loss_and_grads = in_microbatches(carry_back(loss_fn), microbatches)
+    loss_and_grads = mean_over_microbatches(loss_and_grads_fn(loss_fn), microbatches)
 
     # Adjust the parameters.
-    update = adjust(loss_and_grads, tx)
+    update = make_update(loss_and_grads, tx)
 
     # Repeat until the output is as desired.
-    spread = on_mesh(update, mesh, layout, microbatches)
+    spread = sharded_update(update, mesh, layout, microbatches)
     draw_batches = functools.partial(
         batch_indices, order_key, examples=len(dataset.train), batch_size=batch_size
     )
     advance = _compiled_steps(spread, draw_batches, donate=patience is None)
-    measure = jax.jit(functools.partial(evaluate, over_data(forward, mesh), objective))
-    training = in_shares(dataset.train, mesh)
-    validation = placed(
-        (dataset.validation.x, dataset.validation.y), NamedSharding(automatic(mesh), P())
+    measure = jax.jit(functools.partial(evaluate, sharded_forward(forward, mesh), objective))
+    training = shard_examples(dataset.train, mesh)
+    validation = put_global(
+        (dataset.validation.x, dataset.validation.y), NamedSharding(auto_mesh(mesh), P())
     )
     history = [_measurement(0, math.nan, measure(state.params, *validation), objective)]
     shown = None if progress and is_first() else True
     same = {"batch_size": batch_size, "evaluate_every": evaluate_every}
     with (
-        Resumable(checkpoints, patience is not None, key, **same) as saved,
+        RunCheckpoints(checkpoints, patience is not None, key, **same) as saved,
         tqdm(total=steps, unit="step", disable=shown) as bar,
     ):
         state, best, history = saved.resume(state, history)
@@ -158,20 +166,20 @@ def train(
             history.append(_measurement(step, training_loss, measures, objective))
             best = state if history[-1] is _lowest(history) else best
             bar.update(count)
-            saved.keep(state, best, history)
-        saved.keep(state, best, history, last=True)
+            saved.maybe_save(state, best, history)
+        saved.maybe_save(state, best, history, last=True)
     origin = None
     if stopped == "diverged" and len(history) > 1 and jax.process_count() == 1:
         counts = [after.step - m.step for m, after in itertools.pairwise(history)]
         alone = _compiled_steps(update, draw_batches, donate=False)
         origin = _origin(advance, alone, begin(), training, counts)
-    return Trained(state if patience is None else best, tuple(history), stopped, origin)
+    return TrainResult(state if patience is None else best, tuple(history), stopped, origin)
 
 
 def _origin(
     advance: Any, alone: Any, state: TrainState, training: Examples, counts: Sequence[int]
 ) -> Report:
-    """Run again to the last stretch of steps, and trace that one on a device, by `alone`."""
+    """Run again to the last segment of steps, and trace that one on a device, by `alone`."""
     for count in counts[:-1]:
         state, _ = advance(state, training, count)
 
@@ -187,14 +195,14 @@ def _compiled_steps(update: Update, draw_batches: Callable[..., Any], donate: bo
     @functools.partial(jax.jit, static_argnums=2, donate_argnums=0 if donate else ())
     def advance(state: TrainState, training: Examples, count: int):
         indices = draw_batches(state.step, count)
-        state, losses = repeat(update, state, training, indices)
+        state, losses = scan_steps(update, state, training, indices)
         return state, jnp.mean(losses)
 
     return advance
 
 
 def _measurement(
-    step: int, training_loss: Any, measures: Measures, objective: Objective
+    step: int, training_loss: Any, measures: Metrics, objective: Objective
 ) -> Measurement:
     loss, score = float(measures["loss"]), float(measures[objective.score])
     return Measurement(step, float(training_loss), loss, score)

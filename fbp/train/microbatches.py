@@ -11,7 +11,7 @@ from fbp.errors import InputError
 from fbp.train.batches import check_batch
 
 
-def in_microbatches(
+def mean_over_microbatches(
     loss_and_grads: Callable[[Any, Any, Key[Array, ""]], tuple[Any, Any]], count: int
 ) -> Callable[[Any, Any, Key[Array, ""]], tuple[Any, Any]]:
     """The loss and gradients of a batch, as the mean of those of `count` equal parts of it.
@@ -25,9 +25,10 @@ def in_microbatches(
 
     Raises InputError where `count` does not divide the batch.
 
-    >>> from fbp.train.step import carry_back
-    >>> loss_and_grads = carry_back(lambda params, x, key: jnp.mean(params * x))
-    >>> loss, grads = in_microbatches(loss_and_grads, 2)(2.0, jnp.arange(4.0), jax.random.key(0))
+    >>> from fbp.train.step import loss_and_grads_fn
+    >>> loss_and_grads = loss_and_grads_fn(lambda params, x, key: jnp.mean(params * x))
+    >>> in_halves = mean_over_microbatches(loss_and_grads, count=2)
+    >>> loss, grads = in_halves(2.0, jnp.arange(4.0), jax.random.key(0))
     >>> print(loss, grads)
     3.0 1.5
     """

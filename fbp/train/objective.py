@@ -16,7 +16,7 @@ from fbp.errors import InputError
 Outputs = Float[Array, "examples outputs"]
 Targets = Num[Array, " examples"]
 Forward = Callable[..., Outputs]
-Measures = dict[str, Float[Array, ""]]
+Metrics = dict[str, Float[Array, ""]]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Objective:
     outputs: int
     score: str
     losses: Callable[[Outputs, Targets], Float[Array, " examples"]]
-    hits: Callable[[Outputs, Targets], Float[Array, " examples"]]
-    finish: Callable[[Float[Array, ""], Targets], Float[Array, ""]]
+    per_example_score: Callable[[Outputs, Targets], Float[Array, " examples"]]
+    aggregate: Callable[[Float[Array, ""], Targets], Float[Array, ""]]
 
 
 def objective_of(dataset: Dataset) -> Objective:
@@ -65,15 +65,17 @@ def objective_for(task: Task, classes: int) -> Objective:
             outputs=classes,
             score="accuracy",
             losses=optax.softmax_cross_entropy_with_integer_labels,
-            hits=lambda outputs, y: (jnp.argmax(outputs, axis=-1) == y).astype(outputs.dtype),
-            finish=lambda share, _: share,
+            per_example_score=lambda outputs, y: (jnp.argmax(outputs, axis=-1) == y).astype(
+                outputs.dtype
+            ),
+            aggregate=lambda share, _: share,
         )
     return Objective(
         outputs=1,
         score="r2",
         losses=_squared_errors,
-        hits=_squared_errors,
-        finish=lambda error, y: 1 - error / jnp.var(y),
+        per_example_score=_squared_errors,
+        aggregate=lambda error, y: 1 - error / jnp.var(y),
     )
 
 
@@ -99,7 +101,7 @@ def evaluate(
     y: Targets,
     *,
     batch_size: int = 1024,
-) -> Measures:
+) -> Metrics:
     """Loss and score on a whole split, `batch_size` examples at a time.
 
     Args:
@@ -117,16 +119,23 @@ def evaluate(
 
     def sums(x, y):
         outputs = forward(params, x)
-        return jnp.sum(objective.losses(outputs, y)), jnp.sum(objective.hits(outputs, y))
+        return jnp.sum(objective.losses(outputs, y)), jnp.sum(
+            objective.per_example_score(outputs, y)
+        )
 
     examples = len(x)
-    whole = examples - examples % batch_size
-    batched = lambda a: a[:whole].reshape(-1, batch_size, *a.shape[1:])
-    loss, hits = jax.tree.map(jnp.sum, jax.lax.map(lambda b: sums(*b), (batched(x), batched(y))))
-    if whole < examples:
-        rest = sums(x[whole:], y[whole:])
-        loss, hits = loss + rest[0], hits + rest[1]
-    return {"loss": loss / examples, objective.score: objective.finish(hits / examples, y)}
+    full = examples - examples % batch_size
+    batched = lambda a: a[:full].reshape(-1, batch_size, *a.shape[1:])
+    loss, per_example_score = jax.tree.map(
+        jnp.sum, jax.lax.map(lambda b: sums(*b), (batched(x), batched(y)))
+    )
+    if full < examples:
+        rest = sums(x[full:], y[full:])
+        loss, per_example_score = loss + rest[0], per_example_score + rest[1]
+    return {
+        "loss": loss / examples,
+        objective.score: objective.aggregate(per_example_score / examples, y),
+    }
 
 
 def check_fits(outputs_shape: tuple[int, ...], objective: Objective) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import optax
 
 from fbp.config import Optimizer, Train
-from fbp.train.step import guarded
+from fbp.train.step import with_guards
 
 DECAY = 0.2  # the share of all updates over which `wsd` falls
 
@@ -32,7 +32,7 @@ def make_optimizer(
     tx = inject(**hyperparameters, **optimizer.hyperparameters)
     if train.schedule != "constant" or train.warmup_steps:
         tx = optax.chain(tx, optax.scale_by_schedule(schedule_of(train)))
-    return guarded(tx, clip_norm=train.clip_norm, accumulate=train.accumulate)
+    return with_guards(tx, clip_norm=train.clip_norm, accumulate=train.accumulate)
 
 
 def schedule_of(train: Train) -> optax.Schedule:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from fbp.errors import InputError
 from fbp.nn import Layer
 from fbp.train.objective import Objective
-from fbp.train.repeat import Examples
+from fbp.train.scan_steps import Examples
 from fbp.train.trials import train_trials
 
 Rates = Float[np.ndarray, " steps"]
@@ -120,7 +120,7 @@ def range_tests(
         training,
         steps=steps,
         batch_size=batch_size,
-        finish=lambda state: state.step,
+        measure=lambda state: state.step,
     )
     rates = np.geomspace(low, high, steps)
     return tuple(_measured(rates, run) for run in np.asarray(losses, np.float64))
@@ -225,20 +225,20 @@ def valley(rates: Rates, losses: Losses) -> float:
     return float(rates[max(end - lengths[end] + int(third) + int(third / 2), 0)])
 
 
-def slide(rates: Rates, losses: Losses) -> float:
+def sliding_window(rates: Rates, losses: Losses) -> float:
     """Where a window of 15 steps comes to rest that slides down from the highest rates.
 
     It slides while the slopes of the average at its two ends differ by more than 0.005 a step;
     the suggestion is the left end of the last window whose ends differ. The average is that of
     `valley`.
 
-    Source: fastai 2, `callback/schedule.py`, `slide`, https://github.com/fastai/fastai.
+    Source: fastai 2, `callback/schedule.py`, `sliding_window`, https://github.com/fastai/fastai.
 
     Raises InputError where too few steps remain before the loss diverges.
 
     >>> rates = np.geomspace(1e-4, 1.0, 81)
     >>> losses = 1 - np.tanh(8 * (np.log10(rates) + 2)) + 30 * rates**2
-    >>> 1e-3 < slide(rates, losses) < 1e-2
+    >>> 1e-3 < sliding_window(rates, losses) < 1e-2
     True
     """
     rates, averages = _as_fastai(rates, losses)
@@ -272,8 +272,8 @@ _WINDOW = 15
 
 def _measured(rates: Rates, losses: Losses) -> RangeTest:
     smoothed = np.full_like(losses, np.nan)
-    kept = _before_divergence(_running_average(losses), times=5)
-    smoothed[: len(kept)] = kept
+    finite = _before_divergence(_running_average(losses), times=5)
+    smoothed[: len(finite)] = finite
     return RangeTest(rates, losses, smoothed)
 
 
@@ -300,22 +300,22 @@ def _before_divergence(averages: Losses, times: float) -> Losses:
 
 def _as_fastai(rates: Rates, losses: Losses) -> tuple[Rates, Losses]:
     averages = _before_divergence(_debiased_average(losses), times=4)
-    kept = slice(len(losses) // 10, len(averages) - 5)
-    _require_points(len(averages[kept]), _WINDOW + 1)
-    return rates[kept], averages[kept]
+    window = slice(len(losses) // 10, len(averages) - 5)
+    _require_points(len(averages[window]), _WINDOW + 1)
+    return rates[window], averages[window]
 
 
 def _steepest_step(rates: Rates, averages: Losses, skip_first: int, skip_last: int) -> float:
-    kept = slice(skip_first, len(averages) - skip_last)
-    _require_points(len(averages[kept]), 2)
-    return float(rates[kept][np.argmin(np.gradient(averages[kept]))])
+    window = slice(skip_first, len(averages) - skip_last)
+    _require_points(len(averages[window]), 2)
+    return float(rates[window][np.argmin(np.gradient(averages[window]))])
 
 
-def _require_points(found: int, needed: int) -> None:
-    if found < needed:
+def _require_points(available: int, needed: int) -> None:
+    if available < needed:
         raise InputError(
-            f"the range test has {found} losses to judge before it diverges, and needs {needed}: "
-            "begin at a lower rate, or take more steps"
+            f"the range test has {available} losses to judge before it diverges, and needs "
+            f"{needed}: begin at a lower rate, or take more steps"
         )
 
 

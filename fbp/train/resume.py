@@ -33,7 +33,7 @@ class Measurement:
     score: float
 
 
-class Resumable:
+class RunCheckpoints:
     """The checkpoints of a training run; without a directory, none. A context.
 
     Args:
@@ -50,7 +50,7 @@ class Resumable:
         self._open = ExitStack()
         self._saved = -1
 
-    def __enter__(self) -> "Resumable":
+    def __enter__(self) -> "RunCheckpoints":
         if self._directory is not None:
             self._checkpoints = self._open.enter_context(Checkpoints(self._directory, losses=True))
         return self
@@ -65,17 +65,17 @@ class Resumable:
 
         The states are where `state` is. Raises InputError where it is of another run.
         """
-        found = None
+        restored = None
         if self._directory is not None:
-            found = self._checkpoints.restore(lambda facts: self._like(facts, state))
-        if found is None:
+            restored = self._checkpoints.restore(lambda facts: self._like(facts, state))
+        if restored is None:
             return state, state, history
-        self._saved = found.number
-        last = found.tree["state"]
-        rows = found.facts["history"]
-        return last, found.tree.get("best", last), [Measurement(*row) for row in rows]
+        self._saved = restored.number
+        last = restored.tree["state"]
+        rows = restored.facts["history"]
+        return last, restored.tree.get("best", last), [Measurement(*row) for row in rows]
 
-    def keep(
+    def maybe_save(
         self,
         state: TrainState,
         best: TrainState,

@@ -11,11 +11,11 @@ from jax.sharding import PartitionSpec as P
 from fbp.data.dataset import Split
 from fbp.errors import InputError
 from fbp.train.batches import check_batch
-from fbp.train.layout import Layout, described, partition_specs
-from fbp.train.repeat import Examples
+from fbp.train.layout import Layout, describe_mesh, partition_specs
+from fbp.train.scan_steps import Examples
 from fbp.train.state import TrainState
 
-DATA = "data"
+DATA_AXIS = "data"
 
 
 def data_mesh(batch_size: int) -> Mesh:
@@ -26,10 +26,10 @@ def data_mesh(batch_size: int) -> Mesh:
     """
     devices = jax.devices()
     count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
-    return Mesh(np.array(devices[:count]), (DATA,))
+    return Mesh(np.array(devices[:count]), (DATA_AXIS,))
 
 
-def shardings(tree: Any, params: Any, mesh: Mesh, layout: Layout) -> Any:
+def state_shardings(tree: Any, params: Any, mesh: Mesh, layout: Layout) -> Any:
     """Where each leaf of a tree is: as the parameter that it belongs to, or on every device whole.
 
     A leaf belongs to the parameter in whose path its own ends, if they have one shape: so do the
@@ -39,27 +39,29 @@ def shardings(tree: Any, params: Any, mesh: Mesh, layout: Layout) -> Any:
     >>> params = {"kernel": np.ones((4, 2), np.float32)}
     >>> mesh = jax.make_mesh((1, 1), ("data", "model"))
     >>> state = optax.adam(0.1).init(params)
-    >>> where = shardings(state, params, mesh, [("kernel", P(None, "model"))])
+    >>> where = state_shardings(state, params, mesh, [("kernel", P(None, "model"))])
     >>> where[0].nu["kernel"].spec == P(None, "model"), where[0].count.spec == P()
     (True, True)
     """
-    mesh = automatic(mesh)
+    mesh = auto_mesh(mesh)
     specs = jax.tree.leaves(
         partition_specs(params, mesh, layout), is_leaf=lambda node: isinstance(node, P)
     )
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    places = {
+    spec_by_leaf = {
         (path, np.shape(leaf)): spec for (path, leaf), spec in zip(leaves, specs, strict=True)
     }
 
     def of(path: tuple, leaf: Any) -> NamedSharding:
         ends = ((path[i:], np.shape(leaf)) for i in range(len(path) + 1))
-        return NamedSharding(mesh, next((places[end] for end in ends if end in places), P()))
+        return NamedSharding(
+            mesh, next((spec_by_leaf[end] for end in ends if end in spec_by_leaf), P())
+        )
 
     return jax.tree_util.tree_map_with_path(of, tree)
 
 
-def in_shards(
+def sharded_init(
     make: Callable[..., TrainState], mesh: Mesh, layout: Layout = ()
 ) -> Callable[..., TrainState]:
     """`make`, compiled so that each device makes its own part of the state only.
@@ -74,26 +76,26 @@ def in_shards(
     ...     params, _ = mlp([32, 10]).init(key, (-1, 64))
     ...     return initial_state(params, optax.sgd(0.1), key)
     >>> mesh, layout = jax.make_mesh((1, 1), ("data", "model")), [("1_dense/bias", P("model"))]
-    >>> state = in_shards(begin, mesh, layout)(jax.random.key(0))
+    >>> state = sharded_init(begin, mesh, layout)(jax.random.key(0))
     >>> state.params["1_dense"]["bias"].sharding.spec == P("model")
     True
     """
 
-    def made(*args: Any) -> TrainState:
+    def init(*args: Any) -> TrainState:
         state = jax.eval_shape(make, *args)
-        where = shardings(state, state.params, mesh, layout)
+        where = state_shardings(state, state.params, mesh, layout)
         return jax.jit(make, out_shardings=where)(*args)
 
-    return made
+    return init
 
 
-def divide_batch(batch: Any, mesh: Mesh, microbatches: int = 1) -> Any:
+def shard_batch(batch: Any, mesh: Mesh, microbatches: int = 1) -> Any:
     """The batch, divided over `data`: each device has an equal share of each microbatch.
 
     Raises InputError where the mesh has no such axis, the leaves differ in their number of
     examples, or it is no multiple of the devices times the microbatches.
 
-    >>> divide_batch(np.ones((2, 3)), jax.make_mesh((1,), ("data",))).shape
+    >>> shard_batch(np.ones((2, 3)), jax.make_mesh((1,), ("data",))).shape
     (2, 3)
     """
     check_batch(batch)
@@ -104,56 +106,56 @@ def divide_batch(batch: Any, mesh: Mesh, microbatches: int = 1) -> Any:
             raise InputError(
                 f"batch{jax.tree_util.keystr(path)} has shape {list(np.shape(leaf))}: "
                 f"{np.shape(leaf)[0]} examples do not divide into {microbatches} microbatches on "
-                f"{devices} devices along {DATA!r} of {described(mesh)}; give a multiple "
+                f"{devices} devices along {DATA_AXIS!r} of {describe_mesh(mesh)}; give a multiple "
                 f"of {parts}, or fewer devices"
             )
-    return jax.lax.with_sharding_constraint(batch, NamedSharding(automatic(mesh), P(DATA)))
+    return jax.lax.with_sharding_constraint(batch, NamedSharding(auto_mesh(mesh), P(DATA_AXIS)))
 
 
-def on_mesh(
+def sharded_update(
     update: Callable[[TrainState, Any], tuple[TrainState, Any]],
     mesh: Mesh,
     layout: Layout = (),
     microbatches: int = 1,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
-    """The same update, of a batch divided over `data` and a state divided as by `in_shards`.
+    """The same update, of a batch divided over `data` and a state divided as by `sharded_init`.
 
     What the devices sum or exchange for that is put in by the compiler. Raises InputError as
-    `divide_batch` and `partition_specs`.
+    `shard_batch` and `partition_specs`.
 
     >>> import optax
     >>> from fbp.train import initial_state
-    >>> from fbp.train.step import adjust, carry_back
+    >>> from fbp.train.step import make_update, loss_and_grads_fn
     >>> tx = optax.sgd(0.1)
-    >>> update = adjust(carry_back(lambda params, x, key: (params * x).mean()), tx)
+    >>> update = make_update(loss_and_grads_fn(lambda params, x, key: (params * x).mean()), tx)
     >>> state = initial_state(np.float32(2.0), tx, jax.random.key(0))
-    >>> spread = on_mesh(update, jax.make_mesh((1,), ("data",)))
+    >>> spread = sharded_update(update, jax.make_mesh((1,), ("data",)))
     >>> state, loss = spread(state, np.array([3.0, 5.0], np.float32))
     >>> print(loss, state.params)
     8.0 1.6
     """
 
     def run(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
-        state, loss = update(state, divide_batch(batch, mesh, microbatches))
-        where = shardings(state, state.params, mesh, layout)
+        state, loss = update(state, shard_batch(batch, mesh, microbatches))
+        where = state_shardings(state, state.params, mesh, layout)
         return jax.lax.with_sharding_constraint(state, where), loss
 
     return run
 
 
-def in_shares(examples: Split, mesh: Mesh) -> Examples:
+def shard_examples(examples: Split, mesh: Mesh) -> Examples:
     """The examples, divided over `data`: each process reads the rows of its own devices alone.
 
     Where their number does not divide, the last example stands again at the end. What is read
     is sliced from the arrays, so that those of `numpy.load(file, mmap_mode="r")` stay on disk.
 
     >>> mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
-    >>> x, y = in_shares(Split(np.ones((3, 5), np.float32), np.arange(3)), mesh)
+    >>> x, y = shard_examples(Split(np.ones((3, 5), np.float32), np.arange(3)), mesh)
     >>> x.addressable_data(0).shape, y.tolist()
     ((2, 5), [0, 1, 2, 2])
     """
     devices = _along_data(mesh)
-    where = NamedSharding(automatic(mesh), P(DATA))
+    where = NamedSharding(auto_mesh(mesh), P(DATA_AXIS))
 
     def share(values: np.ndarray) -> jax.Array:
         count = len(values)
@@ -161,9 +163,11 @@ def in_shares(examples: Split, mesh: Mesh) -> Examples:
 
         def read(index: Any) -> np.ndarray:
             start, stop, _ = index[0].indices(rows)
-            own = values[min(start, count - 1) : stop]
+            rows_of_device = values[min(start, count - 1) : stop]
             return np.pad(
-                own, [(0, stop - start - len(own)), *[(0, 0)] * (own.ndim - 1)], mode="edge"
+                rows_of_device,
+                [(0, stop - start - len(rows_of_device)), *[(0, 0)] * (rows_of_device.ndim - 1)],
+                mode="edge",
             )
 
         return jax.make_array_from_callback((rows, *values.shape[1:]), where, read)
@@ -171,7 +175,7 @@ def in_shares(examples: Split, mesh: Mesh) -> Examples:
     return share(examples.x), share(examples.y)
 
 
-def over_data(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+def sharded_forward(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """The same `(params, x) -> outputs`, of examples that are divided over `data`.
 
     Examples whose number does not divide are on every device.
@@ -179,25 +183,26 @@ def over_data(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
     def run(params: Any, x: Any) -> Any:
         divides = len(x) % _along_data(mesh) == 0
-        return forward(params, divide_batch(x, mesh) if divides else x)
+        return forward(params, shard_batch(x, mesh) if divides else x)
 
     return run
 
 
-def automatic(mesh: Mesh) -> Mesh:
+def auto_mesh(mesh: Mesh) -> Mesh:
     """The same devices, with axes along which the compiler divides what no spec names.
 
     `jax.make_mesh` makes axes that every operation must name (`AxisType.Explicit`).
 
-    >>> automatic(jax.make_mesh((1,), ("data",))).axis_types
+    >>> auto_mesh(jax.make_mesh((1,), ("data",))).axis_types
     (Auto,)
     """
     return Mesh(mesh.devices, mesh.axis_names)
 
 
 def _along_data(mesh: Mesh) -> int:
-    if DATA not in mesh.axis_names:
+    if DATA_AXIS not in mesh.axis_names:
         raise InputError(
-            f"{described(mesh)} has no axis {DATA!r}, over which the batch is divided: name one so"
+            f"{describe_mesh(mesh)} has no axis {DATA_AXIS!r}, over which the batch is divided: "
+            "name one so"
         )
-    return mesh.shape[DATA]
+    return mesh.shape[DATA_AXIS]

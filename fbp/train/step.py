@@ -13,8 +13,8 @@ from fbp.autodiff import value_and_grad
 from fbp.errors import InputError
 from fbp.train.batches import check_batch
 from fbp.train.layout import Layout
-from fbp.train.microbatches import in_microbatches
-from fbp.train.sharding import on_mesh
+from fbp.train.microbatches import mean_over_microbatches
+from fbp.train.sharding import sharded_update
 from fbp.train.state import TrainState, check_params
 
 Loss = Float[Array, ""]
@@ -22,7 +22,7 @@ LossFn = Callable[[Any, Any, Key[Array, ""]], Loss]
 Update = Callable[[TrainState, Any], tuple[TrainState, Loss]]
 
 
-def carry_back(loss_fn: LossFn) -> Callable[[Any, Any, Key[Array, ""]], tuple[Loss, Any]]:
+def loss_and_grads_fn(loss_fn: LossFn) -> Callable[[Any, Any, Key[Array, ""]], tuple[Loss, Any]]:
     """The loss and its gradient: `(params, batch, key) -> (loss, grads)`.
 
     The gradient is made by `fbp.value_and_grad`. Raises InputError where a leaf of the
@@ -47,7 +47,7 @@ def carry_back(loss_fn: LossFn) -> Callable[[Any, Any, Key[Array, ""]], tuple[Lo
     return loss_and_grads
 
 
-def adjust(loss_and_grads: Callable, tx: optax.GradientTransformation) -> Update:
+def make_update(loss_and_grads: Callable, tx: optax.GradientTransformation) -> Update:
     """The update `(state, batch) -> (next state, loss)`: what `tx` makes of the gradient, added.
 
     Transformations that ask for the loss, such as `optax.contrib.momo`, get it as `value`.
@@ -79,11 +79,11 @@ def make_step(
 
     Args:
       loss_fn: `(params, batch, key) -> loss`, one real number; `key` is new at each step.
-      tx: any optax transformation; `guarded` adds accumulation, clipping and guards.
+      tx: any optax transformation; `with_guards` adds accumulation, clipping and guards.
       microbatches: parts of the batch that follow each other within the step, for a model that
-        does not fit with all of it; see `in_microbatches`.
+        does not fit with all of it; see `mean_over_microbatches`.
       mesh: devices, over whose axis `data` the batch is divided; None for those where the
-        state and the batch are. The state is made by `in_shards`.
+        state and the batch are. The state is made by `sharded_init`.
       layout: how the parameters are divided, see `partition_specs`; by default they are on every
         device whole.
 
@@ -102,13 +102,13 @@ def make_step(
     >>> print(state.params.round(2))
     3.0
     """
-    update = adjust(in_microbatches(carry_back(loss_fn), microbatches), tx)
+    update = make_update(mean_over_microbatches(loss_and_grads_fn(loss_fn), microbatches), tx)
     if mesh is not None:
-        update = on_mesh(update, mesh, layout, microbatches)
+        update = sharded_update(update, mesh, layout, microbatches)
     return jax.jit(update, donate_argnums=0)
 
 
-def guarded(
+def with_guards(
     tx: optax.GradientTransformation,
     *,
     clip_norm: float | None = None,
@@ -125,7 +125,7 @@ def guarded(
       skip_nonfinite: leave out an update that is not finite, unless more than this many follow
         each other (`optax.apply_if_finite`).
 
-    >>> tx = guarded(optax.sgd(1.0), clip_norm=1.0)
+    >>> tx = with_guards(optax.sgd(1.0), clip_norm=1.0)
     >>> grads = jnp.array([3.0, 4.0])
     >>> updates, _ = tx.update(grads, tx.init(grads))
     >>> print(jnp.allclose(updates, jnp.array([-0.6, -0.8])))

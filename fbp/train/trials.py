@@ -11,9 +11,9 @@ from fbp.errors import InputError
 from fbp.nn import Layer
 from fbp.train.batches import batch_indices
 from fbp.train.objective import Objective, mean_loss
-from fbp.train.repeat import Examples, repeat
+from fbp.train.scan_steps import Examples, scan_steps
 from fbp.train.state import TrainState, initial_state
-from fbp.train.step import adjust, carry_back
+from fbp.train.step import loss_and_grads_fn, make_update
 
 Trial = dict[str, Array]
 Result = TypeVar("Result")
@@ -28,15 +28,15 @@ def train_trials(
     *,
     steps: int,
     batch_size: int,
-    finish: Callable[[TrainState], Result],
-    finish_every: int | None = None,
+    measure: Callable[[TrainState], Result],
+    measure_every: int | None = None,
     at_once: int = 1,
 ) -> tuple[Float[Array, "trials steps"], Result]:
-    """The training loss of every step of every trial, and what `finish` makes of the last states.
+    """The training loss of every step of every trial, and what `measure` makes of the last states.
 
     A trial is trained exactly as `fbp.train.train` does on one device with
     `key=jax.random.key(seed)`.
-    Raises InputError where `finish_every` does not divide `steps`.
+    Raises InputError where `measure_every` does not divide `steps`.
 
     Args:
       network: the layers.
@@ -46,7 +46,7 @@ def train_trials(
       training: inputs and targets.
       steps, batch_size: as in `fbp.train.train`.
       finish: what is kept of a trained state, such as its loss on the validation set.
-      finish_every: apply `finish` after every so many steps, which divide `steps`, and not at
+      finish_every: apply `measure` after every so many steps, which divide `steps`, and not at
         the end alone; what it gives has then an axis of times after that of trials.
       at_once: trials side by side; the others wait. On a CPU one is often the fastest.
 
@@ -59,14 +59,14 @@ def train_trials(
     ...     mlp([10]), objective_of(digits), lambda trial: optax.sgd(trial["learning_rate"]),
     ...     {"seed": jnp.array([0, 0]), "learning_rate": jnp.array([0.1, 1.0])},
     ...     (digits.train.x, digits.train.y), steps=5, batch_size=32,
-    ...     finish=lambda state: state.step,
+    ...     measure=lambda state: state.step,
     ... )
     >>> losses.shape, steps
     ((2, 5), Array([5, 5], dtype=int32))
     """
-    if finish_every is not None and (finish_every < 1 or steps % finish_every):
-        raise InputError(f"finish_every is {finish_every}: give a divisor of the {steps} steps")
-    loss_and_grads = carry_back(mean_loss(network.apply, objective))
+    if measure_every is not None and (measure_every < 1 or steps % measure_every):
+        raise InputError(f"finish_every is {measure_every}: give a divisor of the {steps} steps")
+    loss_and_grads = loss_and_grads_fn(mean_loss(network.apply, objective))
     examples = jax.device_put(training)
 
     def run(trial: Trial, examples: Examples) -> tuple[Float[Array, " steps"], Result]:
@@ -76,14 +76,14 @@ def train_trials(
         order = batch_indices(order_key, 0, steps, len(examples[0]), batch_size)
         state = initial_state(params, tx, step_key)
 
-        def stretch(state: TrainState, order: Int[Array, "steps batch"]):
-            state, losses = repeat(adjust(loss_and_grads, tx), state, examples, order)
-            return state, (losses, finish(state))
+        def segment(state: TrainState, order: Int[Array, "steps batch"]):
+            state, losses = scan_steps(make_update(loss_and_grads, tx), state, examples, order)
+            return state, (losses, measure(state))
 
-        if finish_every is None:
-            return stretch(state, order)[1]
-        stretches = order.reshape(-1, finish_every, batch_size)
-        _, (losses, results) = jax.lax.scan(stretch, state, stretches)
+        if measure_every is None:
+            return segment(state, order)[1]
+        segments = order.reshape(-1, measure_every, batch_size)
+        _, (losses, results) = jax.lax.scan(segment, state, segments)
         return losses.ravel(), results
 
     @jax.jit

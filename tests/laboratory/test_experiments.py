@@ -4,8 +4,8 @@ import jax
 import pytest
 
 from fbp.cli import main
-from fbp.laboratory.conduct import read_result
-from fbp.laboratory.find import find, names
+from fbp.laboratory.registry import experiment_names, get_experiment
+from fbp.laboratory.runner import read_result
 
 LONGEST = ("transfer", "depth", "learning_rate_free", "image_screening")
 
@@ -19,7 +19,7 @@ def standard_promotion():
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n in LONGEST else n for n in names()],
+    [pytest.param(n, marks=pytest.mark.slow) if n in LONGEST else n for n in experiment_names()],
 )
 def test_quick_run_lands_in_its_band(name, tmp_path):
     assert main(["experiments", "run", name, "--quick", "--out", str(tmp_path)]) == 0
@@ -29,10 +29,10 @@ def test_quick_run_lands_in_its_band(name, tmp_path):
     assert list((tmp_path / name).glob("*.png"))
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", experiment_names())
 def test_an_experiment_is_complete(name):
-    directory = find(name).directory
-    assert find(name).question.endswith("?")
+    directory = get_experiment(name).directory
+    assert get_experiment(name).question.endswith("?")
     for file in ("README.md", "config.toml", "result.json", "result.md", "figure.png"):
         assert (directory / file).exists(), file
     result = read_result(directory)
@@ -41,9 +41,12 @@ def test_an_experiment_is_complete(name):
 
 
 def test_the_overview_holds_every_question_and_number(capsys):
-    overview = (find("quadratic").directory.parent / "README.md").read_text(encoding="utf-8")
+    overview = (get_experiment("quadratic").directory.parent / "README.md").read_text(
+        encoding="utf-8"
+    )
     main(["experiments", "table"])
     assert capsys.readouterr().out.strip() in overview
     assert all(
-        f"[{name}]({name}/README.md) | {find(name).question}" in overview for name in names()
+        f"[{name}]({name}/README.md) | {get_experiment(name).question}" in overview
+        for name in experiment_names()
     )

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.transfer.parametrisation import activations, maximal_update, standard
+from experiments.transfer.parametrization import activations, maximal_update, standard
 from experiments.transfer.run import _sensitivity
 
 KEY = jax.random.key(0)

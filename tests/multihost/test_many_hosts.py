@@ -29,16 +29,16 @@ from fbp import checkpoints, cli
 from fbp.sweep import training
 
 checkpoints.SAVING = float("inf")
-carry_out, dies_at = training._carry_out, int(sys.argv[1])
+run_segment, dies_at = training._run_segment, int(sys.argv[1])
 
 
-def killed(stretch, progress, runner):
-    if progress.stretches == dies_at:
+def killed(segment, progress, runner):
+    if progress.segments == dies_at:
         os.kill(os.getpid(), signal.SIGKILL)
-    return carry_out(stretch, progress, runner)
+    return run_segment(segment, progress, runner)
 
 
-training._carry_out = killed
+training._run_segment = killed
 sys.exit(cli.main(sys.argv[2:]))
 """
 NEVER = "-1"
@@ -46,7 +46,7 @@ NEVER = "-1"
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """Starts a sweep of some processes, one of which may be killed before a stretch."""
+    """Starts a sweep of some processes, one of which may be killed before a segment."""
     home = tmp_path_factory.mktemp("home")
     (home / "demo.toml").write_text(TEXT)
     environment = os.environ | {

@@ -23,7 +23,7 @@ from fbp.data import load
 from fbp.data.dataset import Split
 from fbp.nn import mlp
 from fbp.train import train
-from fbp.train.sharding import data_mesh, in_shares
+from fbp.train.sharding import data_mesh, shard_examples
 
 outcome = train(
     mlp([8, 10]), load("digits"), optax.sgd(0.2), key=jax.random.key(3), steps=8, batch_size=16,
@@ -34,7 +34,8 @@ class Rows(np.ndarray):
         print("rows", rows.start, rows.stop)
         return np.asarray(super().__getitem__(rows))
 
-in_shares(Split(np.zeros((10, 3), np.float32).view(Rows), np.zeros(10, np.int32)), data_mesh(16))
+examples = Split(np.zeros((10, 3), np.float32).view(Rows), np.zeros(10, np.int32))
+shard_examples(examples, data_mesh(16))
 devices = outcome.state.params["1_dense"]["bias"].sharding.num_devices
 print("losses", json.dumps([devices, *(each.loss for each in outcome.history)]))
 """

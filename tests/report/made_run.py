@@ -2,7 +2,7 @@
 
 import json
 
-from fbp.report.summary import summarise
+from fbp.report.summary import summarize
 
 RATES = (0.001, 0.01, 0.1, 1.0)
 CONFIG = 'name = "made <run>"\n\n[train]\ntarget = 0.7\n'
@@ -45,8 +45,8 @@ def write(directory, rows=None, *, complete=True, task="classification", metric=
     (directory / "config.toml").write_text(CONFIG)
     (directory / "environment.json").write_text(json.dumps(ENVIRONMENT))
     if complete:
-        rows = rows + _tests(rows, summarise(rows, "", task, metric, 0.7)["best"], metric)
-        summary = summarise(rows, "made <run>", task, metric, 0.7)
+        rows = rows + _tests(rows, summarize(rows, "", task, metric, 0.7)["best"], metric)
+        summary = summarize(rows, "made <run>", task, metric, 0.7)
         summary |= {"gradient_check": {"max_ulps": 1.5, "leaf": "['dense']['w']"}}
         summary |= {"seconds": 12.34, "trial_steps_per_second": 5120.0}
         (directory / "summary.json").write_text(json.dumps(summary))

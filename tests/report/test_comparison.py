@@ -7,7 +7,7 @@ import made_run
 import pytest
 
 from fbp.errors import InputError
-from fbp.report.comparison import contestants, differences, improvements
+from fbp.report.comparison import config_differences, contestants, improvements
 
 MADE = 'name = "{name}"\n\n[data]\nname = "digits"\n\n[optimizer]\nname = "{name}"\n'
 
@@ -56,7 +56,7 @@ def test_improvements_are_one_half_on_the_diagonal_and_sum_to_one_across_it(tmp_
 def test_only_the_keys_that_differ_are_listed_and_the_name_is_none(tmp_path):
     longer = MADE + "\n[train]\nsteps = 30\n"
     compared = contestants([run(tmp_path, "adam", gain=0.1), run(tmp_path, "sgd", config=longer)])
-    assert differences(compared) == {
+    assert config_differences(compared) == {
         "optimizer.name": ["adam", "sgd"],
         "train.steps": [None, 30],
     }

@@ -10,12 +10,12 @@ from test_page import visible
 from fbp import report
 from fbp.errors import InputError
 from fbp.report.comparison import contestants
-from fbp.report.comparison_figures import draw
-from fbp.report.comparison_page import html, verdict
+from fbp.report.comparison_figures import draw_comparison
+from fbp.report.comparison_page import comparison_html, comparison_verdict
 
 
 def text_of(paths):
-    return visible(html(contestants(paths), {}))
+    return visible(comparison_html(contestants(paths), {}))
 
 
 def test_the_page_stands_alone_and_opens_with_the_verdict(tmp_path):
@@ -31,14 +31,14 @@ def test_the_page_stands_alone_and_opens_with_the_verdict(tmp_path):
 
 
 def test_runs_that_cannot_be_told_apart_are_not_told_apart(tmp_path):
-    assert "the two cannot be told apart" in verdict(
+    assert "the two cannot be told apart" in comparison_verdict(
         contestants([run(tmp_path, "sgd"), run(tmp_path, "adam")])
     )
 
 
 def test_one_seed_tells_nothing_apart(tmp_path):
     paths = [run(tmp_path, "sgd", seeds=1), run(tmp_path, "adam", gain=0.1, seeds=1)]
-    assert "the two cannot be told apart" in verdict(contestants(paths))
+    assert "the two cannot be told apart" in comparison_verdict(contestants(paths))
 
 
 def test_the_table_shows_test_scores_diverged_shares_and_steps_to_the_target(tmp_path):
@@ -59,10 +59,10 @@ def test_what_differs_between_the_configs_is_listed(tmp_path):
 
 def test_a_run_that_diverged_everywhere_is_in_the_table_and_not_in_the_pictures(tmp_path):
     compared = contestants([run(tmp_path, "lost", rates=[1.0, 2.0]), run(tmp_path, "won")])
-    assert "No other run trained the network." in verdict(compared)
-    assert "lost – every trial diverged" in visible(html(compared, {}))
+    assert "No other run trained the network." in comparison_verdict(compared)
+    assert "lost – every trial diverged" in visible(comparison_html(compared, {}))
     compared = contestants([run(tmp_path, n, rates=[1.0, 2.0]) for n in ("lost", "gone")])
-    assert "No run trained the network" in verdict(compared)
+    assert "No run trained the network" in comparison_verdict(compared)
     report.compare([tmp_path / "lost", tmp_path / "gone"], tmp_path / "page.html")
 
 
@@ -80,7 +80,7 @@ def test_every_metric_is_drawn_with_labelled_axes(tmp_path, task, metric):
     paths = [
         made_run.write(tmp_path / name, rows, task=task, metric=metric) for name in ("one", "two")
     ]
-    for figure in draw(contestants(paths)).values():
+    for figure in draw_comparison(contestants(paths)).values():
         figure.draw_without_rendering()
         assert all(axes.get_ylabel() for axes in figure.axes)
         assert figure.axes[-1].get_xlabel()
@@ -90,7 +90,7 @@ def test_every_metric_is_drawn_with_labelled_axes(tmp_path, task, metric):
 
 def test_every_run_is_in_both_pictures(tmp_path):
     compared = contestants([run(tmp_path, name) for name in ("sgd", "adam", "lion")])
-    for figure in draw(compared).values():
+    for figure in draw_comparison(compared).values():
         texts = " ".join(text.get_text() for legend in figure.legends for text in legend.texts)
         assert all(name in texts for name in ("sgd", "adam", "lion"))
 
@@ -102,7 +102,9 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_accuracies_are_shown_whole_and_enlarged(tmp_path):
-    figure = draw(contestants([run(tmp_path, name) for name in ("sgd", "adam")]))["score_by_rate"]
+    figure = draw_comparison(contestants([run(tmp_path, name) for name in ("sgd", "adam")]))[
+        "score_by_rate"
+    ]
     whole, enlarged = (axes.get_ylim() for axes in figure.axes)
     assert whole == (0.0, 1.02)
     assert enlarged[0] < 0.796 < enlarged[1] < enlarged[0] + 0.2

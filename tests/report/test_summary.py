@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fbp.report.summary import summarise
+from fbp.report.summary import summarize
 from fbp.report.trials import settings, trials
 
 
@@ -27,7 +27,7 @@ def divergence(trial, rate, step=5):
 
 
 def summary(records, *, metric="accuracy", target=None, task="classification"):
-    return summarise(records, "laws", task, metric, target)
+    return summarize(records, "laws", task, metric, target)
 
 
 def test_the_last_evaluation_counts():

@@ -9,7 +9,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from fbp.cli import main
 from fbp.errors import InputError
-from fbp.report.tensorboard import write
+from fbp.report.tensorboard import write_events
 
 
 def events(directory):
@@ -36,7 +36,7 @@ def scalars(directory):
 def written(tmp_path):
     rows = made_run.records(rates=[0.1, 1.0], seeds=2, extra=({"schedule": "cosine"},))
     run = made_run.write(tmp_path / "run", rows)
-    return run, write(run, tmp_path / "events")
+    return run, write_events(run, tmp_path / "events")
 
 
 def test_every_trial_has_a_directory_named_by_its_setting(written):
@@ -89,19 +89,19 @@ def test_hyperparameters_are_there_for_the_hparams_page(written):
 
 def test_a_directory_that_holds_something_is_refused(written):
     with pytest.raises(InputError, match="holds something: give a new directory"):
-        write(*written)
+        write_events(*written)
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     run = made_run.write(tmp_path / "run")
     with pytest.raises(InputError, match="give another directory"):
-        write(run, run / "config.toml" / "events")
+        write_events(run, run / "config.toml" / "events")
 
 
 def test_a_missing_tensorboardx_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(InputError, match=r"pip install 'fbp-jax\[tensorboard\]'"):
-        write(made_run.write(tmp_path / "run"), tmp_path / "events")
+        write_events(made_run.write(tmp_path / "run"), tmp_path / "events")
 
 
 def test_the_command_writes_events(tmp_path, capsys):

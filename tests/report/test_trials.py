@@ -3,7 +3,7 @@
 import made_run
 import numpy as np
 
-from fbp.report.trials import curve, others_of, setting_of, settings, trials
+from fbp.report.trials import curve, setting_of, settings, trials, without_rate
 
 
 def rows(losses, *, trial=0, diverged=None):
@@ -71,7 +71,7 @@ def test_settings_are_in_order_and_unique():
 def test_other_hyperparameters_of_a_trial_and_of_a_summary_entry_agree():
     made = made_run.records(extra=({"momentum": 0.9, "b1": 0.5},))
     entry = {"learning_rate": 0.1, "b1": 0.5, "momentum": 0.9, "trials": 3, "diverged": 0}
-    assert trials(made)[0].others == others_of(setting_of(entry))
+    assert trials(made)[0].others == without_rate(setting_of(entry))
 
 
 def test_a_curve_ends_where_most_of_its_trials_were_stopped_early():

@@ -5,7 +5,7 @@ import pytest
 import fbp
 from fbp import InputError
 from fbp.config import CNN, MLP, RNN, Config, Data, Optimizer, Sweep, Train, Transformer
-from fbp.sweep import check_gradient, problem_of
+from fbp.sweep import check_gradient, load_problem
 
 CONFIG = Config(
     name="demo",
@@ -18,10 +18,10 @@ CONFIG = Config(
 
 
 def test_score_is_the_metric_unless_another_is_chosen():
-    assert problem_of(CONFIG).metric == "accuracy"
-    assert problem_of(replace(CONFIG, data=Data("diabetes"))).metric == "r2"
+    assert load_problem(CONFIG).metric == "accuracy"
+    assert load_problem(replace(CONFIG, data=Data("diabetes"))).metric == "r2"
     train = replace(CONFIG.train, metric="loss")
-    assert problem_of(replace(CONFIG, train=train)).metric == "loss"
+    assert load_problem(replace(CONFIG, train=train)).metric == "loss"
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_score_is_the_metric_unless_another_is_chosen():
 )
 def test_what_does_not_fit_is_refused_before_anything_is_trained(changes, message):
     with pytest.raises(InputError, match=message):
-        problem_of(replace(CONFIG, **changes))
+        load_problem(replace(CONFIG, **changes))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(changes, messag
 )
 def test_gradient_of_every_network_agrees_with_jax(network):
     config = replace(CONFIG, network=network, data=Data("digits", image=True))
-    agreement = check_gradient(problem_of(config))
+    agreement = check_gradient(load_problem(config))
     assert agreement.max_ulps <= 16, agreement
 
 
@@ -57,4 +57,4 @@ def test_wrong_gradient_stops_the_run(monkeypatch):
 
     monkeypatch.setattr("fbp.verify.agreement.grad", wrong)
     with pytest.raises(InputError, match=r"gradient is wrong, nothing was trained: .* at params\["):
-        check_gradient(problem_of(CONFIG))
+        check_gradient(load_problem(CONFIG))

@@ -9,8 +9,8 @@ import pytest
 from fbp import InputError
 from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
 from fbp.sweep.grid import grid_of, trials_of
-from fbp.sweep.mapping import Mapping
-from fbp.sweep.problem import problem_of
+from fbp.sweep.parallelism import Parallelism
+from fbp.sweep.problem import load_problem
 from fbp.sweep.program import make_program
 from fbp.train import train
 from fbp.train.sharding import data_mesh
@@ -23,13 +23,13 @@ CONFIG = Config(
     train=Train(steps=20, batch_size=16, evaluate_every=10),
     sweep=Sweep((0.01, 0.1, 1e4), 2),
 )
-PROBLEM = problem_of(CONFIG)
+PROBLEM = load_problem(CONFIG)
 
 
-def run(config, how=None):
+def run(config, parallelism=None):
     """Trials, their last states, and per trial the curve of validation losses."""
     trials = trials_of(config.sweep)
-    program, grid = make_program(config, PROBLEM, how), grid_of(trials)
+    program, grid = make_program(config, PROBLEM, parallelism), grid_of(trials)
     data = PROBLEM.dataset
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
     states, measures = program.start(grid, validation)
@@ -69,7 +69,7 @@ def by_vmap():
 
 @pytest.fixture(scope="module")
 def by_loop():
-    return run(CONFIG, Mapping("loop", devices=4))
+    return run(CONFIG, Parallelism("loop", devices=4))
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
@@ -93,7 +93,7 @@ def test_vmapped_trials_are_mapped_trials_to_rounding(by_map, by_vmap):
 
 @pytest.mark.parametrize("devices", [1, 4])
 def test_trials_that_do_not_divide_over_the_devices_are_the_same_to_rounding(by_map, devices):
-    _, states, curves = run(CONFIG, Mapping("vmap", devices=devices))
+    _, states, curves = run(CONFIG, Parallelism("vmap", devices=devices))
     alive = np.asarray(by_map[1].diverged_at) < 0
     assert len(states.diverged_at) % devices == 0
     assert len(states.diverged_at.sharding.device_set) == devices
@@ -102,12 +102,16 @@ def test_trials_that_do_not_divide_over_the_devices_are_the_same_to_rounding(by_
 
 def test_way_over_more_devices_than_there_are_is_refused():
     with pytest.raises(InputError, match="ran on 99 devices and here are 8"):
-        make_program(CONFIG, PROBLEM, Mapping("vmap", devices=99))
+        make_program(CONFIG, PROBLEM, Parallelism("vmap", devices=99))
 
 
 def test_compiled_loop_is_the_loop(by_loop):
-    trials, how = trials_of(CONFIG.sweep), Mapping("loop", devices=4)
-    program, grid, data = make_program(CONFIG, PROBLEM, how), grid_of(trials), PROBLEM.dataset
+    trials, parallelism = trials_of(CONFIG.sweep), Parallelism("loop", devices=4)
+    program, grid, data = (
+        make_program(CONFIG, PROBLEM, parallelism),
+        grid_of(trials),
+        PROBLEM.dataset,
+    )
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
     states, _ = program.start(grid, validation)
     arguments = (states, grid, program.draw(0, 10), training, validation)
@@ -128,7 +132,7 @@ def test_trials_of_a_seed_that_share_their_batches_are_the_same_trials(
     by_map, devices, at_a_time, rtol
 ):
     """Bit for bit one after another, to rounding side by side."""
-    _, states, curves = run(CONFIG, Mapping("seed", at_a_time, devices, CONFIG.sweep.seeds))
+    _, states, curves = run(CONFIG, Parallelism("seed", at_a_time, devices, CONFIG.sweep.seeds))
     alive = np.asarray(by_map[1].diverged_at) < 0
     assert len(states.diverged_at) == (8 if devices == 2 else 6)  # whole settings for each device
     np.testing.assert_allclose(curves[alive], by_map[2][alive], rtol)
@@ -140,7 +144,7 @@ def test_some_trials_of_a_seed_way_are_measured_as_all_are(by_map):
     split = PROBLEM.dataset.test.x, PROBLEM.dataset.test.y
     measured = [
         make_program(CONFIG, PROBLEM, way.of(1)).measure(params, split)
-        for way in (Mapping("map"), Mapping("seed", 2, seeds=2))
+        for way in (Parallelism("map"), Parallelism("seed", 2, seeds=2))
     ]
     np.testing.assert_allclose(*(m["loss"] for m in measured), rtol=2e-6)
     assert measured[1]["loss"].shape == (1,)
@@ -151,15 +155,15 @@ def test_trials_of_a_seed_share_the_reading_of_their_batch():
     grid, data = grid_of(trials_of(CONFIG.sweep)), PROBLEM.dataset
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
 
-    def read(how):
-        program = make_program(CONFIG, PROBLEM, how)
+    def read(parallelism):
+        program = make_program(CONFIG, PROBLEM, parallelism)
         states = jax.eval_shape(program.start, grid, validation)[0]
         orders = jax.eval_shape(lambda: program.draw(0, 10))
         text = program.lower(states, grid, orders, training, validation).as_text()
         return {shape for shape in ("3x16x64xf32", "6x16x64xf32") if shape in text}
 
-    assert read(Mapping("vmap")) == {"6x16x64xf32"}
-    assert read(Mapping("seed", 3, 1, 2)) == set()
+    assert read(Parallelism("vmap")) == {"6x16x64xf32"}
+    assert read(Parallelism("seed", 3, 1, 2)) == set()
 
 
 @pytest.mark.usefixtures("standard_promotion")

@@ -6,7 +6,7 @@ import pytest
 
 from fbp.config import MLP, Config, Data, Halving, Optimizer, Sweep, Train
 from fbp.records import create_run
-from fbp.sweep import problem_of, sweep, training
+from fbp.sweep import load_problem, sweep, training
 from fbp.verify import Agreement
 
 CONFIG = Config(
@@ -17,7 +17,7 @@ CONFIG = Config(
     train=Train(steps=20, batch_size=16, evaluate_every=5),
     sweep=Sweep((0.1, 0.5, 1e4), 1, trials="map"),
 )
-PROBLEM = problem_of(CONFIG)
+PROBLEM = load_problem(CONFIG)
 CHECK = Agreement(0.5, "params['w']", 1.0, 1.0, 2.0, 1e-7)
 
 
@@ -43,22 +43,22 @@ def whole(tmp_path_factory):
 
 
 def on(monkeypatch, devices):
-    monkeypatch.setattr("fbp.sweep.mapping.devices_for", lambda trials: devices)
+    monkeypatch.setattr("fbp.sweep.parallelism.devices_for", lambda trials: devices)
 
 
 def interrupt(directory, monkeypatch, config):
-    """Ends with a stretch recorded that no checkpoint has, after two of them."""
+    """Ends with a segment recorded that no checkpoint has, after two of them."""
     create_run(directory, "")
-    carry_out = training._carry_out
+    run_segment = training._run_segment
 
-    def killed(stretch, progress, runner):
-        done = carry_out(stretch, progress, runner)
-        if done.stretches == 3:
+    def killed(segment, progress, runner):
+        done = run_segment(segment, progress, runner)
+        if done.segments == 3:
             raise Killed
         return done
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_carry_out", killed)
+        patch.setattr(training, "_run_segment", killed)
         with pytest.raises(Killed):
             sweep(config, PROBLEM, directory, CHECK)
     return directory / "checkpoints"
@@ -86,7 +86,7 @@ def test_sweep_whose_trials_share_batches_goes_on_bit_for_bit(tmp_path, monkeypa
     assert records[0] == records[1]
 
 
-def test_damaged_checkpoint_costs_a_stretch_and_no_record(tmp_path, monkeypatch, whole):
+def test_damaged_checkpoint_costs_a_segment_and_no_record(tmp_path, monkeypatch, whole):
     checkpoints = interrupt(tmp_path / "run", monkeypatch, CONFIG)
     assert {path.name for path in checkpoints.iterdir()} == {"1", "2"}
     facts = checkpoints / "2" / "facts" / "metadata"

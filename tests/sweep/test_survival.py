@@ -26,7 +26,7 @@ KILLER = """
 import importlib, os, signal, sys
 from fbp import checkpoints, cli
 
-checkpoints.SAVING = float("inf")  # one after each stretch, so that there is one to lose
+checkpoints.SAVING = float("inf")  # one after each segment, so that there is one to lose
 
 module, name, call, *argv = sys.argv[1:]
 owner = importlib.import_module(module)

@@ -23,9 +23,9 @@ from fbp.records import (
     read_environment,
     read_records,
 )
-from fbp.report.run import read
-from fbp.sweep import problem_of, sweep, table
-from fbp.sweep.draws import draw
+from fbp.report.run_directory import read_run
+from fbp.sweep import load_problem, sweep, table
+from fbp.sweep.sampling import sample_settings
 from fbp.verify import Agreement
 
 CONFIG = Config(
@@ -36,7 +36,7 @@ CONFIG = Config(
     train=Train(steps=25, batch_size=16, evaluate_every=10, target=0.2),
     sweep=Sweep((0.1, 0.5, 1e4), 2),
 )
-PROBLEM = problem_of(CONFIG)
+PROBLEM = load_problem(CONFIG)
 RATE_RANGE = {"learning_rate": Range(0.01, 1.0)}
 CHECK = Agreement(0.5, "params['w']", 1.0, 1.0, 2.0, 1e-7)
 
@@ -93,7 +93,7 @@ def test_summary_has_speed_and_gradient_check_and_is_what_the_report_reads(finis
         "raw_max_ulps": 2.0,
     }
     assert json.loads((run / "summary.json").read_text()) == summary
-    assert read(run).complete
+    assert read_run(run).complete
 
 
 def test_table_has_a_line_for_each_rate_and_marks_the_best(finished):
@@ -130,7 +130,7 @@ def test_run_that_ends_early_leaves_what_it_measured(directory, monkeypatch, err
     with pytest.raises(type(error)):
         sweep(config, PROBLEM, directory, CHECK)
     assert {row["step"] for row in rows(directory, "eval")} == {0, 10}
-    run = read(directory)
+    run = read_run(directory)
     assert not run.complete
     assert [entry["trials"] for entry in run.summary["rates"]] == [2, 2, 2]
 
@@ -150,7 +150,7 @@ def test_regression_has_r2_and_other_hyperparameters_are_columns(directory):
         train=Train(steps=4, batch_size=16, evaluate_every=2),
         sweep=Sweep((0.01,), 1, {"momentum": (0.0, 0.5)}),
     )
-    summary = sweep(config, problem_of(config), directory, CHECK)
+    summary = sweep(config, load_problem(config), directory, CHECK)
     assert all({"r2", "momentum"} <= row.keys() for row in rows(directory, "eval"))
     assert [entry["momentum"] for entry in summary["rates"]] == [0.0, 0.5]
     assert summary["metric"] == "r2"
@@ -199,7 +199,7 @@ def test_random_search_trains_what_is_drawn(directory):
     config = replace(CONFIG, train=train, sweep=Sweep(Range(0.01, 1.0), 2, search=search))
     sweep(config, PROBLEM, directory, CHECK)
     found = {(row["learning_rate"], row["seed"]) for row in rows(directory, "eval")}
-    drawn = [setting["learning_rate"] for setting in draw(RATE_RANGE, 3, 5)]
+    drawn = [setting["learning_rate"] for setting in sample_settings(RATE_RANGE, 3, 5)]
     assert found == set(product(drawn, (0, 1)))
 
 

@@ -13,9 +13,9 @@ from fbp.cli import main
 from fbp.config import CNN, MLP, RNN, Config, Data, Optimizer, Sweep, Train, Transformer
 from fbp.plan import tpu_slice
 from fbp.plan.compiled import TooLarge, cost
-from fbp.plan.plan import lowered_sweep, lowered_update
-from fbp.sweep import cohorts_of
-from fbp.sweep.mapping import Mapping
+from fbp.plan.requirements import lowered_sweep, lowered_update
+from fbp.sweep import studies_of
+from fbp.sweep.parallelism import Parallelism
 
 pytest.importorskip("libtpu", reason="the TPU's compiler is not installed: make test-tpu")
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -40,7 +40,7 @@ def target():
     return tpu_slice("v5e:2x2")
 
 
-def cohort_of(network, batch_size=64, **sweep):
+def study_of(network, batch_size=64, **sweep):
     config = Config(
         name="demo",
         data=Data("digits", image=True),
@@ -49,8 +49,8 @@ def cohort_of(network, batch_size=64, **sweep):
         train=Train(steps=20, batch_size=batch_size, evaluate_every=10),
         sweep=Sweep((0.001, 0.01, 0.1), 2, **sweep),
     )
-    (cohort,) = cohorts_of(config)
-    return cohort
+    (study,) = studies_of(config)
+    return study
 
 
 @pytest.fixture
@@ -82,21 +82,21 @@ def assert_no_more(ours, theirs):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_update_needs_no_more_than_with_jax_grad(both, target, name):
-    cohort = cohort_of(NETWORKS[name])
-    assert_no_more(*both(lambda: lowered_update(cohort, target)))
+    study = study_of(NETWORKS[name])
+    assert_no_more(*both(lambda: lowered_update(study, target)))
 
 
 def test_update_that_outgrows_the_vector_memory_needs_no_more_than_with_jax_grad(both, target):
-    cohort = cohort_of(MLP((4096, 4096, 4096)), batch_size=1024)
-    ours, theirs = both(lambda: lowered_update(cohort, target))
+    study = study_of(MLP((4096, 4096, 4096)), batch_size=1024)
+    ours, theirs = both(lambda: lowered_update(study, target))
     assert theirs.temporary > 0
     assert_no_more(ours, theirs)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_sweep_over_four_chips_needs_no_more_than_with_jax_grad(both, target, name):
-    cohort, way = cohort_of(NETWORKS[name]), Mapping(WAYS[name], devices=4)
-    ours, theirs = both(lambda: lowered_sweep(cohort, target, way, steps=10))
+    study, way = study_of(NETWORKS[name]), Parallelism(WAYS[name], devices=4)
+    ours, theirs = both(lambda: lowered_sweep(study, target, way, steps=10))
     assert_no_more(ours, theirs)
     assert ours.collectives == ()
 
@@ -106,8 +106,8 @@ def test_loop_counts_more_flops_where_fbp_takes_work_out_of_it(both, target):
     for all 8 steps, after the loop; jax.grad by a product in the loop, of which one counts.
     Measured: flops 1.8, temporary memory 1.02 (the gates' cotangents of all steps), bytes accessed
     0.9; with a batch of 64: 1.01, 1.02 and 1.02."""
-    cohort = cohort_of(RNN((32,)), batch_size=32)
-    ours, theirs = both(lambda: lowered_update(cohort, target))
+    study = study_of(RNN((32,)), batch_size=32)
+    ours, theirs = both(lambda: lowered_update(study, target))
     assert theirs.flops < ours.flops < 2 * theirs.flops
     assert ours.temporary <= 1.06 * theirs.temporary
     assert ours.accessed <= theirs.accessed

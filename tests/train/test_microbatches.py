@@ -7,8 +7,8 @@ from agreement import assert_same
 
 from fbp import InputError, nn
 from fbp.train import initial_state, make_step
-from fbp.train.microbatches import in_microbatches
-from fbp.train.step import carry_back
+from fbp.train.microbatches import mean_over_microbatches
+from fbp.train.step import loss_and_grads_fn
 
 KEY = jax.random.key(0)
 NETWORK = nn.mlp([64, 64, 64, 10])
@@ -24,8 +24,8 @@ def loss_fn(params, batch, key):
 
 @pytest.mark.parametrize("count", [1, 2, 16])
 def test_loss_and_gradients_are_those_of_the_whole_batch(count):
-    want = jax.jit(carry_back(loss_fn))(PARAMS, BATCH, KEY)
-    got = jax.jit(in_microbatches(carry_back(loss_fn), count))(PARAMS, BATCH, KEY)
+    want = jax.jit(loss_and_grads_fn(loss_fn))(PARAMS, BATCH, KEY)
+    got = jax.jit(mean_over_microbatches(loss_and_grads_fn(loss_fn), count))(PARAMS, BATCH, KEY)
     assert_same(got, want, tolerance=8)
 
 
@@ -43,7 +43,7 @@ def test_each_part_has_a_key_of_its_own():
     def noisy(params, batch, key):
         return 0.0 * params + jax.random.uniform(key)
 
-    loss, _ = in_microbatches(carry_back(noisy), 3)(1.0, jnp.ones(6), KEY)
+    loss, _ = mean_over_microbatches(loss_and_grads_fn(noisy), 3)(1.0, jnp.ones(6), KEY)
     draws = [jax.random.uniform(jax.random.fold_in(KEY, i)) for i in range(3)]
     np.testing.assert_allclose(loss, np.mean(draws), rtol=1e-6)
 
@@ -58,4 +58,4 @@ def test_a_step_is_one_update():
 
 def test_batch_that_does_not_divide_is_told():
     with pytest.raises(InputError, match="256 examples cannot be divided into 3 microbatches"):
-        in_microbatches(carry_back(loss_fn), 3)(PARAMS, BATCH, KEY)
+        mean_over_microbatches(loss_and_grads_fn(loss_fn), 3)(PARAMS, BATCH, KEY)

@@ -18,14 +18,14 @@ from fbp.train.range_test import (
     minimum,
     range_test,
     range_tests,
-    slide,
+    sliding_window,
     steep,
     steepest,
     valley,
 )
 from fbp.train.trials import train_trials
 
-SUGGESTIONS = [descent, lightning, minimum, slide, steep, steepest, valley]
+SUGGESTIONS = [descent, lightning, minimum, sliding_window, steep, steepest, valley]
 RATES = np.geomspace(1e-5, 10.0, 301)
 
 

@@ -7,7 +7,7 @@ from fbp import InputError
 from fbp.data import load
 from fbp.nn import dense, serial
 from fbp.train import loop, train
-from fbp.train.resume import Measurement, Resumable
+from fbp.train.resume import Measurement, RunCheckpoints
 
 DIGITS = load("digits")
 NETWORK = serial(hidden=dense(8), out=dense(10))
@@ -45,7 +45,7 @@ def finished(tmp_path_factory):
 
 def interrupt(directory, monkeypatch, after, **options):
     """A run that ends before so many measurements are kept."""
-    keep, calls = Resumable.keep, []
+    keep, calls = RunCheckpoints.maybe_save, []
 
     def killed(self, *args, **kwargs):
         calls.append(1)
@@ -54,7 +54,7 @@ def interrupt(directory, monkeypatch, after, **options):
         keep(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Resumable, "keep", killed)
+        patch.setattr(RunCheckpoints, "keep", killed)
         with pytest.raises(Killed):
             run(directory, **options)
 

@@ -17,11 +17,17 @@ import fbp
 from fbp import InputError, nn
 from fbp.data import load
 from fbp.data.dataset import Split
-from fbp.plan.exchange import collectives
-from fbp.train import in_shards, initial_state, make_step, megatron, train
-from fbp.train.repeat import repeat
-from fbp.train.sharding import data_mesh, divide_batch, in_shares, on_mesh, shardings
-from fbp.train.step import adjust
+from fbp.plan.communication import collectives
+from fbp.train import initial_state, make_step, megatron, sharded_init, train
+from fbp.train.scan_steps import scan_steps
+from fbp.train.sharding import (
+    data_mesh,
+    shard_batch,
+    shard_examples,
+    sharded_update,
+    state_shardings,
+)
+from fbp.train.step import make_update
 
 KEY = jax.random.key(0)
 EXAMPLES = 16
@@ -69,7 +75,7 @@ def run(name, optimizer, mesh, steps=2):
     """The loss of the last step, and what the optimizer and the parameters have become."""
     tx, layout = OPTIMIZERS[optimizer], () if mesh is None else megatron
     begin = begin_of(name, tx)
-    state = (jax.jit(begin) if mesh is None else in_shards(begin, mesh, layout))(KEY)
+    state = (jax.jit(begin) if mesh is None else sharded_init(begin, mesh, layout))(KEY)
     step = make_step(loss_of(name), tx, mesh=mesh, layout=layout)
     for _ in range(steps):
         state, loss = step(state, batch_of(name))
@@ -102,7 +108,7 @@ def test_steps_of_adam_on_a_mesh_are_those_of_one_device(name):
 @pytest.mark.usefixtures("standard_promotion")
 def test_each_device_holds_its_share_of_parameters_and_of_what_the_optimizer_keeps():
     mesh = mesh_of(2, 4)
-    state = in_shards(begin_of("mlp", OPTIMIZERS["adam"]), mesh, megatron)(KEY)
+    state = sharded_init(begin_of("mlp", OPTIMIZERS["adam"]), mesh, megatron)(KEY)
     for tree in (state.params, state.opt_state[0].mu, state.opt_state[0].nu):
         sizes = {
             jax.tree_util.keystr(path, simple=True, separator="/"): leaf.addressable_data(0).shape
@@ -119,7 +125,7 @@ def test_each_device_holds_its_share_of_parameters_and_of_what_the_optimizer_kee
 @by_mesh
 def test_parameters_drawn_in_shards_are_those_drawn_on_one_device(mesh):
     make = lambda key: initial_state(nn.mlp([32, 16]).init(key, (-1, 64))[0], optax.sgd(0.1), key)
-    got, want = in_shards(make, mesh, megatron)(KEY), jax.jit(make)(KEY)
+    got, want = sharded_init(make, mesh, megatron)(KEY), jax.jit(make)(KEY)
     assert_same(jax.device_get(got.params), jax.device_get(want.params), tolerance=0)
 
 
@@ -127,7 +133,9 @@ def test_no_device_has_the_whole_of_what_is_drawn_in_shards():
     mesh, tx = mesh_of(1, 8), optax.sgd(0.1)
     network = nn.mlp([512, 16])
     make = lambda key: initial_state(network.init(key, (-1, 512))[0], tx, key)
-    where = shardings(jax.eval_shape(make, KEY), jax.eval_shape(make, KEY).params, mesh, megatron)
+    where = state_shardings(
+        jax.eval_shape(make, KEY), jax.eval_shape(make, KEY).params, mesh, megatron
+    )
     memory = jax.jit(make, out_shardings=where).lower(KEY).compile().memory_analysis()
     whole = 512 * 512 * 4
     assert memory.output_size_in_bytes < whole / 7
@@ -136,7 +144,7 @@ def test_no_device_has_the_whole_of_what_is_drawn_in_shards():
 
 def test_a_state_that_is_returned_is_divided_as_the_one_passed():
     mesh, tx = mesh_of(2, 4), OPTIMIZERS["sgd"]
-    state = in_shards(begin_of("mlp", tx), mesh, megatron)(KEY)
+    state = sharded_init(begin_of("mlp", tx), mesh, megatron)(KEY)
     where = [leaf.sharding for leaf in jax.tree.leaves(state)]
     step = make_step(loss_of("mlp"), tx, mesh=mesh, layout=megatron)
     after, _ = step(state, batch_of("mlp"))
@@ -148,10 +156,10 @@ def test_a_state_that_is_returned_is_divided_as_the_one_passed():
 def compiled():
     """The transformer's step on 4 x 2 devices, with the gradients of fbp and of jax."""
     mesh, tx, loss_fn = mesh_of(4, 2), OPTIMIZERS["sgd"], loss_of("transformer")
-    state = in_shards(begin_of("transformer", tx), mesh, megatron)(KEY)
+    state = sharded_init(begin_of("transformer", tx), mesh, megatron)(KEY)
 
     def compile(value_and_grad):
-        update = on_mesh(adjust(value_and_grad(loss_fn), tx), mesh, megatron)
+        update = sharded_update(make_update(value_and_grad(loss_fn), tx), mesh, megatron)
         step = jax.jit(update, donate_argnums=0)
         return step.lower(state, batch_of("transformer", 64)).compile()
 
@@ -176,8 +184,8 @@ def test_a_step_needs_the_memory_of_the_one_that_jax_makes(compiled):
 
 def test_cotangents_are_divided_as_their_parameters_without_being_told():
     mesh = mesh_of(2, 4)
-    params = in_shards(begin_of("mlp", optax.sgd(0.1)), mesh, megatron)(KEY).params
-    loss = lambda params, batch: loss_of("mlp")(params, divide_batch(batch, mesh), KEY)
+    params = sharded_init(begin_of("mlp", optax.sgd(0.1)), mesh, megatron)(KEY).params
+    loss = lambda params, batch: loss_of("mlp")(params, shard_batch(batch, mesh), KEY)
     grads = jax.jit(fbp.grad(loss))(params, batch_of("mlp"))
     for grad, leaf in zip(jax.tree.leaves(grads), jax.tree.leaves(params), strict=True):
         assert grad.sharding.is_equivalent_to(leaf.sharding, leaf.ndim)
@@ -186,7 +194,7 @@ def test_cotangents_are_divided_as_their_parameters_without_being_told():
 def test_microbatches_on_a_mesh_are_the_whole_batch_on_one_device():
     mesh, tx = mesh_of(4, 2), OPTIMIZERS["sgd"]
     step = make_step(loss_of("mlp"), tx, microbatches=2, mesh=mesh, layout=megatron)
-    state = in_shards(begin_of("mlp", tx), mesh, megatron)(KEY)
+    state = sharded_init(begin_of("mlp", tx), mesh, megatron)(KEY)
     for _ in range(2):
         state, loss = step(state, batch_of("mlp"))
     got = jax.device_get((loss, state.opt_state, state.params))
@@ -216,7 +224,7 @@ def test_default_is_as_many_devices_as_divide_the_batch(batch_size, devices):
 def test_a_leaf_of_the_optimizer_that_has_another_shape_than_its_parameter_is_whole():
     params = {"kernel": np.ones((256, 128), np.float32)}
     state = jax.eval_shape(optax.adafactor(0.1).init, params)
-    where = shardings(state, params, mesh_of(4, 2), [("kernel", P(None, "model"))])
+    where = state_shardings(state, params, mesh_of(4, 2), [("kernel", P(None, "model"))])
     leaves = zip(jax.tree.leaves(state), jax.tree.leaves(where), strict=True)
     assert {leaf.shape: sharding.spec for leaf, sharding in leaves}[256,] == P()
 
@@ -225,9 +233,9 @@ def test_batch_that_does_not_divide_is_told_with_path_shape_and_mesh():
     batch = {"x": np.ones((12, 3)), "y": np.ones(12)}
     message = r"batch\['x'\] has shape \[12, 3\]: 12 examples .* 8 devices along 'data' of the mesh"
     with pytest.raises(InputError, match=message):
-        divide_batch(batch, mesh_of(8))
+        shard_batch(batch, mesh_of(8))
     with pytest.raises(InputError, match=r"into 2 microbatches .* give a multiple of 8"):
-        divide_batch(batch, mesh_of(4, 2), microbatches=2)
+        shard_batch(batch, mesh_of(4, 2), microbatches=2)
 
 
 def test_mesh_without_an_axis_for_the_batch_is_told():
@@ -252,7 +260,7 @@ class Rows:
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 30])
 def test_each_device_holds_and_reads_its_share_of_the_examples(count):
     x = Rows(np.arange(count * 3, dtype=np.float32).reshape(count, 3))
-    shared, y = in_shares(Split(x, np.arange(count)), mesh_of(8))
+    shared, y = shard_examples(Split(x, np.arange(count)), mesh_of(8))
     filled = -(-count // 8) * 8
     want = np.minimum(np.arange(filled), count - 1)
     np.testing.assert_array_equal(shared, x.values[want])
@@ -268,7 +276,7 @@ def test_no_device_is_sent_more_of_the_examples_than_a_batch(mesh):
     where = lambda spec: NamedSharding(mesh, spec)
     x = jax.ShapeDtypeStruct((examples, features), jnp.float32, sharding=where(P("data")))
     index = jax.ShapeDtypeStruct((2, batch), jnp.int32, sharding=where(P()))
-    total = lambda state, x: (state, jnp.sum(divide_batch(x, mesh)))
-    program = jax.jit(lambda x, index: repeat(total, 0, x, index)[1]).lower(x, index).compile()
+    total = lambda state, x: (state, jnp.sum(shard_batch(x, mesh)))
+    program = jax.jit(lambda x, index: scan_steps(total, 0, x, index)[1]).lower(x, index).compile()
     sent = {each.kind: each.bytes for each in collectives(program.as_text() or "")}
     assert batch * features * 4 / 8 <= sum(sent.values()) <= 2 * batch * features * 4

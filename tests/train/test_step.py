@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from fbp import InputError
-from fbp.train import guarded, initial_state, make_step
+from fbp.train import initial_state, make_step, with_guards
 
 KEY = jax.random.key(0)
 
@@ -71,25 +71,25 @@ def test_each_step_has_a_key_of_its_own(params, batch):
 def test_accumulated_batches_are_one_large_batch(params, batch):
     halves = [jax.tree.map(lambda leaf, i=i: leaf[4 * i : 4 * i + 4], batch) for i in (0, 1)]
     expected, _ = run(optax.sgd(0.1), params, [batch])
-    state, _ = run(guarded(optax.sgd(0.1), accumulate=2), params, halves)
+    state, _ = run(with_guards(optax.sgd(0.1), accumulate=2), params, halves)
     np.testing.assert_allclose(state.params["w"], expected.params["w"], rtol=1e-6)
 
 
 def test_clipped_gradient_has_the_given_norm(params, batch):
-    state, _ = run(guarded(optax.sgd(1.0), clip_norm=0.01), params, [batch])
+    state, _ = run(with_guards(optax.sgd(1.0), clip_norm=0.01), params, [batch])
     change = np.linalg.norm(state.params["w"] - params["w"])
     np.testing.assert_allclose(change, 0.01, rtol=1e-4)
 
 
 def test_update_that_is_not_finite_is_left_out(params, batch):
     bad = {**batch, "y": batch["y"].at[0].set(jnp.nan)}
-    state, _ = run(guarded(optax.sgd(0.1), skip_nonfinite=5), params, [bad])
+    state, _ = run(with_guards(optax.sgd(0.1), skip_nonfinite=5), params, [bad])
     np.testing.assert_array_equal(state.params["w"], params["w"])
 
 
 def test_guards_leave_a_plain_update_as_it_is(params, batch):
     expected, _ = run(optax.sgd(0.1, 0.9), params, [batch] * 3)
-    guards = guarded(optax.sgd(0.1, 0.9), clip_norm=1e9, skip_nonfinite=5)
+    guards = with_guards(optax.sgd(0.1, 0.9), clip_norm=1e9, skip_nonfinite=5)
     state, _ = run(guards, params, [batch] * 3)
     np.testing.assert_allclose(state.params["w"], expected.params["w"], rtol=1e-5)
 

@@ -63,7 +63,7 @@ def test_trials_side_by_side_are_as_one_after_another(trained):
 
 
 def test_finishing_between_the_steps_leaves_them_as_they_are(trained):
-    losses, (steps, params) = run(finish=lambda state: (state.step, state.params), finish_every=4)
+    losses, (steps, params) = run(measure=lambda state: (state.step, state.params), measure_every=4)
     np.testing.assert_array_equal(steps, [[4, 8, 12]] * 3)
     np.testing.assert_allclose(losses, trained[0], rtol=1e-5)
     np.testing.assert_allclose(kernel(params, 1)[-1], kernel(trained[1], 1), rtol=1e-4, atol=1e-6)
@@ -72,4 +72,4 @@ def test_finishing_between_the_steps_leaves_them_as_they_are(trained):
 @pytest.mark.parametrize("every", [0, 5, 24])
 def test_times_that_do_not_divide_the_steps_are_told(every):
     with pytest.raises(InputError, match="divisor of the 12 steps"):
-        run(finish_every=every)
+        run(measure_every=every)

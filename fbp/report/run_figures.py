@@ -22,13 +22,13 @@ from fbp.report.drawing import (
     show_accuracies,
     style_of,
 )
-from fbp.report.trials import Record, Setting, Trial, label, others_of, setting_of, trials
+from fbp.report.trials import Record, Setting, TrialHistory, label, setting_of, trials, without_rate
 
 MOST_NAMED = 8  # settings beside the rate that a legend names
 
 
-def draw(records: Iterable[Record], summary: Mapping[str, Any]) -> dict[str, Figure]:
-    """Every figure of a sweep, under its name; `summary` is as `summarise` makes it."""
+def draw_run(records: Iterable[Record], summary: Mapping[str, Any]) -> dict[str, Figure]:
+    """Every figure of a sweep, under its name; `summary` is as `summarize` makes it."""
     runs = trials(records)
     score_by_rate = r2_by_rate if summary["task"] == "regression" else accuracy_by_rate
     drawn = [figure(runs, summary) for figure in (loss_by_step, loss_by_rate, score_by_rate)]
@@ -36,13 +36,13 @@ def draw(records: Iterable[Record], summary: Mapping[str, Any]) -> dict[str, Fig
     return dict(zip(names, [*drawn, diverged_by_rate(summary)], strict=True))
 
 
-def loss_by_step(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
+def loss_by_step(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Figure:
     """Training and validation loss against the step: median and range of the seeds of each rate.
 
     Of other hyperparameters the best setting's are shown, or the first one's.
     """
     best = summary["best"]
-    others = others_of(setting_of(best if best is not None else summary["rates"][0]))
+    others = without_rate(setting_of(best if best is not None else summary["rates"][0]))
     shown = [run for run in runs if run.others == others]
     rates = sorted({run.learning_rate for run in shown})
     figure = Figure(figsize=(WIDTH, 8.5), layout="constrained")
@@ -63,7 +63,7 @@ def loss_by_step(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def loss_by_rate(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
+def loss_by_rate(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Figure:
     """Final validation loss against the rate, both on log axes."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -73,7 +73,7 @@ def loss_by_rate(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def accuracy_by_rate(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
+def accuracy_by_rate(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Figure:
     """Final validation accuracy against the rate: from 0 to 100%, and its upper end enlarged."""
     figure = Figure(figsize=(WIDTH, 7.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
@@ -85,7 +85,7 @@ def accuracy_by_rate(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figur
     return figure
 
 
-def r2_by_rate(runs: Sequence[Trial], summary: Mapping[str, Any]) -> Figure:
+def r2_by_rate(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Figure:
     """Share of the validation targets' variance that is explained, against the rate."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -120,14 +120,16 @@ def diverged_by_rate(summary: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _by_rate(axes: Axes, runs: Sequence[Trial], summary: Mapping[str, Any], column: str) -> None:
+def _by_rate(
+    axes: Axes, runs: Sequence[TrialHistory], summary: Mapping[str, Any], column: str
+) -> None:
     """Mean and interval of a validation column against the rate, and every trial as a dot."""
     _rate_axis(axes, summary)
     groups = _groups(summary)
     for number, group in enumerate(groups):
         style = style_of(number, len(groups))
-        own = {setting_of(entry) for entry in group.entries}
-        survivors = [run for run in runs if run.setting in own and run.survived]
+        settings_of_group = {setting_of(entry) for entry in group.entries}
+        survivors = [run for run in runs if run.setting in settings_of_group and run.survived]
         axes.plot(
             [run.learning_rate for run in survivors],
             [run.last(column) for run in survivors],
@@ -209,7 +211,7 @@ class _Group:
 def _groups(summary: Mapping[str, Any]) -> list[_Group]:
     groups: dict[Setting, list[Mapping[str, Any]]] = {}
     for entry in summary["rates"]:
-        groups.setdefault(others_of(setting_of(entry)), []).append(entry)
+        groups.setdefault(without_rate(setting_of(entry)), []).append(entry)
     if len(groups) > MOST_NAMED:
         return [_Group("mean of a setting", summary["rates"], joined=False)]
     return [_Group(label(o) or "mean", entries, joined=True) for o, entries in groups.items()]

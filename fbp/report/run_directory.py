@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fbp.errors import InputError
-from fbp.report.summary import summarise
+from fbp.report.summary import summarize
 from fbp.report.trials import Record
 
 NUMBERS = ("trial", "learning_rate", "seed", "step")
@@ -17,7 +17,7 @@ SUMMARY_KEYS = frozenset({"name", "task", "metric", "target", "best", "rates"})
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """One run of a sweep: its config as text, where it ran, its records and their summary.
 
     `complete` is false for a run that was interrupted: its summary is then made here, of what
@@ -32,7 +32,7 @@ class Run:
     complete: bool
 
 
-def read(path: Path) -> Run:
+def read_run(path: Path) -> RecordedRun:
     """The run in a directory; InputError naming the file, and its line, that is missing or damaged.
 
     The directory holds `config.toml`, `environment.json`, `records.jsonl` and, unless the run was
@@ -43,7 +43,7 @@ def read(path: Path) -> Run:
     config = _text(path / "config.toml")
     records = _records(path / "records.jsonl")
     complete = (path / "summary.json").exists()
-    return Run(
+    return RecordedRun(
         path=path,
         config=config,
         environment=_json(path / "environment.json"),
@@ -74,8 +74,10 @@ def _json(path: Path) -> Mapping[str, Any]:
 
 def _records(path: Path) -> tuple[Record, ...]:
     lines = _text(path).split("\n")
-    whole, cut = lines[:-1], lines[-1]  # every whole record ends its line
-    records = tuple(_record(line, path, number) for number, line in enumerate(whole, start=1))
+    complete_lines, cut = lines[:-1], lines[-1]  # every whole record ends its line
+    records = tuple(
+        _record(line, path, number) for number, line in enumerate(complete_lines, start=1)
+    )
     if not records:
         state = "one cut off record" if cut else "no record"
         raise InputError(f"{path}: {state}, nothing was measured: run the sweep again")
@@ -129,4 +131,4 @@ def _summary(path: Path, config: str, records: tuple[Record, ...]) -> Mapping[st
     regression = any(record.get("r2") is not None for record in records)
     task, score = ("regression", "r2") if regression else ("classification", "accuracy")
     metric = train.get("metric") or score
-    return summarise(records, settings.get("name", path.name), task, metric, train.get("target"))
+    return summarize(records, settings.get("name", path.name), task, metric, train.get("target"))

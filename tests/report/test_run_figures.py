@@ -4,12 +4,12 @@ import made_run
 import numpy as np
 import pytest
 
-from fbp.report.figures import draw
-from fbp.report.summary import summarise
+from fbp.report.run_figures import draw_run
+from fbp.report.summary import summarize
 
 
 def figures(rows, *, task="classification", metric="accuracy", target=0.7):
-    return draw(rows, summarise(rows, "made", task, metric, target))
+    return draw_run(rows, summarize(rows, "made", task, metric, target))
 
 
 def labels(figure):

@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 
-from fbp.nn.layer import Layer, named
+from fbp.nn.layer import Layer, named_layer
 
 Policy = Callable[..., Any]
 
 
-def checkpointed(layer: Layer, policy: Policy | None = None) -> Layer:
+def remat(layer: Layer, policy: Policy | None = None) -> Layer:
     """The same layer, whose backward pass computes again what `policy` does not store.
 
     Name, parameters, shapes and errors are the layer's. Kept are its input and its parameters;
@@ -32,7 +32,7 @@ def checkpointed(layer: Layer, policy: Policy | None = None) -> Layer:
     ...     _, pullback = fbp.vjp(lambda p: layer.apply(p, jnp.ones((100, 8))), params)
     ...     return sum(residual.bytes for residual in pullback.residuals)
     >>> layer = serial(dense(8), tanh(), dense(8), tanh())
-    >>> kept(checkpointed(layer)) < kept(layer) / 2
+    >>> kept(remat(layer)) < kept(layer) / 2
     True
     """
-    return named(layer.name, layer.init, jax.checkpoint(layer.apply, policy=policy))
+    return named_layer(layer.name, layer.init, jax.checkpoint(layer.apply, policy=policy))

@@ -1,7 +1,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from fbp.train.repeat import repeat
+from fbp.train.scan_steps import scan_steps
 
 
 def test_scan_does_what_a_python_loop_does():
@@ -16,6 +16,6 @@ def test_scan_does_what_a_python_loop_does():
     for index in indices:
         state, square = update(state, (x[index], y[index]))
         expected.append(square)
-    last, squares = repeat(update, jnp.float32(1.0), (x, y), indices)
+    last, squares = scan_steps(update, jnp.float32(1.0), (x, y), indices)
     assert last == state
     np.testing.assert_array_equal(squares, expected)

@@ -14,14 +14,14 @@ from typing import Any
 
 from fbp.errors import InputError
 from fbp.laboratory.experiment import Cell, Check, Outcome
-from fbp.laboratory.find import Experiment
+from fbp.laboratory.registry import Experiment
 from fbp.records import environment, to_json
 
 DOTS_PER_INCH = 160
 RESULT = "result.json"
 
 
-def conduct(experiment: Experiment, settings: Any, directory: Path, command: str) -> Outcome:
+def run_experiment(experiment: Experiment, settings: Any, directory: Path, command: str) -> Outcome:
     """Run an experiment and write its result into a directory.
 
     Args:

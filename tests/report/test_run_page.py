@@ -11,19 +11,19 @@ import pytest
 
 from fbp import report
 from fbp.errors import InputError
-from fbp.report.page import html
-from fbp.report.run import read
+from fbp.report.run_directory import read_run
+from fbp.report.run_page import run_html
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def page(run):
-    return report.write(run).read_text(encoding="utf-8")
+    return report.write_report(run).read_text(encoding="utf-8")
 
 
 def text_of(run):
     """What the page of a run says, without its pictures, which take time to draw."""
-    return visible(html(read(run), {}))
+    return visible(run_html(read_run(run), {}))
 
 
 def visible(content):
@@ -81,21 +81,21 @@ def test_the_page_opens_with_the_verdict(tmp_path):
 
 
 def test_equal_gradients_are_called_equal(tmp_path):
-    run = read(made_run.write(tmp_path))
+    run = read_run(made_run.write(tmp_path))
     check = {"gradient_check": {"max_ulps": 0.0, "leaf": "w"}}
-    text = visible(html(replace(run, summary={**run.summary, **check}), {}))
+    text = visible(run_html(replace(run, summary={**run.summary, **check}), {}))
     assert "gradients that fbp made equal those of jax.grad exactly" in text
 
 
 def test_the_table_has_a_row_for_every_rate_and_marks_the_best(tmp_path):
-    content = html(read(made_run.write(tmp_path)), {})
+    content = run_html(read_run(made_run.write(tmp_path)), {})
     assert len(re.findall(r"<tr(?: class=\"best\")?><td>", content)) == len(made_run.RATES)
     (best,) = re.findall(r'<tr class="best">.*?</tr>', content)
     assert visible(best).split()[:2] == ["0.1", "best"]
 
 
 def test_config_environment_and_cost_are_shown_escaped(tmp_path):
-    content = html(read(made_run.write(tmp_path)), {})
+    content = run_html(read_run(made_run.write(tmp_path)), {})
     assert "made <run>" not in content
     text = visible(content)
     assert 'name = "made <run>"' in text
@@ -137,7 +137,7 @@ def test_one_seed_is_a_warning(tmp_path):
 
 
 def test_no_warning_where_none_is_due(tmp_path):
-    assert 'class="warning"' not in html(read(made_run.write(tmp_path)), {})
+    assert 'class="warning"' not in run_html(read_run(made_run.write(tmp_path)), {})
 
 
 def test_a_regression_speaks_of_r2(tmp_path):
@@ -181,7 +181,7 @@ def test_the_interquartile_mean_is_shown_from_four_seeds_on(tmp_path, seeds, sho
 
 def test_settings_that_are_words_are_shown(tmp_path):
     rows = made_run.records(extra=({"optimizer": "adam"}, {"optimizer": "sgd"}))
-    content = html(read(made_run.write(tmp_path, rows)), {})
+    content = run_html(read_run(made_run.write(tmp_path, rows)), {})
     assert '<th scope="col">optimizer</th>' in content
     assert "Learning rate 0.1 (optimizer adam) trained best" in content
 
@@ -189,7 +189,9 @@ def test_settings_that_are_words_are_shown(tmp_path):
 def test_settings_that_were_stopped_early_are_told_apart(tmp_path):
     rows = made_run.records()
     stopped = [row for row in rows if row["learning_rate"] != 0.001 or row["step"] <= 10]
-    assert '<th scope="col">steps</th>' not in html(read(made_run.write(tmp_path, rows)), {})
+    assert '<th scope="col">steps</th>' not in run_html(
+        read_run(made_run.write(tmp_path, rows)), {}
+    )
     text = text_of(made_run.write(tmp_path, stopped))
     assert "Settings with fewer steps were stopped early" in text
 
@@ -199,7 +201,7 @@ def test_a_directory_that_cannot_be_written_is_named_and_nothing_is_lost(tmp_pat
     (run / "figures").write_text("a file where the directory should be")
     before = (run / "records.jsonl").read_bytes()
     with pytest.raises(InputError, match="the report cannot be written"):
-        report.write(run)
+        report.write_report(run)
     assert (run / "records.jsonl").read_bytes() == before
 
 
@@ -207,7 +209,7 @@ def test_a_full_disk_is_named(tmp_path):
     run = made_run.write(tmp_path)
     (run / "report.html").symlink_to("/dev/full")
     with pytest.raises(InputError, match="No space left on device"):
-        report.write(run)
+        report.write_report(run)
 
 
 def test_a_missing_matplotlib_is_named(tmp_path, monkeypatch):
@@ -216,4 +218,4 @@ def test_a_missing_matplotlib_is_named(tmp_path, monkeypatch):
         monkeypatch.delattr(report, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"pip install 'fbp-jax\[experiments\]'"):
-        report.write(made_run.write(tmp_path))
+        report.write_report(made_run.write(tmp_path))

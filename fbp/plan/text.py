@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fbp.plan.compiled import Cost, TooLarge
-from fbp.plan.plan import Plan
+from fbp.plan.requirements import Plan
 from fbp.plan.shapes import Size
 
 LINES = 12  # source lines that are shown
@@ -13,7 +13,7 @@ COUNTED = "flops, bytes accessed and collectives count the body of a loop once"
 ROWS: dict[str, Callable[[Cost], str]] = {
     "arguments": lambda cost: amount(cost.arguments),
     "outputs": lambda cost: amount(cost.outputs),
-    "  in place of arguments": lambda cost: amount(cost.in_place),
+    "  in place of arguments": lambda cost: amount(cost.aliased),
     "temporary": lambda cost: amount(cost.temporary),
     "memory": lambda cost: amount(cost.memory),
     "flops": lambda cost: f"{cost.flops:.4g}",
@@ -44,12 +44,13 @@ def amount(size: float) -> str:
 
 
 def _head(plan: Plan) -> str:
-    target, how = plan.target, plan.how
+    target, parallelism = plan.target, plan.parallelism
     memory = "" if target.memory is None else f" of {amount(target.memory)}"
-    group = f" {how.batch_size} at a time" if how.batch_size > 1 else ""
+    group = f" {parallelism.batch_size} at a time" if parallelism.batch_size > 1 else ""
     return (
         f"{target.name}: {len(target.devices)} x {target.kind}{memory}\n"
-        f"{plan.trials} trials by {how.kind}{group}, divided over {how.devices} devices"
+        f"{plan.trials} trials by {parallelism.kind}{group}, divided over "
+        f"{parallelism.devices} devices"
     )
 
 
@@ -88,8 +89,8 @@ def _cell(show: Callable[[Cost], str], program: Cost | TooLarge) -> str:
 def _exchange(kind: str, program: Cost | TooLarge) -> str:
     if isinstance(program, TooLarge):
         return "-"
-    found = [f"{c.count}: {amount(c.bytes)}" for c in program.collectives if c.kind == kind]
-    return found[0] if found else "none"
+    cells = [f"{c.count}: {amount(c.bytes)}" for c in program.collectives if c.kind == kind]
+    return cells[0] if cells else "none"
 
 
 def _verdicts(plan: Plan) -> list[str]:

@@ -9,12 +9,12 @@ import numpy as np
 from jax.sharding import Mesh, SingleDeviceSharding
 
 from fbp.plan.compiled import Cost, TooLarge, cost
-from fbp.plan.shapes import Size, by_layer, residuals, total
-from fbp.plan.target import Target
-from fbp.sweep.cohort import Cohort
+from fbp.plan.devices import DeviceTarget
+from fbp.plan.shapes import Size, by_layer, residual_sizes, total
 from fbp.sweep.grid import grid_of
-from fbp.sweep.mapping import AXIS, Mapping, given
+from fbp.sweep.parallelism import TRIALS_AXIS, Parallelism, configured
 from fbp.sweep.program import make_program
+from fbp.sweep.study import Study
 from fbp.train.objective import mean_loss
 from fbp.train.optimizer import make_optimizer
 from fbp.train.state import TrainState, initial_state
@@ -37,9 +37,9 @@ class Plan:
       sweep: the sweep's program, on each device.
     """
 
-    target: Target
+    target: DeviceTarget
     trials: int
-    how: Mapping
+    parallelism: Parallelism
     steps: int
     parameters: Sequence[Size]
     optimizer: Size
@@ -48,59 +48,66 @@ class Plan:
     sweep: Cost | TooLarge
 
 
-def plan(cohort: Cohort, target: Target) -> Plan:
-    """What the trials of a cohort need on a target: compiled for it, but not run.
+def plan(study: Study, target: DeviceTarget) -> Plan:
+    """What the trials of a study need on a target: compiled for it, but not run.
 
     Nothing is allocated but the data set, whose shapes count. With `trials = "auto"` the way is
     `vmap`: which is fastest takes a measurement.
     """
-    problem, config = cohort.problem, cohort.config
-    state, batch = _shapes(cohort)
+    problem, config = study.problem, study.config
+    state, batch = _shapes(study)
     loss_fn = mean_loss(problem.network.apply, problem.objective)
-    how = given(config.sweep, len(cohort.trials))
-    how = replace(how, devices=min(len(target.devices), len(cohort.trials) // how.seeds))
+    parallelism = configured(config.sweep, len(study.trials))
+    parallelism = replace(
+        parallelism, devices=min(len(target.devices), len(study.trials) // parallelism.seeds)
+    )
     steps = min(config.train.evaluate_every, config.train.steps)
     return Plan(
         target=target,
-        trials=len(cohort.trials),
-        how=how,
+        trials=len(study.trials),
+        parallelism=parallelism,
         steps=steps,
         parameters=by_layer(state.params),
         optimizer=total(state.opt_state, config.optimizer.name),
-        residuals=residuals(loss_fn, state.params, batch, state.key),
-        update=cost(lowered_update(cohort, target)),
-        sweep=cost(lowered_sweep(cohort, target, how, steps)),
+        residuals=residual_sizes(loss_fn, state.params, batch, state.key),
+        update=cost(lowered_update(study, target)),
+        sweep=cost(lowered_sweep(study, target, parallelism, steps)),
     )
 
 
-def lowered_update(cohort: Cohort, target: Target) -> jax.stages.Lowered:
+def lowered_update(study: Study, target: DeviceTarget) -> jax.stages.Lowered:
     """The update step of one trial, for one device."""
-    problem = cohort.problem
-    step = make_step(mean_loss(problem.network.apply, problem.objective), _optimizer(cohort))
-    place = SingleDeviceSharding(target.devices[0])
-    put = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-    return step.lower(*jax.tree.map(put, _shapes(cohort)))
+    problem = study.problem
+    step = make_step(mean_loss(problem.network.apply, problem.objective), _optimizer(study))
+    sharding = SingleDeviceSharding(target.devices[0])
+    put = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    return step.lower(*jax.tree.map(put, _shapes(study)))
 
 
-def lowered_sweep(cohort: Cohort, target: Target, how: Mapping, steps: int) -> jax.stages.Lowered:
+def lowered_sweep(
+    study: Study, target: DeviceTarget, parallelism: Parallelism, steps: int
+) -> jax.stages.Lowered:
     """The sweep's program, for as many devices as it is divided over."""
-    mesh = Mesh(np.array(target.devices[: how.devices]), (AXIS,))
-    program, grid = make_program(cohort.config, cohort.problem, how, mesh), grid_of(cohort.trials)
-    dataset = cohort.problem.dataset
+    mesh = Mesh(np.array(target.devices[: parallelism.devices]), (TRIALS_AXIS,))
+    program, grid = (
+        make_program(study.config, study.problem, parallelism, mesh),
+        grid_of(study.trials),
+    )
+    dataset = study.problem.dataset
     training, validation = (_as_shapes((s.x, s.y)) for s in (dataset.train, dataset.validation))
     states, _ = jax.eval_shape(program.start, grid, validation)
     orders = jax.eval_shape(lambda: program.draw(0, steps))
     return program.lower(*_as_shapes((states, grid, orders, training, validation)))
 
 
-def _optimizer(cohort: Cohort) -> Any:
-    config, (first, *_) = cohort.config, cohort.trials
+def _optimizer(study: Study) -> Any:
+    config, (first, *_) = study.config, study.trials
     return make_optimizer(config.optimizer, config.train, first.hyperparameters)
 
 
-def _shapes(cohort: Cohort) -> tuple[TrainState, Any]:
+def _shapes(study: Study) -> tuple[TrainState, Any]:
     """Of a trial's state and of a batch."""
-    problem, tx = cohort.problem, _optimizer(cohort)
+    problem, tx = study.problem, _optimizer(study)
     size, train = problem.in_shape[0], problem.dataset.train
 
     def start(key: Any) -> TrainState:

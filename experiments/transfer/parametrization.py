@@ -21,7 +21,7 @@ from jax.nn.initializers import variance_scaling
 from jaxtyping import Array, Float
 
 from fbp.nn import Layer
-from fbp.nn.layer import Params, named
+from fbp.nn.layer import Params, named_layer
 
 Activations = dict[str, Float[Array, "examples features"]]
 Rate = Float[Array, ""] | float
@@ -78,4 +78,4 @@ def _network(width: int, outputs: int, shrink: float) -> Layer:
         del key
         return activations(params, x)["outputs"]
 
-    return named("transferred", init, apply)
+    return named_layer("transferred", init, apply)

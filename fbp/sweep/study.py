@@ -8,27 +8,27 @@ from fbp.config_file import variants_of
 from fbp.data import Dataset
 from fbp.errors import InputError
 from fbp.sweep.grid import Trial, trials_of
-from fbp.sweep.problem import Problem, check_gradient, problem_of
+from fbp.sweep.problem import SweepProblem, check_gradient, load_problem
 from fbp.verify import Agreement
 
 
 @dataclass(frozen=True)
-class Cohort:
+class Study:
     """Trials that differ in numbers alone.
 
     Attributes:
       config: the config of these trials, without axes.
       problem: their data and network.
-      trials: they have numbers that no other cohort's have.
+      trials: they have numbers that no other study's have.
     """
 
     config: Config
-    problem: Problem
+    problem: SweepProblem
     trials: Sequence[Trial]
 
 
-def cohorts_of(config: Config, first: Problem | None = None) -> list[Cohort]:
-    """The cohorts of a sweep, one for each combination of its axes' values.
+def studies_of(config: Config, first: SweepProblem | None = None) -> list[Study]:
+    """The studies of a sweep, one for each combination of its axes' values.
 
     Args:
       config: what to compare.
@@ -37,23 +37,29 @@ def cohorts_of(config: Config, first: Problem | None = None) -> list[Cohort]:
     Raises InputError where the values of an axis make no problem, or one that is compared by
     another metric.
     """
-    cohorts: list[Cohort] = []
+    studies: list[Study] = []
     loaded: dict[object, Dataset] = {} if first is None else {config.data: first.dataset}
     for variant in variants_of(config):
-        own = variant.config
-        problem = problem_of(own, loaded.get(own.data))
-        loaded[own.data] = problem.dataset
-        number = sum(len(cohort.trials) for cohort in cohorts)
-        cohorts.append(Cohort(own, problem, trials_of(own.sweep, variant.values, number)))
-    if len({cohort.problem.metric for cohort in cohorts}) > 1:
+        config_of_variant = variant.config
+        problem = load_problem(config_of_variant, loaded.get(config_of_variant.data))
+        loaded[config_of_variant.data] = problem.dataset
+        number = sum(len(study.trials) for study in studies)
+        studies.append(
+            Study(
+                config_of_variant,
+                problem,
+                trials_of(config_of_variant.sweep, variant.values, number),
+            )
+        )
+    if len({study.problem.metric for study in studies}) > 1:
         raise InputError("sweep.axes: tables of both tasks cannot be compared: give train.metric")
-    return cohorts
+    return studies
 
 
-def check_gradients(cohorts: Sequence[Cohort]) -> Agreement:
+def check_gradients(studies: Sequence[Study]) -> Agreement:
     """`check_gradient` for every network and data set of a sweep: the largest difference.
 
     Raises InputError where one is wrong.
     """
-    problems = {(c.config.network, c.config.data): c.problem for c in cohorts}
+    problems = {(c.config.network, c.config.data): c.problem for c in studies}
     return max(map(check_gradient, problems.values()), key=lambda check: check.max_ulps)

@@ -1,7 +1,7 @@
 import pytest
 
 from fbp.config import Halving, Sweep, Train
-from fbp.sweep.stretches import rungs_of, stretches_of, trial_steps
+from fbp.sweep.segments import rungs_of, segments_of, trial_steps
 
 TRAIN = Train(steps=27, batch_size=8, evaluate_every=2)
 
@@ -11,13 +11,13 @@ def halving(eta=3, seeds=1):
 
 
 def test_a_grid_is_one_rung_in_which_nothing_is_dropped():
-    stretches = stretches_of(Sweep((0.1,), 1), TRAIN, variants=2, settings=4)
-    assert [s.variant for s in stretches] == [0] * 14 + [1] * 14
-    assert [(s.start, s.stop) for s in stretches[:14]] == [
+    segments = segments_of(Sweep((0.1,), 1), TRAIN, variants=2, settings=4)
+    assert [s.variant for s in segments] == [0] * 14 + [1] * 14
+    assert [(s.start, s.stop) for s in segments[:14]] == [
         *((step, step + 2) for step in range(0, 26, 2)),
         (26, 27),
     ]
-    assert all(s.keep is None for s in stretches)
+    assert all(s.keep is None for s in segments)
 
 
 @pytest.mark.parametrize("settings", [1, 2, 9, 26, 27, 28, 81])
@@ -40,8 +40,8 @@ def test_rungs_that_fall_together_drop_once():
 
 
 def test_all_variants_end_a_rung_before_any_setting_is_dropped():
-    stretches = stretches_of(halving(), Train(9, 8, 3), variants=2, settings=6)
-    assert [(s.variant, s.start, s.stop, s.keep) for s in stretches] == [
+    segments = segments_of(halving(), Train(9, 8, 3), variants=2, settings=6)
+    assert [(s.variant, s.start, s.stop, s.keep) for s in segments] == [
         (0, 0, 3, None),
         (1, 0, 3, 2),
         (0, 3, 6, None),

@@ -44,9 +44,12 @@ def collectives(hlo: str) -> tuple[Collective, ...]:
     for result, kind, start in OPERATION.findall(hlo):
         arrays = [_bytes(*array) for array in ARRAY.findall(result)]
         # A start gives its operand and its result, but that of an all-reduce the result alone.
-        whole = max(arrays) if start and kind != "all-reduce" else sum(arrays)
-        sizes[kind].append(whole)
-    return tuple(Collective(kind, len(found), sum(found)) for kind, found in sizes.items())
+        size = max(arrays) if start and kind != "all-reduce" else sum(arrays)
+        sizes[kind].append(size)
+    return tuple(
+        Collective(kind, len(sizes_of_kind), sum(sizes_of_kind))
+        for kind, sizes_of_kind in sizes.items()
+    )
 
 
 def _bytes(bits: str, shape: str) -> int:

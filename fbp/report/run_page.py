@@ -8,23 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from fbp.errors import InputError
-from fbp.report import figures
-from fbp.report.markup import definitions, fill, picture, png, table, warning_boxes
-from fbp.report.run import Run, read
+from fbp.report import run_figures
+from fbp.report.markup import definitions, fill, html_table, picture, png, warning_boxes
+from fbp.report.run_directory import RecordedRun, read_run
+from fbp.report.text import caption, summary_columns, table_note, verdict, warnings
 from fbp.report.trials import setting_of
-from fbp.report.words import caption, columns, table_note, verdict, warnings
 
 
-def write(run: Path) -> Path:
+def write_run_page(run: Path) -> Path:
     """Write `report.html` and `figures/*.png` into a run's directory; the page's path."""
-    content = read(run)
-    pictures = {name: png(f) for name, f in figures.draw(content.records, content.summary).items()}
+    content = read_run(run)
+    pictures = {
+        name: png(f) for name, f in run_figures.draw_run(content.records, content.summary).items()
+    }
     try:
         (run / "figures").mkdir(exist_ok=True)
         for name, image in pictures.items():
             (run / "figures" / f"{name}.png").write_bytes(image)
         page = run / "report.html"
-        page.write_text(html(content, pictures), encoding="utf-8")
+        page.write_text(run_html(content, pictures), encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"{run}: the report cannot be written ({error.strerror}): free space or give a copy "
@@ -33,7 +35,7 @@ def write(run: Path) -> Path:
     return page
 
 
-def html(run: Run, pictures: Mapping[str, bytes]) -> str:
+def run_html(run: RecordedRun, pictures: Mapping[str, bytes]) -> str:
     """The page as HTML that needs no other file."""
     return fill(
         "fbp.report",
@@ -52,16 +54,16 @@ def html(run: Run, pictures: Mapping[str, bytes]) -> str:
 
 
 def _table(summary: Mapping[str, Any]) -> str:
-    titles, best = columns(summary), summary["best"]
+    titles, best = summary_columns(summary), summary["best"]
     chosen = None if best is None else setting_of(best)
     number = next((i for i, e in enumerate(summary["rates"]) if setting_of(e) == chosen), None)
     rows = [[cell(entry) for cell in titles.values()] for entry in summary["rates"]]
     if number is not None:
         rows[number][0] = (rows[number][0][0], "best")
-    return table(list(titles), rows, number)
+    return html_table(list(titles), rows, number)
 
 
-def _environment(run: Run) -> dict[str, str]:
+def _environment(run: RecordedRun) -> dict[str, str]:
     facts = _flat(run.environment)
     if "seconds" in run.summary:
         facts["duration"] = f"{run.summary['seconds']:.3g} s"

@@ -14,13 +14,13 @@ from jax.sharding import PartitionSpec as P
 
 from fbp.config import Sweep
 from fbp.errors import InputError
-from fbp.hosts import placed
+from fbp.hosts import put_global
 
-AXIS = "trials"
+TRIALS_AXIS = "trials"
 
 
 @dataclass(frozen=True)
-class Mapping:
+class Parallelism:
     """One way to run trials.
 
     Attributes:
@@ -46,36 +46,38 @@ class Mapping:
                 f"the trials ran on {self.devices} devices and here are {len(present)}: results "
                 "would differ in the last digits; go on where there are as many"
             )
-        return Mesh(np.array(present[: self.devices]), (AXIS,))
+        return Mesh(np.array(present[: self.devices]), (TRIALS_AXIS,))
 
     @property
     def multiple(self) -> int:
         """What the number of trials is a multiple of, where they are padded."""
         return self.devices * self.seeds
 
-    def of(self, trials: int) -> "Mapping":
+    def of(self, trials: int) -> "Parallelism":
         """This way for so many trials, over all devices that are of use.
 
-        >>> Mapping("seed", seeds=5).of(3).devices
+        >>> Parallelism("seed", seeds=5).of(3).devices
         1
         """
         return replace(self, devices=devices_for(math.ceil(trials / self.seeds)))
 
     @property
-    def over_trials(self) -> NamedSharding:
+    def trial_sharding(self) -> NamedSharding:
         """Where arrays with a leading dimension over the trials are."""
-        return NamedSharding(self.mesh, P(AXIS))
+        return NamedSharding(self.mesh, P(TRIALS_AXIS))
 
     @property
-    def everywhere(self) -> NamedSharding:
+    def replicated(self) -> NamedSharding:
         """Where arrays are that all trials share."""
         return NamedSharding(self.mesh, P())
 
 
-def given(sweep: Sweep, trials: int) -> Mapping:
+def configured(sweep: Sweep, trials: int) -> Parallelism:
     """The mapping that a config names, over all devices; `vmap` where it leaves the choice."""
     kind = "vmap" if sweep.trials == "auto" else sweep.trials
-    return Mapping(kind, sweep.batch_size, seeds=sweep.seeds if kind == "seed" else 1).of(trials)
+    return Parallelism(kind, sweep.batch_size, seeds=sweep.seeds if kind == "seed" else 1).of(
+        trials
+    )
 
 
 def devices_for(trials: int) -> int:
@@ -84,15 +86,17 @@ def devices_for(trials: int) -> int:
     return min(present, trials) if jax.process_count() == 1 else present
 
 
-def over_trials(fun: Callable[..., Any], how: Mapping, mesh: Mesh) -> Callable[..., Any]:
+def over_trials(
+    fun: Callable[..., Any], parallelism: Parallelism, mesh: Mesh
+) -> Callable[..., Any]:
     """`fun(trial, *shared)`, of all trials, divided over the devices of a mesh.
 
-    The number of trials is a multiple of the number of devices, see `padded`.
+    The number of trials is a multiple of the number of devices, see `pad_trials`.
     """
-    return _divided(lambda trials, *shared: _side_by_side(fun, how, trials, *shared), mesh)
+    return _sharded(lambda trials, *shared: _side_by_side(fun, parallelism, trials, *shared), mesh)
 
 
-def over_seeds(fun: Callable[..., Any], how: Mapping, mesh: Mesh) -> Callable[..., Any]:
+def over_seeds(fun: Callable[..., Any], parallelism: Parallelism, mesh: Mesh) -> Callable[..., Any]:
     """`fun(trial, of_seed, *shared)`, where `of_seed` is what `of_seeds` has at the trial's seed.
 
     Gives a function `((trials, seeds), of_seeds, *shared)`, see `over_trials`. By `seed`, trials
@@ -101,68 +105,70 @@ def over_seeds(fun: Callable[..., Any], how: Mapping, mesh: Mesh) -> Callable[..
 
     def each(trials: Any, of_seeds: Any, *shared: Any) -> Any:
         one = lambda trial, *shared: fun(trial[0], of_seeds[trial[1]], *shared)
-        return _side_by_side(one, how, trials, *shared)
+        return _side_by_side(one, parallelism, trials, *shared)
 
     def grouped(trials: Any, of_seeds: Any, *shared: Any) -> Any:
-        group = lambda members: _side_by_side(fun, how, *members, *shared)
-        by_seed = lambda leaf: leaf.reshape(-1, how.seeds, *leaf.shape[1:]).swapaxes(0, 1)
+        group = lambda members: _side_by_side(fun, parallelism, *members, *shared)
+        by_seed = lambda leaf: leaf.reshape(-1, parallelism.seeds, *leaf.shape[1:]).swapaxes(0, 1)
         in_row = lambda leaf: leaf.swapaxes(0, 1).reshape(-1, *leaf.shape[2:])
         groups = jax.lax.map(group, (jax.tree.map(by_seed, trials[0]), of_seeds))
         return jax.tree.map(in_row, groups)
 
-    return _divided(grouped if how.kind == "seed" else each, mesh)
+    return _sharded(grouped if parallelism.kind == "seed" else each, mesh)
 
 
-def _side_by_side(fun: Callable[..., Any], how: Mapping, trials: Any, *shared: Any) -> Any:
+def _side_by_side(
+    fun: Callable[..., Any], parallelism: Parallelism, trials: Any, *shared: Any
+) -> Any:
     """`fun(trial, *shared)` of a device's trials, as many at a time as the mapping has."""
     one = lambda trial: fun(trial, *shared)
-    if how.kind == "vmap":
+    if parallelism.kind == "vmap":
         return jax.vmap(one)(trials)
-    in_groups = how.batch_size > 1 and how.kind != "loop"
-    return jax.lax.map(one, trials, batch_size=how.batch_size if in_groups else None)
+    in_groups = parallelism.batch_size > 1 and parallelism.kind != "loop"
+    return jax.lax.map(one, trials, batch_size=parallelism.batch_size if in_groups else None)
 
 
-def _divided(part: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+def _sharded(part: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """`part(trials, *shared)` of the trials of each device."""
 
-    def whole(trials: Any, *shared: Any) -> Any:
-        specs = (P(AXIS), *(P() for _ in shared))
-        return jax.shard_map(part, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)(
-            trials, *shared
-        )
+    def sharded(trials: Any, *shared: Any) -> Any:
+        specs = (P(TRIALS_AXIS), *(P() for _ in shared))
+        return jax.shard_map(
+            part, mesh=mesh, in_specs=specs, out_specs=P(TRIALS_AXIS), check_vma=False
+        )(trials, *shared)
 
-    return whole
+    return sharded
 
 
-def rounded_up(count: int, multiple: int) -> int:
+def round_up(count: int, multiple: int) -> int:
     """The least such multiple that is not smaller.
 
-    >>> rounded_up(3, 2)
+    >>> round_up(3, 2)
     4
     """
     return math.ceil(count / multiple) * multiple
 
 
-def padded(trials: Any, multiple: int) -> Any:
+def pad_trials(trials: Any, multiple: int) -> Any:
     """The trials, the last one again until their number is such a multiple.
 
-    >>> print(padded(jnp.arange(3), 2))
+    >>> print(pad_trials(jnp.arange(3), 2))
     [0 1 2 2]
     """
     count = len(jax.tree.leaves(trials)[0])
     if count % multiple == 0:
         return trials
-    index = np.minimum(np.arange(rounded_up(count, multiple)), count - 1)
+    index = np.minimum(np.arange(round_up(count, multiple)), count - 1)
     return jax.tree.map(lambda leaf: leaf[index], trials)
 
 
-def selected(trials: Any, places: Sequence[int], how: Mapping) -> Any:
+def select_trials(trials: Any, indices: Sequence[int], parallelism: Parallelism) -> Any:
     """Copies of the trials in these places, padded, and divided over the devices."""
-    chosen = jax.tree.map(lambda leaf: leaf[np.array(places)], trials)
-    return placed(padded(chosen, how.multiple), how.over_trials)
+    chosen = jax.tree.map(lambda leaf: leaf[np.array(indices)], trials)
+    return put_global(pad_trials(chosen, parallelism.multiple), parallelism.trial_sharding)
 
 
-def looped(call: Callable[..., Any], spread: NamedSharding) -> Callable[..., Any]:
+def loop_over_trials(call: Callable[..., Any], spread: NamedSharding) -> Callable[..., Any]:
     """`call(trials, *shared)` for one trial of each device after another, joined again.
 
     `spread` is how arrays over the trials are divided over the devices.

@@ -8,7 +8,7 @@ from typing import Any
 
 from fbp.errors import InputError
 from fbp.laboratory.experiment import Outcome
-from fbp.structure import neighbours, parse_toml, read_toml, strict_converter, structure
+from fbp.structure import parse_toml, read_toml, strict_converter, structure, suggestion
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,23 @@ class Experiment:
         return self.module.run(settings)
 
 
-def names() -> tuple[str, ...]:
+def experiment_names() -> tuple[str, ...]:
     """The names of all experiments.
 
-    >>> "quadratic" in names()
+    >>> "quadratic" in experiment_names()
     True
     """
     return tuple(sorted(path.parent.name for path in _root().glob("*/run.py")))
 
 
-def find(name: str) -> Experiment:
+def get_experiment(name: str) -> Experiment:
     """The experiment of that name; InputError naming those there are.
 
-    >>> find("quadratic").question
+    >>> get_experiment("quadratic").question
     'At which learning rate does gradient descent diverge on a quadratic?'
     """
-    if name not in names():
-        raise InputError(f"no experiment {name}: {neighbours(name, names())}")
+    if name not in experiment_names():
+        raise InputError(f"no experiment {name}: {suggestion(name, experiment_names())}")
     module = importlib.import_module(f"experiments.{name}.run")
     return Experiment(name, _root() / name, module)
 

@@ -10,15 +10,15 @@ import jax
 coordinator, number = sys.argv[1:]
 jax.distributed.initialize(coordinator, 2, int(number), cluster_detection_method="deactivate")
 from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
-from fbp.sweep import choice
-from fbp.sweep.cohort import cohorts_of
+from fbp.sweep import autotuning
+from fbp.sweep.study import studies_of
 
-choice.SMALL, choice.WORTH, choice.SECONDS = 0.0, 1e-9, 0.01
+autotuning.MEASURE_FROM, autotuning.WORTH_COMPILING, autotuning.MIN_SECONDS = 0.0, 1e-9, 0.01
 rates = tuple(0.01 * number for number in range(1, 10))
-(cohort,) = cohorts_of(
+(study,) = studies_of(
     Config("demo", Data("digits"), MLP((8,)), Optimizer("sgd"), Train(20, 16, 10), Sweep(rates, 2))
 )
-way, speeds = choice.choose(cohort)
+way, speeds = autotuning.autotune(study)
 print("chosen", [way.kind, way.devices, speeds])
 """
 

@@ -10,7 +10,7 @@ State = TypeVar("State")
 Examples = tuple[Float[Array, "examples ..."], Num[Array, " examples"]]
 
 
-def repeat(
+def scan_steps(
     update: Callable[[State, Examples], tuple[State, Any]],
     state: State,
     examples: Examples,
@@ -21,7 +21,7 @@ def repeat(
     >>> import jax.numpy as jnp
     >>> add = lambda total, batch: (total + jnp.sum(batch[0]), total)
     >>> data = jnp.arange(4.0), jnp.zeros(4)
-    >>> total, history = repeat(add, jnp.zeros(()), data, jnp.array([[0, 1], [2, 3]]))
+    >>> total, history = scan_steps(add, jnp.zeros(()), data, jnp.array([[0, 1], [2, 3]]))
     >>> print(total, history)
     6.0 [0. 1.]
     """

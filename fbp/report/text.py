@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fbp.report.run import Run
-from fbp.report.trials import in_words, label, others_of, setting_of
+from fbp.report.run_directory import RecordedRun
+from fbp.report.trials import label, setting_of, value_text, without_rate
 
 Entry = Mapping[str, Any]
 Cell = tuple[str, str]  # a value, and what is added in small
@@ -51,29 +51,29 @@ def verdict(summary: Entry) -> str:
     return " ".join([f"{answer}{_seeds(summary)}.", *_lead(summary), *_gradient_check(summary)])
 
 
-def warnings(run: Run) -> list[str]:
+def warnings(run: RecordedRun) -> list[str]:
     """What the reader must know before believing the verdict."""
     summary, best = run.summary, run.summary["best"]
-    found = []
+    texts = []
     if not run.complete:
         last = max(record["step"] for record in run.records)
-        found.append(
+        texts.append(
             f"This run was interrupted: the page shows what was measured until step {last}, and "
             "nothing was measured on the test set."
         )
     if best is not None and best["at_edge"]:
         rates = [entry["learning_rate"] for entry in summary["rates"]]
         side = "above" if best["learning_rate"] == max(rates) else "below"
-        found.append(
+        texts.append(
             f"The best rate lies at the edge of the grid: a better one may lie {side} "
             f"{best['learning_rate']:.3g}. Extend the grid and run again."
         )
     if all(entry["trials"] == 1 for entry in summary["rates"]):
-        found.append(
+        texts.append(
             "Each rate was trained with one seed: there are no intervals, and a difference between "
             "rates may be chance. Give more seeds."
         )
-    return found
+    return texts
 
 
 def table_note(summary: Entry) -> str:
@@ -84,10 +84,10 @@ def table_note(summary: Entry) -> str:
         "which is made on the validation set."
     )
     lost, tried = (sum(e[key] for e in summary["rates"]) for key in ("diverged", "trials"))
-    note += f" {lost} of the {tried} trials diverged ({plain(lost / tried, 'accuracy')})."
-    if MIDDLE in columns(summary):
+    note += f" {lost} of the {tried} trials diverged ({number_text(lost / tried, 'accuracy')})."
+    if MIDDLE in summary_columns(summary):
         note += " The interquartile mean is that of the middle half of the seeds."
-    if "steps" in columns(summary):
+    if "steps" in summary_columns(summary):
         note += " Settings with fewer steps were stopped early and are not compared."
     rivals = _rivals(summary)
     if rivals:
@@ -98,18 +98,18 @@ def table_note(summary: Entry) -> str:
 def caption(picture: str, summary: Entry) -> str:
     """What a picture shows, in a sentence."""
     text = CAPTIONS[picture]
-    shown = others_of(setting_of(summary["best"] or summary["rates"][0]))
+    shown = without_rate(setting_of(summary["best"] or summary["rates"][0]))
     if picture == "loss_by_step":
         return f"{text} Of the other hyperparameters: {label(shown)}." if shown else text
-    if picture != "diverged_by_rate" and "steps" in columns(summary):
+    if picture != "diverged_by_rate" and "steps" in summary_columns(summary):
         return f"{text} A setting that was stopped early is shown as it was then."
     return text
 
 
-def columns(summary: Entry) -> dict[str, Callable[[Entry], Cell]]:
+def summary_columns(summary: Entry) -> dict[str, Callable[[Entry], Cell]]:
     """The table's columns: a title, and the cell for an entry of the summary."""
     score = _score(summary)
-    names = [name for name, _ in others_of(setting_of(summary["rates"][0]))]
+    names = [name for name, _ in without_rate(setting_of(summary["rates"][0]))]
     table: dict[str, Callable[[Entry], Cell]] = {"learning rate": _number("learning_rate")}
     table |= {name: _number(name) for name in names}
     if len({entry.get("steps") for entry in summary["rates"]} - {None}) > 1:
@@ -122,7 +122,7 @@ def columns(summary: Entry) -> dict[str, Callable[[Entry], Cell]]:
     if any(_middle(entry)["mean"] is not None for entry in summary["rates"]):
         table[MIDDLE] = lambda entry: cell(_middle(entry), summary["metric"])
     if summary["target"] is not None:
-        target = plain(summary["target"], summary["metric"])
+        target = number_text(summary["target"], summary["metric"])
         table[f"median steps to {target}"] = _steps
     return table
 
@@ -133,7 +133,7 @@ def setting_label(entry: Entry) -> str:
     >>> setting_label({"learning_rate": 0.0316228, "momentum": 0.9, "trials": 5})
     '0.0316 (momentum 0.9)'
     """
-    rest = label(others_of(setting_of(entry)))
+    rest = label(without_rate(setting_of(entry)))
     return f"{entry['learning_rate']:.3g}" + (f" ({rest})" if rest else "")
 
 
@@ -187,7 +187,7 @@ def _seeds(summary: Entry) -> str:
 
 
 def _number(name: str) -> Callable[[Entry], Cell]:
-    return lambda entry: (in_words(entry[name]), "")
+    return lambda entry: (value_text(entry[name]), "")
 
 
 def value(interval: Entry, measure: str) -> str:
@@ -199,14 +199,14 @@ def cell(interval: Entry, measure: str) -> Cell:
     """The mean, accuracy in percent, and its interval."""
     if interval["mean"] is None:
         return "–", ""
-    mean = plain(interval["mean"], measure)
+    mean = number_text(interval["mean"], measure)
     if interval["low"] is None:
         return mean, ""
-    low, high = (plain(interval[bound], measure) for bound in ("low", "high"))
+    low, high = (number_text(interval[bound], measure) for bound in ("low", "high"))
     return mean, f"[{low.removesuffix('%')}, {high.removesuffix('%')}]"
 
 
-def plain(value: float, measure: str) -> str:
+def number_text(value: float, measure: str) -> str:
     """A number, as per cent where it is an accuracy."""
     if measure == "accuracy":
         return f"{100 * value:.1f}%"

@@ -10,47 +10,47 @@ from pathlib import Path
 from typing import Any
 
 from fbp.checkpoints import Checkpoints
-from fbp.hosts import once
-from fbp.records import cut_records, sync_records
+from fbp.hosts import on_first_process
+from fbp.records import sync_records, truncate_records
 from fbp.sweep.grid import Trial
 from fbp.sweep.runner import Runner
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A sweep between two stretches.
+class SweepProgress:
+    """A sweep between two segments.
 
     Attributes:
-      stretches: how many are done.
+      segments: how many are done.
       trial_steps: how many the trials have made in them.
-      kept: numbers of the trials that no search has dropped.
+      surviving: numbers of the trials that no search has dropped.
       states: of each variant that has been started, the states of its trials.
     """
 
-    stretches: int
+    segments: int
     trial_steps: int
-    kept: tuple[int, ...]
+    surviving: tuple[int, ...]
     states: Mapping[int, Any]
 
 
-def kept(trials: Sequence[Trial], progress: Checkpoint) -> list[Trial]:
+def surviving_trials(trials: Sequence[Trial], progress: SweepProgress) -> list[Trial]:
     """Those that no search has dropped."""
-    return [trial for trial in trials if trial.number in progress.kept]
+    return [trial for trial in trials if trial.number in progress.surviving]
 
 
-def save(checkpoints: Checkpoints, directory: Path, progress: Checkpoint) -> None:
+def save_progress(checkpoints: Checkpoints, directory: Path, progress: SweepProgress) -> None:
     """Write a checkpoint of the run in a directory; InputError where it cannot be written."""
     facts = {
-        "stretches": progress.stretches,
+        "stretches": progress.segments,
         "trial_steps": progress.trial_steps,
-        "kept": progress.kept,
+        "kept": progress.surviving,
         "variants": list(progress.states),
-        "records_bytes": once(sync_records, directory),
+        "records_bytes": on_first_process(sync_records, directory),
     }
-    checkpoints.save(progress.stretches, _by_name(progress.states), facts)
+    checkpoints.save(progress.segments, _by_name(progress.states), facts)
 
 
-def restore(checkpoints: Checkpoints, runner: Runner) -> Checkpoint | None:
+def restore_progress(checkpoints: Checkpoints, runner: Runner) -> SweepProgress | None:
     """The last checkpoint of a run, whose records are cut to what belongs to it; None without one.
 
     The states are on the devices that are here, however many there were.
@@ -60,22 +60,26 @@ def restore(checkpoints: Checkpoints, runner: Runner) -> Checkpoint | None:
 
     def shapes(facts: Mapping[str, Any]) -> dict[str, Any]:
         progress = _progress(facts)
-        counts = {v: len(kept(runner.cohorts[v].trials, progress)) for v in facts["variants"]}
+        counts = {
+            v: len(surviving_trials(runner.studies[v].trials, progress)) for v in facts["variants"]
+        }
         return _by_name({v: runner.structure(v, count) for v, count in counts.items()})
 
-    found = checkpoints.restore(shapes, resized=True)
-    once(cut_records, runner.directory, found.facts["records_bytes"] if found else 0)
-    if found is None:
+    saved = checkpoints.restore(shapes, resized=True)
+    on_first_process(
+        truncate_records, runner.directory, saved.facts["records_bytes"] if saved else 0
+    )
+    if saved is None:
         return None
-    progress, states = _progress(found.facts), {}
-    for variant in found.facts["variants"]:
-        count = len(kept(runner.cohorts[variant].trials, progress))
-        states[variant] = runner.select(variant, found.tree[str(variant)], range(count))
+    progress, states = _progress(saved.facts), {}
+    for variant in saved.facts["variants"]:
+        count = len(surviving_trials(runner.studies[variant].trials, progress))
+        states[variant] = runner.select(variant, saved.tree[str(variant)], range(count))
     return replace(progress, states=states)
 
 
-def _progress(facts: Mapping[str, Any]) -> Checkpoint:
-    return Checkpoint(facts["stretches"], facts["trial_steps"], tuple(facts["kept"]), {})
+def _progress(facts: Mapping[str, Any]) -> SweepProgress:
+    return SweepProgress(facts["stretches"], facts["trial_steps"], tuple(facts["kept"]), {})
 
 
 def _by_name(states: Mapping[int, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from scipy.stats import qmc
 from fbp.config import Range, Values, values_of
 
 
-def draw(values: Mapping[str, Values], count: int, seed: int) -> list[dict[str, float]]:
+def sample_settings(values: Mapping[str, Values], count: int, seed: int) -> list[dict[str, float]]:
     """`count` settings: the first points of a scrambled Halton sequence.
 
     A point u of [0, 1) becomes low (high / low)^u in a range on a log scale, low + (high - low) u
@@ -17,7 +17,8 @@ def draw(values: Mapping[str, Values], count: int, seed: int) -> list[dict[str, 
     quasi-random sequences of points (1960); scrambling by Owen (2017).
 
     >>> from fbp.config import Range
-    >>> [setting["learning_rate"] for setting in draw({"learning_rate": Range(0.01, 1.0)}, 3, 0)]
+    >>> drawn = sample_settings({"learning_rate": Range(0.01, 1.0)}, count=3, seed=0)
+    >>> [setting["learning_rate"] for setting in drawn]
     [0.259687, 0.0259687, 0.821201]
     """
     points = qmc.Halton(len(values), rng=seed).random(count)

@@ -25,7 +25,7 @@ processes load it too, since none of them runs anything."""
 
 
 @dataclass(frozen=True)
-class Target:
+class DeviceTarget:
     """Devices of one kind.
 
     Attributes:
@@ -44,13 +44,15 @@ class Target:
         return self.devices[0].device_kind
 
 
-def here() -> Target:
+def local_target() -> DeviceTarget:
     """The devices that JAX finds."""
     devices = tuple(jax.devices())
-    return Target("this machine", devices, (devices[0].memory_stats() or {}).get("bytes_limit"))
+    return DeviceTarget(
+        "this machine", devices, (devices[0].memory_stats() or {}).get("bytes_limit")
+    )
 
 
-def tpu_slice(name: str) -> Target:
+def tpu_slice(name: str) -> DeviceTarget:
     """A TPU slice, known by its compiler alone.
 
     Raises InputError where the compiler, libtpu, is not installed, and for a name that it does
@@ -71,4 +73,4 @@ def tpu_slice(name: str) -> Target:
     chips = {tuple(device.coords) for device in devices}
     kind = devices[0].device_kind
     memory = HBM[kind] * GIB * len(chips) // len(devices) if kind in HBM else None
-    return Target(name, tuple(devices), memory)
+    return DeviceTarget(name, tuple(devices), memory)

@@ -4,11 +4,11 @@ import made_run
 import pytest
 
 from fbp.errors import InputError
-from fbp.report.run import read
+from fbp.report.run_directory import read_run
 
 
 def test_a_complete_run_is_read_as_it_was_written(tmp_path):
-    run = read(made_run.write(tmp_path))
+    run = read_run(made_run.write(tmp_path))
     assert run.complete
     assert run.config == made_run.CONFIG
     assert run.environment == made_run.ENVIRONMENT
@@ -17,7 +17,7 @@ def test_a_complete_run_is_read_as_it_was_written(tmp_path):
 
 
 def test_an_interrupted_run_is_summarised_from_its_records(tmp_path):
-    run = read(made_run.write(tmp_path, complete=False))
+    run = read_run(made_run.write(tmp_path, complete=False))
     assert not run.complete
     assert run.summary["name"] == "made <run>"
     assert run.summary["target"] == 0.7
@@ -27,22 +27,22 @@ def test_an_interrupted_run_is_summarised_from_its_records(tmp_path):
 
 
 def test_an_interrupted_regression_is_recognised(tmp_path):
-    run = read(made_run.write(tmp_path, made_run.records(score="r2"), complete=False))
+    run = read_run(made_run.write(tmp_path, made_run.records(score="r2"), complete=False))
     assert (run.summary["task"], run.summary["metric"]) == ("regression", "r2")
 
 
 def test_the_metric_of_an_interrupted_run_is_its_config_s(tmp_path):
     made_run.write(tmp_path, complete=False)
     (tmp_path / "config.toml").write_text('name = "x"\n[train]\nmetric = "loss"\n')
-    assert read(tmp_path).summary["metric"] == "loss"
+    assert read_run(tmp_path).summary["metric"] == "loss"
 
 
 def test_a_last_record_that_was_cut_off_is_left_out(tmp_path):
     made_run.write(tmp_path, complete=False)
-    whole = len(read(tmp_path).records)
+    whole = len(read_run(tmp_path).records)
     with (tmp_path / "records.jsonl").open("a") as stream:
         stream.write('{"kind": "eval", "tri')
-    assert len(read(tmp_path).records) == whole
+    assert len(read_run(tmp_path).records) == whole
 
 
 @pytest.mark.parametrize("name", ["config.toml", "environment.json", "records.jsonl"])
@@ -50,12 +50,12 @@ def test_a_missing_file_is_named(tmp_path, name):
     made_run.write(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(InputError, match=f"{name}: missing: give a directory that fbp sweep"):
-        read(tmp_path)
+        read_run(tmp_path)
 
 
 def test_a_missing_directory_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere: no such directory"):
-        read(tmp_path / "nowhere")
+        read_run(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_damaged_file_is_named(tmp_path, name, text, message):
     made_run.write(tmp_path)
     (tmp_path / name).write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(InputError, match=message):
-        read(tmp_path)
+        read_run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,11 @@ def test_a_record_of_the_wrong_shape_is_named_by_its_line(tmp_path, change):
     rows = made_run.records()
     made_run.write(tmp_path, [rows[0], rows[1] | change], complete=False)
     with pytest.raises(InputError, match=r"records\.jsonl: line 2 is no record"):
-        read(tmp_path)
+        read_run(tmp_path)
 
 
 def test_a_damaged_config_of_an_interrupted_run_is_named(tmp_path):
     made_run.write(tmp_path, complete=False)
     (tmp_path / "config.toml").write_text("name =")
     with pytest.raises(InputError, match=r"config\.toml: damaged"):
-        read(tmp_path)
+        read_run(tmp_path)

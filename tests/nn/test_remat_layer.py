@@ -28,7 +28,7 @@ def kept(network, params, x):
 def test_gradients_are_those_of_the_layer_itself(policy):
     plain, network = (
         TRANSFORMER(each_block=each)
-        for each in (lambda block: block, functools.partial(nn.checkpointed, policy=policy))
+        for each in (lambda block: block, functools.partial(nn.remat, policy=policy))
     )
     params, x = draw(plain, (4, 8, 16))
     want = jax.jit(fbp.grad(loss_of(plain, x)))(params)
@@ -40,8 +40,8 @@ def test_a_checkpointed_block_keeps_its_input_alone_and_dots_lie_between():
     networks = [
         TRANSFORMER(each_block=each)
         for each in (
-            nn.checkpointed,
-            functools.partial(nn.checkpointed, policy=DOTS),
+            nn.remat,
+            functools.partial(nn.remat, policy=DOTS),
             lambda block: block,
         )
     ]
@@ -61,29 +61,29 @@ def test_the_compiled_gradient_of_checkpointed_blocks_in_a_scan_needs_less_memor
     block = nn.residual(nn.dense(64), nn.gelu(), nn.dense(16))
     params, x = draw(block, (64, 16))
     stacked = jax.tree.map(lambda leaf: np.stack([leaf] * 16), params)
-    assert temporary(nn.checkpointed(block)) < temporary(block) / 2
+    assert temporary(nn.remat(block)) < temporary(block) / 2
 
 
 def test_parameters_names_and_outputs_are_the_layers():
-    plain, network = TRANSFORMER(), TRANSFORMER(each_block=nn.checkpointed)
+    plain, network = TRANSFORMER(), TRANSFORMER(each_block=nn.remat)
     params, x = draw(plain, (4, 8, 16))
     assert_same(network.init(KEY, x.shape)[0], plain.init(KEY, x.shape)[0], tolerance=0)
     assert_same(network.apply(params, x), plain.apply(params, x), tolerance=16)
-    assert nn.checkpointed(nn.dense(3)).name == "dense"
+    assert nn.remat(nn.dense(3)).name == "dense"
 
 
 def test_what_is_dropped_is_dropped_again():
     layer = nn.serial(nn.dense(8), nn.dropout(0.5), nn.dense(8))
     params, x = draw(layer, (4, 8))
     want = fbp.grad(loss_of(layer, x, KEY))(params)
-    assert_same(fbp.grad(loss_of(nn.checkpointed(layer), x, KEY))(params), want, tolerance=8)
+    assert_same(fbp.grad(loss_of(nn.remat(layer), x, KEY))(params), want, tolerance=8)
     assert np.any(
         want["0_dense"]["kernel"] != fbp.grad(loss_of(layer, x))(params)["0_dense"]["kernel"]
     )
 
 
 def test_an_input_that_does_not_fit_is_named_with_the_layers_path():
-    network = nn.serial(nn.checkpointed(nn.serial(nn.dense(3))))
+    network = nn.serial(nn.remat(nn.serial(nn.dense(3))))
     params, _ = draw(network, (2, 4))
     with pytest.raises(nn.LayerError, match=r"^serial/0_serial/0_dense: an input \[2, 5\]"):
         network.apply(params, jnp.ones((2, 5)))

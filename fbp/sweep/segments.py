@@ -1,4 +1,4 @@
-"""What a sweep does in which order: stretches of steps, in rungs."""
+"""What a sweep does in which order: segments of steps, in rungs."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from fbp.config import Halving, Sweep, Train
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Segment:
     """The steps between two evaluations, of all trials of one variant that are still trained.
 
     Attributes:
@@ -23,7 +23,7 @@ class Stretch:
     keep: int | None = None
 
 
-def stretches_of(sweep: Sweep, train: Train, variants: int, settings: int) -> list[Stretch]:
+def segments_of(sweep: Sweep, train: Train, variants: int, settings: int) -> list[Segment]:
     """The whole sweep, rung after rung; in a rung, one variant after the other.
 
     Args:
@@ -32,22 +32,22 @@ def stretches_of(sweep: Sweep, train: Train, variants: int, settings: int) -> li
       settings: how many settings there are, of all variants.
 
     >>> sweep = Sweep((0.1, 1.0, 10.0), seeds=1, search=Halving(eta=3))
-    >>> stretches = stretches_of(sweep, Train(90, 8, 20), variants=1, settings=3)
-    >>> [(stretch.start, stretch.stop, stretch.keep) for stretch in stretches]
+    >>> segments = segments_of(sweep, Train(90, 8, 20), variants=1, settings=3)
+    >>> [(segment.start, segment.stop, segment.keep) for segment in segments]
     [(0, 20, None), (20, 40, 1), (40, 60, None), (60, 80, None), (80, 90, None)]
     """
-    stretches, start = [], 0
+    segments, start = [], 0
     for end, keep in rungs_of(sweep, train, settings).items():
         for variant in range(variants):
             steps = range(start, end, train.evaluate_every)
             stops = [*steps[1:], end]
             last = variant == variants - 1
-            stretches += [
-                Stretch(variant, step, stop, keep if last and stop == end else None)
+            segments += [
+                Segment(variant, step, stop, keep if last and stop == end else None)
                 for step, stop in zip(steps, stops, strict=True)
             ]
         start = end
-    return stretches
+    return segments
 
 
 def rungs_of(sweep: Sweep, train: Train, settings: int) -> dict[int, int | None]:

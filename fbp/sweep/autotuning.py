@@ -1,0 +1,174 @@
+"""Choose how to run the trials of a study in parallel, by a short measurement.
+
+What is fastest depends on the network, the number of trials and the machine: on two cores, trials
+that share their batches are ahead at width 16, one trial after another from width 128 on. So time
+a few steps of each candidate, and take the first within `TIE` of the fastest. Compiling takes
+time too; therefore
+
+- a study of fewer than `MEASURE_FROM` floating-point operations runs by `vmap`, unmeasured;
+- no further candidate is timed once the whole study would take less than `WORTH_COMPILING` times
+  as long as compiling one.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from fbp.data import Split
+from fbp.flops import flops
+from fbp.hosts import broadcast, put_global
+from fbp.sweep.grid import grid_of
+from fbp.sweep.parallelism import Parallelism, configured, round_up, select_trials
+from fbp.sweep.problem import SweepProblem
+from fbp.sweep.program import make_program
+from fbp.sweep.study import Study
+
+MEASURE_FROM = 1e11
+WORTH_COMPILING = 10.0
+MAX_STEPS, MAX_OPERATIONS = (
+    5,
+    2e9,
+)  # of all trials, at most so much in one call, but at least one step
+MIN_SECONDS, MIN_CALLS = (
+    0.3,
+    3,
+)  # the calls of one way are repeated for so long, and so often at least
+TIE = 0.95  # of the highest speed: what such a measurement cannot tell apart
+MIN_GROUP = 4  # trials at a time, of `map` in groups and of `seed`, at least
+
+
+def autotune(study: Study) -> tuple[Parallelism, dict[str, float]]:
+    """The way to run a study's trials, and the trial-steps per second of those that were tried.
+
+    Without `trials = "auto"` it is the one that the config names, and nothing is measured.
+    """
+    first = configured(study.config.sweep, len(study.trials))
+    if study.config.sweep.trials != "auto" or operations(study) < MEASURE_FROM:
+        return first, {}
+    trial_steps = len(study.trials) * study.config.train.steps
+    states = _start(study, first)
+    speeds: dict[Parallelism, float] = {}
+    for candidate in _candidates(study, first):
+        speeds[candidate], compiling = _time_candidate(study, candidate, states)
+        if trial_steps / max(speeds.values()) < WORTH_COMPILING * compiling:
+            break
+    return _first_of_fastest(speeds), {
+        _label(candidate): float(f"{speed:.4g}") for candidate, speed in speeds.items()
+    }
+
+
+def operations(study: Study) -> float:
+    """Floating-point operations of a whole sweep, as XLA counts those of the forward pass.
+
+    A gradient counts as three forward passes.
+    """
+    problem, train = study.problem, study.config.train
+    params = jax.eval_shape(lambda key: _params(problem, key), jax.random.key(0))
+    batch = jax.ShapeDtypeStruct(problem.in_shape, problem.dataset.train.x.dtype)
+    forward = flops(problem.network.apply, params, batch)
+    return 3 * forward * train.steps * len(study.trials)
+
+
+def _params(problem: SweepProblem, key: Any) -> Any:
+    return problem.network.init(key, problem.in_shape)[0]
+
+
+def _candidates(study: Study, first: Parallelism) -> list[Parallelism]:
+    """The ways to try; groups of `map` are smaller than all, those of `seed` larger than one."""
+    count, seeds, devices = len(study.trials), study.config.sweep.seeds, first.devices
+    by_seed = Parallelism("seed", seeds=seeds).of(count)
+    rows_of_seed = math.ceil(count / by_seed.multiple)
+    each = math.ceil(count / devices)
+    candidates = [first]
+    if rows_of_seed > 1:
+        candidates.append(replace(by_seed, batch_size=_group(rows_of_seed)))
+    candidates.append(Parallelism("map", 1, devices))
+    if _group(each) < each:
+        candidates.append(Parallelism("map", _group(each), devices))
+    return [*candidates, Parallelism("loop", 1, devices)]
+
+
+def _group(trials: int) -> int:
+    """Trials at a time: at least `MIN_GROUP`, if there are so many, and a divisor of all."""
+    return next(size for size in range(min(MIN_GROUP, trials), trials + 1) if trials % size == 0)
+
+
+def _start(study: Study, first: Parallelism) -> Any:
+    """The states of all trials before their first step."""
+    program = make_program(study.config, study.problem, first)
+    return program.start(grid_of(study.trials), _first_example(study.problem.dataset.validation))[0]
+
+
+def _time_candidate(study: Study, candidate: Parallelism, states: Any) -> tuple[float, float]:
+    """Trial-steps per second of a way, and the seconds that compiling took."""
+    count, total, data = len(study.trials), study.config.train.steps, study.problem.dataset
+    at_a_time = _at_a_time(candidate, count)
+    affordable = min(MAX_STEPS, int(MAX_OPERATIONS * total / operations(study)))
+    steps = min(max(1, affordable) * count // at_a_time, total)
+    orders = _orders(study, steps)
+    shared = put_global(
+        (orders, (data.train.x, data.train.y), _first_example(data.validation)),
+        candidate.replicated,
+    )
+    grid = grid_of(study.trials[:at_a_time])
+    trial_states = select_trials(states, range(at_a_time), candidate)
+    program = make_program(study.config, study.problem, candidate)
+    begin = time.perf_counter()
+    advance = program.compile(trial_states, grid, *shared)
+    compiling = broadcast(time.perf_counter() - begin)
+    seconds = _best_seconds(lambda states: advance(states, grid, *shared)[0], trial_states)
+    efficiency = count / round_up(count, candidate.multiple)
+    return efficiency * round_up(at_a_time, candidate.multiple) * steps / seconds, compiling
+
+
+def _at_a_time(candidate: Parallelism, trials: int) -> int:
+    """How many trials run at the same time. One after another makes all its steps before the next
+    begins, and has its state at hand for them: fewer trials are tried, for more steps."""
+    return (
+        trials
+        if candidate.kind == "vmap"
+        else min(trials, candidate.multiple * candidate.batch_size)
+    )
+
+
+def _orders(study: Study, steps: int) -> np.ndarray:
+    """Examples for each seed and step; only how long it takes to read them counts here."""
+    shape = study.config.sweep.seeds, steps, study.config.train.batch_size
+    examples = len(study.problem.dataset.train)
+    return np.random.default_rng(0).integers(0, examples, shape, np.int32)
+
+
+def _first_example(split: Split) -> tuple[Any, Any]:
+    """One example: to measure costs next to nothing."""
+    return split.x[:1], split.y[:1]
+
+
+def _first_of_fastest(speeds: dict[Parallelism, float]) -> Parallelism:
+    """The first that was tried of those that are as fast as any."""
+    return next(
+        candidate for candidate in speeds if speeds[candidate] >= TIE * max(speeds.values())
+    )
+
+
+def _best_seconds(advance: Callable[[Any], Any], states: Any) -> float:
+    """The seconds of the fastest call after the first, of as many as fit into `MIN_SECONDS`."""
+    times: list[float] = []
+    states = jax.block_until_ready(advance(states))
+    while sum(times) < MIN_SECONDS or len(times) < MIN_CALLS:
+        begin = time.perf_counter()
+        states = jax.block_until_ready(advance(states))
+        times.append(broadcast(time.perf_counter() - begin))
+    return min(times)
+
+
+def _label(candidate: Parallelism) -> str:
+    return (
+        candidate.kind
+        if candidate.batch_size == 1
+        else f"{candidate.kind} {candidate.batch_size} at a time"
+    )

@@ -1,0 +1,97 @@
+from dataclasses import replace
+
+import pytest
+
+from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
+from fbp.sweep import autotuning
+from fbp.sweep.autotuning import autotune, operations
+from fbp.sweep.parallelism import Parallelism
+from fbp.sweep.study import studies_of
+
+CONFIG = Config(
+    name="demo",
+    data=Data("digits"),
+    network=MLP((8,)),
+    optimizer=Optimizer("sgd"),
+    train=Train(steps=10, batch_size=16, evaluate_every=10),
+    sweep=Sweep((0.1, 1.0), 3),
+)
+(STUDY,) = studies_of(CONFIG)  # two settings with three seeds
+
+
+def timed(monkeypatch, speeds, compiling=1.0):
+    """No program is run: ways have these speeds, and take this long to compile."""
+    tried = []
+
+    def attempt(study, way, states):
+        tried.append(way)
+        return speeds[way.kind, way.batch_size], compiling
+
+    monkeypatch.setattr(autotuning, "_time_candidate", attempt)
+    monkeypatch.setattr(autotuning, "MEASURE_FROM", 0.0)
+    return tried
+
+
+def test_operations_are_those_of_the_dense_layers():
+    per_example = 2 * (64 * 8 + 8 * 10)
+    assert operations(STUDY) == pytest.approx(3 * 16 * per_example * 10 * 6, rel=0.1)
+
+
+def test_small_sweep_is_not_measured():
+    assert autotune(STUDY) == (Parallelism("vmap", 1, 6), {})
+
+
+def test_way_that_the_config_names_is_not_measured(monkeypatch):
+    timed(monkeypatch, {})
+    (study,) = studies_of(replace(CONFIG, sweep=replace(CONFIG.sweep, trials="map", batch_size=2)))
+    assert autotune(study) == (Parallelism("map", 2, 6), {})
+
+
+SPEEDS = {("vmap", 1): 1.0, ("seed", 2): 3.9, ("map", 1): 2.0, ("map", 3): 4.0, ("loop", 1): 3.0}
+
+
+def test_fastest_way_is_taken_and_all_speeds_are_told(monkeypatch):
+    monkeypatch.setattr(autotuning, "MIN_GROUP", 3)
+    monkeypatch.setattr(autotuning, "TIE", 1.0)
+    study = replace(STUDY, trials=STUDY.trials * 8)  # 48 on 8 devices: 6 each, 2 of each seed
+    timed(monkeypatch, SPEEDS)
+    assert autotune(study) == (
+        Parallelism("map", 3, 8),
+        {"vmap": 1.0, "seed 2 at a time": 3.9, "map": 2.0, "map 3 at a time": 4.0, "loop": 3.0},
+    )
+
+
+def test_of_ways_that_a_measurement_cannot_tell_apart_the_first_is_taken(monkeypatch):
+    monkeypatch.setattr(autotuning, "MIN_GROUP", 3)
+    study = replace(STUDY, trials=STUDY.trials * 8)
+    timed(monkeypatch, SPEEDS)
+    assert autotune(study)[0] == Parallelism("seed", 2, 8, 3)
+
+
+def test_no_way_is_tried_that_takes_longer_to_compile_than_it_can_save(monkeypatch):
+    tried = timed(monkeypatch, {("vmap", 1): 7.0}, compiling=1.0)
+    assert autotune(STUDY)[0].kind == "vmap"
+    assert len(tried) == 1
+
+
+@pytest.mark.slow
+def test_measurement_is_real_and_short(monkeypatch):
+    monkeypatch.setattr(autotuning, "MEASURE_FROM", 0.0)
+    monkeypatch.setattr(autotuning, "WORTH_COMPILING", 1e-9)
+    monkeypatch.setattr(autotuning, "MIN_SECONDS", 0.01)
+    monkeypatch.setattr(autotuning, "TIE", 1.0)
+    way, speeds = autotune(replace(STUDY, trials=STUDY.trials * 8))
+    assert set(speeds) == {"vmap", "seed 2 at a time", "map", "loop"}
+    assert speeds[autotuning._label(way)] == max(speeds.values()) > 0
+
+
+def test_ways_that_run_one_trial_after_another_are_tried_on_as_many_as_run_at_a_time():
+    ways = [
+        Parallelism("vmap", 1, 2),
+        Parallelism("map", 1, 2),
+        Parallelism("map", 4, 2),
+        Parallelism("seed", 4, 2, 3),
+        Parallelism("loop", 1, 2),
+    ]
+    assert [autotuning._at_a_time(way, 32) for way in ways] == [32, 2, 8, 24, 2]
+    assert autotuning._at_a_time(Parallelism("map", 4, 8), 6) == 6
