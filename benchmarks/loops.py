@@ -37,7 +37,7 @@ def step(params: Any, h: jax.Array) -> jax.Array:
 
 
 def as_scan(trips: int) -> Callable[..., jax.Array]:
-    """The loop with a trip count that the program holds."""
+    """Run the loop with a trip count that the program holds."""
 
     def loss(params, h, _):
         h, _ = lax.scan(lambda h, _: (step(params, h), None), h, None, length=trips)
@@ -47,7 +47,7 @@ def as_scan(trips: int) -> Callable[..., jax.Array]:
 
 
 def as_while_loop(params: Any, h: jax.Array, trips: jax.Array) -> jax.Array:
-    """The loop with a trip count that is known when it runs."""
+    """Run the loop with a trip count that is known when it runs."""
 
     def body(state):
         i, h = state
@@ -64,22 +64,22 @@ def inputs(trips: int, width: int = 16, batch: int = 16) -> tuple[Any, jax.Array
 
 
 def contenders(trips: int) -> dict[str, Any]:
-    """The compiled gradients, or what the differentiation raised."""
-    made: dict[str, Any] = {}
+    """Return the compiled gradients, or what the differentiation raised."""
+    gradients: dict[str, Any] = {}
     for loop, loss in {"scan": as_scan(trips), "while_loop": as_while_loop}.items():
         for side, value_and_grad in VALUE_AND_GRAD.items():
             gradient = jax.jit(value_and_grad(loss))
             try:
-                made[f"{side}, {loop}"] = gradient.lower(*inputs(trips)).compile()
+                gradients[f"{side}, {loop}"] = gradient.lower(*inputs(trips)).compile()
             except (NotImplementedError, ValueError) as error:
-                made[f"{side}, {loop}"] = error
-    return made
+                gradients[f"{side}, {loop}"] = error
+    return gradients
 
 
 def measure(trips: int, repeats: int) -> list[str]:
     """One line of the table: memory of each contender, then time."""
-    made = contenders(trips)
-    compiled = {name: c for name, c in made.items() if not isinstance(c, Exception)}
+    gradients = contenders(trips)
+    compiled = {name: c for name, c in gradients.items() if not isinstance(c, Exception)}
     arguments = inputs(trips)
     check_same(compiled, arguments, ulps=4096)
     seconds: dict[str, list[float]] = {name: [] for name in compiled}
@@ -89,7 +89,7 @@ def measure(trips: int, repeats: int) -> list[str]:
             seconds[name].append(timed(run)[0])
     memory = {n: f"{c.memory_analysis().temp_size_in_bytes / 1e6:.3f}" for n, c in compiled.items()}
     times = {n: f"{1e3 * statistics.median(s):.2f}" for n, s in seconds.items()}
-    return [f"{trips:,}", *(column.get(n, RAISES) for column in (memory, times) for n in made)]
+    return [f"{trips:,}", *(column.get(n, RAISES) for column in (memory, times) for n in gradients)]
 
 
 def main() -> None:

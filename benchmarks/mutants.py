@@ -14,7 +14,7 @@ from fbp.autodiff.rule import Call, Rule, Rules
 
 
 @dataclass(frozen=True)
-class Place:
+class Operand:
     """One operand of one equation of a program, in whatever precision that is traced."""
 
     primitive: str
@@ -52,31 +52,31 @@ FAULTS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def places(fun: Callable, *args: Any) -> list[Place]:
-    """The cotangents that the rules make in the gradient of a function."""
-    found: dict[Place, None] = {}
+def operands(fun: Callable, *args: Any) -> list[Operand]:
+    """List the cotangents that the rules make in the gradient of a function."""
+    seen: dict[Operand, None] = {}
 
-    def see(place: Place, ct: Any) -> Any:
-        found[place] = None
+    def see(operand: Operand, ct: Any) -> Any:
+        seen[operand] = None
         return ct
 
     g.stage(fbp.grad(fun, rules=_with(see)), *args)
-    return list(found)
+    return list(seen)
 
 
-def faulty(numbers: dict[Place, int], target: Any, fault: Any) -> Rules:
-    """The table with fault number `fault` in the cotangent of place number `target`."""
+def faulty(numbers: dict[Operand, int], target: Any, fault: Any) -> Rules:
+    """Return the table with fault number `fault` in the cotangent of operand number `target`."""
 
-    def spoil(place: Place, ct: Any) -> Any:
-        if place not in numbers:
+    def spoil(operand: Operand, ct: Any) -> Any:
+        if operand not in numbers:
             return ct
         wrong = lax.switch(fault, list(FAULTS.values()), ct)
-        return jnp.where(target == numbers[place], wrong, ct)
+        return jnp.where(target == numbers[operand], wrong, ct)
 
     return _with(spoil)
 
 
-def _with(change: Callable[[Place, Any], Any]) -> Rules:
+def _with(change: Callable[[Operand, Any], Any]) -> Rules:
     def changed(rule: Rule) -> Rule:
         if rule.kind == "call" and rule.primitive.name != "custom_vjp_call":
             return rule
@@ -89,7 +89,7 @@ def _with(change: Callable[[Place, Any], Any]) -> Rules:
                 return [
                     None
                     if ct is None
-                    else change(Place(str(call.eqn.primitive), g.source(call.eqn), shapes, i), ct)
+                    else change(Operand(str(call.eqn.primitive), g.source(call.eqn), shapes, i), ct)
                     for i, ct in enumerate(pullback(cts))
                 ]
 

@@ -8,7 +8,7 @@ from benchmarks.program import Program, weight
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """The mean over all but the last axis."""
+    """Return the mean cross-entropy with labels 0, 1, 2, ..., as indicators."""
     return -jnp.mean(jnp.sum(jax.nn.log_softmax(logits) * labels, axis=-1))
 
 
@@ -30,7 +30,7 @@ def mlp(layers: int = 20, width: int = 128, batch: int = 64) -> Program:
 
 
 def cnn(size: int = 28, channels: int = 32, batch: int = 32) -> Program:
-    """A ResNet block of 32 channels between two pooled convolutions, 28 x 28 images, batch 32."""
+    """Make a ResNet block of 32 channels between two pooled convolutions, 28 x 28, batch 32."""
     params = {
         "stem": weight(0, 3, 3, 1, channels),
         "first": weight(1, 3, 3, channels, channels),
@@ -49,13 +49,13 @@ def cnn(size: int = 28, channels: int = 32, batch: int = 32) -> Program:
         window = (1, 2, 2, 1)
         return lax.reduce_window(x, -jnp.inf, lax.max, window, window, "VALID")
 
-    def normalise(x, scale, shift):
+    def normalize(x, scale, shift):
         x = (x - x.mean((1, 2), keepdims=True)) * lax.rsqrt(x.var((1, 2), keepdims=True) + 1e-5)
         return x * scale[None, None, None] + shift[None, None, None]
 
     def loss(params, x, labels):
         x = pool(jax.nn.relu(conv(x, params["stem"])))
-        h = jax.nn.relu(normalise(conv(x, params["first"]), params["scale"], params["shift"]))
+        h = jax.nn.relu(normalize(conv(x, params["first"]), params["scale"], params["shift"]))
         x = pool(jax.nn.relu(x + conv(h, params["second"])))
         return cross_entropy(x.reshape(x.shape[0], -1) @ params["head"], labels)
 
@@ -141,8 +141,8 @@ def repeated(repeats: int = 64, width: int = 64, batch: int = 64) -> Program:
             h = h * lax.rsqrt((h * h).mean(-1, keepdims=True) + 1e-5) * params["scale"][None]
             return x + 0.1 * jnp.tanh(h @ params["w"] + params["b"][None])
 
-        for own in params:
-            x = layer(x, own)
+        for weights in params:
+            x = layer(x, weights)
         return cross_entropy(x, labels)
 
     return Program(loss, params, (weight(100, batch, width), one_hot(batch, width)))

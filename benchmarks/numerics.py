@@ -29,8 +29,8 @@ def mixture(points: int = 1000, components: int = 25, dimensions: int = 16) -> P
     def loss(params, x):
         factors = jnp.zeros((k, d, d)).at[:, below[0], below[1]].set(params["l"])
         factors = factors + jnp.exp(params["q"])[:, :, None] * jnp.eye(d)[None]
-        centred = x[:, None] - params["means"][None]
-        scaled = jnp.einsum("kij,nkj->nki", factors, centred)
+        centered = x[:, None] - params["means"][None]
+        scaled = jnp.einsum("kij,nkj->nki", factors, centered)
         log_weights = params["alphas"] + params["q"].sum(-1)
         inner = log_weights[None] - 0.5 * (scaled * scaled).sum(-1)
         likelihood = jax.nn.logsumexp(inner, axis=-1).sum()
@@ -41,7 +41,7 @@ def mixture(points: int = 1000, components: int = 25, dimensions: int = 16) -> P
 
 
 def bundle(cameras: int = 49, points: int = 7776, observations: int = 31843) -> Program:
-    """The reprojection error of bundle adjustment: 49 cameras, 7,776 points, 31,843 observations.
+    """Make the reprojection error of bundle adjustment: 49 cameras, 7,776 points.
 
     A camera is a rotation vector, a centre, a focal length, a principal point and two
     coefficients of radial distortion.
@@ -151,7 +151,7 @@ def while_loop(bound: int = 256, width: int = 64, batch: int = 32) -> Program:
 
 
 def svd(rows: int = 48, columns: int = 32, batch: int = 16) -> Program:
-    """The nuclear norm and the distance of the nearest orthogonal matrices, 16 of 48 x 32."""
+    """Make the nuclear norm and the distance of the nearest orthogonal matrices, 16 of 48 x 32."""
     spread = 1 + jnp.arange(columns, dtype=jnp.float32)
     params = normal(0, batch, rows, columns) * spread[None, None]
 

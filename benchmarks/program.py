@@ -28,7 +28,7 @@ class Program:
     ulps: int = 64
 
     def losses(self) -> dict[str, Loss]:
-        """The loss that each side differentiates, made anew so that no trace of it is cached."""
+        """Make the loss that each side differentiates anew, so that no trace of it is cached."""
         return {"fbp": _anew(self.loss), "jax": _anew(self.for_jax or self.loss)}
 
 
@@ -42,5 +42,5 @@ def normal(seed: int, *shape: int, scale: float = 1.0) -> jax.Array:
 
 
 def weight(seed: int, *shape: int) -> jax.Array:
-    """A matrix that keeps the size of what it is multiplied with."""
+    """Draw a matrix that preserves the size of what it is multiplied with."""
     return normal(seed, *shape, scale=shape[-2] ** -0.5)

@@ -54,5 +54,5 @@ SMALL: dict[str, dict[str, int]] = {
 
 
 def program(name: str, small: bool = False) -> Program:
-    """The program of this name, in its full or its small size."""
+    """Return the program of this name, in its full or its small size."""
     return PROGRAMS[name](**(SMALL[name] if small else {}))

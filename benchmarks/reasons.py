@@ -13,7 +13,7 @@ def instructions(compiled: Any) -> Counter[str]:
 
 
 def of_compiled(fbp: Counter[str], jax: Counter[str]) -> str:
-    """What the compiled program of fbp holds that JAX's does not."""
+    """List what the compiled program of fbp holds that JAX's does not."""
     more = [f"{count} more {name}" for name, count in (fbp - jax).most_common(3)]
     if not more:
         return f"no HLO instruction that JAX's {jax.total()} do not have: chance, or their order"

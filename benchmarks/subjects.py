@@ -7,14 +7,14 @@ from jax import lax
 from benchmarks.program import Program, normal, weight
 
 
-def normalised(x: jax.Array, scale: jax.Array) -> jax.Array:
+def normalized(x: jax.Array, scale: jax.Array) -> jax.Array:
     """Layer normalisation."""
-    centred = x - x.mean(-1, keepdims=True)
-    return centred * lax.rsqrt(x.var(-1, keepdims=True) + 1e-5) * scale[None]
+    centered = x - x.mean(-1, keepdims=True)
+    return centered * lax.rsqrt(x.var(-1, keepdims=True) + 1e-5) * scale[None]
 
 
 def mlp(width: int, batch: int) -> Program:
-    """An MLP with layer normalisation and a sigmoid gate."""
+    """Make an MLP with layer normalization and a sigmoid gate."""
     params = {
         "first": weight(0, width, width),
         "gate": weight(1, width, width),
@@ -24,7 +24,7 @@ def mlp(width: int, batch: int) -> Program:
     }
 
     def loss(params, x):
-        h = normalised(x @ params["first"] + params["bias"][None], params["scale"])
+        h = normalized(x @ params["first"] + params["bias"][None], params["scale"])
         h = jnp.tanh(h) * jax.nn.sigmoid(x @ params["gate"])
         return jnp.mean((h @ params["last"]) ** 2)
 
@@ -68,7 +68,7 @@ def attention() -> Program:
 
 
 def lstm() -> Program:
-    """An LSTM over eight steps, a scan."""
+    """Make an LSTM over eight steps, a scan."""
     params = {"w": weight(0, 10, 24), "b": normal(1, 24, scale=0.1)}
 
     def loss(params, xs):
@@ -89,13 +89,13 @@ def lstm() -> Program:
 
 @jax.custom_vjp
 def dense(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
-    """A dense layer with a rule of its own."""
+    """Apply a dense layer with a custom rule."""
     return x @ w + b[None]
 
 
 dense.defvjp(
     lambda x, w, b: (dense(x, w, b), (x, w)),
-    lambda kept, ct: (ct @ kept[1].T, kept[0].T @ ct, ct.sum(0)),
+    lambda residuals, ct: (ct @ residuals[1].T, residuals[0].T @ ct, ct.sum(0)),
 )
 
 
@@ -116,7 +116,7 @@ def custom() -> Program:
 
 
 def linear_algebra() -> Program:
-    """The log-likelihood of a Gaussian: a factorisation and a triangular solve."""
+    """Make the log-likelihood of a Gaussian: a factorization and a triangular solve."""
     params = {"l": normal(0, 5, 5, scale=0.3), "mean": normal(1, 5)}
 
     def loss(params, x):

@@ -74,12 +74,12 @@ def main() -> None:
 
 
 def say(text: str) -> None:
-    """What is being measured, on stderr."""
+    """Say on stderr what is being measured."""
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
 def steps_of(kind: Kind, width: int) -> int:
-    """The default number of steps of a network.
+    """Return the default number of steps of a network.
 
     >>> steps_of("mlp", 64), steps_of("mlp", 4096)
     (128, 32)
@@ -89,7 +89,7 @@ def steps_of(kind: Kind, width: int) -> int:
 
 
 def images() -> tuple[str, np.ndarray, np.ndarray]:
-    """The data set's name, its first examples as images, and their classes."""
+    """Return the data set's name, its first examples as images, and their classes."""
     from fbp.data import load
     from fbp.errors import InputError
 

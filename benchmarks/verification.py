@@ -23,7 +23,7 @@ import numpy as np
 from jax.test_util import check_grads
 
 import fbp
-from benchmarks.mutants import FAULTS, Place, faulty, places
+from benchmarks.mutants import FAULTS, Operand, faulty, operands
 from benchmarks.subjects import SUBJECTS
 from fbp.autodiff import graph as g
 from fbp.verify.check import verdicts_of
@@ -49,7 +49,7 @@ class Mutant:
 
 def mutants(problem: Problem, with_peers: bool) -> list[Mutant]:
     """Every mutant of a function that is not equivalent."""
-    numbers = {place: i for i, place in enumerate(places(problem.loss, *problem.point))}
+    numbers = {place: i for i, place in enumerate(operands(problem.loss, *problem.point))}
 
     def gradient(leaves: Any, arrays: Any, target: Any, fault: Any) -> Any:
         return fbp.grad(problem.loss, rules=faulty(numbers, target, fault))(leaves, arrays)
@@ -104,7 +104,7 @@ def _equivalent(got: list[np.ndarray], want: tuple[np.ndarray, ...]) -> bool:
     )
 
 
-def _right(place: Place, findings: list[Any]) -> bool:
+def _right(place: Operand, findings: list[Any]) -> bool:
     """Whether the findings name this equation and no other."""
     named = {(f.primitive, f.source if place.source else "") for f in findings}
     return named == {(place.primitive, place.source)}

@@ -30,7 +30,7 @@ LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")  # Orbax writes them afte
 
 @dataclass(frozen=True)
 class Restored:
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
       number: the checkpoint's.
@@ -81,7 +81,7 @@ class Checkpoints:
                 self._manager.close()
 
     def due(self) -> bool:
-        """Whether another one may be written: the last took at most a tenth of the time since."""
+        """Return whether to write another one: the last took at most a tenth of the time since."""
         now = time.perf_counter()
         return broadcast(min(self._ended, now) - self._began <= SAVING * (now - self._began))
 
@@ -90,16 +90,17 @@ class Checkpoints:
     ) -> None:
         """Write a checkpoint, whose number is larger than those before.
 
-        Returns when the arrays may be given away (donated); the files are written meanwhile.
+        Returns when the arrays may be donated; the files are written meanwhile.
 
         Args:
           number: counts steps, or whatever the run is divided into.
           tree: a pytree of arrays, typed keys included. In a run of many processes they are
             global arrays, or the same on every process.
           facts: anything that JSON can hold; of the first process.
-          loss: a checkpoint with the lowest one is kept.
+          loss: the checkpoint of the lowest one is preserved.
 
-        Raises InputError where this checkpoint, or the last one, cannot be written.
+        Raises:
+          InputError: this checkpoint, or the last one, cannot be written.
         """
         from orbax.checkpoint import args
 
@@ -116,7 +117,7 @@ class Checkpoints:
     def restore(
         self, like: Callable[[dict[str, Any]], Any], *, resized: bool = False
     ) -> Restored | None:
-        """The last checkpoint; None if there is none.
+        """Restore the last checkpoint; None if there is none.
 
         Args:
           like: from the facts, a tree of arrays or of `jax.ShapeDtypeStruct`: what is restored
@@ -124,7 +125,11 @@ class Checkpoints:
           resized: allow first dimensions that differ from the saved ones: what is too long is
             cut off, what is missing is zero.
 
-        Raises InputError where the checkpoint does not have these arrays.
+        Returns:
+          The checkpoint's content.
+
+        Raises:
+          InputError: the checkpoint does not have these arrays.
         """
         from orbax.checkpoint import args
 
@@ -142,7 +147,7 @@ class Checkpoints:
         return Restored(number, _rebuilt(tree, saved), facts)
 
     def _finish(self) -> None:
-        """All files of a checkpoint are written: their checksums, before it is put in place."""
+        """Write the checksums of a checkpoint whose files are all written, before its rename."""
         (unfinished,) = self._directory.glob(f"{self._number}.orbax-checkpoint-tmp*")
         (unfinished / CHECKSUMS).write_text(json.dumps(_checksums(unfinished), indent=1))
         self._ended = time.perf_counter()
@@ -184,7 +189,7 @@ def _remove_damaged(directory: Path) -> None:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with the files of a checkpoint."""
+    """Say what is wrong with the files of a checkpoint."""
     try:
         expected = json.loads((checkpoint / CHECKSUMS).read_text())
         actual = _checksums(checkpoint)
@@ -195,7 +200,7 @@ def _damage(checkpoint: Path) -> str | None:
 
 
 def _checksums(checkpoint: Path) -> dict[str, str]:
-    """The SHA-256 of each file, by its path in the checkpoint."""
+    """Return the SHA-256 of each file, by its path in the checkpoint."""
     left_out = {checkpoint / name for name in (CHECKSUMS, *LATER)}
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     return {
@@ -212,7 +217,7 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _writing(directory: Path) -> Iterator[None]:
-    """Raises InputError where Orbax, whose storage gives a ValueError, cannot write."""
+    """Raise InputError where Orbax, whose storage raises a ValueError, cannot write."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -225,7 +230,7 @@ def _writing(directory: Path) -> Iterator[None]:
 def _check(
     checkpoint: Path, actual: Mapping[str, Any], expected: Mapping[str, Any], resized: bool
 ) -> None:
-    """Raises InputError unless a checkpoint has the arrays that are expected, and no others."""
+    """Raise InputError unless a checkpoint has the arrays that are expected, and no others."""
     first = 1 if resized else 0
     described = lambda leaf: f"{np.dtype(leaf.dtype)}{list(leaf.shape[first:])}"
     have = {name: described(leaf) for name, leaf in actual.items()}
@@ -239,20 +244,20 @@ def _check(
 
 
 def _named(tree: Any) -> dict[str, Any]:
-    """The leaves that hold anything, by their paths."""
+    """Return the leaves that hold anything, by their paths."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if np.size(leaf)}
 
 
 def _data(leaf: Any) -> Any:
-    """What is saved of a leaf."""
+    """Return what is saved of a leaf."""
     if _is_key(leaf):
         return jax.random.key_data(leaf)
     return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    """The shape of what is saved of a leaf, and where it is to be."""
+    """Return the shape of what is saved of a leaf, with its sharding."""
     sharding = getattr(leaf, "sharding", None) or SingleDeviceSharding(jax.local_devices()[0])
     data = jax.eval_shape(_data, leaf)
     return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=sharding)

@@ -30,7 +30,7 @@ Command = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; its exit status.
+    """Run a command line; return its exit status.
 
     0; 1 for a wrong gradient; 2 for bad input, with one line on stderr; 130 after Ctrl-C.
     """

@@ -1,4 +1,4 @@
-"""What a run is: frozen dataclasses, one for each table of a TOML file.
+"""The config of a run: frozen dataclasses, one for each table of a TOML file.
 
 `fbp.config_file` reads them. A value out of range is an InputError that names the key. See
 `configs/` for examples.
@@ -293,7 +293,7 @@ class Sweep:
 
 
 def values_of(values: Values) -> tuple[float, ...]:
-    """The values, as they are given or as the grid has them; of a range, its ends.
+    """Return the values of a list or a grid; of a range, its ends.
 
     >>> values_of(LogGrid(0.1, 10.0, 3)), values_of(Range(0.1, 10.0))
     ((0.1, 1.0, 10.0), (0.1, 10.0))

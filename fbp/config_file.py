@@ -52,7 +52,7 @@ class Variant:
 
 
 def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
-    """The config in a TOML file.
+    """Read the config in a TOML file.
 
     Args:
       path: the file.
@@ -67,7 +67,7 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
 
 
 def config_of(tables: Mapping[str, Any], origin: str) -> Config:
-    """The config that the tables of a TOML file hold; `origin` is named in errors.
+    """Make the config of the tables of a TOML file; `origin` is named in errors.
 
     A key that is an axis has the first of its values; the config of every combination is
     checked too.
@@ -82,7 +82,7 @@ def config_of(tables: Mapping[str, Any], origin: str) -> Config:
 
 
 def variants_of(config: Config, origin: str = "sweep.axes") -> list[Variant]:
-    """The config with every combination of the values of its axes; the last axis varies fastest.
+    """List the configs of every combination of the axes' values; the last axis varies fastest.
 
     Raises InputError for a combination that is no config.
 
@@ -108,7 +108,7 @@ def variants_of(config: Config, origin: str = "sweep.axes") -> list[Variant]:
 
 
 def read_tables(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
-    """The tables of a TOML file, with `settings` over them."""
+    """Read the tables of a TOML file, with `settings` over them."""
     tables = read_toml(path)
     for line in settings:
         _merge(tables, parse_toml(line, f"--set {line}"))
@@ -116,7 +116,7 @@ def read_tables(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _axes(tables: Mapping[str, Any], origin: str) -> dict[str, list[Any]]:
-    """The axes by dotted key; InputError for one that is none, or whose key is set as well."""
+    """Return the axes by dotted key; InputError for one that is none, or whose key is also set."""
     sweep = tables.get("sweep")
     table = sweep.get("axes", {}) if isinstance(sweep, Mapping) else {}
     axes = dict(_leaves(table)) if isinstance(table, Mapping) else {"": table}
@@ -172,14 +172,14 @@ def _column(values: Sequence[Any]) -> list[float | str]:
 
 
 def _number(value: Any) -> float | None:
-    """A number, or the only one of a list."""
+    """Return a number, or the only one of a list."""
     if isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 1:
         return _number(value[0])
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _text(value: Any) -> str:
-    """A value of an axis as a reader writes it.
+    """Format a value of an axis as a reader writes it.
 
     >>> _text([64, 32]), _text({"name": "sgd", "hyperparameters": {"momentum": 0.9}})
     ('64-32', 'name sgd, hyperparameters momentum 0.9')
@@ -201,7 +201,7 @@ def _converter() -> Converter:
 
 
 def _register_kinds(converter: Converter, union: Any, kinds: Mapping[str, type]) -> None:
-    """Tables whose `kind` says which of the dataclasses they are."""
+    """Register tables whose `kind` says which of the dataclasses they are."""
 
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, Mapping):

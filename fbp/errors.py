@@ -1,4 +1,4 @@
-"""What fbp says when it is given something that it cannot use."""
+"""The error for input that fbp cannot use."""
 
 
 class InputError(ValueError):

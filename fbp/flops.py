@@ -1,4 +1,4 @@
-"""How much work a function is, before anything is compiled."""
+"""Count the work of a function, before anything is compiled."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import jax
 
 
 def flops(fun: Callable[..., Any], *args: Any) -> float:
-    """Floating-point operations of `fun(*args)`, as XLA counts them before it compiles.
+    """Count the floating-point operations of `fun(*args)`, as XLA does before it compiles.
 
     The body of a loop counts once. The program is one for the CPU, whatever the device: XLA does
     not count those for a GPU, whose products are a library's. Infinite where JAX was told to do

@@ -1,4 +1,4 @@
-"""Many processes as one: what one of them knows, said to all.
+"""Many processes as one: the first process broadcasts, the others follow.
 
 All processes of a run call the same functions in the same order. With one process, nothing is
 sent.
@@ -18,12 +18,12 @@ Value = TypeVar("Value")
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and prints."""
+    """Return whether this process is the one that writes and prints."""
     return jax.process_index() == 0
 
 
 def broadcast(value: Value) -> Value:
-    """The first process's value, on every process: for what clocks and files decide.
+    """Broadcast the first process's value (of clocks and files) to every process.
 
     >>> broadcast(0.25)
     0.25
@@ -39,7 +39,7 @@ def broadcast(value: Value) -> Value:
 
 
 def on_first_process(call: Callable[..., Value], *args: Any) -> Value:
-    """What the call gives on the first process, the only one that makes it.
+    """Call a function on the first process only, and broadcast its result.
 
     Raises InputError on every process if the call does.
 
@@ -60,8 +60,8 @@ def on_first_process(call: Callable[..., Value], *args: Any) -> Value:
     return outcome  # pyright: ignore[reportReturnType]
 
 
-def gather(array: Any) -> np.ndarray:
-    """The values of an array, wherever its parts are."""
+def gather_global(array: Any) -> np.ndarray:
+    """Return the values of an array, wherever its shards are."""
     if not isinstance(array, jax.Array) or array.is_fully_addressable:
         return np.asarray(array)
     from jax.experimental.multihost_utils import process_allgather
@@ -70,7 +70,7 @@ def gather(array: Any) -> np.ndarray:
 
 
 def put_global(tree: Any, sharding: NamedSharding) -> Any:
-    """Arrays that every process has, or that are divided over all, on the devices of all.
+    """Put arrays that every process has, or global arrays, on the devices of all processes.
 
     >>> mesh = jax.make_mesh((2,), ("trials",))
     >>> len(put_global(np.arange(4), NamedSharding(mesh, jax.P("trials"))).devices())

@@ -61,7 +61,7 @@ Row = Mapping[str, Any]
 
 
 def check_available(directory: Path, overwrite: bool) -> None:
-    """Raises InputError unless `create_run` may use the directory.
+    """Raise InputError unless `create_run` may use the directory.
 
     >>> check_available(Path("fbp"), overwrite=False)
     Traceback (most recent call last):
@@ -82,7 +82,7 @@ def check_available(directory: Path, overwrite: bool) -> None:
 
 
 def create_run(directory: Path, config: str, *, overwrite: bool = False) -> None:
-    """A new run's directory, with its config and its environment.
+    """Create a new run's directory, with its config and its environment.
 
     Raises InputError where the directory holds a run already (unless `overwrite`, which removes
     that run's own files and nothing else), holds other files, or cannot be written.
@@ -108,18 +108,18 @@ def create_run(directory: Path, config: str, *, overwrite: bool = False) -> None
 
 
 def is_run(directory: Path) -> bool:
-    """Whether the directory holds a run, complete or not."""
+    """Return whether the directory holds a run, complete or not."""
     return (directory / RECORDS).exists()
 
 
 def is_complete(directory: Path) -> bool:
-    """Whether the directory holds a run that has come to its end."""
+    """Return whether the directory holds a run that is complete."""
     return (directory / SUMMARY).exists()
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Nobody else writes to the run meanwhile; the directory is made if it is missing.
+    """Lock the run against other writers; the directory is made if it is missing.
 
     Raises InputError where another process holds the lock. The operating system releases it
     when a process ends, however it ends.
@@ -151,26 +151,26 @@ def append_records(directory: Path, rows: Iterable[Row]) -> None:
 
 
 def sync_records(directory: Path) -> int:
-    """Bring a run's records onto the disk; how many bytes they have."""
+    """Write a run's records through to the disk; return how many bytes they have."""
     with writing(directory), (directory / RECORDS).open("rb") as file:
         os.fsync(file.fileno())
         return file.seek(0, os.SEEK_END)
 
 
 def truncate_records(directory: Path, length: int) -> None:
-    """Leave only the first `length` bytes of a run's records."""
+    """Truncate a run's records to their first `length` bytes."""
     with writing(directory):
         os.truncate(directory / RECORDS, length)
 
 
 def add_to_environment(directory: Path, facts: Mapping[str, Any]) -> None:
-    """Write facts into a run's environment, in place of those of the same names."""
+    """Write facts into a run's environment, over those of the same names."""
     present = read_environment(directory)
     write_atomic(directory / ENVIRONMENT, (to_json({**present, **facts}) + "\n").encode())
 
 
 def read_environment(directory: Path) -> dict[str, Any]:
-    """What a run's numbers may depend on beside its config."""
+    """Read a run's environment, as `environment` described it."""
     return json.loads((directory / ENVIRONMENT).read_text(encoding="utf-8"))
 
 
@@ -187,7 +187,7 @@ def _remove_checkpoints(directory: Path) -> None:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file at once: whatever happens, it holds the old content or the new one.
+    """Write a file atomically: whatever happens, it holds the old content or the new one.
 
     Raises InputError where it cannot be written; the old content is then still there.
     """
@@ -205,7 +205,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def read_records(directory: Path) -> list[dict[str, Any]]:
-    """A run's records; a last row that was cut off is left out.
+    """Read a run's records; a last row that was cut off is left out.
 
     >>> import tempfile
     >>> run = Path(tempfile.mkdtemp())
@@ -218,7 +218,7 @@ def read_records(directory: Path) -> list[dict[str, Any]]:
 
 
 def environment() -> dict[str, Any]:
-    """What a run's numbers may depend on beside its config."""
+    """Describe what a run's numbers may depend on beside its config."""
     import jax
 
     devices = jax.devices()
@@ -239,7 +239,7 @@ def environment() -> dict[str, Any]:
 
 @contextmanager
 def writing(directory: Path) -> Iterator[None]:
-    """Raises InputError, saying what to do, where a run's directory cannot be written."""
+    """Raise InputError, saying what to do, where a run's directory cannot be written."""
     try:
         yield
     except OSError as error:
@@ -252,7 +252,7 @@ def writing(directory: Path) -> Iterator[None]:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Values as JSON; a number that is not finite is null.
+    """Serialize values as JSON; a number that is not finite is null.
 
     >>> to_json({"losses": (1.0, float("inf"))})
     '{"losses": [1.0, null]}'
@@ -269,7 +269,7 @@ def _finite(value: Any) -> Any:
 
 
 def _git_commit() -> str | None:
-    """The commit of fbp's own source, `+` for local changes; None if it is installed without."""
+    """Return the commit of fbp's source, `+` for local changes; None if it is installed without."""
     describe = ["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
     git = ["git", "-C", str(Path(__file__).parent), *describe]
     try:

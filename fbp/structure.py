@@ -1,7 +1,6 @@
 """TOML into frozen dataclasses, strictly: what does not fit is an error that names the key."""
 
 import difflib
-import json
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -26,7 +25,7 @@ PRIMITIVES = {bool: "true or false", int: "an integer", float: "a number", str: 
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file.
+    """Read the tables of a TOML file.
 
     Raises InputError, naming the file and the place in it, for a file that cannot be read.
 
@@ -45,7 +44,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_toml(text: str, origin: str) -> dict[str, Any]:
-    """The tables that TOML text holds; InputError, naming `origin` and the place, if it is none.
+    """Parse TOML text; InputError names `origin` and the position, if it is none.
 
     >>> parse_toml("train.steps = 100", "my.toml")
     {'train': {'steps': 100}}
@@ -56,33 +55,8 @@ def parse_toml(text: str, origin: str) -> dict[str, Any]:
         raise InputError(f"{origin}: not TOML: {error}") from error
 
 
-def to_toml(tables: Mapping[str, Any], name: str = "") -> str:
-    """Tables as TOML text.
-
-    >>> print(to_toml({"name": "demo", "train": {"steps": 100}}))
-    name = "demo"
-    <BLANKLINE>
-    [train]
-    steps = 100
-    <BLANKLINE>
-    """
-    values = {key: value for key, value in tables.items() if not isinstance(value, Mapping)}
-    head = f"\n[{name}]\n" if name else ""
-    lines = "".join(f"{key} = {_inline(v)}\n" for key, v in values.items())
-    inner = (to_toml(v, f"{name}.{k}" if name else k) for k, v in tables.items() if k not in values)
-    return head + lines + "".join(inner)
-
-
-def _inline(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return f"{{ {', '.join(f'{key} = {_inline(v)}' for key, v in value.items())} }}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_inline, value))}]"
-    return json.dumps(value, ensure_ascii=False)
-
-
 def strict_converter() -> Converter:
-    """A converter that neither ignores a key nor changes a type; an integer may be a float.
+    """Make a converter that neither ignores a key nor changes a type; an integer may be a float.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -104,7 +78,7 @@ def strict_converter() -> Converter:
 
 
 def structure(tables: Mapping[str, Any], cls: type[T], converter: Converter, origin: str) -> T:
-    """The tables as a `cls`.
+    """Convert the tables to a `cls`.
 
     Raises InputError: `origin`, the path of a key at fault, and what is wrong with it.
     Dataclasses check their values in `__post_init__`, with `require`.
@@ -116,7 +90,7 @@ def structure(tables: Mapping[str, Any], cls: type[T], converter: Converter, ori
 
 
 def require(condition: bool, field: str, value: Any, expected: str) -> None:
-    """Raises InputError, `field` first, unless the condition holds.
+    """Raise InputError, `field` first, unless the condition holds.
 
     >>> require(False, "steps", 0, "at least 1")
     Traceback (most recent call last):
@@ -128,7 +102,7 @@ def require(condition: bool, field: str, value: Any, expected: str) -> None:
 
 
 def require_one_of(field: str, value: Any, valid: Iterable[str]) -> None:
-    """Raises InputError, `field` first, unless the value is valid.
+    """Raise InputError, `field` first, unless the value is valid.
 
     >>> require_one_of("name", "adamm", ["sgd", "adam"])
     Traceback (most recent call last):
@@ -141,7 +115,7 @@ def require_one_of(field: str, value: Any, valid: Iterable[str]) -> None:
 
 
 def suggestion(name: Any, valid: Iterable[str]) -> str:
-    """The valid names, the likeliest meant first."""
+    """List the valid names, the likeliest meant first."""
     valid = list(valid)
     close = difflib.get_close_matches(str(name), valid, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
@@ -160,7 +134,7 @@ def _exactly(kind: type) -> Any:
 
 
 def _explain(error: ClassValidationError, tables: Mapping[str, Any]) -> str:
-    """The first fault; unknown keys before others, since they are often misspelt known ones."""
+    """Explain the first fault; unknown keys first, since they are often misspelt known ones."""
     faults = list(_faults(error, (), None))
     unknown = [fault for fault in faults if isinstance(fault[1], ForbiddenExtraKeysError)]
     path, cause, kind = (unknown or faults)[0]
@@ -178,7 +152,7 @@ def _explain(error: ClassValidationError, tables: Mapping[str, Any]) -> str:
 def _faults(
     error: BaseException, path: KeyPath, kind: Any
 ) -> Iterator[tuple[KeyPath, BaseException, Any]]:
-    """Each fault with the path to it and the type that was expected there."""
+    """Yield each fault with the path to it and the type that was expected there."""
     if not isinstance(error, ClassValidationError | IterableValidationError):
         yield path, error, kind
         return
@@ -191,7 +165,7 @@ def _faults(
 
 
 def _dotted(path: KeyPath) -> str:
-    """`train.steps`, `sweep.learning_rate[2]`."""
+    """Format a path: `train.steps`, `sweep.learning_rate[2]`."""
     joined = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return joined.lstrip(".")
 

@@ -225,7 +225,7 @@ def test_every_target_is_judged_somewhere():
 
 
 def test_a_large_step_is_beside_jaxs_in_time_and_value():
-    here = device.found(16)
+    here = device.measure_device(16)
     step = steps.step(steps.large(small=True)["mlp"], "bfloat16", here)
     assert step.ulps <= 64
     assert step.of_products == pytest.approx(step.rate / here.products["bfloat16"])

@@ -1,13 +1,10 @@
-import tomllib
 from dataclasses import dataclass
 from typing import Literal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from fbp import InputError
-from fbp.structure import parse_toml, read_toml, require, strict_converter, structure, to_toml
+from fbp.structure import parse_toml, read_toml, require, strict_converter, structure
 
 
 @dataclass(frozen=True)
@@ -79,26 +76,3 @@ def test_unreadable_files_are_named(tmp_path):
 def test_toml_that_is_none_is_named_with_the_place():
     with pytest.raises(InputError, match=r"my\.toml: not TOML: .* line 2, column"):
         parse_toml("a = 1\nb = c\n", "my.toml")
-
-
-keys = st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True)
-numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-text = st.text(st.characters(exclude_categories=["Cs", "Cc"]))
-values = st.booleans() | numbers | text | st.lists(numbers)
-
-
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw makes unicode's tables
-@given(
-    st.recursive(
-        st.dictionaries(keys, values),
-        lambda tables: st.dictionaries(keys, tables | values),
-        max_leaves=8,
-    )
-)
-def test_tables_written_are_the_tables_read(tables):
-    assert tomllib.loads(to_toml(tables)) == tables
-
-
-def test_tables_in_an_array_are_written_inline():
-    tables = {"sweep": {"axes": {"optimizer": [{"name": "sgd", "b": {"m": 0.9}}, {"n": []}]}}}
-    assert tomllib.loads(to_toml(tables)) == tables

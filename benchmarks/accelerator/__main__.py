@@ -20,7 +20,7 @@ from typing import Any, Literal
 import tyro
 
 from benchmarks.accelerator import rules, steps, words
-from benchmarks.accelerator.device import Device, found
+from benchmarks.accelerator.device import Device, measure_device
 from benchmarks.programs import PROGRAMS
 from benchmarks.sweep import images, say
 from benchmarks.throughput.measure import measure
@@ -50,7 +50,7 @@ class Arguments:
 def main() -> None:
     """Measure, print and write."""
     arguments = tyro.cli(Arguments, description=__doc__)
-    device = found(64 if arguments.small else 8192)
+    device = measure_device(64 if arguments.small else 8192)
     results: dict[str, Any] = {"device": dataclasses.asdict(device)}
     print(words.device(device), flush=True)
     for part in arguments.parts:

@@ -46,8 +46,8 @@ class Device:
     products: dict[str, float]
 
 
-def found(size: int) -> Device:
-    """The device here; `size` is that of the matrix products."""
+def measure_device(size: int) -> Device:
+    """Describe the device; `size` is that of the matrix products."""
     first, *_ = jax.devices()
     limits = first.memory_stats() or {}
     return Device(
@@ -66,7 +66,7 @@ def found(size: int) -> Device:
 
 
 def peak_of(kind: str) -> dict[str, float]:
-    """What the maker says of a device of this kind.
+    """Return what the maker states of a device of this kind.
 
     >>> peak_of("NVIDIA H100 80GB HBM3")["bfloat16"]
     989500000000000.0

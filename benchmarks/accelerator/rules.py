@@ -56,15 +56,17 @@ def families(only: Sequence[str] = ()) -> Iterator[tuple[str, str, Family]]:
             yield name, "", Family(failed=(str(error),))
             continue
         for dtype in DTYPES:
-            found = outcome([case for case in cases if dtype in case.dtypes], dtype)
-            if found.compared or found.failed:
-                yield name, dtype, found
+            outcome_of_dtype = outcome([case for case in cases if dtype in case.dtypes], dtype)
+            if outcome_of_dtype.compared or outcome_of_dtype.failed:
+                yield name, dtype, outcome_of_dtype
         jax.clear_caches()
 
 
 def outcome(cases: Sequence[Any], dtype: str) -> Family:
-    """What these cases show in this dtype; those of one primitive are compiled together, and as
-    many primitives at a time as there are processors."""
+    """Run these cases in this dtype, on all cores.
+
+    Those of one primitive are compiled together, and as many groups at a time as there are cores.
+    """
     groups: dict[str, list[Any]] = {}
     for case in cases:
         groups.setdefault(case.primitive.name, []).append(case)

@@ -60,7 +60,7 @@ def large(small: bool) -> dict[str, Program]:
 
 
 def step(subject: Program, dtype: str, device: Device) -> Step:
-    """The gradient of a network in this dtype, by both."""
+    """Measure the gradient of a network in this dtype, by both."""
     inputs = jax.tree.map(lambda x: x.astype(dtype), (subject.params, *subject.data))
     losses = subject.losses()
     sides = {

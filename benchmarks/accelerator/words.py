@@ -10,7 +10,7 @@ from benchmarks.gradients import MEASURES, line
 
 
 def row(*cells: str) -> str:
-    """A row of a table."""
+    """Format a row of a table."""
     return line(*cells)
 
 
@@ -26,37 +26,37 @@ STEPS = _head(
 )
 
 
-def device(found: Device) -> str:
-    """What is measured on."""
-    memory = "" if found.memory is None else f", {found.memory / 2**30:.0f} GiB"
-    versions = ", ".join(f"{name} {version}" for name, version in found.versions.items())
-    rates = ", ".join(f"{name} {rate / 1e12:.3g}" for name, rate in found.products.items())
+def device(described: Device) -> str:
+    """Describe the device."""
+    memory = "" if described.memory is None else f", {described.memory / 2**30:.0f} GiB"
+    versions = ", ".join(f"{name} {version}" for name, version in described.versions.items())
+    rates = ", ".join(f"{name} {rate / 1e12:.3g}" for name, rate in described.products.items())
     return (
-        f"{found.count} x {found.kind} ({found.platform}{memory}); {versions}\n\n"
+        f"{described.count} x {described.kind} ({described.platform}{memory}); {versions}\n\n"
         f"Matrix products reach, in TFLOP/s: {rates}"
     )
 
 
 def rules_row(name: str, dtype: str, family: Family) -> str:
-    """A family's outcome."""
+    """Format a family's outcome."""
     failed = f"{len(family.failed)}: {family.failed[0]}" if family.failed else ""
     multiple = f"{family.multiple:.2f}" if family.multiple <= 1 else f"**{family.multiple:.3g}**"
     return row(name, dtype, str(family.compared), multiple, family.worst, failed)
 
 
 def gradients_row(name: str, ratios: dict[str, float]) -> str:
-    """A program's ratios."""
+    """Format a program's ratios."""
     return row(name, *(f"{ratios[m]:.2f}" for m in MEASURES))
 
 
 def gradients_mean(ratios: Sequence[dict[str, float]]) -> str:
-    """The geometric means."""
+    """Format the geometric means."""
     means = (statistics.geometric_mean([max(r[m], 1e-12) for r in ratios]) for m in MEASURES)
     return row("geometric mean", *(f"{mean:.2f}" for mean in means))
 
 
 def steps_row(name: str, dtype: str, step: Step) -> str:
-    """A large step."""
+    """Format a large step."""
     return row(
         f"{name} {dtype}",
         f"{1e3 * step.fbp:.2f}",

@@ -33,7 +33,7 @@ class Contender:
     platforms: tuple[str, ...] = ("cpu", "gpu", "tpu")
 
     def load(self) -> Callable[[Work], Run] | None:
-        """The function; None where a library that it needs is not installed."""
+        """Return the function; None where a library that it needs is not installed."""
         module, function = self.where
         try:
             return getattr(importlib.import_module(f"benchmarks.throughput.{module}"), function)

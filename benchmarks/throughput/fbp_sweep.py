@@ -56,7 +56,7 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def config_of(work: Work) -> Config:
-    """The sweep as a config."""
+    """Return the sweep as a config."""
     mlp = MLP((work.hidden,))
     return Config(
         name="benchmark",
@@ -69,7 +69,7 @@ def config_of(work: Work) -> Config:
 
 
 def problem_of(work: Work) -> SweepProblem:
-    """The data and the network, without loading anything."""
+    """Return the data and the network, without loading anything."""
     train, one = Split(work.x, work.y), Split(work.x[:1], work.y[:1])
     shape = work.x.shape[1:]
     dataset = Dataset("fashion_mnist", train, one, one, "classification", CLASSES, shape)

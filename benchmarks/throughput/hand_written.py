@@ -52,7 +52,7 @@ def jit_scan(work: Work) -> Callable[[], Any]:
 
 
 def python_loop(work: Work) -> Callable[[], Any]:
-    """A jitted step called in a Python loop, its state donated; some of the trials."""
+    """Call a jitted step in a Python loop, its state donated; some of the trials."""
     x, y = jnp.asarray(work.x), jnp.asarray(work.y)
     step = jax.jit(_step(work), donate_argnums=(0, 1))
     init = jax.jit(functools.partial(parameters, work))
@@ -124,7 +124,7 @@ def _adam(rate: Any) -> optax.GradientTransformation:
 
 
 def parameters(work: Work, key: Any) -> dict[str, Any]:
-    """A trial's parameters before its first step, drawn as fbp draws them."""
+    """Draw a trial's parameters before its first step as fbp draws them."""
     shapes = {"hidden": (work.features, work.hidden), "out": (work.hidden, CLASSES)}
     if work.kind == "cnn":
         a, b = work.channels

@@ -44,9 +44,9 @@ class Measured:
     load: tuple[float, float]
 
     def best(self, *groups: str) -> Speed | None:
-        """The fastest contender of these groups."""
-        found = (speed for speed in self.speeds if speed.contender.group in groups)
-        return max(found, key=lambda speed: speed.rate, default=None)
+        """Return the fastest contender of these groups."""
+        of_groups = (speed for speed in self.speeds if speed.contender.group in groups)
+        return max(of_groups, key=lambda speed: speed.rate, default=None)
 
 
 def measure(
@@ -62,19 +62,19 @@ def measure(
         for contender in contenders
         if work.kind in contender.kinds and jax.default_backend() in contender.platforms
     ]
-    made = {contender: contender.load() for contender in able}
-    missing = tuple(contender.name for contender, make in made.items() if make is None)
+    runs_of = {contender: contender.load() for contender in able}
+    missing = tuple(contender.name for contender, make in runs_of.items() if make is None)
     runs: dict[Contender, Run] = {}
     cold: dict[Contender, float] = {}
     notes: dict[Contender, str] = {}
-    for contender, make in made.items():
+    for contender, make in runs_of.items():
         if make is not None:
             say(contender.name)
             begin = time.perf_counter()
             runs[contender] = make(work)
-            given = runs[contender]()
+            note = runs[contender]()
             cold[contender] = time.perf_counter() - begin
-            notes[contender] = given if isinstance(given, str) else ""
+            notes[contender] = note if isinstance(note, str) else ""
     rates: dict[Contender, list[float]] = {contender: [] for contender in runs}
     for repetition in range(repetitions):
         say(f"round {repetition + 1}")

@@ -19,17 +19,17 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def one_thread(work: Work) -> Callable[[], None]:
-    """The loop, with one thread; some of the trials."""
+    """Run the loop, with one thread; some of the trials."""
     return lambda: train(work, work.some_trials, threads=1)
 
 
 def two_threads(work: Work) -> Callable[[], None]:
-    """The loop, with two threads; some of the trials."""
+    """Run the loop, with two threads; some of the trials."""
     return lambda: train(work, work.some_trials, threads=2)
 
 
 def compiled(work: Work) -> Callable[[], None]:
-    """The loop with one network for all trials, compiled by torch.compile into CUDA graphs."""
+    """Run the loop with one network for all trials, compiled by torch.compile into CUDA graphs."""
     model = _model(work)
     network = torch.compile(model, mode="reduce-overhead")
 
@@ -55,12 +55,12 @@ def two_processes(work: Work) -> Callable[[], None]:
 
 
 def _process(work: Work, share: Sequence[tuple[float, int]]) -> Connection:
-    """The end of a pipe to a new process, which trains at each message and ends with the pipe."""
+    """Start a process that trains at each message; return the pipe, with which it ends."""
     context = get_context("spawn")
-    here, there = context.Pipe()
-    context.Process(target=_serve, args=(there, work, share), daemon=True).start()
-    there.close()
-    return here
+    local, remote = context.Pipe()
+    context.Process(target=_serve, args=(remote, work, share), daemon=True).start()
+    remote.close()
+    return local
 
 
 def _serve(end: Connection, work: Work, share: Sequence[tuple[float, int]]) -> None:
@@ -77,7 +77,7 @@ def train(
     threads: int,
     make: Callable[[Work], Any] | None = None,
 ) -> None:
-    """A step for each batch of each trial; `make` gives the networks, by default new ones."""
+    """Step for each batch of each trial; `make` returns the networks, by default new ones."""
     torch.set_num_threads(threads)
     x, y = _tensors(work)
     for rate, seed in trials:

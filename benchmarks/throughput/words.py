@@ -31,7 +31,7 @@ TARGETS = (
 
 
 def table(measured: Measured) -> str:
-    """A row for each contender, the fastest first; those not installed last."""
+    """Make a row for each contender, the fastest first; those not installed last."""
     fbp = measured.best("fbp")
     lines = [
         "| | trial-steps/s | fbp is | first run, s | |",

@@ -73,7 +73,7 @@ class Work:
 def work_of(
     kind: Kind, width: int, steps: int, x: np.ndarray, y: np.ndarray, seeds: int = SEEDS
 ) -> Work:
-    """The work on these examples; `x` holds images `(examples, height, width, 1)`."""
+    """Make the work on these examples; `x` holds images `(examples, height, width, 1)`."""
     rng = np.random.default_rng(0)
     orders = rng.integers(0, len(x), (seeds, steps, BATCH), dtype=np.int32)
     flat = x.reshape(len(x), -1) if kind == "mlp" else x

@@ -42,12 +42,12 @@ v1, v2, c = 0.6, -0.5, 0.2
 
 
 def s(a):
-    """The sigmoid function."""
+    """Return the sigmoid of a."""
     return 1 / (1 + exp(-a))
 
 
 def is_about(number, on_paper):
-    """The number agrees with the four digits on paper."""
+    """Check that the number agrees with the four digits on paper."""
     return isclose(number, on_paper, abs_tol=6e-5)
 
 
@@ -127,7 +127,7 @@ print(f"back:    d_w11 = {d_w11:.4f}, d_w22 = {d_w22:.4f}, d_v1 = {d_v1:.4f}, d_
 
 
 def network(params, x):
-    """The output of the 2-2-1 network."""
+    """Return the output of the 2-2-1 network."""
     hidden = jax.nn.sigmoid(x @ params["hidden"]["w"] + params["hidden"]["b"])
     return jax.nn.sigmoid(hidden @ params["output"]["w"] + params["output"]["b"])
 
@@ -192,7 +192,7 @@ targets = jnp.array([[0.0], [1.0], [1.0], [0.0]])
 
 
 def mean_error(params):
-    """The error's mean over the four examples."""
+    """Return the error's mean over the four examples."""
     return jnp.mean(jax.vmap(squared_error, (None, 0, 0))(params, inputs, targets))
 
 

@@ -23,7 +23,7 @@ import fbp
 
 
 def f(w):
-    """A function in which w is used twice."""
+    """Use w twice."""
     return lax.sin(3.0 * w) + w
 
 
@@ -53,7 +53,7 @@ assert rule.kind == "derivative"
 
 
 def watched(rule):
-    """The same rule, but its pullback prints the cotangents."""
+    """Return the same rule, with a pullback that prints the cotangents."""
 
     def apply(call, ins):
         outs, pullback = rule.apply(call, ins)
@@ -149,7 +149,7 @@ straight_through = fbp.rule.derivative(lax.round_p, lambda *_: 1.0)
 
 
 def quantised(w):
-    """The squared distance of the rounded weight to 3."""
+    """Return the squared distance of the rounded weight to 3."""
     return (lax.round(w) - 3.0) ** 2
 
 

@@ -61,7 +61,7 @@ right = jax.grad(loss_fn)(params, x, y)
 
 
 def worst(got, want):
-    """The largest difference of two leaves, in ULPs of the largest entry."""
+    """Return the largest difference of two leaves, in ULPs of the largest entry."""
     got, want = np.asarray(got), np.asarray(want)
     return float(np.max(ulp_distance(got, want, at=np.max(abs(want)))))
 
@@ -85,7 +85,7 @@ assert distances["out"] < 16
 
 
 def along(direction):
-    """The loss along a line through the parameters: a function of one number."""
+    """Return the loss along a line through the parameters, as a function of one number."""
     return lambda s: loss_fn(jax.tree.map(lambda w, d: w + s * d, params, direction), x, y)
 
 

@@ -65,7 +65,7 @@ assert before["accuracy"] < 0.3  # guessing would give 0.1
 
 
 def loss_fn(params, batch, key):
-    """The mean cross-entropy of a batch."""
+    """Return the mean cross-entropy of a batch."""
     x, y = batch
     return jnp.mean(objective.losses(network.apply(params, x, key=key), y))
 

@@ -20,17 +20,17 @@ from fbp.verify import Kind, check, ladders, trace_nonfinite
 
 @jax.custom_vjp
 def dense(x, w, b):
-    """A layer, with a rule of its own."""
+    """Apply a layer that has a custom rule."""
     return x @ w + b[None]
 
 
 def dense_forward(x, w, b):
-    """The value, and what the backward pass needs."""
+    """Return the value, and what the backward pass needs."""
     return dense(x, w, b), (x, w)
 
 
 def dense_backward(kept, ct):
-    """The cotangents of x, w and b; that of b is doubled."""
+    """Return the cotangents of x, w and b; that of b is doubled."""
     x, w = kept
     return ct @ w.T, x.T @ ct, 2 * jnp.sum(ct, axis=0)
 
@@ -39,7 +39,7 @@ dense.defvjp(dense_forward, dense_backward)
 
 
 def loss_fn(params, x):
-    """The mean square of 1024 units."""
+    """Return the mean square of 1024 units."""
     return jnp.mean(jnp.tanh(dense(x, params["w"], params["b"])) ** 2)
 
 
@@ -112,7 +112,7 @@ assert w.limit < 1e-8 < b.limit
 
 
 def recurrent(params, xs):
-    """A recurrent network over xs; the sines are read out."""
+    """Run a recurrent network over xs and sum the sines."""
 
     def step(h, x):
         h = jnp.tanh(h @ params["w"] + x)
@@ -140,7 +140,7 @@ assert "step" in rule.source
 
 
 def roots(x):
-    """The sum of the roots of the positive entries."""
+    """Sum the roots of the positive entries."""
     return jnp.sum(jnp.where(x > 0, jnp.sqrt(x), 0.0))
 
 
@@ -152,7 +152,7 @@ assert "double where" in report.findings[0].message
 
 
 def mended(x):
-    """The same, after the advice of the report."""
+    """Sum them after the advice of the report."""
     positive = x > 0
     return jnp.sum(jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0))
 

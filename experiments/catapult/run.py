@@ -76,7 +76,7 @@ class Run:
         return "lazy" if self.c < 2 else "catapult" if self.c < 4 else "diverged"
 
     @property
-    def found(self) -> str:
+    def observed(self) -> str:
         """The class that it falls in, if any."""
         if not np.isfinite(self.losses[-1]):
             return "diverged"
@@ -107,9 +107,9 @@ def run(settings: Settings) -> Outcome:
     """Train at each rate, and name the class that each run falls in."""
     with jax.enable_x64(True):
         runs = [_train(settings, seed) for seed in settings.seeds]
-    right = [sum(each.found == each.published for each in row) for row in runs]
+    right = [sum(each.observed == each.published for each in row) for row in runs]
     rates = len(settings.rates)
-    ends = [each.c * each.flattening for row in runs for each in row if each.found == "catapult"]
+    ends = [each.c * each.flattening for row in runs for each in row if each.observed == "catapult"]
     checks = (
         Check("rates in the right class, worst seed", f"all {rates}", min(right), low=rates),
         Check("rate x last curvature, largest of the catapults", "below 2", max(ends), high=2),
@@ -154,12 +154,12 @@ def _train(settings: Settings, seed: int) -> list[Run]:
 
 
 def _row(runs: tuple[Run, ...]) -> dict[str, float | str | None]:
-    """The runs at one rate."""
-    ended = [each for each in runs if each.found != "diverged"]
+    """Tabulate the runs at one rate."""
+    ended = [each for each in runs if each.observed != "diverged"]
     return {
         "c": runs[0].c,
         "published": runs[0].published,
-        "found": ", ".join(sorted({each.found for each in runs})),
+        "found": ", ".join(sorted({each.observed for each in runs})),
         "highest loss / first": median([each.peak for each in ended]) if ended else None,
         "last curvature / first": median([each.flattening for each in ended]) if ended else None,
     }
@@ -169,9 +169,9 @@ def _figure(runs: list[Run]) -> Figure:
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     course, end = figure.subplots(1, 2)
     for each in runs:
-        color = COLORS[each.found]
+        color = COLORS[each.observed]
         course.semilogy(each.losses / each.losses[0], color=color, linewidth=1)
-        if each.found != "diverged":
+        if each.observed != "diverged":
             end.plot(each.c, each.flattening, "o", color=color)
     course.set(xlabel="step", ylabel="loss / first loss", xlim=(0, 40), ylim=(1e-12, 1e10))
     for kind in ("lazy", "catapult", "diverged"):

@@ -9,7 +9,7 @@ GAIN = 2.0  # variance of a weight times its inputs: keeps ReLU's signal (He et 
 
 
 def stacked(block: Layer, depth: int) -> Layer:
-    """The block, `depth` times one after another, with parameters of its own each time.
+    """Stack a block `depth` times, each time with its own parameters.
 
     Shapes as the block's, which must keep them. Parameters: the block's, each with a first axis
     of `depth`.
@@ -31,7 +31,7 @@ def stacked(block: Layer, depth: int) -> Layer:
 
 
 def weights(width: int, gain: float = GAIN) -> Layer:
-    """A dense layer whose weights have the variance gain / inputs."""
+    """Make a dense layer whose weights have the variance gain / inputs."""
     return dense(width, kernel_init=variance_scaling(gain, "fan_in", "normal"))
 
 
@@ -46,7 +46,7 @@ def blocks(width: int) -> dict[str, Layer]:
 
 
 def network(kind: str, width: int, depth: int, classes: int) -> Layer:
-    """An input layer, `depth` blocks of that kind, and an output layer."""
+    """Make an input layer, `depth` blocks of that kind, and an output layer."""
     end = layer_norm() if kind == "residual, normalised" else relu()
     return serial(
         first=weights(width),

@@ -147,7 +147,7 @@ def _train(dataset: Dataset, kind: str, depth: int, settings: Settings) -> Train
 def _gradients(
     dataset: Dataset, kind: str, trained: Trained, settings: Settings
 ) -> tuple[Float64[np.ndarray, " depth"], Float64[np.ndarray, " depth"]]:
-    """The norm of the gradient of each block's weights, before training and after."""
+    """Return the norm of the gradient of each block's weights, before training and after."""
     objective = objective_of(dataset)
     layers = network(kind, settings.width, settings.depths[-1], objective.outputs)
     loss_fn = mean_loss(layers.apply, objective)
@@ -163,7 +163,7 @@ def _gradients(
 
 
 def _deepest(trained: list[Trained], settings: Settings) -> int:
-    """The greatest depth at which some rate trains; 0 if there is none."""
+    """Return the greatest depth at which some rate trains; 0 if none does."""
     reach = [max(of.accuracies) >= settings.trained for of in trained]
     return max((d for d, r in zip(settings.depths, reach, strict=True) if r), default=0)
 
@@ -227,11 +227,11 @@ def _accuracy_figure(trained: Mapping[str, list[Trained]], settings: Settings) -
 
 
 def _ticks(rates: tuple[float, ...]) -> list[str]:
-    """The powers of ten are written, the others are not."""
-    whole = [abs(np.log10(rate) - round(np.log10(rate))) < 1e-6 for rate in rates]
+    """Label the powers of ten, and leave the others blank."""
+    is_power_of_ten = [abs(np.log10(rate) - round(np.log10(rate))) < 1e-6 for rate in rates]
     return [
         f"$10^{{{round(np.log10(rate))}}}$" if w else ""
-        for rate, w in zip(rates, whole, strict=True)
+        for rate, w in zip(rates, is_power_of_ten, strict=True)
     ]
 
 

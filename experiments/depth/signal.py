@@ -30,7 +30,7 @@ NODES, NODE_WEIGHTS = np.polynomial.hermite_e.hermegauss(200)
 
 
 def predicted(name: str, gain: float, depth: int) -> Float64[np.ndarray, " depth"]:
-    """The squared norm of the gradient at each layer over that at the last one.
+    """Predict the squared norm of the gradient at each layer over that at the last one.
 
     For inputs whose entries have a mean square of one.
 
@@ -47,7 +47,7 @@ def predicted(name: str, gain: float, depth: int) -> Float64[np.ndarray, " depth
 def measured(
     name: str, gain: float, depth: int, width: int, seeds: int
 ) -> Float64[np.ndarray, " depth"]:
-    """The same of networks drawn at random: the geometric mean over seeds.
+    """Measure the same of networks drawn at random: the geometric mean over seeds.
 
     The gradient is that of the first output for one random input with respect to the biases,
     which is the gradient with respect to what enters the activation.
@@ -63,12 +63,12 @@ def measured(
         output = lambda params: network.apply(params, x)[0, 0]
         return layer_norms(output, params)["dense"]["bias"]
 
-    found = np.asarray(jax.jit(lambda s: jax.lax.map(norms, s))(jnp.arange(seeds)), np.float64)
-    return np.exp(np.mean(2 * np.log(found / found[:, -1:]), axis=0))
+    by_seed = np.asarray(jax.jit(lambda s: jax.lax.map(norms, s))(jnp.arange(seeds)), np.float64)
+    return np.exp(np.mean(2 * np.log(by_seed / by_seed[:, -1:]), axis=0))
 
 
 def layer_norms(loss: Callable[[Any], Array], params: Any) -> Any:
-    """The norm of a loss's gradient, leaf by leaf of a block, for each of `params["blocks"]`."""
+    """Return the norm of a loss's gradient, by leaf of a block, for each of `params["blocks"]`."""
     grads = fbp.grad(loss)(params)["blocks"]
     statistics = jax.vmap(gradient_statistics)(params["blocks"], grads, grads)
     is_leaf = lambda node: isinstance(node, LeafStatistics)

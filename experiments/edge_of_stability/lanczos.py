@@ -12,7 +12,7 @@ Vector = Float[Array, " size"]
 def largest_eigenvalue(
     product: Callable[[Vector], Vector], start: Vector, iterations: int
 ) -> tuple[Float[Array, ""], Vector]:
-    """The largest eigenvalue of a symmetric matrix A, and its vector of length one.
+    """Return the largest eigenvalue of a symmetric matrix A, and its vector of length one.
 
     Lanczos's method: A's largest eigenvalue on the space of start, A start, A^2 start, ..., of
     which an orthonormal basis Q is kept. It is at most that of A, and near it after a few

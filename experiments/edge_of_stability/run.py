@@ -136,14 +136,14 @@ def run(settings: Settings) -> Outcome:
         for seed in settings.seeds
     }
     return Outcome(
-        tuple(_check(training, seed, found) for (training, seed), found in measured.items()),
-        tuple(_row(training, seed, found) for (training, seed), found in measured.items()),
+        tuple(_check(*key, training_run) for key, training_run in measured.items()),
+        tuple(_row(*key, training_run) for key, training_run in measured.items()),
         {"figure": _figure(measured)},
     )
 
 
 def _train(settings: Settings, training: Training, seed: int) -> Measured:
-    """The whole training set at each step; between two measurements, one compiled program."""
+    """Train on the full training set at each step; compile all between two measurements."""
     method = METHODS[training.optimizer]
     weights, loss_fn = _problem(settings, seed)
     tx = method.make(training.learning_rate)
@@ -203,34 +203,34 @@ def _problem(settings: Settings, seed: int) -> tuple[Weights, Loss]:
     return weights, loss_fn
 
 
-def _settled(found: Measured) -> np.ndarray:
+def _settled(training_run: Measured) -> np.ndarray:
     """Sharpness x rate / edge in the last quarter of a run."""
-    return found.shares[-(len(found.shares) // 4) :]
+    return training_run.shares[-(len(training_run.shares) // 4) :]
 
 
-def _check(training: Training, seed: int, found: Measured) -> Check:
+def _check(training: Training, seed: int, training_run: Measured) -> Check:
     method = METHODS[training.optimizer]
     return Check(
         f"sharpness / threshold, {training.optimizer}, rate {training.learning_rate:g}, "
         f"seed {seed}, median of the last quarter",
         "1",
-        float(np.median(_settled(found))),
+        float(np.median(_settled(training_run))),
         method.low,
         method.high,
     )
 
 
-def _row(training: Training, seed: int, found: Measured) -> dict[str, float | int | str]:
-    low, high = np.quantile(_settled(found), [0.25, 0.75])
+def _row(training: Training, seed: int, training_run: Measured) -> dict[str, float | int | str]:
+    low, high = np.quantile(_settled(training_run), [0.25, 0.75])
     return {
         "optimizer": training.optimizer,
         "rate": training.learning_rate,
         "seed": seed,
         "steps": training.steps,
-        "first sharpness / threshold": float(found.shares[0]),
+        "first sharpness / threshold": float(training_run.shares[0]),
         "last quarter: lower quartile": float(low),
         "upper quartile": float(high),
-        "last loss": float(found.losses[-1]),
+        "last loss": float(training_run.losses[-1]),
     }
 
 
@@ -238,10 +238,10 @@ def _figure(measured: dict[tuple[Training, int], Measured]) -> Figure:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
     first_seed = min(seed for _, seed in measured)
-    for (training, seed), found in measured.items():
+    for (training, seed), training_run in measured.items():
         if seed == first_seed:
             label = f"{training.optimizer}, rate {training.learning_rate:g}"
-            axes.plot(found.steps, found.shares, label=label, linewidth=1)
+            axes.plot(training_run.steps, training_run.shares, label=label, linewidth=1)
     axes.axhline(1, color="black", linewidth=0.8, linestyle=":")
     axes.set(xlabel="step", ylabel="sharpness / threshold", xlim=0, ylim=0)
     axes.legend(frameon=False, loc="lower right")

@@ -80,7 +80,7 @@ def run(settings: Settings) -> Outcome:
         "CNN": convolutional(settings.channels, settings.width, dataset.classes),
     }
     networks = {name: networks[name] for name in settings.networks}
-    found = {
+    curves = {
         name: curves(
             network,
             dataset,
@@ -92,14 +92,16 @@ def run(settings: Settings) -> Outcome:
         )
         for name, network in networks.items()
     }
-    best = {name: _best_rate(of_network) for name, of_network in found.items()}
+    best = {name: _best_rate(of_network) for name, of_network in curves.items()}
     tests = {name: _test(networks[name], dataset, best[name], settings) for name in networks}
     accuracy, published = tests["CNN"][0], PUBLISHED if settings.dataset == "fashion_mnist" else "-"
     checks = [Check(f"test accuracy, {dataset.name}, CNN", published, accuracy, low=settings.least)]
     rows = [
-        row for name in found for row in _rows(name, found[name], best[name], tests[name], settings)
+        row
+        for name in curves
+        for row in _rows(name, curves[name], best[name], tests[name], settings)
     ]
-    figures = {"figure": _figure(found, settings)}
+    figures = {"figure": _figure(curves, settings)}
     if settings.faces:
         screened = screen(
             settings.channels,
@@ -116,7 +118,7 @@ def run(settings: Settings) -> Outcome:
 
 
 def _best_rate(of_network: Sequence[Curve]) -> float:
-    """The rate of the highest validation accuracy after the last step, as a mean over seeds."""
+    """Return the rate of the highest validation accuracy after the last step, mean over seeds."""
     rates = sorted({curve.rate for curve in of_network})
     return max(rates, key=lambda rate: np.mean(_last(of_network, rate)))
 
@@ -171,10 +173,10 @@ def _face_checks(screened: Screened) -> Iterator[Check]:
     yield Check("area under the ROC curve, faces", "0.5 by chance", area, low=0.95)
 
 
-def _figure(found: Mapping[str, Sequence[Curve]], settings: Settings) -> Figure:
+def _figure(curves: Mapping[str, Sequence[Curve]], settings: Settings) -> Figure:
     figure = Figure(figsize=(6.4, 5.4), layout="constrained")
     accuracy, waiting = figure.subplots(2, 1, sharex=True)
-    for (name, of_network), marker in zip(found.items(), "os", strict=False):
+    for (name, of_network), marker in zip(curves.items(), "os", strict=False):
         means = [np.mean(_last(of_network, rate)) for rate in settings.learning_rates]
         accuracy.plot(settings.learning_rates, means, marker=marker, label=name)
         dots = [(curve.rate, curve.reaches(settings.target)[0]) for curve in of_network]

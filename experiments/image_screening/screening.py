@@ -72,8 +72,8 @@ def screen(
             measure=lambda state: state.params,
         )
         logits = predict(params, jnp.asarray(x[np.concatenate([validation, held_out])]))
-        found, tested = np.split(np.asarray(logits, np.float64), [len(validation)], axis=1)
-        losses = optax.softmax_cross_entropy_with_integer_labels(found, y[validation][None])
+        validated, tested = np.split(np.asarray(logits, np.float64), [len(validation)], axis=1)
+        losses = optax.softmax_cross_entropy_with_integer_labels(validated, y[validation][None])
         by_rate = np.asarray(losses.mean(axis=1)).reshape(len(rates), seeds).mean(axis=1)
         best = int(np.nan_to_num(by_rate, nan=np.inf).argmin())
         chances = np.asarray(jax.nn.softmax(tested, axis=-1))[..., 1].reshape(len(rates), seeds, -1)

@@ -36,7 +36,7 @@ class Curve:
     accuracies: Float64[np.ndarray, " times"]
 
     def reaches(self, target: float) -> tuple[float, float]:
-        """Steps and seconds until the accuracy is at least `target`; infinite where it never is.
+        """Return steps and seconds until the accuracy is at least `target`; infinite if never.
 
         >>> times = np.array([1.0, 2.0, 3.0])
         >>> Curve(0.1, 10 * times, times, np.array([0.2, 0.7, 0.6])).reaches(0.5)

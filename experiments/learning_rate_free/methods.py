@@ -39,7 +39,7 @@ TUNED: dict[str, Make] = {
 
 
 def evaluated(method: str, state: TrainState) -> Any:
-    """The parameters that a method is judged by: for schedule-free ones, an average."""
+    """Return the parameters that a method is judged by: for schedule-free ones, an average."""
     if method.startswith("schedule_free"):
         return contrib.schedule_free_eval_params(state.opt_state, state.params)
     return state.params

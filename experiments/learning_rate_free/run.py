@@ -182,7 +182,7 @@ def _rates(settings: Settings, name: str) -> Float[np.ndarray, " rates"]:
 
 
 def _steps_to(target: float, workload: Workload, run: Run) -> float:
-    """Steps to the target, median over the seeds; infinite where it is missed."""
+    """Return the steps to the target, median over the seeds; infinite where it is missed."""
     seeds, times = run.validation.shape
     steps = workload.steps // times * np.arange(1, times + 1)
     reached = np.where(run.validation >= target, steps, np.inf).min(axis=1)
@@ -211,12 +211,12 @@ def _checks(runs, gaps, free, workloads) -> tuple[Check, ...]:
 def _gaps_figure(gaps, order, workloads) -> Figure:
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
-    places = np.arange(len(order))
+    positions = np.arange(len(order))
     for i, (workload, marker) in enumerate(zip(workloads, "osD^v", strict=False)):
         points = [100 * gaps[name][i] for name in order]
-        axes.plot(points, places, marker, markersize=5, label=workload.data)
+        axes.plot(points, positions, marker, markersize=5, label=workload.data)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(places, order)
+    axes.set_yticks(positions, order)
     for label, name in zip(axes.get_yticklabels(), order, strict=True):
         label.set_fontweight("bold" if name in TUNED else "normal")
     axes.invert_yaxis()

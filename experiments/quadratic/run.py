@@ -56,7 +56,7 @@ def run(settings: Settings) -> Outcome:
     """Bisect for the threshold of each optimizer."""
     methods = _methods(settings.momentum)
     with jax.enable_x64(True):
-        found = {
+        edges = {
             name: _bisect(
                 _growth(settings, method, settings.steps),
                 product / settings.largest_eigenvalue,
@@ -69,7 +69,7 @@ def run(settings: Settings) -> Outcome:
         Check(
             f"threshold x lambda_max, {name}",
             f"{product:.6g}",
-            found[name] * settings.largest_eigenvalue,
+            edges[name] * settings.largest_eigenvalue,
             product * (1 - 1e-3),
             product * (1 + 1e-3),
         )
@@ -120,7 +120,7 @@ def _growth(settings: Settings, method: Callable, steps: int) -> Growth:
 
 
 def _bisect(growth: Growth, published: float, bisections: int) -> float:
-    """The rate above which the distance grows, looked for between half and twice the published."""
+    """Bisect for the rate above which the distance grows, from half to twice the published one."""
     low, high = published / 2, published * 2
     for _ in range(bisections):
         middle = (low + high) / 2
@@ -129,7 +129,7 @@ def _bisect(growth: Growth, published: float, bisections: int) -> float:
 
 
 def _figure(settings: Settings) -> Figure:
-    """The factor by which a step multiplies the distance, once the first steps are past."""
+    """Draw the factor by which a step multiplies the distance, after the first steps."""
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
     half = settings.figure_steps // 2

@@ -114,13 +114,13 @@ def run(settings: Settings) -> Outcome:
             "optimizer": name,
             "best rate of the sweep": best[name],
             "rule": rule,
-            "suggestion, median": float(np.median(found)),
-            "lowest": float(np.min(found)),
-            "highest": float(np.max(found)),
-            "decades from the best": _decades(found, best[name]),
+            "suggestion, median": float(np.median(suggested)),
+            "lowest": float(np.min(suggested)),
+            "highest": float(np.max(suggested)),
+            "decades from the best": _decades(suggested, best[name]),
         }
         for name in OPTIMIZERS
-        for rule, found in suggestions[name].items()
+        for rule, suggested in suggestions[name].items()
     ]
     checks = tuple(
         Check(
@@ -135,8 +135,8 @@ def run(settings: Settings) -> Outcome:
     return Outcome(checks, tuple(rows), {"figure": _figure(tests, suggestions, best)})
 
 
-def _decades(found: Float[np.ndarray, " seeds"], best: float) -> float:
-    return float(np.log10(np.median(found) / best))
+def _decades(suggested: Float[np.ndarray, " seeds"], best: float) -> float:
+    return float(np.log10(np.median(suggested) / best))
 
 
 def _sweep(
@@ -147,7 +147,7 @@ def _sweep(
     optimizer: Callable[..., optax.GradientTransformation],
     rates: Float[np.ndarray, " rates"],
 ) -> Float[np.ndarray, " rates"]:
-    """Validation accuracy of each constant rate, mean over the seeds."""
+    """Return the validation accuracy of each constant rate, mean over the seeds."""
     objective = objective_of(dataset)
     x, y = jax.device_put((dataset.validation.x, dataset.validation.y))
     rate, seed = (index.ravel() for index in np.indices((len(rates), settings.seeds)))
@@ -183,13 +183,14 @@ def _figure(
         for test in runs:
             axes.plot(test.rates, test.smoothed, color="0.5", linewidth=0.8)
         heights = np.linspace(0.08, 0.5, len(RULES)) * start
-        for (rule, found), marker, height in zip(
+        for (rule, suggested), marker, height in zip(
             suggestions[name].items(), "osD^v*P", heights, strict=True
         ):
             (line,) = axes.plot(
-                np.median(found), height, marker, markersize=6, label=rule, linestyle="none"
+                np.median(suggested), height, marker, markersize=6, label=rule, linestyle="none"
             )
-            axes.hlines(height, found.min(), found.max(), color=line.get_color(), linewidth=1)
+            low, high = suggested.min(), suggested.max()
+            axes.hlines(height, low, high, color=line.get_color(), linewidth=1)
         axes.set(xscale="log", xlabel="learning rate", ylim=(0, 1.3 * start))
         axes.set_title(name, fontsize="medium")
     panels[0].set_ylabel("training loss, smoothed, nats")

@@ -69,7 +69,7 @@ class Settings:
 
 
 def shapes(steps: int) -> Float[np.ndarray, "schedules steps"]:
-    """The rate of every step as a share of its peak, for each schedule."""
+    """Return the rate of every step as a share of its peak, for each schedule."""
     plain = Train(steps, batch_size=1, evaluate_every=1)
     plans = {
         CONSTANT: plain,

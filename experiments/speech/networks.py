@@ -13,7 +13,7 @@ Frames = Float32[np.ndarray, "utterances time features"]
 
 
 def last_state_gru(features: int) -> Layer:
-    """A gated recurrent unit, and its state after an utterance's last frame.
+    """Make a gated recurrent unit that returns its state after an utterance's last frame.
 
     [batch, time, inputs] -> [batch, features]. Frames of zeros at the end are no frames: they
     change nothing.
@@ -33,7 +33,7 @@ def last_state_gru(features: int) -> Layer:
 
 
 def reader(width: int, classes: int) -> Layer:
-    """A GRU and a dense layer: [batch, time, features] -> [batch, classes]."""
+    """Make a GRU and a dense layer: [batch, time, features] -> [batch, classes]."""
     return serial(gru=last_state_gru(width), head=dense(classes))
 
 
@@ -57,8 +57,8 @@ def _pooled(x: Frames) -> Float32[np.ndarray, "utterances features"]:
     spoken = _spoken(x)
     count = spoken.sum(axis=1)
     mean = x.sum(axis=1) / count[:, None]
-    centred = np.where(spoken[..., None], x - mean[:, None], 0)
-    spread = np.sqrt(np.square(centred).sum(axis=1) / count[:, None])
+    centered = np.where(spoken[..., None], x - mean[:, None], 0)
+    spread = np.sqrt(np.square(centered).sum(axis=1) / count[:, None])
     return np.concatenate([mean, spread, x[:, 0], x[np.arange(len(x)), count - 1]], axis=1)
 
 

@@ -69,7 +69,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Found:
+class Selected:
     """Measures on the validation part by rate and seed, and the test of the best rate."""
 
     losses: Float64[np.ndarray, "rates seeds"]
@@ -82,25 +82,25 @@ def run(settings: Settings) -> Outcome:
     """Choose a rate for each network, and test each at its best rate."""
     frames = utterances()
     inputs = {"MLP": pooled(frames), "GRU": frames}
-    found = {name: _choose(name, inputs[name], settings) for name in settings.networks}
-    better = min(found, key=lambda name: found[name].losses.mean(axis=1).min())
+    selected = {name: _choose(name, inputs[name], settings) for name in settings.networks}
+    better = min(selected, key=lambda name: selected[name].losses.mean(axis=1).min())
     checks = [
         Check(
             f"test accuracy, Japanese Vowels: {better}, which validates best",
             "0.941; 0.962 (hidden Markov model)",
-            float(found[better].tests.mean()),
+            float(selected[better].tests.mean()),
             low=0.97,
         )
     ]
     if settings.voices:
         dataset = voices()
-        found["voices"] = _choose("voices", dataset, settings)
-        checks.append(_voices_check(dataset, found["voices"]))
-    rows = [row for name, of in found.items() for row in _rows(name, of, settings)]
-    return Outcome(tuple(checks), tuple(rows), {"figure": _figure(found, settings)})
+        selected["voices"] = _choose("voices", dataset, settings)
+        checks.append(_voices_check(dataset, selected["voices"]))
+    rows = [row for name, of in selected.items() for row in _rows(name, of, settings)]
+    return Outcome(tuple(checks), tuple(rows), {"figure": _figure(selected, settings)})
 
 
-def _voices_check(dataset: Dataset, found: Found) -> Check:
+def _voices_check(dataset: Dataset, selected: Selected) -> Check:
     """One speaker made two of the recordings: can more be told apart than the speakers?"""
     alike = [dataset.target_names.index(voice) for voice in ONE_SPEAKER]
     shares = np.bincount(dataset.test.y) / len(dataset.test)
@@ -108,12 +108,12 @@ def _voices_check(dataset: Dataset, found: Found) -> Check:
     return Check(
         "test accuracy, pieces of six voices",
         f"{only_speakers:.3f}, were the five speakers told apart and nothing else",
-        float(found.tests.mean()),
+        float(selected.tests.mean()),
         low=only_speakers,
     )
 
 
-def _choose(name: str, dataset: Dataset, settings: Settings) -> Found:
+def _choose(name: str, dataset: Dataset, settings: Settings) -> Selected:
     """Train at every rate, then at the best one on the validation part as well."""
     train, validation, test = dataset.train, dataset.validation, dataset.test
     rates = settings.learning_rates
@@ -121,7 +121,7 @@ def _choose(name: str, dataset: Dataset, settings: Settings) -> Found:
     best = int(np.nan_to_num(losses, nan=np.inf).mean(axis=1).argmin())
     both = Split(np.concatenate([train.x, validation.x]), np.concatenate([train.y, validation.y]))
     _, tests = _train(name, dataset, both, test, rates[best : best + 1], settings)
-    return Found(losses, accuracies, best, tests[0])
+    return Selected(losses, accuracies, best, tests[0])
 
 
 def _train(
@@ -159,26 +159,26 @@ def _train(
     return loss, accuracy
 
 
-def _rows(name: str, found: Found, settings: Settings) -> Iterator[Mapping[str, Cell]]:
+def _rows(name: str, selected: Selected, settings: Settings) -> Iterator[Mapping[str, Cell]]:
     for i, rate in enumerate(settings.learning_rates):
         row = {
             "network": name,
             "learning rate": f"{rate:.3g}",
-            "validation loss (nats)": f"{found.losses[i].mean():.3f}",
-            "validation accuracy": f"{found.accuracies[i].mean():.3f}",
+            "validation loss (nats)": f"{selected.losses[i].mean():.3f}",
+            "validation accuracy": f"{selected.accuracies[i].mean():.3f}",
             "test accuracy": None,
         }
-        if i == found.best:
-            mean, low, high = bootstrap_interval(found.tests)
+        if i == selected.best:
+            mean, low, high = bootstrap_interval(selected.tests)
             row["test accuracy"] = f"{mean:.3f} [{low:.3f}, {high:.3f}]"
         yield row
 
 
-def _figure(found: Mapping[str, Found], settings: Settings) -> Figure:
+def _figure(selected: Mapping[str, Selected], settings: Settings) -> Figure:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
     rates = np.array(settings.learning_rates)
-    for number, (name, of) in enumerate(found.items()):
+    for number, (name, of) in enumerate(selected.items()):
         means = of.losses.mean(axis=1)
         errors = (means - of.losses.min(axis=1), of.losses.max(axis=1) - means)
         label, marker = LABELS[name]

@@ -10,7 +10,7 @@ from fbp.data.voices import PACKAGES, RATE, Prompt, prompts
 from fbp.fit.sound import log_mel
 
 SAMPLES = 3200
-HOPS, WHOLE = 40, 38  # frames begun within a piece, frames that end in it as well
+HOPS, COMPLETE = 40, 38  # frames begun within a piece, frames that end in it as well
 SILENT = 0.05  # root mean square of a piece that is left out
 
 
@@ -49,9 +49,9 @@ def part_of(name: str) -> int:
 
 
 def pieces(prompt: Prompt) -> Float32[np.ndarray, "pieces samples"]:
-    """The prompt cut into pieces of 0.4 s, without the rest and without silence."""
-    whole = len(prompt.wave) // SAMPLES
-    cut = prompt.wave[: whole * SAMPLES].reshape(whole, SAMPLES)
+    """Cut the prompt into pieces of 0.4 s, without the remainder and without silence."""
+    count = len(prompt.wave) // SAMPLES
+    cut = prompt.wave[: count * SAMPLES].reshape(count, SAMPLES)
     return cut[np.sqrt(np.mean(np.square(cut), axis=1)) > SILENT]
 
 
@@ -59,5 +59,5 @@ def features(cut: Float32[np.ndarray, "pieces samples"]) -> Float32[np.ndarray, 
     """Mean and standard deviation over time of each band of a piece."""
     one_after_another = np.append(cut.ravel(), np.zeros(SAMPLES, np.float32))
     frames = np.asarray(log_mel(one_after_another, RATE))[: len(cut) * HOPS]
-    bands = frames.reshape(len(cut), HOPS, -1)[:, :WHOLE]
+    bands = frames.reshape(len(cut), HOPS, -1)[:, :COMPLETE]
     return np.concatenate([bands.mean(axis=1), bands.std(axis=1)], axis=1)

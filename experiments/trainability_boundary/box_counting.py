@@ -9,7 +9,7 @@ SMALLEST_GRID = 8
 
 
 def boundary(region: Region) -> Region:
-    """The cells of a grid whose four corners are not all on one side; one row and column fewer.
+    """Mark the cells of a grid whose four corners are not all on one side; one row and column less.
 
     >>> print(boundary(np.array([[True, True, False], [True, True, False]])))
     [[False  True]]
@@ -32,7 +32,7 @@ def box_counts(cells: Region) -> dict[int, int]:
 
 
 def dimension(cells: Region) -> float:
-    """The box-counting dimension of the marked cells: 1 for a curve, 2 for an area.
+    """Return the box-counting dimension of the marked cells: 1 for a curve, 2 for an area.
 
     N(s) boxes of size s grow as s^-D: D is minus the slope of the straight line fitted to log N(s)
     against log s. A picture without marked cells has dimension 0.

@@ -79,7 +79,7 @@ class Window:
         return np.linspace(middle - self.span / 2, middle + self.span / 2, points)
 
     def rates(self, points: int) -> Rates:
-        """The pairs of rates; the second layer's grows from row to row."""
+        """Return the pairs of rates; the second layer's grows from row to row."""
         axes = (10 ** self.axis(middle, points) for middle in (self.first, self.second))
         return np.stack(np.meshgrid(*axes), axis=-1)
 

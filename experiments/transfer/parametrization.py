@@ -28,19 +28,19 @@ Rate = Float[Array, ""] | float
 
 
 @dataclass(frozen=True)
-class Parametrisation:
+class Parametrization:
     """A network, and Adam with the rate that each of its kernels has for one learning rate."""
 
     network: Layer
     adam: Callable[[Rate], optax.GradientTransformation]
 
 
-def standard(width: int, outputs: int) -> Parametrisation:
-    """The same variance rule and the same rate for every kernel."""
-    return Parametrisation(_network(width, outputs, shrink=1.0), optax.adam)
+def standard(width: int, outputs: int) -> Parametrization:
+    """Give every kernel the same variance rule and the same rate."""
+    return Parametrization(_network(width, outputs, shrink=1.0), optax.adam)
 
 
-def maximal_update(width: int, outputs: int, base_width: int) -> Parametrisation:
+def maximal_update(width: int, outputs: int, base_width: int) -> Parametrization:
     """muP: what is learnt by each layer keeps its size as the width grows."""
     shrink = base_width / width
 
@@ -51,11 +51,11 @@ def maximal_update(width: int, outputs: int, base_width: int) -> Parametrisation
             {name: name for name in rates},
         )
 
-    return Parametrisation(_network(width, outputs, shrink), adam)
+    return Parametrization(_network(width, outputs, shrink), adam)
 
 
 def activations(params: Params, x: Float[Array, "examples inputs"]) -> Activations:
-    """What each layer gives, before the relu."""
+    """Return each layer's output, before the relu."""
     first = x @ params["first"]
     second = jax.nn.relu(first) @ params["second"]
     return {"first": first, "second": second, "outputs": jax.nn.relu(second) @ params["outputs"]}

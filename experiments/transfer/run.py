@@ -19,7 +19,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from experiments.transfer.parametrization import (
-    Parametrisation,
+    Parametrization,
     activations,
     maximal_update,
     standard,
@@ -73,9 +73,9 @@ class Settings:
 
 
 def run(settings: Settings) -> Outcome:
-    """Train every width at every rate in both parametrisations."""
+    """Train every width at every rate in both parametrizations."""
     dataset = load(settings.data)
-    methods: dict[str, Callable[[int], Parametrisation]] = {
+    methods: dict[str, Callable[[int], Parametrization]] = {
         STANDARD: lambda width: standard(width, dataset.classes),
         MUP: lambda width: maximal_update(width, dataset.classes, settings.widths[0]),
     }
@@ -122,7 +122,7 @@ def _training(settings: Settings, dataset: Dataset) -> Examples:
     return jax.device_put(((x - np.mean(x)) / np.std(x), y))
 
 
-def _curve(settings: Settings, dataset: Dataset, way: Parametrisation) -> Losses:
+def _curve(settings: Settings, dataset: Dataset, way: Parametrization) -> Losses:
     """For each rate, the loss at the end; the start's where it is larger, or not finite."""
     exponents = np.arange(*settings.log2_rates)
     seeds, powers = np.meshgrid(np.arange(settings.seeds), exponents)
@@ -148,7 +148,7 @@ def _sensitivity(losses: Losses) -> float:
     return float(np.mean(losses) - np.min(losses))
 
 
-def _coordinates(settings: Settings, dataset: Dataset, way: Parametrisation) -> Coordinates:
+def _coordinates(settings: Settings, dataset: Dataset, way: Parametrization) -> Coordinates:
     """Mean absolute change of each layer's activations since the start, after each step."""
     training = _training(settings, dataset)
     probe = training[0][: settings.batch_size]
@@ -219,9 +219,9 @@ def _checks(settings, best, sensitivity, coordinates) -> tuple[Check, ...]:
 def _curves_figure(settings: Settings, exponents, curves) -> Figure:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    colours = _colours(len(settings.widths))
+    colors = _colors(len(settings.widths))
     for axes, name in zip(panels, (STANDARD, MUP), strict=True):
-        for width, color in zip(settings.widths, colours, strict=True):
+        for width, color in zip(settings.widths, colors, strict=True):
             losses = curves[name, width]
             at = int(np.argmin(losses))
             axes.plot(exponents, losses, color=color, label=f"{width}")
@@ -237,9 +237,9 @@ def _coordinates_figure(settings: Settings, coordinates) -> Figure:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     times = range(settings.coordinate_steps)
-    colours = _colours(len(times))
+    colors = _colors(len(times))
     for axes, name in zip(panels, (STANDARD, MUP), strict=True):
-        for time, color in zip(times, colours, strict=True):
+        for time, color in zip(times, colors, strict=True):
             sizes = [coordinates[name, width]["outputs"][time] for width in settings.widths]
             axes.plot(settings.widths, sizes, "o-", markersize=3, color=color, label=f"{time + 1}")
         axes.set(xscale="log", yscale="log", xlabel="width", xticks=settings.widths)
@@ -257,5 +257,5 @@ def _coordinates_figure(settings: Settings, coordinates) -> Figure:
     return figure
 
 
-def _colours(number: int):
+def _colors(number: int):
     return matplotlib.colormaps["viridis"](np.linspace(0, 0.85, number))

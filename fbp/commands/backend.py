@@ -1,4 +1,4 @@
-"""JAX as a command of fbp sets it up; a program that imports fbp does so itself."""
+"""Set JAX up for a command of fbp; a program that imports fbp does so itself."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def use_every_core() -> None:
-    """As many CPU devices as there are cores, so that the trials of a sweep are divided over them.
+    """Use as many CPU devices as there are cores, so that a sweep's trials are divided over them.
 
     What the user has set by `XLA_FLAGS` or `JAX_NUM_CPU_DEVICES` stays, and so does a backend
     that has been started.
@@ -22,7 +22,7 @@ def use_every_core() -> None:
 
 
 def devices() -> str:
-    """What JAX found: how many, of which kind, the memory of one if it is known, the versions.
+    """Describe JAX's devices: number, kind, the memory of one if it is known, the versions.
 
     >>> import jax
     >>> devices().endswith(f", JAX {jax.__version__}")
@@ -39,7 +39,7 @@ def devices() -> str:
 
 @contextlib.contextmanager
 def profiled(directory: Path | None) -> Iterator[None]:
-    """A trace of what runs is written into a directory, if one is given."""
+    """Write a trace of what runs into a directory, if there is one."""
     import jax
 
     with contextlib.nullcontext() if directory is None else jax.profiler.trace(directory):
@@ -48,7 +48,7 @@ def profiled(directory: Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def compilation_cache() -> Iterator[None]:
-    """Programs that take long to compile are kept in the user's cache directory, fbp/jax.
+    """Cache programs that take long to compile in the user's cache directory, fbp/jax.
 
     A directory set by `JAX_COMPILATION_CACHE_DIR` stays; without one that can be written to
     there is no cache.

@@ -39,7 +39,7 @@ class PlanCommand:
 
 
 def _use_cpu() -> None:
-    """What is compiled for devices that are not here needs none of those that are."""
+    """Use the CPU: compiling for devices that are elsewhere needs none of those present."""
     import jax
 
     if not jax.config.values["jax_platforms"]:

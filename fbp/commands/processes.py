@@ -59,9 +59,9 @@ class Processes:
 
 @contextmanager
 def joined(processes: Processes) -> Iterator[None]:
-    """This process is one of many, if it is to be. They end together, however they end.
+    """Join this process to the others, if it is one of many. They end together, however they end.
 
-    Raises InputError where no cluster is found, or the others do not come.
+    Raises InputError where no cluster is recognized, or the others do not come.
     """
     if not processes.distributed and processes.coordinator is None:
         yield

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import tomli_w
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from fbp.commands.backend import compilation_cache, devices, profiled, use_every_core
@@ -14,7 +15,6 @@ from fbp.commands.processes import Processes, joined
 from fbp.config import Config
 from fbp.config_file import config_of, load_config, read_tables
 from fbp.errors import InputError
-from fbp.structure import to_toml
 
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE", name="set")]
 
@@ -64,7 +64,7 @@ class SweepCommand:
         settings = [*self.settings, *seeds]
         tables = read_tables(self.config, settings)
         config = config_of(tables, str(self.config))
-        snapshot = to_toml(tables) if settings else self.config.read_text(encoding="utf-8")
+        snapshot = tomli_w.dumps(tables) if settings else self.config.read_text(encoding="utf-8")
         directory = self.out or Path("runs") / config.name
         use_every_core()
         with joined(processes):
@@ -78,7 +78,7 @@ class SweepCommand:
 
 
 def _is_done(config: Config, directory: Path, resume: bool, overwrite: bool) -> bool:
-    """Whether the run is complete; InputError where this config cannot be run there."""
+    """Return whether the run is complete; InputError where this config cannot be run there."""
     from fbp.records import CONFIG, check_available, is_complete, is_run
 
     if not (resume and is_run(directory)):

@@ -1,12 +1,12 @@
-"""What an experiment is, and what it gives.
+"""The parts of an experiment, and its outcome.
 
 An experiment is a folder `experiments/NAME` with
 
 - `run.py`: its docstring begins with the question; a frozen dataclass `Settings`; and
   `run(settings) -> Outcome`;
 - `config.toml`: the settings of the full run; its table `[quick]` holds what the quick run
-  sets otherwise;
-- `README.md`: the question, the source, how it is done, and what was found;
+  changes;
+- `README.md`: the question, the source, the method, and the result;
 - `result.json`, `result.md` and the figures: what the full run wrote.
 """
 
@@ -55,12 +55,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment found.
+    """The outcome of an experiment.
 
     Attributes:
       checks: the numbers that are held against published ones.
       rows: a small table, one mapping from column to cell a row.
       figures: pictures by name; `figure` is the one that the README shows.
+
+    >>> outcome = Outcome((Check("accuracy", "0.9", 0.91, low=0.9),))
+    >>> all(check.passed for check in outcome.checks)
+    True
     """
 
     checks: tuple[Check, ...]

@@ -1,4 +1,4 @@
-"""Which experiments there are, and their settings."""
+"""Find experiments by name, and read their settings."""
 
 import importlib
 import inspect
@@ -13,7 +13,7 @@ from fbp.structure import parse_toml, read_toml, strict_converter, structure, su
 
 @dataclass(frozen=True)
 class Experiment:
-    """A folder of `experiments/`: its name, its place, and the module of its script."""
+    """A folder of `experiments/`: its name, its path, and the module of its script."""
 
     name: str
     directory: Path
@@ -25,7 +25,7 @@ class Experiment:
         return (inspect.getdoc(self.module) or "").partition("\n")[0]
 
     def settings(self, *, quick: bool = False, over: tuple[str, ...] = ()) -> Any:
-        """Its settings.
+        """Read its settings.
 
         Args:
           quick: put the config's table `[quick]` over the others.
@@ -48,7 +48,7 @@ class Experiment:
 
 
 def experiment_names() -> tuple[str, ...]:
-    """The names of all experiments.
+    """List the names of all experiments.
 
     >>> "quadratic" in experiment_names()
     True
@@ -57,7 +57,7 @@ def experiment_names() -> tuple[str, ...]:
 
 
 def get_experiment(name: str) -> Experiment:
-    """The experiment of that name; InputError naming those there are.
+    """Return the experiment of that name; InputError lists the names.
 
     >>> get_experiment("quadratic").question
     'At which learning rate does gradient descent diverge on a quadratic?'

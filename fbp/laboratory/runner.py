@@ -1,4 +1,4 @@
-"""Runs an experiment and writes down what it found.
+"""Run an experiment and write down its result.
 
 `result.json` holds everything; `result.md` is the small table that people read; each figure is a
 PNG file.
@@ -28,9 +28,13 @@ def run_experiment(experiment: Experiment, settings: Any, directory: Path, comma
       experiment: what to run.
       settings: its settings.
       directory: where `result.json`, `result.md` and the figures go.
-      command: what makes the same result again, for the record.
+      command: what reproduces the result, for the record.
 
-    Raises InputError where data are missing or the directory cannot be written.
+    Returns:
+      The outcome.
+
+    Raises:
+      InputError: data are missing or the directory cannot be written.
     """
     begin = time.perf_counter()
     outcome = experiment.run(settings)
@@ -60,13 +64,13 @@ def run_experiment(experiment: Experiment, settings: Any, directory: Path, comma
 
 
 def read_result(directory: Path) -> Mapping[str, Any] | None:
-    """The result in a directory; None where there is none."""
+    """Read the result in a directory; None where there is none."""
     path = directory / RESULT
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def read_checks(directory: Path) -> tuple[Check, ...]:
-    """The checks of the result in a directory; none where there is no result."""
+    """Read the checks of the result in a directory; none where there is no result."""
     result = read_result(directory) or {"checks": []}
     return tuple(
         Check(
@@ -81,7 +85,7 @@ def read_checks(directory: Path) -> tuple[Check, ...]:
 
 
 def checks_table(checks: Sequence[Check], names: Sequence[str] = ()) -> str:
-    """Checks as a table in Markdown: published, measured, band; `names` is a first column.
+    """Format checks as a table in Markdown: published, measured, band; `names` is a first column.
 
     >>> print(checks_table([Check("accuracy", "0.9", 0.91, low=0.9)]))
     | quantity | published | measured | band | |
@@ -99,7 +103,7 @@ def checks_table(checks: Sequence[Check], names: Sequence[str] = ()) -> str:
 
 
 def markdown(columns: Mapping[str, Sequence[str]]) -> str:
-    """Columns of text as a table in Markdown."""
+    """Format columns of text as a table in Markdown."""
     lines = [tuple(columns), ("---",) * len(columns), *zip(*columns.values(), strict=True)]
     return "\n".join(_line(cells) for cells in lines)
 

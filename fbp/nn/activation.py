@@ -10,7 +10,10 @@ from fbp.nn.layer import Layer, make_layer
 
 
 def activation(fn: Callable[[Array], Array]) -> Layer:
-    """A layer of any function that keeps the shape of its input: y = fn(x).
+    """Make a layer of any function that keeps the shape of its input: y = fn(x).
+
+    Returns:
+      A layer without parameters, named `fn.__name__`.
 
     >>> print(activation(jnp.sin).apply({}, jnp.zeros(2)))
     [0. 0.]
@@ -20,7 +23,10 @@ def activation(fn: Callable[[Array], Array]) -> Layer:
 
 
 def relu() -> Layer:
-    """max(x, 0), whose derivative at 0 is 0.
+    """Make the layer y = max(x, 0), whose derivative at 0 is 0.
+
+    Returns:
+      A layer without parameters, for inputs of any shape.
 
     >>> print(relu().apply({}, jnp.array([-1.0, 2.0])))
     [0. 2.]
@@ -29,7 +35,10 @@ def relu() -> Layer:
 
 
 def gelu() -> Layer:
-    """x Phi(x), Phi the normal distribution, by its approximation with tanh.
+    """Make the layer y = x Phi(x), Phi the normal distribution, by its approximation with tanh.
+
+    Returns:
+      A layer without parameters, for inputs of any shape.
 
     Source: Hendrycks and Gimpel 2016, Gaussian error linear units.
 
@@ -40,7 +49,10 @@ def gelu() -> Layer:
 
 
 def silu() -> Layer:
-    """x / (1 + exp(-x)), also called swish.
+    """Make the layer y = x / (1 + exp(-x)), also called swish.
+
+    Returns:
+      A layer without parameters, for inputs of any shape.
 
     >>> f"{silu().apply({}, jnp.array(-1.0)):.2f}"
     '-0.27'
@@ -49,7 +61,10 @@ def silu() -> Layer:
 
 
 def elu() -> Layer:
-    """x for x > 0, else exp(x) - 1.
+    """Make the layer y = x for x > 0, else exp(x) - 1.
+
+    Returns:
+      A layer without parameters, for inputs of any shape.
 
     >>> f"{elu().apply({}, jnp.array(-1.0)):.2f}"
     '-0.63'
@@ -58,7 +73,10 @@ def elu() -> Layer:
 
 
 def softplus() -> Layer:
-    """log(1 + exp(x)).
+    """Make the layer y = log(1 + exp(x)).
+
+    Returns:
+      A layer without parameters, for inputs of any shape.
 
     >>> f"{softplus().apply({}, jnp.array(-1.0)):.2f}"
     '0.31'
@@ -67,7 +85,10 @@ def softplus() -> Layer:
 
 
 def tanh() -> Layer:
-    """The hyperbolic tangent.
+    """Make the layer y = tanh(x).
+
+    Returns:
+      A layer without parameters, for inputs of any shape.
 
     >>> f"{tanh().apply({}, jnp.array(-1.0)):.2f}"
     '-0.76'
@@ -76,7 +97,10 @@ def tanh() -> Layer:
 
 
 def sigmoid() -> Layer:
-    """1 / (1 + exp(-x)).
+    """Make the layer y = 1 / (1 + exp(-x)).
+
+    Returns:
+      A layer without parameters, for inputs of any shape.
 
     >>> f"{sigmoid().apply({}, jnp.array(-1.0)):.2f}"
     '0.27'
@@ -85,7 +109,10 @@ def sigmoid() -> Layer:
 
 
 def softmax() -> Layer:
-    """exp(x_i) / sum_j exp(x_j) over the last axis.
+    """Make the layer y_i = exp(x_i) / sum_j exp(x_j), over the last axis.
+
+    Returns:
+      A layer without parameters, for inputs of one axis or more.
 
     >>> print(softmax().apply({}, jnp.array([[0.0, 0.0]])))
     [[0.5 0.5]]

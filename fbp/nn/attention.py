@@ -16,7 +16,7 @@ Heads = Float[Array, "batch time heads features"]
 def multi_head_attention(
     heads: int, *, causal: bool = False, dtype: DTypeLike = jnp.float32
 ) -> Layer:
-    """Self-attention: softmax(Q K^T / sqrt(d)) V for each head, then a dense layer.
+    """Make a self-attention: softmax(Q K^T / sqrt(d)) V for each head, then a dense layer.
 
     [batch, time, features] -> the same, d = features / heads. Q, K and V are dense layers of the
     input, computed as one. Parameters: qkv_kernel [features, 3 features], whose columns are those
@@ -28,8 +28,12 @@ def multi_head_attention(
       causal: whether a position attends to itself and those before it only.
       dtype: the parameters' dtype.
 
-    Raises LayerError for an input with other axes, or features that the heads do not divide or
-    that are not the parameters'.
+    Returns:
+      The layer.
+
+    Raises:
+      LayerError: by `init` and `apply`, for an input with other axes, or features that the heads
+        do not divide or that are not the parameters'.
 
     Source: Vaswani et al. 2017, Attention is all you need.
 
@@ -67,7 +71,7 @@ def multi_head_attention(
 
 
 def _attend(q: Heads, k: Heads, v: Heads, causal: bool) -> Heads:
-    """softmax(Q K^T / sqrt(d)) V, the softmax in float32 or wider."""
+    """Return softmax(Q K^T / sqrt(d)) V, with the softmax in float32 or wider."""
     scores = lax.dot_general(
         q, k, (((3,), (3,)), ((0, 2), (0, 2))), preferred_element_type=at_least_float32(q.dtype)
     )

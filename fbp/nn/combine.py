@@ -1,4 +1,4 @@
-"""Layers made of layers: one after another, side by side, around a shortcut."""
+"""Combine layers: in sequence, side by side, around a shortcut."""
 
 from collections.abc import Mapping
 
@@ -8,14 +8,20 @@ from fbp.nn.layer import Layer, LayerError, Params, Shape, child_scope, keys_for
 
 
 def serial(*layers: Layer, **named_layers: Layer) -> Layer:
-    """Layers one after another: y = f_n(... f_2(f_1(x))).
+    """Compose layers in sequence: y = f_n(... f_2(f_1(x))).
 
-    The parameters are a dict with one entry for each layer, `{}` for one that has none. Layers
-    given by position are called `0_dense`, `1_relu`, ...; those given by keyword, which come
-    after, by their keywords.
+    The parameters are a dict with one entry for each layer, `{}` for one that has none.
 
-    Raises LayerError, with the path of the layer at fault, where one of them does, and where
-    parameters are of other layers.
+    Args:
+      layers: layers by position, which are called `0_dense`, `1_relu`, ...
+      named_layers: layers that come after them, called by their keywords.
+
+    Returns:
+      The layer, named `serial`.
+
+    Raises:
+      LayerError: by `init` and `apply`, with the path of the layer at fault, where one of them
+        raises, and where parameters belong to other layers.
 
     >>> import jax
     >>> from fbp.nn import dense, relu, serial
@@ -27,19 +33,26 @@ def serial(*layers: Layer, **named_layers: Layer) -> Layer:
     Traceback (most recent call last):
     ...
     fbp.nn.layer.LayerError: serial/0_dense: an input [5, 7] needs bias [16], kernel [7, 16], \
-the parameters have bias [16], kernel [4, 16]
+    the parameters have bias [16], kernel [4, 16]
     """
     return named_layer("serial", *_chain("serial", _children(layers, named_layers)))
 
 
 def parallel(*layers: Layer, **named_layers: Layer) -> Layer:
-    """Layers side by side on one input, their outputs joined: y = [f_1(x), ..., f_n(x)].
+    """Apply layers side by side to one input and concatenate: y = [f_1(x), ..., f_n(x)].
 
-    Outputs are joined along the last axis; their other axes must be the same. Names and
-    parameters are as in `serial`.
+    Outputs are concatenated along the last axis; their other axes must be the same.
 
-    Raises LayerError, with the path, where one of the layers does, where outputs cannot be
-    joined, and where parameters are of other layers.
+    Args:
+      layers: layers by position, named as in `serial`.
+      named_layers: layers that come after them, called by their keywords.
+
+    Returns:
+      The layer, named `parallel`; its parameters are a dict as those of `serial`.
+
+    Raises:
+      LayerError: for no layers; and by `init` and `apply`, with the path, where one of the layers
+        raises, where outputs cannot be concatenated, and where parameters belong to other layers.
 
     Source: Szegedy et al. 2015, Going deeper with convolutions (inception blocks).
 
@@ -73,12 +86,18 @@ def parallel(*layers: Layer, **named_layers: Layer) -> Layer:
 
 
 def residual(*layers: Layer, **named_layers: Layer) -> Layer:
-    """Layers with a shortcut around them: y = x + f_n(... f_1(x)).
+    """Add a shortcut around layers: y = x + f_n(... f_1(x)).
 
-    Names and parameters are as in `serial`.
+    Args:
+      layers: layers by position, named as in `serial`.
+      named_layers: layers that come after them, called by their keywords.
 
-    Raises LayerError, with the path, where one of the layers does, where the output has not the
-    shape of the input, and where parameters are of other layers.
+    Returns:
+      The layer, named `residual`; its parameters are a dict as those of `serial`.
+
+    Raises:
+      LayerError: by `init` and `apply`, with the path, where one of the layers raises, where the
+        output does not have the input's shape, and where parameters belong to other layers.
 
     Source: He et al. 2016, Deep residual learning for image recognition.
 
@@ -88,7 +107,7 @@ def residual(*layers: Layer, **named_layers: Layer) -> Layer:
     Traceback (most recent call last):
     ...
     fbp.nn.layer.LayerError: residual: the layers make [-1, 4] of an input [-1, 3]: \
-both must have one shape to be added
+    both must have one shape to be added
     """
     chain = _chain("residual", _children(layers, named_layers))
 

@@ -1,4 +1,4 @@
-"""Convolutions: one small dense layer, applied at every place."""
+"""Convolutions: one small dense layer, applied at every position."""
 
 from collections.abc import Sequence
 
@@ -23,22 +23,27 @@ def conv(
     kernel_init: Initializer = lecun_normal(),  # noqa: B008
     dtype: DTypeLike = jnp.float32,
 ) -> Layer:
-    """A convolution over one or two spatial axes: y[p] = sum_q x[p * stride + q] W[q] + b.
+    """Make a convolution over one or two spatial axes: y[p] = sum_q x[p * stride + q] W[q] + b.
 
     [batch, *spatial, channels] -> [batch, *spatial', features], where spatial' is
     ceil(size / stride) with padding SAME, floor((size - window) / stride) + 1 with VALID.
     Parameters: kernel W [*window, channels, features], bias b [features], which starts at zero.
 
     Args:
-      features: number of outputs at each place.
+      features: number of outputs at each position.
       window: size of the window along each spatial axis.
-      strides: places between two windows; 1 by default.
-      padding: SAME surrounds the input with zeros, VALID keeps to windows inside of it.
+      strides: positions between two windows; 1 by default.
+      padding: SAME surrounds the input with zeros, VALID uses only windows inside of it.
       bias: whether to add b.
       kernel_init: the distribution that W is drawn from.
       dtype: the parameters' dtype.
 
-    Raises LayerError for an input that has other axes or channels, or is smaller than the window.
+    Returns:
+      The layer.
+
+    Raises:
+      LayerError: for a window and strides that do not fit each other; and by `init` and `apply`,
+        for an input that has other axes or channels, or is smaller than the window.
 
     >>> import jax
     >>> params, out_shape = conv(8, (3, 3), strides=(2, 2)).init(jax.random.key(0), (-1, 28, 28, 1))

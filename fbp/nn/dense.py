@@ -15,12 +15,23 @@ def dense(
     kernel_init: Initializer = lecun_normal(),  # noqa: B008
     dtype: DTypeLike = jnp.float32,
 ) -> Layer:
-    """A linear map of the last axis: y = x W + b.
+    """Make a linear map of the last axis: y = x W + b.
 
     [..., inputs] -> [..., features]. Parameters: kernel W [inputs, features], bias b [features],
     which starts at zero.
 
-    Raises LayerError for an input without axes, or with another number of inputs than W's.
+    Args:
+      features: number of outputs.
+      bias: whether to add b.
+      kernel_init: the distribution that W is drawn from.
+      dtype: the parameters' dtype.
+
+    Returns:
+      The layer.
+
+    Raises:
+      LayerError: by `init` and `apply`, for an input without axes, or with another number of
+        inputs than W's.
 
     >>> import jax
     >>> params, out_shape = dense(3).init(jax.random.key(0), (-1, 2))
@@ -48,6 +59,6 @@ def affine(
     kernel: Float[Array, "inputs features"],
     bias: Float[Array, " features"] | None,
 ) -> Float[Array, "... features"]:
-    """The map of a dense layer: x W + b, or x W without b."""
+    """Return the map of a dense layer: x W + b, or x W without b."""
     y = jnp.dot(x, kernel)
     return y if bias is None else y + jnp.broadcast_to(bias, y.shape)

@@ -7,11 +7,16 @@ from fbp.nn.layer import Layer, LayerError, named_layer
 
 
 def dropout(rate: float) -> Layer:
-    """With a key, each entry becomes 0 with probability `rate`, else x / (1 - rate).
+    """Make a layer that zeroes each entry with probability `rate` and scales the others.
 
-    Without a key the input is returned as it is: that is evaluation. Any shape.
+    With a key, an entry becomes 0 or x / (1 - rate). Without a key the input is returned as it is,
+    as is meant for evaluation. Any shape.
 
-    Raises LayerError for a rate outside of [0, 1).
+    Returns:
+      A layer without parameters.
+
+    Raises:
+      LayerError: for a rate outside of [0, 1).
 
     Source: Srivastava et al. 2014, Dropout.
 

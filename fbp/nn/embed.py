@@ -8,13 +8,22 @@ from fbp.nn.layer import Layer, LayerError, Parameter, Shape, make_layer
 
 
 def embedding(vocabulary: int, features: int, *, dtype: DTypeLike = jnp.float32) -> Layer:
-    """Looks tokens up in a table: y = E[x].
+    """Make a layer that looks tokens up in a table: y = E[x].
 
     Integers [...] from 0 to vocabulary - 1 -> [..., features]. A token outside of that range
     gives NaN, since no error can be raised in a compiled program. Parameters: embedding E
     [vocabulary, features], normal with variance 1 / features.
 
-    Raises LayerError for tokens that are not integers.
+    Args:
+      vocabulary: number of tokens.
+      features: size of each token's vector.
+      dtype: the parameters' dtype.
+
+    Returns:
+      The layer.
+
+    Raises:
+      LayerError: by `apply`, for tokens that are not integers.
 
     >>> import jax
     >>> params, _ = embedding(10, 4).init(jax.random.key(0), (-1, 3))
@@ -39,12 +48,21 @@ def embedding(vocabulary: int, features: int, *, dtype: DTypeLike = jnp.float32)
 
 
 def positional_embedding(length: int, *, dtype: DTypeLike = jnp.float32) -> Layer:
-    """Adds a learned vector to each position: y[:, t] = x[:, t] + E[t].
+    """Make a layer that adds a learned vector to each position: y[:, t] = x[:, t] + E[t].
 
     [batch, time, features] -> the same, with time at most `length`. Parameters: embedding E
     [length, features], normal with standard deviation 0.02.
 
-    Raises LayerError for an input with other axes, a longer one, and for other features than E's.
+    Args:
+      length: the longest time, in positions.
+      dtype: the parameters' dtype.
+
+    Returns:
+      The layer.
+
+    Raises:
+      LayerError: by `init` and `apply`, for an input with other axes, a longer one, and for other
+        features than E's.
 
     >>> import jax
     >>> layer = positional_embedding(16)

@@ -1,4 +1,4 @@
-"""What a layer is: two pure functions, and one way to make them."""
+"""A layer is two pure functions; `make_layer` makes one."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,7 +43,7 @@ class Layer(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What `serial` calls the layer where it is given no other name: `apply.__name__`."""
+        """The name that `serial` gives the layer by default: `apply.__name__`."""
         return getattr(self.apply, "__name__", "layer")
 
 
@@ -69,7 +69,12 @@ class LayerError(InputError):
 
 
 class Parameter(NamedTuple):
-    """One array of parameters: its shape, and the distribution that it is drawn from."""
+    """One array of parameters: its shape, and the distribution that it is drawn from.
+
+    >>> from jax.nn.initializers import zeros
+    >>> Parameter((3,), zeros).shape
+    (3,)
+    """
 
     shape: Shape
     initializer: Initializer
@@ -82,17 +87,21 @@ def make_layer(
     parameters: Callable[[Shape], Mapping[str, Parameter]] = lambda _: {},
     dtype: DTypeLike = jnp.float32,
 ) -> Layer:
-    """A layer from what is particular to it.
+    """Make a layer from what is particular to it.
 
     Args:
       name: what errors and automatic names call it.
       forward: `(params, x) -> y`.
-      out_shape: the output's shape, given the input's; raises LayerError for a wrong one.
-      parameters: the arrays in `params`, given the input's shape.
+      out_shape: the output's shape, from the input's; raises LayerError for a wrong one.
+      parameters: the arrays in `params`, from the input's shape.
       dtype: their dtype. They are drawn in float32 or wider.
 
-    Both functions of the layer raise LayerError where `out_shape` does; `init` where a size is
-    not positive; `apply` where the parameters are not those that the input's shape calls for.
+    Returns:
+      The layer.
+
+    Raises:
+      LayerError: by `init` and `apply`, where `out_shape` does; by `init`, where a size is not
+        positive; by `apply`, where the parameters are not those that the input's shape needs.
 
     >>> import jax
     >>> from jax.nn.initializers import ones
@@ -135,14 +144,14 @@ def make_layer(
 
 
 def named_layer(name: str, init: Init, apply: Apply) -> Layer:
-    """A layer of these two functions, with this name for errors and automatic names."""
+    """Make a layer of these two functions, with this name for errors and automatic names."""
     apply.__name__ = name
     return Layer(init, apply)
 
 
 @contextmanager
 def child_scope(outer: str, child: str) -> Iterator[None]:
-    """Run a child of a layer: its equations and its errors carry its place in the network."""
+    """Run a child of a layer, so that its equations and errors carry its path in the network."""
     try:
         with jax.named_scope(child):
             yield
@@ -151,14 +160,14 @@ def child_scope(outer: str, child: str) -> Iterator[None]:
 
 
 def keys_for(names: Iterable[str], key: Any) -> dict[str, Any]:
-    """A key for each name, by its place among them; None for each where no key is given."""
+    """Return a key for each name, by its position; None for each where `key` is None."""
     return {
         name: None if key is None else jax.random.fold_in(key, i) for i, name in enumerate(names)
     }
 
 
 def at_least_float32(dtype: DTypeLike) -> DTypeLike:
-    """The dtype, or float32 in place of a narrower one."""
+    """Return the dtype, or float32 instead of a narrower one."""
     return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
 
 

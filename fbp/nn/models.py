@@ -28,11 +28,20 @@ def mlp(
     activation: Activation = jax.nn.relu,
     dtype: DTypeLike = jnp.float32,
 ) -> Layer:
-    """A multi-layer perceptron: dense layers of these widths, an activation between each two.
+    """Make a multi-layer perceptron: dense layers, with an activation between each two.
 
     [batch, ...] -> [batch, widths[-1]]; the features of an example are flattened first.
 
-    Raises LayerError for no widths, and for an input that does not fit.
+    Args:
+      widths: features of each dense layer, the output's last.
+      activation: between two dense layers.
+      dtype: the parameters' dtype.
+
+    Returns:
+      The network.
+
+    Raises:
+      LayerError: for no widths; and by `init` and `apply`, for an input that does not fit.
 
     >>> params, out_shape = mlp([32, 10]).init(jax.random.key(0), (-1, 64))
     >>> list(params), out_shape
@@ -48,18 +57,22 @@ def cnn(
     activation: Activation = jax.nn.relu,
     dtype: DTypeLike = jnp.float32,
 ) -> Layer:
-    """A convolutional network: 3 x 3 convolutions, each halving the image, then an MLP.
+    """Make a convolutional network: 3 x 3 convolutions, each halving the image, then an MLP.
 
-    [batch, height, width, colours] -> [batch, widths[-1]].
+    [batch, height, width, channels] -> [batch, widths[-1]].
 
     Args:
-      channels: features of each convolution, which an activation and a 2 x 2 max-pooling follow.
+      channels: features of each convolution, followed by an activation and 2 x 2 max-pooling.
       widths: of the dense layers, as in `mlp`.
       activation: of convolutions and dense layers.
       dtype: the parameters' dtype.
 
-    Raises LayerError for no widths, and for an input that does not fit: a side must be at least
-    2 to the power of the number of convolutions.
+    Returns:
+      The network.
+
+    Raises:
+      LayerError: for no widths; and by `init` and `apply`, for an input that does not fit: a side
+        must be at least 2 to the power of the number of convolutions.
 
     >>> params, out_shape = cnn([16, 32], [64, 10]).init(jax.random.key(0), (-1, 28, 28, 1))
     >>> params["7_dense"]["kernel"].shape, out_shape
@@ -89,7 +102,7 @@ def transformer(
     each_block: Callable[[Layer], Layer] = lambda block: block,
     dtype: DTypeLike = jnp.float32,
 ) -> Layer:
-    """A transformer of pre-norm blocks over tokens or vectors, with learned positions.
+    """Make a transformer of pre-norm blocks over tokens or vectors, with learned positions.
 
     Tokens [batch, time] or vectors [batch, time, features] -> [batch, outputs], or
     [batch, time, outputs] for a language model. A block is x + attention(norm(x)), then
@@ -100,14 +113,19 @@ def transformer(
       width: features at each position.
       depth: number of blocks.
       heads: of each attention; must divide the width.
-      length: longest time.
+      length: longest time, in positions.
       vocabulary: number of tokens; None for vectors, to which a dense layer is applied.
       head: a classifier averages over time; a language model attends to the past only and
         has outputs at each position.
-      each_block: what becomes of each block, such as `remat`.
+      each_block: a function applied to each block, such as `remat`.
       dtype: the parameters' dtype.
 
-    Raises LayerError for an input that does not fit, or heads that do not divide the width.
+    Returns:
+      The network.
+
+    Raises:
+      LayerError: for an unknown head; and by `init` and `apply`, for an input that does not fit,
+        or heads that do not divide the width.
 
     Sources: Vaswani et al. 2017, Attention is all you need; Xiong et al. 2020, On layer
     normalization in the transformer architecture (pre-norm).
@@ -146,7 +164,7 @@ def rnn(
     sequence: bool = False,
     dtype: DTypeLike = jnp.float32,
 ) -> Layer:
-    """Recurrent layers one above the other, then a dense layer.
+    """Make a stack of recurrent layers, then a dense layer.
 
     Tokens [batch, time] or vectors [batch, time, features] -> [batch, outputs], of the state
     after the last step; with `sequence`, [batch, time, outputs], of the states after each.
@@ -154,12 +172,16 @@ def rnn(
     Args:
       widths: features of each recurrent layer.
       outputs: number of outputs.
-      cell: `lstm`, `gru`, or what takes the same arguments.
+      cell: `lstm`, `gru`, or a function of the same arguments.
       vocabulary: number of tokens, embedded in widths[0] features; None for vectors.
       sequence: whether there are outputs after each step.
       dtype: the parameters' dtype.
 
-    Raises LayerError for no widths, and for an input that does not fit.
+    Returns:
+      The network.
+
+    Raises:
+      LayerError: for no widths; and by `init` and `apply`, for an input that does not fit.
 
     >>> from fbp.nn import gru
     >>> params, out_shape = rnn([32, 32], 10, cell=gru).init(jax.random.key(0), (-1, 28, 28))

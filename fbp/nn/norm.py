@@ -1,4 +1,4 @@
-"""Normalisation: zero mean and unit variance for each example, then a learned scale and shift."""
+"""Normalization: zero mean and unit variance for each example, then a learned scale and shift."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -10,12 +10,22 @@ from fbp.nn.layer import Layer, LayerError, Parameter, Shape, at_least_float32, 
 
 
 def layer_norm(*, epsilon: float = 1e-5, dtype: DTypeLike = jnp.float32) -> Layer:
-    """Normalises the last axis: y = scale * (x - mean) / sqrt(variance + epsilon) + bias.
+    """Make a normalization of the last axis.
 
-    [..., features] -> [..., features]. Parameters: scale and bias [features], from one and zero.
-    Mean and variance are computed in float32 or wider.
+    y = scale * (x - mean) / sqrt(variance + epsilon) + bias. [..., features] -> the same.
+    Parameters: scale and bias [features], which start at one and zero. Mean and variance are
+    computed in float32 or wider.
 
-    Raises LayerError for an input without axes, or with other features than the parameters'.
+    Args:
+      epsilon: added to the variance, in the square of the input's unit.
+      dtype: the parameters' dtype.
+
+    Returns:
+      The layer.
+
+    Raises:
+      LayerError: by `init` and `apply`, for an input without axes, or with other features than
+        the parameters'.
 
     Source: Ba, Kiros and Hinton 2016, Layer normalization.
 
@@ -39,13 +49,22 @@ def layer_norm(*, epsilon: float = 1e-5, dtype: DTypeLike = jnp.float32) -> Laye
 
 
 def group_norm(groups: int, *, epsilon: float = 1e-5, dtype: DTypeLike = jnp.float32) -> Layer:
-    """Normalises groups of channels over all places: the formula of `layer_norm` for each group.
+    """Make a normalization of groups of channels over all positions, by `layer_norm`'s formula.
 
-    [batch, *spatial, channels] -> the same. Parameters: scale and bias [channels], from one and
-    zero. With one group per channel this is instance normalisation.
+    [batch, *spatial, channels] -> the same. Parameters: scale and bias [channels], which start at
+    one and zero. With one group per channel this is instance normalization.
 
-    Raises LayerError where the groups do not divide the channels, or the channels are not the
-    parameters'.
+    Args:
+      groups: number of groups, which must divide the channels.
+      epsilon: added to the variance, in the square of the input's unit.
+      dtype: the parameters' dtype.
+
+    Returns:
+      The layer.
+
+    Raises:
+      LayerError: by `init` and `apply`, where the groups do not divide the channels, or the
+        channels are not the parameters'.
 
     Source: Wu and He 2018, Group normalization.
 

@@ -1,4 +1,4 @@
-"""Pooling: what is in a window, or in a whole example, becomes one number for each channel."""
+"""Pooling: reduce a window, or a whole example, to one number for each channel."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,12 +15,22 @@ from fbp.nn.window import Padding, check_window, spatial_shape
 def max_pool(
     window: Sequence[int], *, strides: Sequence[int] | None = None, padding: Padding = "VALID"
 ) -> Layer:
-    """The largest entry of each window.
+    """Make a layer that takes the largest entry of each window.
 
     [batch, *spatial, channels] -> [batch, *spatial', channels], with one or two spatial axes;
-    spatial' as in `conv`. Strides are the window's size by default.
+    spatial' as in `conv`.
 
-    Raises LayerError for an input that has other axes or is smaller than the window.
+    Args:
+      window: size of the window along each spatial axis.
+      strides: positions between two windows; the window's size by default.
+      padding: SAME surrounds the input with minus infinity, VALID uses only windows inside of it.
+
+    Returns:
+      A layer without parameters.
+
+    Raises:
+      LayerError: for a window and strides that do not fit each other; and by `init` and `apply`,
+        for an input that has other axes or is smaller than the window.
 
     >>> import jax
     >>> max_pool((2, 2)).init(jax.random.key(0), (-1, 28, 28, 8))
@@ -37,9 +47,20 @@ def max_pool(
 def average_pool(
     window: Sequence[int], *, strides: Sequence[int] | None = None, padding: Padding = "VALID"
 ) -> Layer:
-    """The mean of each window; what padding adds is not counted.
+    """Make a layer that takes the mean of each window; padding is not counted.
 
-    Shapes, strides and errors are those of `max_pool`.
+    Shapes are those of `max_pool`.
+
+    Args:
+      window: size of the window along each spatial axis.
+      strides: positions between two windows; the window's size by default.
+      padding: SAME surrounds the input with padding, VALID uses only windows inside of it.
+
+    Returns:
+      A layer without parameters.
+
+    Raises:
+      LayerError: as `max_pool`.
 
     >>> x = jnp.arange(4.0).reshape(1, 4, 1)
     >>> print(average_pool((2,)).apply({}, x).ravel())
@@ -60,9 +81,15 @@ def average_pool(
 
 
 def global_max_pool() -> Layer:
-    """The largest entry of each channel: [batch, *spatial, channels] -> [batch, channels].
+    """Make a layer that takes the largest entry of each channel.
 
-    Raises LayerError for an input without spatial axes.
+    [batch, *spatial, channels] -> [batch, channels].
+
+    Returns:
+      A layer without parameters.
+
+    Raises:
+      LayerError: by `init` and `apply`, for an input without spatial axes.
 
     >>> import jax
     >>> global_max_pool().init(jax.random.key(0), (-1, 7, 7, 16))
@@ -72,9 +99,15 @@ def global_max_pool() -> Layer:
 
 
 def global_average_pool() -> Layer:
-    """The mean of each channel: [batch, *spatial, channels] -> [batch, channels].
+    """Make a layer that takes the mean of each channel.
 
-    Raises LayerError for an input without spatial axes.
+    [batch, *spatial, channels] -> [batch, channels].
+
+    Returns:
+      A layer without parameters.
+
+    Raises:
+      LayerError: by `init` and `apply`, for an input without spatial axes.
 
     >>> print(global_average_pool().apply({}, jnp.array([[[1.0], [2.0], [6.0]]])))
     [[3.]]
@@ -83,9 +116,15 @@ def global_average_pool() -> Layer:
 
 
 def flatten() -> Layer:
-    """All features of an example in one axis: [batch, ...] -> [batch, features].
+    """Make a layer that puts all features of an example in one axis.
 
-    Raises LayerError for an input without axes.
+    [batch, ...] -> [batch, features].
+
+    Returns:
+      A layer without parameters.
+
+    Raises:
+      LayerError: by `init` and `apply`, for an input without axes.
 
     >>> import jax
     >>> flatten().init(jax.random.key(0), (-1, 8, 8, 1))

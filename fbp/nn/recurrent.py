@@ -15,7 +15,7 @@ from fbp.nn.layer import Layer, LayerError, Parameter, Params, Shape, make_layer
 
 
 def lstm(features: int, *, sequence: bool = True, dtype: DTypeLike = jnp.float32) -> Layer:
-    """Long short-term memory: a state h and a memory c, both zero before the first step.
+    """Make a long short-term memory: a state h and a memory c, both zero before the first step.
 
         i, f, g, o = split(x_t W + h U + b)
         c <- sigmoid(f) c + sigmoid(i) tanh(g)
@@ -24,9 +24,18 @@ def lstm(features: int, *, sequence: bool = True, dtype: DTypeLike = jnp.float32
     [batch, time, inputs] -> [batch, time, features], h after every step; with `sequence=False`
     [batch, features], h after the last. Parameters, whose columns are those of the gates i, f, g, o
     in this order: kernel W [inputs, 4 features], recurrent U [features, 4 features] and bias b
-    [4 features], which starts at one for f, so that the memory is kept at first, else at zero.
+    [4 features], which starts at one for f, so that the memory is retained at first, else at zero.
 
-    Raises LayerError for an input that has other axes, or other inputs than W's.
+    Args:
+      features: size of h and of c.
+      sequence: whether to return h after every step, or after the last one only.
+      dtype: the parameters' dtype.
+
+    Returns:
+      The layer.
+
+    Raises:
+      LayerError: by `init` and `apply`, for an input that has other axes, or other inputs than W's.
 
     Source: Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000 (gate f).
 
@@ -55,7 +64,7 @@ def lstm(features: int, *, sequence: bool = True, dtype: DTypeLike = jnp.float32
 
 
 def gru(features: int, *, sequence: bool = True, dtype: DTypeLike = jnp.float32) -> Layer:
-    """Gated recurrent unit: a state h, zero before the first step.
+    """Make a gated recurrent unit: a state h, zero before the first step.
 
         r, z, n = split(x_t W + b),  r', z', n' = split(h U)
         r, z = sigmoid(r + r'), sigmoid(z + z')
@@ -66,7 +75,16 @@ def gru(features: int, *, sequence: bool = True, dtype: DTypeLike = jnp.float32)
     order: kernel W [inputs, 3 features], recurrent U [features, 3 features], bias b [3 features]
     and recurrent_bias b' [features], which start at zero.
 
-    Raises LayerError for an input that has other axes, or other inputs than W's.
+    Args:
+      features: size of h.
+      sequence: whether to return h after every step, or after the last one only.
+      dtype: the parameters' dtype.
+
+    Returns:
+      The layer.
+
+    Raises:
+      LayerError: by `init` and `apply`, for an input that has other axes, or other inputs than W's.
 
     Source: Cho et al. 2014, Learning phrase representations using RNN encoder-decoder; r applied
     after the product with U, as in cuDNN.
@@ -106,7 +124,7 @@ def _kernels(inputs: int, features: int, gates: int) -> dict[str, Parameter]:
 
 
 def _orthogonal_gates(key, shape: Shape, dtype: DTypeLike) -> Float[Array, "features columns"]:
-    """An orthogonal matrix for each gate, side by side: none shrinks or stretches the state."""
+    """Draw an orthogonal matrix for each gate, side by side: none shrinks or grows the state."""
     features, columns = shape
     square = lambda key: orthogonal()(key, (features, features), dtype)
     gates = jax.vmap(square)(jax.random.split(key, columns // features))
@@ -122,10 +140,10 @@ def _open_forget_gate(key, shape: Shape, dtype: DTypeLike) -> Float[Array, " col
 def _scan_time(
     step: Callable, start: tuple, gates: int, params: Params, x: Any, sequence: bool
 ) -> Any:
-    """States h, the first part of what `step` returns.
+    """Return the states h, the first part of what `step` returns.
 
-    What the gates take of x is one product for all steps, cut into gates before the loop:
-    XLA makes slow code of a step that slices and cuts at once.
+    The gates' terms in x are one product for all steps, split into gates before the loop: XLA makes
+    slow code of a step that slices and splits at once.
     """
 
     def body(state, projected):

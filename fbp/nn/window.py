@@ -1,4 +1,4 @@
-"""What convolution and pooling share: windows that slide over the spatial axes."""
+"""Windows that slide over the spatial axes, as convolution and pooling use them."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ Padding = Literal["SAME", "VALID"]
 
 
 def check_window(layer: str, window: Shape, strides: Shape) -> None:
-    """Raises LayerError unless window and strides are sizes of the same one or two axes."""
+    """Raise LayerError unless window and strides are sizes of the same one or two axes."""
     if len(window) not in (1, 2) or len(strides) != len(window) or min(window + strides) < 1:
         raise LayerError(
             (layer,),
@@ -20,7 +20,7 @@ def check_window(layer: str, window: Shape, strides: Shape) -> None:
 def spatial_shape(
     layer: str, in_shape: Shape, window: Shape, strides: Shape, padding: Padding
 ) -> Shape:
-    """How many places a window has along each spatial axis.
+    """Return the number of positions that a window has along each spatial axis.
 
     ceil(size / stride) with padding SAME, floor((size - window) / stride) + 1 with VALID.
     Raises LayerError for an input with other axes than the window, or smaller than it.

@@ -25,7 +25,7 @@ class Collective:
     Attributes:
       kind: such as `all-reduce`.
       count: how many there are; one in a loop counts once.
-      bytes: what they leave on each device, together.
+      bytes: their results on each device, together.
     """
 
     kind: str
@@ -34,7 +34,7 @@ class Collective:
 
 
 def collectives(hlo: str) -> tuple[Collective, ...]:
-    """The collective operations of a compiled program, from its text.
+    """List the collective operations of a compiled program, from its text.
 
     >>> text = "%sum = f32[8,128]{1,0} all-reduce(%x), replica_groups={{0,1}}"
     >>> collectives(text)
@@ -53,6 +53,6 @@ def collectives(hlo: str) -> tuple[Collective, ...]:
 
 
 def _bytes(bits: str, shape: str) -> int:
-    """Of an array such as bf16[8,128]; pred has no bits in its name, and a byte."""
+    """Return the bytes of an array such as bf16[8,128]; pred, which names no bits, has one each."""
     numbers = math.prod(int(size) for size in shape.split(",") if size)
     return math.ceil(numbers * int(bits or 8) / 8)

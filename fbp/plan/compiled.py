@@ -10,11 +10,11 @@ from fbp.plan.communication import Collective, collectives
 
 @dataclass(frozen=True)
 class Cost:
-    """What a program needs on each device. A loop's body counts once in what it does.
+    """What a program needs on each device. The body of a loop is counted once.
 
     Attributes:
-      arguments, outputs: bytes of what goes in and comes out.
-      in_place: bytes of the outputs that take the place of arguments.
+      arguments, outputs: bytes of arguments and outputs.
+      aliased: bytes of the outputs that reuse the arguments' buffers.
       temporary: bytes in between.
       flops: floating-point operations.
       accessed: bytes read and written.
@@ -37,13 +37,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class TooLarge:
-    """A program that the compiler found no room for, and what it says."""
+    """A program that does not fit into the device's memory, and the compiler's reason."""
 
     reason: str
 
 
 def cost(program: jax.stages.Lowered) -> Cost | TooLarge:
-    """Compile a program, and run nothing. Raises InputError where a compiler says nothing of it."""
+    """Compile a program, and run nothing; InputError where the compiler does not tell its cost."""
     try:
         compiled = program.compile()
     except jax.errors.JaxRuntimeError as error:

@@ -1,4 +1,4 @@
-"""The devices that are planned for: those here, or those of a TPU slice that is not here."""
+"""The devices to plan for: those present, or those of a TPU slice that is elsewhere."""
 
 import importlib.util
 import os
@@ -32,6 +32,9 @@ class DeviceTarget:
       name: of the slice, or `this machine`.
       devices: all of them; of a TPU v4, two a chip.
       memory: bytes that each has, None if that is not known.
+
+    >>> local_target().name
+    'this machine'
     """
 
     name: str
@@ -45,7 +48,14 @@ class DeviceTarget:
 
 
 def local_target() -> DeviceTarget:
-    """The devices that JAX finds."""
+    """Return the devices that JAX finds.
+
+    Returns:
+      The target.
+
+    >>> len(local_target().devices) == jax.device_count()
+    True
+    """
     devices = tuple(jax.devices())
     return DeviceTarget(
         "this machine", devices, (devices[0].memory_stats() or {}).get("bytes_limit")
@@ -53,10 +63,18 @@ def local_target() -> DeviceTarget:
 
 
 def tpu_slice(name: str) -> DeviceTarget:
-    """A TPU slice, known by its compiler alone.
+    """Return a TPU slice, known by its compiler alone.
 
-    Raises InputError where the compiler, libtpu, is not installed, and for a name that it does
-    not know.
+    Returns:
+      The target.
+
+    Raises:
+      InputError: the compiler, libtpu, is not installed, or does not know the name.
+
+    >>> tpu_slice("no such slice")
+    Traceback (most recent call last):
+    ...
+    fbp.errors.InputError: ...
     """
     if importlib.util.find_spec("libtpu") is None:
         raise InputError(

@@ -22,19 +22,27 @@ from fbp.train.step import make_step
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResourcePlan:
     """What is known before anything runs.
 
     Attributes:
       target: the devices.
       trials: their number.
-      how: the way from one trial to all.
+      parallelism: how they run.
       steps: of each trial in one call of the sweep's program.
       parameters: of one trial, by layer.
       optimizer: its state.
-      residuals: what a gradient keeps of its forward pass, by source line, the largest first.
+      residuals: what a gradient stores of its forward pass, by source line, the largest first.
       update: one update of one trial, on one device.
       sweep: the sweep's program, on each device.
+
+    >>> from pathlib import Path
+    >>> from fbp.config_file import load_config
+    >>> from fbp.plan import local_target, plan
+    >>> from fbp.sweep import studies_of
+    >>> (study,) = studies_of(load_config(Path("configs/digits_mlp.toml")))
+    >>> [size.name for size in plan(study, local_target()).parameters]
+    ['1_dense', '3_dense']
     """
 
     target: DeviceTarget
@@ -48,11 +56,26 @@ class Plan:
     sweep: Cost | TooLarge
 
 
-def plan(study: Study, target: DeviceTarget) -> Plan:
-    """What the trials of a study need on a target: compiled for it, but not run.
+def plan(study: Study, target: DeviceTarget) -> ResourcePlan:
+    """Plan what the trials of a study need on a target: compile for it, run nothing.
 
-    Nothing is allocated but the data set, whose shapes count. With `trials = "auto"` the way is
-    `vmap`: which is fastest takes a measurement.
+    Nothing is allocated but the data set, whose shapes count. With `trials = "auto"` the
+    parallelism is `vmap`: which is fastest takes a measurement.
+
+    Args:
+      study: the trials.
+      target: the devices.
+
+    Returns:
+      The plan, in bytes and floating-point operations.
+
+    >>> from pathlib import Path
+    >>> from fbp.config_file import load_config
+    >>> from fbp.plan import local_target
+    >>> from fbp.sweep import studies_of
+    >>> (study,) = studies_of(load_config(Path("configs/digits_mlp.toml")))
+    >>> plan(study, local_target()).optimizer.name
+    'sgd'
     """
     problem, config = study.problem, study.config
     state, batch = _shapes(study)
@@ -62,7 +85,7 @@ def plan(study: Study, target: DeviceTarget) -> Plan:
         parallelism, devices=min(len(target.devices), len(study.trials) // parallelism.seeds)
     )
     steps = min(config.train.evaluate_every, config.train.steps)
-    return Plan(
+    return ResourcePlan(
         target=target,
         trials=len(study.trials),
         parallelism=parallelism,
@@ -76,7 +99,7 @@ def plan(study: Study, target: DeviceTarget) -> Plan:
 
 
 def lowered_update(study: Study, target: DeviceTarget) -> jax.stages.Lowered:
-    """The update step of one trial, for one device."""
+    """Lower the update step of one trial, for one device."""
     problem = study.problem
     step = make_step(mean_loss(problem.network.apply, problem.objective), _optimizer(study))
     sharding = SingleDeviceSharding(target.devices[0])
@@ -87,7 +110,7 @@ def lowered_update(study: Study, target: DeviceTarget) -> jax.stages.Lowered:
 def lowered_sweep(
     study: Study, target: DeviceTarget, parallelism: Parallelism, steps: int
 ) -> jax.stages.Lowered:
-    """The sweep's program, for as many devices as it is divided over."""
+    """Lower the sweep's program, for as many devices as it is divided over."""
     mesh = Mesh(np.array(target.devices[: parallelism.devices]), (TRIALS_AXIS,))
     program, grid = (
         make_program(study.config, study.problem, parallelism, mesh),
@@ -106,7 +129,7 @@ def _optimizer(study: Study) -> Any:
 
 
 def _shapes(study: Study) -> tuple[TrainState, Any]:
-    """Of a trial's state and of a batch."""
+    """Return the shapes of a trial's state and of a batch."""
     problem, tx = study.problem, _optimizer(study)
     size, train = problem.in_shape[0], problem.dataset.train
 

@@ -1,4 +1,4 @@
-"""How large parameters, states and residuals are, from shapes alone."""
+"""Sizes of parameters, states and residuals, from shapes alone."""
 
 import math
 from collections import defaultdict
@@ -21,7 +21,7 @@ class Size:
 
 
 def by_layer(params: Any) -> list[Size]:
-    """Of parameters, or their shapes, those of each layer.
+    """Return the size of each layer's parameters, from arrays or their shapes.
 
     >>> import jax.numpy as jnp
     >>> by_layer({"0_dense": {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}})
@@ -33,7 +33,7 @@ def by_layer(params: Any) -> list[Size]:
 
 
 def total(tree: Any, name: str) -> Size:
-    """Of a whole tree of arrays, or their shapes."""
+    """Return the size of a whole tree of arrays, or of their shapes."""
     (size,) = _sums((name, x.shape, x.dtype.itemsize) for x in jax.tree.leaves(tree)) or [
         Size(name, 0, 0)
     ]
@@ -41,10 +41,10 @@ def total(tree: Any, name: str) -> Size:
 
 
 def residual_sizes(loss_fn: Callable[..., Any], params: Any, batch: Any, key: Any) -> list[Size]:
-    """What the gradient with respect to the parameters keeps of its forward pass, by source line.
+    """Return the sizes of what the gradient stores of its forward pass, by source line.
 
-    It is what `fbp.vjp` keeps. Nothing is computed: the arguments may be shapes. Parameters and
-    batch, which are there anyway, come under these names.
+    These are the residuals of `fbp.vjp`. Nothing is computed: the arguments may be shapes.
+    Parameters and batch, which are in memory anyway, come under these names.
     """
     residuals: list[tuple[str, tuple[int, ...], int]] = []
 

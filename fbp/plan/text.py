@@ -1,11 +1,11 @@
-"""A plan as text."""
+"""Format a plan as text."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fbp.plan.compiled import Cost, TooLarge
-from fbp.plan.requirements import Plan
+from fbp.plan.requirements import ResourcePlan
 from fbp.plan.shapes import Size
 
 LINES = 12  # source lines that are shown
@@ -21,8 +21,20 @@ ROWS: dict[str, Callable[[Cost], str]] = {
 }
 
 
-def report(plan: Plan) -> str:
-    """The report of a plan, for a terminal."""
+def report(plan: ResourcePlan) -> str:
+    """Format a plan for a terminal.
+
+    Returns:
+      Tables of sizes and programs, then whether each program fits.
+
+    >>> from pathlib import Path
+    >>> from fbp.config_file import load_config
+    >>> from fbp.plan import local_target, plan
+    >>> from fbp.sweep import studies_of
+    >>> (study,) = studies_of(load_config(Path("configs/digits_mlp.toml")))
+    >>> print(report(plan(study, local_target())).splitlines()[3].split("  ")[0])
+    of one trial
+    """
     sizes = [
         *_sizes("parameters", plan.parameters),
         *_sizes(f"optimizer state ({plan.optimizer.name})", [plan.optimizer])[:1],
@@ -33,7 +45,7 @@ def report(plan: Plan) -> str:
 
 
 def amount(size: float) -> str:
-    """Bytes in the unit that suits them.
+    """Return bytes in the unit that suits them.
 
     >>> amount(512), amount(1536), amount(16 * 2**30)
     ('512 B', '1.5 KiB', '16 GiB')
@@ -43,7 +55,7 @@ def amount(size: float) -> str:
     return f"{size / 1024**power:.3g} {units[power]}"
 
 
-def _head(plan: Plan) -> str:
+def _head(plan: ResourcePlan) -> str:
     target, parallelism = plan.target, plan.parallelism
     memory = "" if target.memory is None else f" of {amount(target.memory)}"
     group = f" {parallelism.batch_size} at a time" if parallelism.batch_size > 1 else ""
@@ -60,7 +72,7 @@ def _sizes(title: str, sizes: Sequence[Size]) -> list[list[str]]:
 
 
 def _shortened(sizes: Sequence[Size]) -> list[Size]:
-    """With source lines as seen from here, or from the packages; the smallest as one."""
+    """Shorten source lines, as seen from here or from the packages; sum the smallest."""
     here = f"{Path.cwd()}/"
     short = lambda name: name.rpartition("/site-packages/")[2].removeprefix(here)
     shown = [replace(size, name=short(size.name)) for size in sizes[:LINES]]
@@ -72,7 +84,7 @@ def _sum(name: str, sizes: Sequence[Size]) -> Size:
     return Size(name, sum(size.numbers for size in sizes), sum(size.bytes for size in sizes))
 
 
-def _programs(plan: Plan) -> str:
+def _programs(plan: ResourcePlan) -> str:
     programs = (plan.update, plan.sweep)
     head = ["on each device", "one update", f"sweep, {plan.steps} steps"]
     rows = [[name, *(_cell(show, p) for p in programs)] for name, show in ROWS.items()]
@@ -93,8 +105,8 @@ def _exchange(kind: str, program: Cost | TooLarge) -> str:
     return cells[0] if cells else "none"
 
 
-def _verdicts(plan: Plan) -> list[str]:
-    """Whether each program fits, where that is known; and how its work is counted."""
+def _verdicts(plan: ResourcePlan) -> list[str]:
+    """Say whether each program fits, where that is known; and how its work is counted."""
     programs = {"one update": plan.update, "the sweep": plan.sweep}
     said = [_verdict(name, program, plan.target.memory) for name, program in programs.items()]
     return ["\n".join([*filter(None, said), COUNTED])]
@@ -110,7 +122,7 @@ def _verdict(name: str, program: Cost | TooLarge, memory: int | None) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right."""
+    """Align the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

@@ -1,4 +1,4 @@
-"""Records made readable: statistics, figures, one page for each run and one for several."""
+"""Make records readable: statistics, figures, one page for each run and one for several."""
 
 import importlib
 from collections.abc import Iterator, Sequence
@@ -8,9 +8,11 @@ from types import ModuleType
 
 from fbp.errors import InputError
 
+__all__ = ["compare", "needs_matplotlib", "write_report"]
+
 
 def write_report(run: Path) -> Path:
-    """Write the page and the pictures of a run into its directory; the page's path.
+    """Write the page and the pictures of a run into its directory.
 
     `report.html` holds everything, pictures too, and is read without a network; the pictures
     lie beside it in `figures/` as PNG. An interrupted run is reported as far as it was
@@ -18,6 +20,9 @@ def write_report(run: Path) -> Path:
 
     Args:
       run: the directory that `fbp sweep` wrote.
+
+    Returns:
+      The page's path.
 
     Raises:
       InputError: the directory or a file in it is missing, damaged or cannot be written to, or
@@ -27,7 +32,7 @@ def write_report(run: Path) -> Path:
 
 
 def compare(runs: Sequence[Path], out: Path) -> Path:
-    """Write one page that compares several runs; its path.
+    """Write one page that compares several runs.
 
     It says which run trained best and how surely, shows the score against the rate of all runs
     in one picture and the winners' learning curves, and lists what differs between the configs.
@@ -35,6 +40,9 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
     Args:
       runs: directories that `fbp sweep` wrote, of the same task, metric and data set.
       out: the file to write.
+
+    Returns:
+      The page's path.
 
     Raises:
       InputError: the runs cannot be compared, a file is missing, damaged or cannot be written
@@ -45,7 +53,7 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
 
 @contextmanager
 def needs_matplotlib(what: str) -> Iterator[None]:
-    """Raises InputError where an import within needs matplotlib and it is not installed."""
+    """Raise InputError where an import within needs matplotlib and it is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Runs set side by side: which won, how surely, and what differs between their configs."""
+"""Compare runs: which won, how surely, and what differs between their configs."""
 
 import math
 import tomllib
@@ -33,12 +33,12 @@ class Contestant:
 
     @property
     def mean(self) -> float:
-        """What contestants are ranked by; a diverged trial counts as a failure."""
+        """The mean score, by which contestants are ranked; a diverged trial counts as a failure."""
         return sum(self.scores) / len(self.scores) if self.scores else -math.inf
 
 
 def contestants(paths: Sequence[Path]) -> list[Contestant]:
-    """The runs in these directories, the best one first.
+    """Read the runs in these directories, the best one first.
 
     Each run's rate was chosen on its validation set, and so is the order of the runs.
 
@@ -58,7 +58,7 @@ def contestants(paths: Sequence[Path]) -> list[Contestant]:
 
 
 def improvements(compared: Sequence[Contestant]) -> list[list[Interval]]:
-    """Row by column: the probability that a winner's trial of the row beats one of the column."""
+    """Return the probabilities that a winner's trial of the row beats one of the column."""
     return [
         [probability_of_improvement([row.scores], [column.scores]) for column in compared]
         for row in compared
@@ -66,7 +66,7 @@ def improvements(compared: Sequence[Contestant]) -> list[list[Interval]]:
 
 
 def config_differences(compared: Sequence[Contestant]) -> dict[str, list[Any]]:
-    """The keys of the configs that differ, and each run's value; None where it gives none."""
+    """Return the keys of the configs that differ, and each run's value; None where it has none."""
     configs = [_flat(contestant.run) for contestant in compared]
     keys = sorted(set().union(*configs) - {"name"})
     values = {key: [config.get(key) for config in configs] for key in keys}
@@ -81,7 +81,7 @@ def _contestant(run: RecordedRun, name: str) -> Contestant:
 
 
 def _names(runs: Sequence[RecordedRun]) -> list[str]:
-    """The runs' own names; their directories' where those are not unique, at last their paths."""
+    """Return the runs' names; where not unique, their directories', at last their paths."""
     for names in (
         [str(run.summary["name"]) for run in runs],
         [run.path.resolve().name for run in runs],
@@ -98,7 +98,7 @@ def _require_same(key: str, values: Mapping[Path, Any]) -> None:
 
 
 def _flat(run: RecordedRun) -> dict[str, Any]:
-    """The config's keys, with dots, and their values."""
+    """Return the config's keys, with dots, and their values."""
     try:
         return _flattened(tomllib.loads(run.config))
     except tomllib.TOMLDecodeError as error:

@@ -29,7 +29,7 @@ BEST = {
 
 
 def draw_comparison(compared: Sequence[Contestant]) -> dict[str, Figure]:
-    """Every figure of a comparison, under its name; of runs of which a trial survived."""
+    """Draw every figure of a comparison, by name; of runs of which a trial survived."""
     return {
         "score_by_rate": score_of_runs_by_rate(compared),
         "loss_by_step": winners_loss_by_step(compared),
@@ -37,7 +37,7 @@ def draw_comparison(compared: Sequence[Contestant]) -> dict[str, Figure]:
 
 
 def score_of_runs_by_rate(compared: Sequence[Contestant]) -> Figure:
-    """The metric on the validation set against the rate, each run in its own colour.
+    """Draw the metric on the validation set against the rate, each run in its own color.
 
     Of a run's other hyperparameters the best setting's are shown.
     """
@@ -72,7 +72,7 @@ def _draw_run(panel: Axes, contestant: Contestant, style: Mapping[str, Any], met
 
 
 def winners_loss_by_step(compared: Sequence[Contestant]) -> Figure:
-    """Training and validation loss of each run's best setting: median and range of the seeds."""
+    """Draw the losses of each run's best setting: median and range of the seeds."""
     figure = Figure(figsize=(WIDTH, 8.0), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     task = compared[0].run.summary["task"]

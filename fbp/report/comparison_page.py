@@ -33,7 +33,7 @@ CAPTIONS = {
 
 
 def write_comparison(runs: Sequence[Path], out: Path) -> Path:
-    """Write the comparison of the runs in these directories to `out`; its path.
+    """Write the comparison of the runs in these directories to `out`; return its path.
 
     Raises InputError where the runs cannot be compared, see `contestants`, or where `out`
     cannot be written.
@@ -52,7 +52,7 @@ def write_comparison(runs: Sequence[Path], out: Path) -> Path:
 
 
 def comparison_html(compared: Sequence[Contestant], pictures: Mapping[str, bytes]) -> str:
-    """The page as HTML that needs no other file."""
+    """Return the page as HTML that needs no other file."""
     alive = [contestant for contestant in compared if contestant.scores]
     names = [contestant.name for contestant in alive]
     titles = comparison_columns(compared)
@@ -78,7 +78,7 @@ def comparison_html(compared: Sequence[Contestant], pictures: Mapping[str, bytes
 
 
 def comparison_verdict(compared: Sequence[Contestant]) -> str:
-    """The answer in a sentence or two."""
+    """Say in a sentence or two which run trained best."""
     best, second = compared[:2]
     if not best.scores:
         return "No run trained the network: every trial of every run diverged."
@@ -109,7 +109,7 @@ def _lead(best: Contestant, second: Contestant) -> str:
 
 
 def comparison_columns(compared: Sequence[Contestant]) -> dict[str, Any]:
-    """The table's columns: a title, and the cell of a contestant."""
+    """Return the table's columns: a title, and the cell of a contestant."""
     metric = compared[0].run.summary["metric"]
     score = SCORES.get(metric, "loss")
     titles = {
@@ -155,7 +155,7 @@ def _steps(contestant: Contestant) -> Cell:
 
 
 def _seconds(contestant: Contestant) -> Cell:
-    """The steps' share of the whole sweep's time, in which all trials are trained together."""
+    """Return the steps' share of the whole sweep's time, as all trials are trained together."""
     arrival, speed = _arrival(contestant), contestant.run.summary.get("trial_steps_per_second")
     if arrival is None or arrival["median"] is None or speed is None:
         return "–", ""

@@ -1,4 +1,4 @@
-"""What the pictures of a run and of a comparison are made of."""
+"""Parts of the pictures of a run and of a comparison."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ PALEST = 0.88  # the yellow end of viridis is too pale on white
 
 
 def style_of(number: int, count: int) -> dict[str, Any]:
-    """Colour and marker of the one of that number among `count`."""
+    """Return color and marker of the item of that number among `count`."""
     position = PALEST * number / max(count - 1, 1)
     color = matplotlib.colormaps["viridis"](position)
     return {"color": color, "marker": MARKERS[number % len(MARKERS)], "markersize": 5}
@@ -36,7 +36,7 @@ def draw_curve(
     name: str,
     emphasis: bool = False,
 ) -> None:
-    """Median and range of the seeds' losses against the step; a cross where all had diverged."""
+    """Draw median and range of the seeds' losses by step; a cross where all had diverged."""
     line = curve(seeds, part)
     lost = all(run.diverged for run in seeds)
     note = " (best)" if emphasis else " (diverged)" if lost else ""
@@ -68,7 +68,7 @@ def cap_at_start(panels: Iterable[Axes]) -> None:
 def draw_intervals(
     axes: Axes, entries: Sequence[Mapping[str, Any]], column: str, style: Mapping[str, Any]
 ) -> None:
-    """Mean and interval of a validation column against the rate."""
+    """Draw mean and interval of a validation column against the rate."""
     numbers = [(e["learning_rate"], e[f"validation_{column}"]) for e in entries]
     measured = [(rate, n) for rate, n in numbers if n["mean"] is not None]
     means = [n["mean"] for _, n in measured]
@@ -80,7 +80,7 @@ def draw_intervals(
 
 
 def show_accuracies(panels: Sequence[Axes], entries: Iterable[Mapping[str, Any]]) -> None:
-    """Accuracy from 0 to 100% in the first panel, and around the best mean in the second."""
+    """Show accuracy from 0 to 100% in the first panel, and around the best mean in the second."""
     top = max((e["validation_accuracy"]["mean"] or 0.0 for e in entries), default=0.0)
     panels[0].set_ylim(0.0, 1.02)
     panels[1].set_ylim(max(0.0, top - ENLARGED), min(1.0, top + ENLARGED / 2) + 0.002)

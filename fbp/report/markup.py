@@ -14,20 +14,20 @@ Cell = tuple[str, str]  # a value, and what is added in small
 
 
 def fill(package: str, template: str, **fields: str) -> str:
-    """The page of a package's template, with the style that all pages share; fields are HTML."""
+    """Fill a package's template with fields, which are HTML, and the style that all pages share."""
     style = _file("fbp.report", "style.css")
     return Template(_file(package, template)).substitute(fields, style=style)
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
+    """Render a figure as the bytes of a PNG file."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DOTS_PER_INCH)
     return stream.getvalue()
 
 
 def picture(image: bytes, caption: str) -> str:
-    """A PNG within the page, its caption below."""
+    """Embed a PNG in the page, its caption below."""
     source = base64.b64encode(image).decode("ascii")
     tag = f'<img alt="{escape(caption)}" src="data:image/png;base64,{source}">'
     return f"<figure>\n{tag}\n<figcaption>{escape(caption)}</figcaption>\n</figure>"
@@ -36,19 +36,19 @@ def picture(image: bytes, caption: str) -> str:
 def html_table(
     titles: Sequence[str], rows: Sequence[Sequence[Cell]], best: int | None = None
 ) -> str:
-    """Rows of cells under their titles; the row of that number is marked as the best."""
+    """Make a table of rows of cells under their titles; the best row is marked."""
     head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
     body = "\n".join(_row(row, number == best) for number, row in enumerate(rows))
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
 def warning_boxes(texts: Sequence[str]) -> str:
-    """What the reader must know, each in a box."""
+    """Put each text that the reader must know in a box."""
     return "\n".join(f'<p class="warning">{escape(text)}</p>' for text in texts)
 
 
 def definitions(facts: Mapping[str, str]) -> str:
-    """Names and what they stand for."""
+    """List names and what they stand for."""
     items = (f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
     return "<dl>\n" + "\n".join(items) + "\n</dl>"
 

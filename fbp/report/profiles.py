@@ -12,7 +12,7 @@ Times = Float64[np.ndarray, "methods problems"]
 
 
 def fastest_of_studies(times: ArrayLike) -> float:
-    """The time of a method on one problem: median over studies of the fastest trial's time.
+    """Return a method's time on one problem: median over studies of the fastest trial's time.
 
     `times[study, trial]`. A study is one go at tuning, its trials are what was tried in it.
     Source: Dahl et al., Benchmarking Neural Network Training Algorithms (2023), arXiv
@@ -25,7 +25,7 @@ def fastest_of_studies(times: ArrayLike) -> float:
 
 
 def performance_ratios(times: ArrayLike) -> Times:
-    """Each time as a multiple of the shortest on the same problem.
+    """Divide each time by the shortest on the same problem.
 
     Infinite where a method, or every method, misses the target. Source: Dolan and Moré,
     Benchmarking Optimization Software with Performance Profiles (2002).
@@ -44,7 +44,7 @@ def performance_ratios(times: ArrayLike) -> Times:
 def performance_profile(
     times: ArrayLike, taus: Float64[np.ndarray, " taus"]
 ) -> Float64[np.ndarray, "methods taus"]:
-    """rho(tau): the share of problems that a method solves within tau times the shortest time.
+    """Return rho(tau): the share of problems solved within tau times the shortest time.
 
     Source: Dolan and Moré (2002).
 
@@ -57,7 +57,7 @@ def performance_profile(
 
 
 def profile_score(times: ArrayLike, *, tau_max: float = 4.0) -> Float64[np.ndarray, " methods"]:
-    """AlgoPerf's score: the mean of the performance profile over tau from 1 to `tau_max`.
+    """Return AlgoPerf's score: the mean of the performance profile over tau from 1 to `tau_max`.
 
     integral from 1 to tau_max of rho(tau) dtau / (tau_max - 1), here in closed form. 1 is the
     fastest on every problem, 0 is never within `tau_max` times the fastest. It depends on which

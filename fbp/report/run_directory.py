@@ -1,4 +1,4 @@
-"""Reads what a sweep left in its directory, also when it was interrupted."""
+"""Read a sweep's directory, also of one that was interrupted."""
 
 import json
 import tomllib
@@ -33,7 +33,7 @@ class RecordedRun:
 
 
 def read_run(path: Path) -> RecordedRun:
-    """The run in a directory; InputError naming the file, and its line, that is missing or damaged.
+    """Read the run in a directory; InputError names the file and line that is missing or damaged.
 
     The directory holds `config.toml`, `environment.json`, `records.jsonl` and, unless the run was
     interrupted, `summary.json`. A last record that was cut off is left out.

@@ -1,7 +1,7 @@
-"""The pictures of a sweep: every one is a function from what was measured to a Figure.
+"""Draw the pictures of a sweep: every one is a function from what was measured to a Figure.
 
-Rates and settings are told apart by marker as well as by colour (viridis, which stays in order
-for colour-blind readers and in grey).
+Rates and settings are told apart by marker as well as by color (viridis, which stays in order
+for color-blind readers and in gray).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,7 +28,7 @@ MOST_NAMED = 8  # settings beside the rate that a legend names
 
 
 def draw_run(records: Iterable[Record], summary: Mapping[str, Any]) -> dict[str, Figure]:
-    """Every figure of a sweep, under its name; `summary` is as `summarize` makes it."""
+    """Draw every figure of a sweep, by name; `summary` is as `summarize` makes it."""
     runs = trials(records)
     score_by_rate = r2_by_rate if summary["task"] == "regression" else accuracy_by_rate
     drawn = [figure(runs, summary) for figure in (loss_by_step, loss_by_rate, score_by_rate)]
@@ -37,7 +37,7 @@ def draw_run(records: Iterable[Record], summary: Mapping[str, Any]) -> dict[str,
 
 
 def loss_by_step(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Figure:
-    """Training and validation loss against the step: median and range of the seeds of each rate.
+    """Draw training and validation loss against the step: median and range of each rate's seeds.
 
     Of other hyperparameters the best setting's are shown, or the first one's.
     """
@@ -64,7 +64,7 @@ def loss_by_step(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Fi
 
 
 def loss_by_rate(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Figure:
-    """Final validation loss against the rate, both on log axes."""
+    """Draw final validation loss against the rate, both on log axes."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.subplots()
     axes.set(yscale="log", ylabel=f"final validation {LOSS[summary['task']]}")
@@ -74,7 +74,7 @@ def loss_by_rate(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Fi
 
 
 def accuracy_by_rate(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Figure:
-    """Final validation accuracy against the rate: from 0 to 100%, and its upper end enlarged."""
+    """Draw final validation accuracy against the rate: from 0 to 100%, and the top enlarged."""
     figure = Figure(figsize=(WIDTH, 7.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     for panel in panels:
@@ -86,7 +86,7 @@ def accuracy_by_rate(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -
 
 
 def r2_by_rate(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Figure:
-    """Share of the validation targets' variance that is explained, against the rate."""
+    """Draw the share of the validation targets' variance that is explained, against the rate."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.subplots()
     _by_rate(axes, runs, summary, "r2")
@@ -97,7 +97,7 @@ def r2_by_rate(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Figu
 
 
 def diverged_by_rate(summary: Mapping[str, Any]) -> Figure:
-    """Share of the trials whose loss stopped being finite, against the rate."""
+    """Draw the share of the trials that diverged, against the rate."""
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
     groups = _groups(summary)
@@ -123,7 +123,7 @@ def diverged_by_rate(summary: Mapping[str, Any]) -> Figure:
 def _by_rate(
     axes: Axes, runs: Sequence[TrialHistory], summary: Mapping[str, Any], column: str
 ) -> None:
-    """Mean and interval of a validation column against the rate, and every trial as a dot."""
+    """Draw mean and interval of a validation column against the rate, and every trial as a dot."""
     _rate_axis(axes, summary)
     groups = _groups(summary)
     for number, group in enumerate(groups):

@@ -16,7 +16,7 @@ from fbp.report.trials import setting_of
 
 
 def write_run_page(run: Path) -> Path:
-    """Write `report.html` and `figures/*.png` into a run's directory; the page's path."""
+    """Write `report.html` and `figures/*.png` into a run's directory; return the page's path."""
     content = read_run(run)
     pictures = {
         name: png(f) for name, f in run_figures.draw_run(content.records, content.summary).items()
@@ -36,7 +36,7 @@ def write_run_page(run: Path) -> Path:
 
 
 def run_html(run: RecordedRun, pictures: Mapping[str, bytes]) -> str:
-    """The page as HTML that needs no other file."""
+    """Return the page as HTML that needs no other file."""
     return fill(
         "fbp.report",
         "page.html",

@@ -22,7 +22,7 @@ Scores = Sequence[Sequence[float]] | Float64[np.ndarray, "problems seeds"]
 def bootstrap_interval(
     values: Iterable[float], *, confidence: float = 0.95, seed: int = 0
 ) -> Interval:
-    """Mean of `values` and its percentile bootstrap interval, as `(mean, low, high)`.
+    """Return the mean of `values` and its percentile bootstrap interval, as `(mean, low, high)`.
 
     The interval holds the middle `confidence` of the means of values drawn again with
     replacement. One value alone has no interval (the bounds are NaN), no value has no mean
@@ -41,7 +41,7 @@ def bootstrap_interval(
 
 
 def interquartile_mean(scores: Scores, *, confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Mean of the middle half of all scores, with its interval, as `(mean, low, high)`.
+    """Return the mean of the middle half of all scores, with its interval, as `(mean, low, high)`.
 
     Of n scores over all problems and seeds, the int(n / 4) lowest and as many of the highest
     are left out. One lucky or unlucky seed moves it less than the mean, and it needs fewer
@@ -61,7 +61,7 @@ def interquartile_mean(scores: Scores, *, confidence: float = 0.95, seed: int = 
 def probability_of_improvement(
     x: Scores, y: Scores, *, confidence: float = 0.95, seed: int = 0
 ) -> Interval:
-    """Probability that a run of x scores higher than one of y, with its interval.
+    """Return the probability that a run of x scores higher than one of y, with its interval.
 
     P(X > Y) + P(X = Y) / 2 for a random seed of each, as a mean over the problems: the
     Mann-Whitney U statistic divided by the number of pairs. 1/2 says that neither is better;

@@ -1,4 +1,4 @@
-"""What a sweep's trials say: the best setting, how sure that is, the time to the target."""
+"""Summarize a sweep's trials: the best setting, how sure that is, the time to the target."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ Groups = Mapping[Setting, Sequence[TrialHistory]]
 def summarize(
     records: Sequence[Record], name: str, task: str, metric: str, target: float | None
 ) -> dict[str, Any]:
-    """The summary of a sweep: one entry per setting, and the best one.
+    """Summarize a sweep: one entry per setting, and the best one.
 
     Args:
       records: rows of `records.jsonl`; rows of kind `test` may still be missing.
@@ -62,7 +62,7 @@ def summarize(
 
 
 def outcomes(runs: Iterable[TrialHistory], metric: str) -> list[float]:
-    """The last validation value of each trial, turned so that more is better.
+    """Return the last validation value of each trial, with a sign so that more is better.
 
     A diverged trial is a failure: accuracy 0, an r2 or a negative loss of minus infinity.
     """
@@ -72,7 +72,7 @@ def outcomes(runs: Iterable[TrialHistory], metric: str) -> list[float]:
 
 
 def ranking(groups: Groups, metric: str) -> list[Setting]:
-    """The settings that were trained to the end, the best one first."""
+    """Rank the settings that were trained to the end, the best one first."""
     survivors = [run for group in groups.values() for run in group if run.survived]
     longest = max((run.steps for run in survivors), default=0)
     fully_trained = [
@@ -129,7 +129,7 @@ def _best_entry(best: Setting, groups: Groups, score: str) -> dict[str, Any]:
 
 
 def _at_edge(best: Setting, tried: Sequence[Setting]) -> bool:
-    """Whether no higher or no lower rate was tried with the best one's other hyperparameters.
+    """Say whether no higher or no lower rate was tried with the best one's other hyperparameters.
 
     Where each setting has others of its own, as in a random search, all rates are looked at.
     """
@@ -143,13 +143,13 @@ def _interval(values: Iterable[float | None]) -> dict[str, float | None]:
 
 
 def _middle(values: Sequence[float]) -> dict[str, float | None]:
-    """The interquartile mean; of fewer than four values it would be the mean."""
+    """Return the interquartile mean; of fewer than four values it would be the mean."""
     finite = [v for v in values if math.isfinite(v)]
     return as_json(interquartile_mean([finite]) if len(finite) >= 4 else NOTHING)
 
 
 def as_json(interval: Interval) -> dict[str, float | None]:
-    """An interval by the names of its numbers; those that do not exist are None."""
+    """Return an interval by the names of its numbers; those that do not exist are None."""
     names = ("mean", "low", "high")
     return {n: x if math.isfinite(x) else None for n, x in zip(names, interval, strict=True)}
 
@@ -157,7 +157,7 @@ def as_json(interval: Interval) -> dict[str, float | None]:
 def _steps_to_target(
     group: Sequence[TrialHistory], metric: str, target: float | None
 ) -> dict[str, float | int | None]:
-    """Median over the trials of the first step at the target; a trial that fails never arrives."""
+    """Return the trials' median of the first step at the target; failed trials never arrive."""
     if target is None:
         return {"median": None, "reached": 0}
     steps = [_first_step(run, metric, target) for run in group]

@@ -1,4 +1,4 @@
-"""A run's records as TensorBoard events: a directory for each trial, a scalar for each column."""
+"""Write a run's records as TensorBoard events: a directory per trial, a scalar per column."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ PARTS = {"train": "training", "eval": "validation", "test": "test"}
 
 
 def write_events(run: Path, directory: Path) -> Path:
-    """Write a run's trials where `tensorboard --logdir` finds them; the directory.
+    """Write a run's trials where `tensorboard --logdir` finds them; return the directory.
 
     Each trial has a directory named by its setting and seed, in it `training/loss`,
     `validation/loss`, `validation/accuracy` or `validation/r2`, and `test/...` against the step,
@@ -43,13 +43,13 @@ def write_events(run: Path, directory: Path) -> Path:
 
 
 def name_of(trial: TrialHistory) -> str:
-    """The directory of a trial, in order of the trials' numbers: `003 learning_rate=0.1 seed=1`."""
+    """Name the directory of a trial, in order of their numbers: `003 learning_rate=0.1 seed=1`."""
     setting = " ".join(f"{name}={value_text(value)}" for name, value in trial.setting)
     return f"{trial.number:03d} {setting} seed={trial.seed}".replace("/", "_")
 
 
 def scalars(row: Record) -> dict[str, float]:
-    """What a record says in numbers: `{"validation/loss": 0.3, ...}`.
+    """Return the numbers of a record: `{"validation/loss": 0.3, ...}`.
 
     >>> scalars({"kind": "eval", "step": 10, "loss": 0.3, "accuracy": None})
     {'validation/loss': 0.3}
@@ -68,7 +68,7 @@ def _write_trial(events: Any, trial: TrialHistory) -> None:
 
 
 def _hyperparameters(trial: TrialHistory) -> tuple[dict[str, Any], dict[str, float]]:
-    """Names and values of what was set, and the names of what to show beside them."""
+    """Return names and values of what was set, and the names of what to show beside them."""
     values = {name: v if isinstance(v, int | float | str) else str(v) for name, v in trial.setting}
     shown = scalars(trial.evals[-1]) if trial.evals else {}
     return values | {"seed": trial.seed}, shown

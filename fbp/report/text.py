@@ -1,4 +1,4 @@
-"""What a sweep's summary says in words and numbers, for a page or a terminal."""
+"""Describe a sweep's summary in words and numbers, for a page or a terminal."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,7 +29,7 @@ CAPTIONS = {
 
 
 def verdict(summary: Entry) -> str:
-    """The answer in a sentence or two.
+    """Say in a sentence or two which rate trained best.
 
     >>> interval = {"mean": 0.975, "low": 0.97, "high": 0.981}
     >>> loss = {"mean": 0.1, "low": None, "high": None}
@@ -52,7 +52,7 @@ def verdict(summary: Entry) -> str:
 
 
 def warnings(run: RecordedRun) -> list[str]:
-    """What the reader must know before believing the verdict."""
+    """List what the reader must know before believing the verdict."""
     summary, best = run.summary, run.summary["best"]
     texts = []
     if not run.complete:
@@ -77,7 +77,7 @@ def warnings(run: RecordedRun) -> list[str]:
 
 
 def table_note(summary: Entry) -> str:
-    """How to read the table, and which settings the best one does not clearly beat."""
+    """Explain the table, and name the settings that the best one does not clearly beat."""
     note = (
         "Values after the last step: mean over the seeds that did not diverge, with the 95% "
         "bootstrap interval. A diverged trial counts as a failure in the choice of the best rate, "
@@ -96,7 +96,7 @@ def table_note(summary: Entry) -> str:
 
 
 def caption(picture: str, summary: Entry) -> str:
-    """What a picture shows, in a sentence."""
+    """Describe a picture in a sentence."""
     text = CAPTIONS[picture]
     shown = without_rate(setting_of(summary["best"] or summary["rates"][0]))
     if picture == "loss_by_step":
@@ -107,7 +107,7 @@ def caption(picture: str, summary: Entry) -> str:
 
 
 def summary_columns(summary: Entry) -> dict[str, Callable[[Entry], Cell]]:
-    """The table's columns: a title, and the cell for an entry of the summary."""
+    """Return the table's columns: a title, and the cell for an entry of the summary."""
     score = _score(summary)
     names = [name for name, _ in without_rate(setting_of(summary["rates"][0]))]
     table: dict[str, Callable[[Entry], Cell]] = {"learning rate": _number("learning_rate")}
@@ -128,7 +128,7 @@ def summary_columns(summary: Entry) -> dict[str, Callable[[Entry], Cell]]:
 
 
 def setting_label(entry: Entry) -> str:
-    """The rate, and the other hyperparameters where there are any.
+    """Format the rate, and the other hyperparameters where there are any.
 
     >>> setting_label({"learning_rate": 0.0316228, "momentum": 0.9, "trials": 5})
     '0.0316 (momentum 0.9)'
@@ -142,7 +142,7 @@ def _score(summary: Entry) -> str:
 
 
 def _lead(summary: Entry) -> list[str]:
-    """How sure it is that the best setting beats the next one."""
+    """Say how sure it is that the best setting beats the next one."""
     second = summary.get("runner_up")
     if second is None or second["probability_of_improvement"]["low"] is None:
         return []
@@ -191,12 +191,12 @@ def _number(name: str) -> Callable[[Entry], Cell]:
 
 
 def value(interval: Entry, measure: str) -> str:
-    """The mean and its interval, in a line."""
+    """Format the mean and its interval, in a line."""
     return " ".join(filter(None, cell(interval, measure)))
 
 
 def cell(interval: Entry, measure: str) -> Cell:
-    """The mean, accuracy in percent, and its interval."""
+    """Format the mean, accuracy in percent, and its interval."""
     if interval["mean"] is None:
         return "–", ""
     mean = number_text(interval["mean"], measure)
@@ -207,7 +207,7 @@ def cell(interval: Entry, measure: str) -> Cell:
 
 
 def number_text(value: float, measure: str) -> str:
-    """A number, as per cent where it is an accuracy."""
+    """Format a number, as per cent where it is an accuracy."""
     if measure == "accuracy":
         return f"{100 * value:.1f}%"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""Records gathered by trial, and what one setting's trials say together.
+"""Group records by trial, and aggregate one setting's trials.
 
 A record is one row of `records.jsonl`. Rows of one trial share their number, their seed and
 their hyperparameters; a setting is a value of every hyperparameter, so trials of one setting
@@ -27,7 +27,7 @@ FACTS = frozenset({"trials", "diverged", "steps", "at_edge"})
 
 @dataclass(frozen=True)
 class TrialHistory:
-    """One training run: its setting, what was measured of it, in order of steps, how it ended."""
+    """One training run: its setting, its measurements in order of steps, how it ended."""
 
     number: int
     seed: int
@@ -64,13 +64,13 @@ class TrialHistory:
         return without_rate(self.setting)
 
     def last(self, column: str) -> float:
-        """The last validation value of a column; NaN where there is none."""
+        """Return the last validation value of a column; NaN where there is none."""
         value = self.evals[-1].get(column) if self.evals else None
         return math.nan if value is None else float(value)
 
 
 def trials(records: Iterable[Record]) -> list[TrialHistory]:
-    """The records gathered by trial, in the order of the trials' numbers."""
+    """Group the records by trial, in the order of the trials' numbers."""
     rows: dict[int, list[Record]] = {}
     for record in records:
         rows.setdefault(record["trial"], []).append(record)
@@ -78,22 +78,22 @@ def trials(records: Iterable[Record]) -> list[TrialHistory]:
 
 
 def rate_of(setting: Setting) -> float:
-    """The rate of a setting."""
+    """Return the rate of a setting."""
     return cast(float, dict(setting)["learning_rate"])
 
 
 def without_rate(setting: Setting) -> Setting:
-    """A setting without its rate."""
+    """Return a setting without its rate."""
     return tuple(pair for pair in setting if pair[0] != "learning_rate")
 
 
 def settings(runs: Iterable[TrialHistory]) -> list[Setting]:
-    """The settings of the trials, each once, in ascending order; numbers come before words."""
+    """List the settings of the trials, each once, in ascending order; numbers come before words."""
     return sorted({run.setting for run in runs}, key=sort_key)
 
 
 def sort_key(setting: Setting) -> list[tuple[str, bool, float, str]]:
-    """A key to sort settings by.
+    """Return a key to sort settings by.
 
     >>> sorted([(("b", "x"),), (("b", 2.0),), (("b", 1.0),)], key=sort_key)
     [(('b', 1.0),), (('b', 2.0),), (('b', 'x'),)]
@@ -107,7 +107,7 @@ def sort_key(setting: Setting) -> list[tuple[str, bool, float, str]]:
 
 
 def setting_of(entry: Mapping[str, Any]) -> Setting:
-    """The setting of an entry of a summary, as a trial has it.
+    """Return the setting of an entry of a summary, as a trial has it.
 
     >>> setting_of({"learning_rate": 0.1, "momentum": 0.9, "trials": 5, "diverged": 0})
     (('learning_rate', 0.1), ('momentum', 0.9))
@@ -117,7 +117,7 @@ def setting_of(entry: Mapping[str, Any]) -> Setting:
 
 
 def value_text(value: Value) -> str:
-    """A hyperparameter's value as a reader writes it.
+    """Format a hyperparameter's value as a reader writes it.
 
     >>> value_text(0.0316228), value_text("cosine")
     ('0.0316', 'cosine')
@@ -127,7 +127,7 @@ def value_text(value: Value) -> str:
 
 
 def label(setting: Setting) -> str:
-    """The names and values of a setting.
+    """Format the names and values of a setting.
 
     >>> label((("momentum", 0.9), ("schedule", "cosine")))
     'momentum 0.9, schedule cosine'
@@ -146,7 +146,7 @@ class LossCurve:
 
 
 def curve(runs: Sequence[TrialHistory], part: Literal["training", "evals"]) -> LossCurve:
-    """The loss of one setting's trials against the step.
+    """Return the loss of one setting's trials against the step.
 
     A diverged trial counts as infinite from then on, one that was stopped early is left out
     from then on; the curve ends where the median does, that is where half of the trials have
@@ -191,7 +191,7 @@ def _diverged_at(rows: Sequence[Record], evals: Sequence[Record]) -> int | None:
 
 
 def _loss_at(step: int, run: TrialHistory, measured: Mapping[int, float | None]) -> float | None:
-    """The loss, infinite once the trial has diverged, None where it was not measured."""
+    """Return the loss, infinite once the trial has diverged, None where it was not measured."""
     loss = measured.get(step)
     if loss is not None:
         return loss

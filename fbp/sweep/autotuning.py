@@ -43,9 +43,9 @@ MIN_GROUP = 4  # trials at a time, of `map` in groups and of `seed`, at least
 
 
 def autotune(study: Study) -> tuple[Parallelism, dict[str, float]]:
-    """The way to run a study's trials, and the trial-steps per second of those that were tried.
+    """Choose a study's parallelism; return it and each candidate's trial-steps per second.
 
-    Without `trials = "auto"` it is the one that the config names, and nothing is measured.
+    Without `trials = "auto"` it is the parallelism that the config names, and nothing is measured.
     """
     first = configured(study.config.sweep, len(study.trials))
     if study.config.sweep.trials != "auto" or operations(study) < MEASURE_FROM:
@@ -63,7 +63,7 @@ def autotune(study: Study) -> tuple[Parallelism, dict[str, float]]:
 
 
 def operations(study: Study) -> float:
-    """Floating-point operations of a whole sweep, as XLA counts those of the forward pass.
+    """Count the floating-point operations of a study, as XLA counts a forward pass.
 
     A gradient counts as three forward passes.
     """
@@ -79,7 +79,7 @@ def _params(problem: SweepProblem, key: Any) -> Any:
 
 
 def _candidates(study: Study, first: Parallelism) -> list[Parallelism]:
-    """The ways to try; groups of `map` are smaller than all, those of `seed` larger than one."""
+    """List what to time; groups of `map` hold fewer than all trials, `seed`'s more than one."""
     count, seeds, devices = len(study.trials), study.config.sweep.seeds, first.devices
     by_seed = Parallelism("seed", seeds=seeds).of(count)
     rows_of_seed = math.ceil(count / by_seed.multiple)
@@ -94,18 +94,18 @@ def _candidates(study: Study, first: Parallelism) -> list[Parallelism]:
 
 
 def _group(trials: int) -> int:
-    """Trials at a time: at least `MIN_GROUP`, if there are so many, and a divisor of all."""
+    """Return a size of groups: `MIN_GROUP` or more, if there are as many, and a divisor of all."""
     return next(size for size in range(min(MIN_GROUP, trials), trials + 1) if trials % size == 0)
 
 
 def _start(study: Study, first: Parallelism) -> Any:
-    """The states of all trials before their first step."""
+    """Return the states of all trials before their first step."""
     program = make_program(study.config, study.problem, first)
     return program.start(grid_of(study.trials), _first_example(study.problem.dataset.validation))[0]
 
 
 def _time_candidate(study: Study, candidate: Parallelism, states: Any) -> tuple[float, float]:
-    """Trial-steps per second of a way, and the seconds that compiling took."""
+    """Return the trial-steps per second of a candidate, and the seconds of compiling it."""
     count, total, data = len(study.trials), study.config.train.steps, study.problem.dataset
     at_a_time = _at_a_time(candidate, count)
     affordable = min(MAX_STEPS, int(MAX_OPERATIONS * total / operations(study)))
@@ -127,8 +127,11 @@ def _time_candidate(study: Study, candidate: Parallelism, states: Any) -> tuple[
 
 
 def _at_a_time(candidate: Parallelism, trials: int) -> int:
-    """How many trials run at the same time. One after another makes all its steps before the next
-    begins, and has its state at hand for them: fewer trials are tried, for more steps."""
+    """Count the trials that run at the same time.
+
+    Where trials run one after another, each makes all its steps before the next begins, and its
+    state stays in the caches: time fewer trials, for more steps.
+    """
     return (
         trials
         if candidate.kind == "vmap"
@@ -137,26 +140,26 @@ def _at_a_time(candidate: Parallelism, trials: int) -> int:
 
 
 def _orders(study: Study, steps: int) -> np.ndarray:
-    """Examples for each seed and step; only how long it takes to read them counts here."""
+    """Draw examples for each seed and step; only how long it takes to read them counts here."""
     shape = study.config.sweep.seeds, steps, study.config.train.batch_size
     examples = len(study.problem.dataset.train)
     return np.random.default_rng(0).integers(0, examples, shape, np.int32)
 
 
 def _first_example(split: Split) -> tuple[Any, Any]:
-    """One example: to measure costs next to nothing."""
+    """Return one example: to measure it costs next to nothing."""
     return split.x[:1], split.y[:1]
 
 
 def _first_of_fastest(speeds: dict[Parallelism, float]) -> Parallelism:
-    """The first that was tried of those that are as fast as any."""
+    """Return the first candidate that is as fast as any, within `TIE`."""
     return next(
         candidate for candidate in speeds if speeds[candidate] >= TIE * max(speeds.values())
     )
 
 
 def _best_seconds(advance: Callable[[Any], Any], states: Any) -> float:
-    """The seconds of the fastest call after the first, of as many as fit into `MIN_SECONDS`."""
+    """Return the seconds of the fastest call but the first, of those that fit `MIN_SECONDS`."""
     times: list[float] = []
     states = jax.block_until_ready(advance(states))
     while sum(times) < MIN_SECONDS or len(times) < MIN_CALLS:

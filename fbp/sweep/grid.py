@@ -1,4 +1,4 @@
-"""Which trials a sweep has: every setting with every seed."""
+"""The trials of a sweep: every setting with every seed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Trial:
 
     @property
     def setting(self) -> Mapping[str, float | str]:
-        """All that it may differ in from another trial of its seed."""
+        """All hyperparameters and axes in which it may differ from another trial of its seed."""
         return {**self.hyperparameters, **self.axes}
 
 
@@ -47,7 +47,7 @@ class Grid:
 def trials_of(
     sweep: Sweep, axes: Mapping[str, float | str] | None = None, first: int = 0
 ) -> list[Trial]:
-    """Every setting with every seed; the seed varies fastest.
+    """List every setting with every seed; the seed varies fastest.
 
     Args:
       sweep: settings are every combination of its rates and other hyperparameters, or those
@@ -66,7 +66,7 @@ def trials_of(
 
 
 def grid_of(trials: Sequence[Trial]) -> Grid:
-    """The trials as arrays, in their order."""
+    """Return the trials as arrays, in their order."""
     names = trials[0].hyperparameters
     return Grid(
         seed=jnp.asarray([trial.seed for trial in trials], jnp.int32),

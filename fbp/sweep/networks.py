@@ -13,7 +13,7 @@ CELLS = {"lstm": nn.lstm, "gru": nn.gru}
 
 
 def build_network(network: Network, feature_shape: Shape, outputs: int) -> Layer:
-    """The network that a config describes.
+    """Build the network that a config describes.
 
     Args:
       network: the config.

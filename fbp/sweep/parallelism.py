@@ -1,4 +1,4 @@
-"""How a function of one trial becomes one of all."""
+"""Turn a function of one trial into one of all."""
 
 import functools
 import math
@@ -28,8 +28,8 @@ class Parallelism:
         at a time in one compiled loop, `seed` those of one seed, `batch_size` at a time, which
         share their batches; `loop` calls a compiled trial for one after another.
       batch_size: for `map` and `seed`.
-      devices: the trials are divided over so many.
-      seeds: for `seed`, how many there are; of the trials in a row, each has the next one.
+      devices: how many devices the trials are divided over.
+      seeds: for `seed`, how many seeds; of the trials in a row, each has the next one.
     """
 
     kind: Literal["vmap", "seed", "map", "loop"]
@@ -50,11 +50,11 @@ class Parallelism:
 
     @property
     def multiple(self) -> int:
-        """What the number of trials is a multiple of, where they are padded."""
+        """Trials are padded to a multiple of this."""
         return self.devices * self.seeds
 
     def of(self, trials: int) -> "Parallelism":
-        """This way for so many trials, over all devices that are of use.
+        """Return this parallelism for another number of trials, over all devices that they can use.
 
         >>> Parallelism("seed", seeds=5).of(3).devices
         1
@@ -63,17 +63,17 @@ class Parallelism:
 
     @property
     def trial_sharding(self) -> NamedSharding:
-        """Where arrays with a leading dimension over the trials are."""
+        """The sharding of arrays whose first dimension is the trials."""
         return NamedSharding(self.mesh, P(TRIALS_AXIS))
 
     @property
     def replicated(self) -> NamedSharding:
-        """Where arrays are that all trials share."""
+        """The sharding of arrays that all trials share."""
         return NamedSharding(self.mesh, P())
 
 
 def configured(sweep: Sweep, trials: int) -> Parallelism:
-    """The mapping that a config names, over all devices; `vmap` where it leaves the choice."""
+    """Return the parallelism that a config names, over all devices; `vmap` for `auto`."""
     kind = "vmap" if sweep.trials == "auto" else sweep.trials
     return Parallelism(kind, sweep.batch_size, seeds=sweep.seeds if kind == "seed" else 1).of(
         trials
@@ -81,7 +81,7 @@ def configured(sweep: Sweep, trials: int) -> Parallelism:
 
 
 def devices_for(trials: int) -> int:
-    """How many devices trials are divided over: one each at most, but all those of many hosts."""
+    """Count the devices to divide trials over: one each at most, but all those of many hosts."""
     present = len(jax.devices())
     return min(present, trials) if jax.process_count() == 1 else present
 
@@ -89,7 +89,7 @@ def devices_for(trials: int) -> int:
 def over_trials(
     fun: Callable[..., Any], parallelism: Parallelism, mesh: Mesh
 ) -> Callable[..., Any]:
-    """`fun(trial, *shared)`, of all trials, divided over the devices of a mesh.
+    """Map `fun(trial, *shared)` over all trials, divided over the devices of a mesh.
 
     The number of trials is a multiple of the number of devices, see `pad_trials`.
     """
@@ -97,9 +97,9 @@ def over_trials(
 
 
 def over_seeds(fun: Callable[..., Any], parallelism: Parallelism, mesh: Mesh) -> Callable[..., Any]:
-    """`fun(trial, of_seed, *shared)`, where `of_seed` is what `of_seeds` has at the trial's seed.
+    """Map `fun(trial, of_seed, *shared)` over all trials, `of_seed` indexed by the trial's seed.
 
-    Gives a function `((trials, seeds), of_seeds, *shared)`, see `over_trials`. By `seed`, trials
+    Returns a function `((trials, seeds), of_seeds, *shared)`, see `over_trials`. By `seed`, trials
     side by side are of one seed and have `of_seed` once for all.
     """
 
@@ -120,7 +120,7 @@ def over_seeds(fun: Callable[..., Any], parallelism: Parallelism, mesh: Mesh) ->
 def _side_by_side(
     fun: Callable[..., Any], parallelism: Parallelism, trials: Any, *shared: Any
 ) -> Any:
-    """`fun(trial, *shared)` of a device's trials, as many at a time as the mapping has."""
+    """Map `fun(trial, *shared)` over a device's trials, as many at a time as configured."""
     one = lambda trial: fun(trial, *shared)
     if parallelism.kind == "vmap":
         return jax.vmap(one)(trials)
@@ -129,7 +129,7 @@ def _side_by_side(
 
 
 def _sharded(part: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """`part(trials, *shared)` of the trials of each device."""
+    """Map `part(trials, *shared)` over the trials of each device."""
 
     def sharded(trials: Any, *shared: Any) -> Any:
         specs = (P(TRIALS_AXIS), *(P() for _ in shared))
@@ -141,7 +141,7 @@ def _sharded(part: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 
 def round_up(count: int, multiple: int) -> int:
-    """The least such multiple that is not smaller.
+    """Return the least multiple that is not smaller than `count`.
 
     >>> round_up(3, 2)
     4
@@ -150,7 +150,7 @@ def round_up(count: int, multiple: int) -> int:
 
 
 def pad_trials(trials: Any, multiple: int) -> Any:
-    """The trials, the last one again until their number is such a multiple.
+    """Repeat the last trial until the number of trials is a multiple.
 
     >>> print(pad_trials(jnp.arange(3), 2))
     [0 1 2 2]
@@ -163,15 +163,15 @@ def pad_trials(trials: Any, multiple: int) -> Any:
 
 
 def select_trials(trials: Any, indices: Sequence[int], parallelism: Parallelism) -> Any:
-    """Copies of the trials in these places, padded, and divided over the devices."""
+    """Copy the trials at these indices, padded, and divided over the devices."""
     chosen = jax.tree.map(lambda leaf: leaf[np.array(indices)], trials)
     return put_global(pad_trials(chosen, parallelism.multiple), parallelism.trial_sharding)
 
 
 def loop_over_trials(call: Callable[..., Any], spread: NamedSharding) -> Callable[..., Any]:
-    """`call(trials, *shared)` for one trial of each device after another, joined again.
+    """Call `call(trials, *shared)` for one trial of each device after another, and concatenate.
 
-    `spread` is how arrays over the trials are divided over the devices.
+    `sharding` is how arrays over the trials are divided over the devices.
     """
     devices = spread.num_devices
 

@@ -1,4 +1,4 @@
-"""What all trials of a sweep share: the data, the network, and what is measured."""
+"""The data, the network and the metric, which all trials of a study share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,14 +35,22 @@ class SweepProblem:
 
 
 def load_problem(config: Config, dataset: Dataset | None = None) -> SweepProblem:
-    """The problem that a config describes; of one with axes, that of their first values.
+    """Load the data of a config and build its network; of axes, take the first values.
 
     Args:
       config: the config.
       dataset: its data, if they are loaded already.
 
-    Raises InputError where the data are missing or damaged, or where data, network, batch size
-    and metric do not fit each other.
+    Returns:
+      The problem.
+
+    Raises:
+      InputError: the data are missing or damaged, or data, network, batch size and metric do not
+        fit each other.
+
+    >>> from fbp.config_file import load_config
+    >>> load_problem(load_config(Path("configs/digits_mlp.toml"))).metric
+    'accuracy'
     """
     dataset = dataset or _load(config)
     objective = objective_of(dataset)
@@ -70,9 +78,17 @@ def load_problem(config: Config, dataset: Dataset | None = None) -> SweepProblem
 
 
 def check_gradient(problem: SweepProblem) -> Agreement:
-    """fbp's gradient beside `jax.grad`'s, for the first batch and the parameters of seed 0.
+    """Compare fbp's gradient with `jax.grad`'s, at the first batch and the parameters of seed 0.
 
-    Raises InputError where they disagree: nothing should then be trained.
+    Returns:
+      The agreement, in ULPs.
+
+    Raises:
+      InputError: they disagree: nothing should then be trained.
+
+    >>> from fbp.config_file import load_config
+    >>> check_gradient(load_problem(load_config(Path("configs/digits_mlp.toml")))).agrees
+    True
     """
     init_key, order_key, step_key = jax.random.split(jax.random.key(0), 3)
     params, _ = problem.network.init(init_key, problem.in_shape)
@@ -95,7 +111,7 @@ def _load(config: Config) -> Dataset:
 
 
 def _out_shape(network: Layer, in_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the network's output, found without drawing a parameter."""
+    """Return the shape of the network's output, without drawing a parameter."""
     shapes = []
 
     def trace(key):

@@ -1,7 +1,7 @@
-"""From what an interrupted sweep goes on, bit for bit as if it had not been.
+"""Save and restore a sweep, so that a resumed run is bit-identical to an uninterrupted one.
 
 A checkpoint holds the states of all trials, and says how far they are and how many bytes of the
-records belong to it. Whatever was recorded later is cut off, and measured again.
+records belong to it. Whatever was recorded later is truncated, and measured again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,12 +34,12 @@ class SweepProgress:
 
 
 def surviving_trials(trials: Sequence[Trial], progress: SweepProgress) -> list[Trial]:
-    """Those that no search has dropped."""
+    """Return the trials that no search has dropped."""
     return [trial for trial in trials if trial.number in progress.surviving]
 
 
 def save_progress(checkpoints: Checkpoints, directory: Path, progress: SweepProgress) -> None:
-    """Write a checkpoint of the run in a directory; InputError where it cannot be written."""
+    """Write a checkpoint of the run in a directory; raise InputError where it cannot be written."""
     facts = {
         "stretches": progress.segments,
         "trial_steps": progress.trial_steps,
@@ -51,9 +51,9 @@ def save_progress(checkpoints: Checkpoints, directory: Path, progress: SweepProg
 
 
 def restore_progress(checkpoints: Checkpoints, runner: Runner) -> SweepProgress | None:
-    """The last checkpoint of a run, whose records are cut to what belongs to it; None without one.
+    """Restore the last checkpoint of a run, and truncate its records to it; None without one.
 
-    The states are on the devices that are here, however many there were.
+    The states are put on the present devices, however many wrote them.
 
     Raises InputError for a checkpoint that is not of this sweep.
     """

@@ -1,4 +1,4 @@
-"""What was measured, as rows of the records; their columns are described in `fbp.records`."""
+"""Rows of the records, from what was measured; `fbp.records` describes their columns."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def training_rows(
     was_alive: np.ndarray,
     diverged_at: np.ndarray,
 ) -> list[Row]:
-    """The rows after a segment of steps, of the trials that had not diverged before it.
+    """Make the rows after a segment of steps, of the trials that had not diverged before it.
 
     Args:
       trials: the trials, in the order of the arrays.
@@ -44,7 +44,7 @@ def training_rows(
 def validation_rows(
     trials: Sequence[Trial], step: int, measures: Mapping[str, Any], alive: np.ndarray
 ) -> list[Row]:
-    """A row for each living trial's validation measures."""
+    """Make a row of each living trial's validation metrics."""
     return [
         make_row("eval", trial, step, split="validation", **values)
         for trial, values, lives in zip(trials, metrics_by_trial(measures), alive, strict=True)
@@ -53,12 +53,12 @@ def validation_rows(
 
 
 def metrics_by_trial(measures: Mapping[str, Any]) -> list[dict[str, float]]:
-    """The measures of each trial, from those of all."""
+    """Split the metrics of all trials into those of each."""
     columns = {name: np.asarray(values).tolist() for name, values in measures.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def make_row(kind: str, trial: Trial, step: int, **values: Any) -> Row:
-    """One row: what is measured, of which trial, after which step."""
+    """Make one row: what is measured, of which trial, after which step."""
     identity = {"kind": kind, "trial": trial.number, **trial.setting, "seed": trial.seed}
     return {**identity, "step": step, **values}

@@ -7,7 +7,7 @@ from typing import Any
 
 from fbp.config import Config
 from fbp.errors import InputError
-from fbp.hosts import gather, on_first_process
+from fbp.hosts import gather_global, on_first_process
 from fbp.records import Row, append_records, is_complete, read_records, write_summary
 from fbp.report.summary import summarize
 from fbp.sweep.grid import Trial
@@ -25,16 +25,32 @@ def sweep(
 ) -> dict[str, Any]:
     """Train every trial, record what is measured, and summarize it.
 
+    Whatever ends a sweep early, what it measured before is in the directory.
+
     Args:
       config: what to compare, and how.
       problem: its data and network; of a config with axes, those of their first values.
       directory: of a new run, see `fbp.records.create_run`, or of one that was interrupted: that
-        one goes on from its checkpoint, and ends with the records of a run that was not.
+        one continues from its checkpoint, and ends with the records of an uninterrupted run.
       check: the outcome of the gradient check, for the summary.
 
-    Returns the summary, which is also in the directory. Raises InputError where a record cannot
-    be written, or the run is complete. Whatever ends a sweep early, what it measured before is in
-    the directory.
+    Returns:
+      The summary, which is also in the directory.
+
+    Raises:
+      InputError: a record cannot be written, or the run is complete.
+
+    >>> import tempfile
+    >>> from fbp.config_file import config_of, read_tables
+    >>> from fbp.records import create_run
+    >>> from fbp.sweep import check_gradient, load_problem
+    >>> path, out = Path("configs/digits_mlp.toml"), Path(tempfile.mkdtemp())
+    >>> few = ["train.steps = 5", "sweep.seeds = 1", "sweep.learning_rate = [0.1]"]
+    >>> config = config_of(read_tables(path, few), str(path))
+    >>> problem = load_problem(config)
+    >>> create_run(out, path.read_text())
+    >>> sweep(config, problem, out, check_gradient(problem))["best"]["learning_rate"]
+    0.1
     """
     if on_first_process(is_complete, directory):
         raise InputError(f"{directory}: this run is complete: give another directory")
@@ -65,13 +81,13 @@ def sweep(
 def _tests(
     runner: Runner, progress: SweepProgress, best: Mapping[str, Any] | None
 ) -> Iterator[Row]:
-    """The trials of the best setting that did not diverge, on the test set."""
+    """Yield the test rows of the best setting's trials that did not diverge."""
     for number, study in enumerate(runner.studies):
         trials = surviving_trials(study.trials, progress)
         if best is None or not any(_has(trial, best) for trial in trials):
             continue
         states = progress.states[number]
-        alive, steps = gather(states.diverged_at) < 0, gather(states.train.step)
+        alive, steps = gather_global(states.diverged_at) < 0, gather_global(states.train.step)
         indices = [i for i, trial in enumerate(trials) if alive[i] and _has(trial, best)]
         measures = metrics_by_trial(runner.test(number, states, indices))
         for index, values in zip(indices, measures, strict=True):

@@ -1,4 +1,4 @@
-"""The trials of a sweep, run: what is compiled is kept, and how trials run is recorded."""
+"""Run the trials of a sweep: compile once, and record how trials run."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fbp.hosts import gather, on_first_process, put_global
+from fbp.hosts import gather_global, on_first_process, put_global
 from fbp.records import add_to_environment, read_environment
 from fbp.sweep.autotuning import autotune
 from fbp.sweep.grid import Trial, grid_of
@@ -30,16 +30,15 @@ class Throughput:
 
 
 class Runner:
-    """Runs the trials of studies, which are named by their place.
+    """Runs the trials of studies, which are named by their index.
 
-    The way in which a study's trials run is chosen when it starts, and written into the
-    environment of the run; where it is written there already, it is that one, over the devices
-    that are here.
+    The parallelism of a study is chosen when it starts, and written into the environment of the
+    run; where it is written already, that one is taken, over the present devices.
 
     Attributes:
       studies: all of them.
       directory: the run's.
-      speed: of what has been run until now.
+      throughput: of what has been run so far.
     """
 
     def __init__(self, studies: Sequence[Study], directory: Path):
@@ -51,7 +50,7 @@ class Runner:
         self._data: dict[Any, Examples] = {}
 
     def structure(self, study: int, trials: int) -> Any:
-        """The states of so many of a study's trials, as shapes that say where they are."""
+        """Return the states of a number of a study's trials, as shapes with their shardings."""
         chosen_study, program = self.studies[study], self._program(study, trials)
         test = chosen_study.problem.dataset.test
         grid = grid_of(chosen_study.trials[:trials])
@@ -62,7 +61,7 @@ class Runner:
         )
 
     def start(self, study: int, trials: Sequence[Trial]) -> tuple[MonitoredState, Metrics]:
-        """The states before the first step, and the validation measures."""
+        """Return the states before the first step, and the validation metrics."""
         begin = time.perf_counter()
         program = self._program(study, len(trials))
         started = program.start(
@@ -74,7 +73,7 @@ class Runner:
     def advance(
         self, study: int, trials: Sequence[Trial], states: MonitoredState, start: int, stop: int
     ) -> tuple[MonitoredState, Any, Metrics]:
-        """The states after the steps from `start` to `stop`; training losses and measures."""
+        """Train from step `start` to `stop`; return states, training losses and metrics."""
         begin = time.perf_counter()
         program, key = self._program(study, len(trials)), (study, len(trials), stop - start)
         data = [self._part(study, part, program.parallelism) for part in ("train", "validation")]
@@ -86,18 +85,18 @@ class Runner:
         self.speed.compiling += compiled - begin
         self.speed.training += time.perf_counter() - compiled
         self.speed.trial_steps += (stop - start) * len(trials)
-        return states, *jax.tree.map(gather, (losses, measures))
+        return states, *jax.tree.map(gather_global, (losses, measures))
 
     def select(self, study: int, states: MonitoredState, indices: Sequence[int]) -> MonitoredState:
-        """The states of the trials in these places."""
+        """Return the states of the trials at these indices."""
         return select_trials(states, indices, self._program(study, len(indices)).parallelism)
 
     def test(self, study: int, states: MonitoredState, indices: Sequence[int]) -> Metrics:
-        """The measures of the test set, of the trials in these places."""
+        """Measure the trials at these indices on the test set."""
         params = jax.tree.map(lambda leaf: leaf[np.array(indices)], states.train.params)
         program = self._program(study, len(indices))
         measures = program.measure(params, self._part(study, "test", program.parallelism))
-        return jax.tree.map(gather, measures)
+        return jax.tree.map(gather_global, measures)
 
     def _program(self, study: int, trials: int) -> Program:
         if (study, trials) not in self._programs:
@@ -124,7 +123,7 @@ class Runner:
         return Parallelism(**recorded)
 
     def _part(self, study: int, part: str, parallelism: Parallelism) -> Examples:
-        """A part of the data, on the devices; studies of the same data share it."""
+        """Return a part of the data, on the devices; studies of the same data share it."""
         chosen_study = self.studies[study]
         key = (chosen_study.config.data, part, parallelism.devices)
         if key not in self._data:

@@ -1,4 +1,4 @@
-"""Settings drawn quasi-randomly: they fill the space more evenly than random ones do."""
+"""Sample settings quasi-randomly: they fill the space more evenly than random ones do."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from fbp.config import Range, Values, values_of
 
 
 def sample_settings(values: Mapping[str, Values], count: int, seed: int) -> list[dict[str, float]]:
-    """`count` settings: the first points of a scrambled Halton sequence.
+    """Sample `count` settings: the first points of a scrambled Halton sequence.
 
     A point u of [0, 1) becomes low (high / low)^u in a range on a log scale, low + (high - low) u
     on a linear one, and one of a list's values, each for an equal part of [0, 1). More settings of

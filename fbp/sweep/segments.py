@@ -1,4 +1,4 @@
-"""What a sweep does in which order: segments of steps, in rungs."""
+"""The order of a sweep's work: segments of steps, in rungs."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Segment:
       variant: which combination of the axes' values.
       start: the step at which it starts.
       stop: the step at which the trials are measured.
-      keep: how many settings, of all variants, go on after it; None for all.
+      keep: how many settings, of all variants, are promoted after it; None for all.
     """
 
     variant: int
@@ -24,7 +24,7 @@ class Segment:
 
 
 def segments_of(sweep: Sweep, train: Train, variants: int, settings: int) -> list[Segment]:
-    """The whole sweep, rung after rung; in a rung, one variant after the other.
+    """List the segments of a sweep, rung after rung; in a rung, one variant after the other.
 
     Args:
       sweep, train: what to do.
@@ -51,11 +51,11 @@ def segments_of(sweep: Sweep, train: Train, variants: int, settings: int) -> lis
 
 
 def rungs_of(sweep: Sweep, train: Train, settings: int) -> dict[int, int | None]:
-    """Each step after which settings are dropped, and how many go on; at last all steps.
+    """Return each step after which settings are dropped, and how many remain; at last all steps.
 
     With successive halving of n settings there are k = floor(log_eta n) rungs before the last.
     Rung i, from 0, ends after steps / eta^(k - i), rounded up to an evaluation, and n / eta^(i + 1)
-    settings go on. The steps of all trials together are about (k + 1) n steps / eta^k, instead of
+    settings remain. The steps of all trials together are about (k + 1) n steps / eta^k, instead of
     n steps. Source: Jamieson and Talwalkar, Non-stochastic best arm identification and
     hyperparameter optimization (AISTATS 2016).
 
@@ -74,7 +74,7 @@ def rungs_of(sweep: Sweep, train: Train, settings: int) -> dict[int, int | None]
 
 
 def trial_steps(sweep: Sweep, train: Train, settings: int) -> int:
-    """How many steps all trials together make, unless some diverge.
+    """Count the steps that all trials together make, unless some diverge.
 
     >>> sweep = Sweep((0.1,), seeds=2, search=Halving(eta=3))
     >>> trial_steps(sweep, Train(270, 8, 10), settings=27)

@@ -1,4 +1,4 @@
-"""The trials of one combination of the axes' values: they share a program."""
+"""A study: the trials of one combination of the axes' values, which share a program."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,14 +28,23 @@ class Study:
 
 
 def studies_of(config: Config, first: SweepProblem | None = None) -> list[Study]:
-    """The studies of a sweep, one for each combination of its axes' values.
+    """List the studies of a sweep, one for each combination of its axes' values.
 
     Args:
       config: what to compare.
-      first: the problem of the first one, if it is there already.
+      first: the problem of the first one, if it is loaded already.
 
-    Raises InputError where the values of an axis make no problem, or one that is compared by
-    another metric.
+    Returns:
+      The studies, the last axis varying fastest.
+
+    Raises:
+      InputError: the values of an axis make no problem, or one that is compared by another metric.
+
+    >>> from pathlib import Path
+    >>> from fbp.config_file import load_config
+    >>> studies = studies_of(load_config(Path("configs/digits_mlp.toml"), ["sweep.seeds = 2"]))
+    >>> [len(study.trials) for study in studies]
+    [26]
     """
     studies: list[Study] = []
     loaded: dict[object, Dataset] = {} if first is None else {config.data: first.dataset}
@@ -57,9 +66,18 @@ def studies_of(config: Config, first: SweepProblem | None = None) -> list[Study]
 
 
 def check_gradients(studies: Sequence[Study]) -> Agreement:
-    """`check_gradient` for every network and data set of a sweep: the largest difference.
+    """Compare the gradients of every network and data set of a sweep with `jax.grad`'s.
 
-    Raises InputError where one is wrong.
+    Returns:
+      The largest difference, see `check_gradient`.
+
+    Raises:
+      InputError: one of them is wrong.
+
+    >>> from pathlib import Path
+    >>> from fbp.config_file import load_config
+    >>> check_gradients(studies_of(load_config(Path("configs/digits_mlp.toml")))).agrees
+    True
     """
     problems = {(c.config.network, c.config.data): c.problem for c in studies}
     return max(map(check_gradient, problems.values()), key=lambda check: check.max_ulps)

@@ -1,4 +1,4 @@
-"""A sweep's summary as a table that a terminal shows."""
+"""A sweep's summary as a table for a terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,9 +8,20 @@ from fbp.report.trials import setting_of
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """One line for each setting, in columns; the best one is marked.
+    """Format a summary as a table: one line for each setting, the best one marked.
 
     The columns are those of the report's page.
+
+    Returns:
+      The table, as text.
+
+    >>> interval = {"mean": 0.975, "low": None, "high": None}
+    >>> entry = {"learning_rate": 0.1, "trials": 1, "diverged": 0, "validation_loss": interval}
+    >>> entry |= {"validation_accuracy": interval}
+    >>> summary = {"task": "classification", "metric": "accuracy", "target": None}
+    >>> print(table({**summary, "rates": [entry], "best": {"learning_rate": 0.1}}))
+       learning rate  diverged  validation loss  validation accuracy
+    *            0.1    0 of 1            0.975                97.5%
     """
     titles, best = summary_columns(summary), summary["best"]
     chosen = None if best is None else setting_of(best)

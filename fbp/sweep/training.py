@@ -1,4 +1,4 @@
-"""All trials of a sweep trained, from the start or from a checkpoint."""
+"""Train all trials of a sweep, from the start or from a checkpoint."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from fbp.checkpoints import Checkpoints
 from fbp.config import Config
-from fbp.hosts import gather, is_first, on_first_process
+from fbp.hosts import gather_global, is_first, on_first_process
 from fbp.records import CHECKPOINTS, append_records, read_records
 from fbp.report.summary import ranking
 from fbp.report.trials import settings, trials
@@ -20,7 +20,7 @@ from fbp.sweep.segments import Segment, segments_of, trial_steps
 
 
 def train_all(config: Config, runner: Runner) -> SweepProgress:
-    """Every trial to its end, its rows appended after each evaluation; the last states.
+    """Train every trial to its end, append its rows after each evaluation; return the last states.
 
     What a checkpoint holds is not done again. One is written after each evaluation, unless
     writing the last one took more than a tenth of the time since.
@@ -48,7 +48,7 @@ def train_all(config: Config, runner: Runner) -> SweepProgress:
 
 
 def _run_segment(segment: Segment, progress: SweepProgress, runner: Runner) -> SweepProgress:
-    """What is so after a segment; its rows are appended."""
+    """Run a segment and append its rows; return the progress after it."""
     done = replace(progress, segments=progress.segments + 1)
     trials = surviving_trials(runner.studies[segment.variant].trials, progress)
     if trials:
@@ -70,18 +70,18 @@ def _advance(segment: Segment, trials: Sequence[Trial], progress: SweepProgress,
         on_first_process(append_records, directory, rows)
     else:
         states = progress.states[variant]
-    was_alive = gather(states.diverged_at)[: len(trials)] < 0
+    was_alive = gather_global(states.diverged_at)[: len(trials)] < 0
     if not was_alive.any():
         return states
     states, losses, measures = runner.advance(variant, trials, states, segment.start, segment.stop)
-    diverged_at = gather(states.diverged_at)[: len(trials)]
+    diverged_at = gather_global(states.diverged_at)[: len(trials)]
     rows = training_rows(trials, segment.stop, losses, measures, was_alive, diverged_at)
     on_first_process(append_records, directory, rows)
     return states
 
 
 def _drop(keep: int, progress: SweepProgress, runner: Runner) -> SweepProgress:
-    """Only the best settings go on."""
+    """Drop all but the best settings."""
     after = replace(progress, surviving=on_first_process(_best, keep, progress, runner))
     states = {}
     for variant, old in progress.states.items():
@@ -93,7 +93,7 @@ def _drop(keep: int, progress: SweepProgress, runner: Runner) -> SweepProgress:
 
 
 def _best(keep: int, progress: SweepProgress, runner: Runner) -> tuple[int, ...]:
-    """Numbers of the best settings' trials, by what is recorded of the validation set."""
+    """Return the numbers of the best settings' trials, by the records of the validation set."""
     runs = [
         run for run in trials(read_records(runner.directory)) if run.number in progress.surviving
     ]

@@ -1,4 +1,4 @@
-"""Which examples each step sees."""
+"""Choose the examples of each step."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from fbp.errors import InputError
 def batch_indices(
     key: Key[Array, ""], start: Int[Array, ""] | int, steps: int, examples: int, batch_size: int
 ) -> Int[Array, "steps batch"]:
-    """The examples of steps `start` to `start + steps`, as indices.
+    """Return the examples of steps `start` to `start + steps`, as indices.
 
     Each epoch is a new permutation of all examples, drawn from `fold_in(key, epoch)` and cut
     into batches; the remainder that fills none is left out of that epoch. The batch of a step
@@ -31,7 +31,7 @@ def batch_indices(
 
 
 def check_batch(batch: Any) -> None:
-    """Raises InputError where the leaves differ in their number of examples, with the path.
+    """Raise InputError where the leaves differ in their number of examples, with the path.
 
     >>> check_batch({"x": jnp.ones((8, 3)), "y": jnp.ones(5)})
     Traceback (most recent call last):

@@ -1,4 +1,4 @@
-"""How parameters are divided over devices: partition specs by path."""
+"""Divide parameters over devices: partition specs by path."""
 
 import math
 import re
@@ -18,17 +18,21 @@ Layout = Sequence[LayoutRule] | Callable[[Any], Sequence[LayoutRule]]
 
 
 def partition_specs(params: Any, mesh: Mesh, layout: Layout) -> Any:
-    """The partition spec of each parameter: that of the first rule whose pattern its path matches.
+    """Return each parameter's partition spec, of the first rule whose pattern its path matches.
 
     Args:
       params: a tree of arrays, or of their shapes.
       mesh: the devices, by the axes that the specs name.
-      layout: rules, or a function of `params` that gives them, such as `megatron`. A rule is a
+      layout: rules, or a function of `params` that returns them, such as `megatron`. A rule is a
         regular expression, searched for in a path such as `1_dense/kernel`, and a spec. A
-        parameter that no rule matches is on every device whole.
+        parameter that no rule matches is replicated.
 
-    Raises InputError where a pattern matches no path, a spec names an axis that the mesh lacks or
-    has more entries than a parameter has dimensions, and where a dimension does not divide.
+    Returns:
+      A tree of specs, of the structure of `params`.
+
+    Raises:
+      InputError: a pattern matches no path, a spec names an axis that the mesh lacks or has more
+        entries than a parameter has dimensions, or a dimension does not divide.
 
     >>> params = {"1_dense": {"kernel": np.ones((64, 32)), "bias": np.ones(32)}}
     >>> mesh = jax.make_mesh((1, 1), ("data", "model"))
@@ -51,7 +55,7 @@ def partition_specs(params: Any, mesh: Mesh, layout: Layout) -> Any:
 
 
 def megatron(params: Any, axis: str = "model") -> Sequence[LayoutRule]:
-    """The tensor-parallel layout of this package's layers, for the parameters of a network.
+    """Return the tensor-parallel layout of this package's layers, for the parameters of a network.
 
     Layers in pairs: the first is divided by columns and the second by rows, so that what is
     between them stays divided and one sum over the devices follows each pair. Pairs are
@@ -59,12 +63,19 @@ def megatron(params: Any, axis: str = "model") -> Sequence[LayoutRule]:
     - the projections to Q, K, V and out of an attention, which is thereby divided by heads: their
       number must be a multiple of the devices;
     - `up` and `down` of a transformer's block;
-    - dense layers of a `serial` that are given by position, the first and the second, and so on,
+    - dense layers of a `serial` that are passed by position, the first and the second, and so on,
       with what works feature by feature between them, as in `mlp` and `cnn`.
 
-    The others are on every device whole. Q, K and V are side by side in one kernel, whose equal
-    parts are not those of the heads: the compiler has the devices exchange what Q, K and V are of
-    the input, once forward and once backward.
+    The others are replicated. Q, K and V are side by side in one kernel, whose equal parts are not
+    those of the heads: the compiler has the devices exchange Q, K and V once forward and once
+    backward.
+
+    Args:
+      params: the parameters, or their shapes.
+      axis: the mesh's axis to divide them over.
+
+    Returns:
+      Rules, as `partition_specs` takes them.
 
     Source: Shoeybi et al. 2019, Megatron-LM, arXiv 1909.08053.
 
@@ -91,7 +102,7 @@ def megatron(params: Any, axis: str = "model") -> Sequence[LayoutRule]:
 
 
 def path_name(path: tuple) -> str:
-    """A path as patterns see it.
+    """Return a path as patterns see it.
 
     >>> path_name(jax.tree_util.tree_leaves_with_path({"1_dense": {"kernel": 0}})[0][0])
     '1_dense/kernel'
@@ -100,7 +111,7 @@ def path_name(path: tuple) -> str:
 
 
 def describe_mesh(mesh: Mesh) -> str:
-    """A mesh, for an error.
+    """Describe a mesh, for an error.
 
     >>> describe_mesh(jax.make_mesh((1, 1), ("data", "model")))
     'the mesh data 1 x model 1'

@@ -22,7 +22,7 @@ from fbp.nn import Layer
 from fbp.train.batches import batch_indices
 from fbp.train.layout import Layout
 from fbp.train.microbatches import mean_over_microbatches
-from fbp.train.objective import Metrics, Objective, check_fits, evaluate, mean_loss, objective_of
+from fbp.train.objective import Forward, Objective, check_fits, evaluate, mean_loss, objective_of
 from fbp.train.resume import Measurement, RunCheckpoints
 from fbp.train.scan_steps import Examples, scan_steps
 from fbp.train.sharding import (
@@ -114,7 +114,7 @@ def train(
     >>> outcome.stopped
     'target'
     """
-    # Build the network: its layers are connected, the data give the shape of its input.
+    # Build the network: its layers are connected, the data set the shape of its input.
     objective = objective_of(dataset)
     in_shape = (batch_size, *dataset.feature_shape)
     init_key, order_key, step_key = jax.random.split(key, 3)
@@ -122,8 +122,8 @@ def train(
 
     # Draw weights and biases at random.
     draw = lambda: network.init(init_key, in_shape)[0]
-    begin = sharded_init(lambda: initial_state(draw(), tx, step_key), mesh, layout)
-    state = begin()
+    init = sharded_init(lambda: initial_state(draw(), tx, step_key), mesh, layout)
+    state = init()
 
     # Feed the input forward.
     forward = network.apply
@@ -139,87 +139,116 @@ def train(
     update = make_update(loss_and_grads, tx)
 
     # Repeat until the output is as desired.
-    spread = sharded_update(update, mesh, layout, microbatches)
-    draw_batches = functools.partial(
-        batch_indices, order_key, examples=len(dataset.train), batch_size=batch_size
+    sizes = {"examples": len(dataset.train), "batch_size": batch_size}
+    batches = functools.partial(batch_indices, order_key, **sizes)
+    on_mesh = sharded_update(update, mesh, layout, microbatches)
+    advance = _compiled_steps(on_mesh, batches, donate=patience is None)
+    measure = _compiled_measure(forward, objective, dataset, mesh)
+    examples = shard_examples(dataset.train, mesh)
+    stop = functools.partial(_stop, steps=steps, target=target, patience=patience)
+    call = {"batch_size": batch_size, "evaluate_every": evaluate_every}
+    saved = RunCheckpoints(checkpoints, patience is not None, key, **call)
+    bar = tqdm(total=steps, unit="step", disable=None if progress and is_first() else True)
+    last, best, history = _repeat(
+        advance, measure, state, examples, stop, evaluate_every, saved, bar
     )
-    advance = _compiled_steps(spread, draw_batches, donate=patience is None)
-    measure = jax.jit(functools.partial(evaluate, sharded_forward(forward, mesh), objective))
-    training = shard_examples(dataset.train, mesh)
-    validation = put_global(
-        (dataset.validation.x, dataset.validation.y), NamedSharding(auto_mesh(mesh), P())
-    )
-    history = [_measurement(0, math.nan, measure(state.params, *validation), objective)]
-    shown = None if progress and is_first() else True
-    same = {"batch_size": batch_size, "evaluate_every": evaluate_every}
-    with (
-        RunCheckpoints(checkpoints, patience is not None, key, **same) as saved,
-        tqdm(total=steps, unit="step", disable=shown) as bar,
-    ):
+    tracing = _compiled_steps(update, batches, donate=False)
+    origin = _origin(advance, tracing, init, examples, history) if _diverged(history) else None
+    return TrainResult(last if patience is None else best, tuple(history), stop(history), origin)
+
+
+def _repeat(
+    advance: Callable[..., Any],
+    measure: Callable[..., Measurement],
+    state: TrainState,
+    examples: Examples,
+    stop: Callable[[Sequence[Measurement]], Stop | None],
+    evaluate_every: int,
+    saved: RunCheckpoints,
+    bar: tqdm,
+) -> tuple[TrainState, TrainState, list[Measurement]]:
+    """Advance, measure and save until `stop`; return the last state, the best one, the history."""
+    history = [measure(state, 0, math.nan)]
+    with saved, bar:
         state, best, history = saved.resume(state, history)
         bar.update(history[-1].step)
-        while (stopped := _stop(history, steps, target, patience)) is None:
-            count = min(evaluate_every, steps - history[-1].step)
-            state, training_loss = advance(state, training, count)
-            measures = measure(state.params, *validation)
-            step = history[-1].step + count
-            history.append(_measurement(step, training_loss, measures, objective))
+        while stop(history) is None:
+            count = min(evaluate_every, bar.total - history[-1].step)
+            state, training_loss = advance(state, examples, count)
+            history.append(measure(state, history[-1].step + count, training_loss))
             best = state if history[-1] is _lowest(history) else best
             bar.update(count)
             saved.maybe_save(state, best, history)
         saved.maybe_save(state, best, history, last=True)
-    origin = None
-    if stopped == "diverged" and len(history) > 1 and jax.process_count() == 1:
-        counts = [after.step - m.step for m, after in itertools.pairwise(history)]
-        alone = _compiled_steps(update, draw_batches, donate=False)
-        origin = _origin(advance, alone, begin(), training, counts)
-    return TrainResult(state if patience is None else best, tuple(history), stopped, origin)
+    return state, best, history
 
 
 def _origin(
-    advance: Any, alone: Any, state: TrainState, training: Examples, counts: Sequence[int]
-) -> Report:
-    """Run again to the last segment of steps, and trace that one on a device, by `alone`."""
+    advance: Callable[..., Any],
+    tracing: Callable[..., Any],
+    init: Callable[[], TrainState],
+    examples: Examples,
+    history: Sequence[Measurement],
+) -> Report | None:
+    """Run again to the last segment of steps, and trace that one on one device."""
+    if len(history) == 1 or jax.process_count() > 1:
+        return None
+    state = init()
+    counts = [after.step - before.step for before, after in itertools.pairwise(history)]
     for count in counts[:-1]:
-        state, _ = advance(state, training, count)
+        state, _ = advance(state, examples, count)
 
-    def last_steps(state: TrainState, training: Examples) -> Any:
-        return alone(state, training, counts[-1])
+    def last_steps(state: TrainState, examples: Examples) -> Any:
+        return tracing(state, examples, counts[-1])
 
-    return trace_program(last_steps, *jax.device_put((state, training), jax.devices()[0]))
+    return trace_program(last_steps, *jax.device_put((state, examples), jax.devices()[0]))
 
 
-def _compiled_steps(update: Update, draw_batches: Callable[..., Any], donate: bool) -> Any:
-    """`(state, training data, count) -> (the state after count steps, their mean loss)`."""
+def _compiled_steps(update: Update, batches: Callable[..., Any], donate: bool) -> Any:
+    """Compile `(state, training data, count) -> (the state after count steps, their mean loss)`."""
 
     @functools.partial(jax.jit, static_argnums=2, donate_argnums=0 if donate else ())
     def advance(state: TrainState, training: Examples, count: int):
-        indices = draw_batches(state.step, count)
-        state, losses = scan_steps(update, state, training, indices)
+        state, losses = scan_steps(update, state, training, batches(state.step, count))
         return state, jnp.mean(losses)
 
     return advance
 
 
-def _measurement(
-    step: int, training_loss: Any, measures: Metrics, objective: Objective
-) -> Measurement:
-    loss, score = float(measures["loss"]), float(measures[objective.score])
-    return Measurement(step, float(training_loss), loss, score)
+def _compiled_measure(
+    forward: Forward, objective: Objective, dataset: Dataset, mesh: Mesh
+) -> Callable[..., Measurement]:
+    """Compile the measurement of a state on the validation set, which is replicated."""
+    metrics = jax.jit(functools.partial(evaluate, sharded_forward(forward, mesh), objective))
+    split, sharding = dataset.validation, NamedSharding(auto_mesh(mesh), P())
+    validation = put_global((split.x, split.y), sharding)
+
+    def measure(state: TrainState, step: int, training_loss: Any) -> Measurement:
+        values = metrics(state.params, *validation)
+        loss, score = float(values["loss"]), float(values[objective.score])
+        return Measurement(step, float(training_loss), loss, score)
+
+    return measure
 
 
 def _lowest(history: Sequence[Measurement]) -> Measurement:
     return min(history, key=lambda measurement: measurement.loss)
 
 
+def _diverged(history: Sequence[Measurement]) -> bool:
+    return not math.isfinite(history[-1].loss)
+
+
 def _stop(
-    history: Sequence[Measurement], steps: int, target: float | None, patience: int | None
+    history: Sequence[Measurement], *, steps: int, target: float | None, patience: int | None
 ) -> Stop | None:
-    last, lowest = history[-1], _lowest(history)
-    if not math.isfinite(last.loss):
+    """Return why training ends after these measurements; None where it continues."""
+    last = history[-1]
+    if _diverged(history):
         return "diverged"
     if target is not None and last.score >= target:
         return "target"
-    if patience is not None and len(history) - 1 - history.index(lowest) >= patience:
+    since_lowest = len(history) - 1 - history.index(_lowest(history))
+    if patience is not None and since_lowest >= patience:
         return "patience"
     return "steps" if last.step >= steps else None

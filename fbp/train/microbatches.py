@@ -1,4 +1,4 @@
-"""A batch in parts, one after another, where it does not fit at once."""
+"""Compute the gradient of a batch in parts, where it does not fit at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,14 +14,14 @@ from fbp.train.batches import check_batch
 def mean_over_microbatches(
     loss_and_grads: Callable[[Any, Any, Key[Array, ""]], tuple[Any, Any]], count: int
 ) -> Callable[[Any, Any, Key[Array, ""]], tuple[Any, Any]]:
-    """The loss and gradients of a batch, as the mean of those of `count` equal parts of it.
+    """Return a function of a batch: the mean loss and gradients of `count` equal parts of it.
 
-    The parts follow each other in a scan within the step, so that the residuals of one are in
-    memory at a time. Part i is every `count`-th example from the i-th on, which leaves a batch
-    that is divided over devices where it is, and has the key `fold_in(key, i)`.
+    The parts follow each other in a scan within the step, so that the residuals of only one are in
+    memory at a time. Part i is every `count`-th example from the i-th on, which leaves a batch that
+    is divided over devices in its place, and has the key `fold_in(key, i)`.
 
-    `guarded(accumulate=)` averages over steps instead: each has a batch, and a state, of its own,
-    and `count` of them make one update. Here each step is one update.
+    `with_guards(accumulate=)` averages over steps instead: each has its own batch and state, and
+    `count` of them make one update. Here each step is one update.
 
     Raises InputError where `count` does not divide the batch.
 

@@ -1,4 +1,4 @@
-"""Comparing output and target: the loss, and the score that people read."""
+"""Compare output and target: the loss, and the score that people read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +24,16 @@ class Objective:
     """How outputs are compared with targets.
 
     Attributes:
-      outputs: numbers that the network gives for one example.
-      score: name of the measure that people read, `accuracy` or `r2`.
+      outputs: numbers that the network returns for one example.
+      score: name of the score that people read, `accuracy` or `r2`.
       losses: `(outputs, targets) -> one loss per example`.
-      hits: `(outputs, targets) -> one number per example`, whose mean gives the score.
-      finish: `(mean of hits, targets) -> score`.
+      per_example_score: `(outputs, targets) -> one number per example`.
+      aggregate: `(mean of per_example_score, targets) -> score`.
+
+    >>> objective = objective_for("classification", classes=2)
+    >>> logits, targets = jnp.array([[2.0, 0.0], [0.0, 1.0]]), jnp.array([0, 0])
+    >>> print(objective.per_example_score(logits, targets))
+    [1. 0.]
     """
 
     outputs: int
@@ -39,7 +44,10 @@ class Objective:
 
 
 def objective_of(dataset: Dataset) -> Objective:
-    """The objective of a data set's task, see `objective_for`.
+    """Return the objective of a data set's task, see `objective_for`.
+
+    Returns:
+      The objective.
 
     >>> from fbp.data import load
     >>> objective_of(load("digits")).outputs, objective_of(load("diabetes")).score
@@ -49,7 +57,7 @@ def objective_of(dataset: Dataset) -> Objective:
 
 
 def objective_for(task: Task, classes: int) -> Objective:
-    """The objective of a task.
+    """Return the objective of a task.
 
     - Classification into C classes: C logits; the loss is the cross-entropy
       -log softmax(outputs)[target] in nats, the score is the accuracy, the share of examples
@@ -80,7 +88,7 @@ def objective_for(task: Task, classes: int) -> Objective:
 
 
 def mean_loss(forward: Forward, objective: Objective) -> Callable[..., Float[Array, ""]]:
-    """The loss of a batch: `(params, (x, y), key) -> mean of the examples' losses`.
+    """Make the loss of a batch: `(params, (x, y), key) -> mean of the examples' losses`.
 
     `key` is passed on to `forward`, for layers such as dropout.
     """
@@ -102,18 +110,24 @@ def evaluate(
     *,
     batch_size: int = 1024,
 ) -> Metrics:
-    """Loss and score on a whole split, `batch_size` examples at a time.
+    """Measure loss and score on a full split, `batch_size` examples at a time.
 
     Args:
       forward: `(params, x) -> outputs`.
       objective: what to measure.
-      params, x, y: the parameters and the split.
+      params: the parameters.
+      x: inputs [examples, ...].
+      y: targets [examples].
       batch_size: how many examples are in memory at once.
+
+    Returns:
+      `loss`, in the objective's unit (nats, or squared units of the target), and the score under
+      its name.
 
     >>> from fbp.data import load
     >>> split, objective = load("diabetes").test, objective_of(load("diabetes"))
-    >>> measures = evaluate(lambda w, x: x @ w, objective, jnp.zeros((10, 1)), split.x, split.y)
-    >>> sorted(measures)
+    >>> metrics = evaluate(lambda w, x: x @ w, objective, jnp.zeros((10, 1)), split.x, split.y)
+    >>> sorted(metrics)
     ['loss', 'r2']
     """
 
@@ -139,7 +153,7 @@ def evaluate(
 
 
 def check_fits(outputs_shape: tuple[int, ...], objective: Objective) -> None:
-    """Raises InputError unless a network gives the outputs that the objective compares."""
+    """Raise InputError unless a network returns the outputs that the objective compares."""
     if outputs_shape[1:] != (objective.outputs,):
         raise InputError(
             f"the network gives {list(outputs_shape[1:])} numbers for an example, the task needs "

@@ -15,7 +15,7 @@ DECAY = 0.2  # the share of all updates over which `wsd` falls
 def make_optimizer(
     optimizer: Optimizer, train: Train, hyperparameters: Mapping[str, Any]
 ) -> optax.GradientTransformation:
-    """The optimizer of a run, with `hyperparameters` injected: they may be traced arrays.
+    """Make the optimizer of a run, with `hyperparameters` injected: they may be traced arrays.
 
     All others stay Python numbers (`static_args`), so that a swept rate trains exactly as a
     rate written into a plain optax optimizer does. The schedule multiplies the updates, which
@@ -36,7 +36,7 @@ def make_optimizer(
 
 
 def schedule_of(train: Train) -> optax.Schedule:
-    """The rate over the updates, as a share of its peak.
+    """Return the rate over the updates, as a share of its peak.
 
     >>> half_way = schedule_of(Train(100, 1, 1, schedule="cosine"))(50)
     >>> print(half_way.round(3))

@@ -1,5 +1,9 @@
 """The learning-rate range test: train with a growing rate, see where the loss falls.
 
+A test returns rates and losses; a suggestion is a pure function `(rates, losses) -> rate`. Each
+suggestion here does what the tool that it comes from does: it smooths, stops where the loss has
+diverged, leaves out the ends and picks, with that tool's defaults.
+
 A test gives rates and losses; a suggestion is a pure function `(rates, losses) -> rate`. Each
 suggestion here does what the tool that it comes from does: it smooths, stops where the loss has
 diverged, leaves out the ends and picks, with that tool's defaults.
@@ -102,7 +106,7 @@ def range_tests(
     high: float = 10.0,
     steps: int = 300,
 ) -> tuple[RangeTest, ...]:
-    """A range test for each seed, all as one compiled program; see `range_test`."""
+    """Run a range test for each seed, all as one compiled program; see `range_test`."""
     if not (0 < low < high and steps > 1):
         raise InputError(
             f"a range test from {low:g} to {high:g} in {steps} steps: the rates must be positive "
@@ -127,7 +131,7 @@ def range_tests(
 
 
 def descent(rates: Rates, losses: Losses) -> float:
-    """The rate at which the average loss falls most on its way to its lowest value.
+    """Return the rate at which the average loss falls most on its way to its lowest value.
 
     As `lightning`, but looked for only where the rates are lower than that of the lowest
     average: a loss that comes down again after a jump would be steeper. This package's own
@@ -145,7 +149,7 @@ def descent(rates: Rates, losses: Losses) -> float:
 
 
 def steepest(rates: Rates, losses: Losses) -> float:
-    """The rate at which the smoothed loss falls most from step to step.
+    """Return the rate at which the smoothed loss falls most from step to step.
 
     smoothed_i = 0.05 loss_i + 0.95 smoothed_{i-1}, until it is 5 times its lowest; the first 10
     and the last 5 steps are left out.
@@ -165,7 +169,7 @@ def steepest(rates: Rates, losses: Losses) -> float:
 
 
 def lightning(rates: Rates, losses: Losses) -> float:
-    """The rate at which the average loss falls most from step to step.
+    """Return the rate at which the average loss falls most from step to step.
 
     The average is that of `valley`; the first 10 steps and the last one are left out.
 
@@ -184,7 +188,7 @@ def lightning(rates: Rates, losses: Losses) -> float:
 
 
 def steep(rates: Rates, losses: Losses) -> float:
-    """The rate at which the average loss falls most, per factor of the rate.
+    """Return the rate at which the average loss falls most, per factor of the rate.
 
     The average is that of `valley`.
 
@@ -202,7 +206,7 @@ def steep(rates: Rates, losses: Losses) -> float:
 
 
 def valley(rates: Rates, losses: Losses) -> float:
-    """The rate midway down the longest run of falling losses: fastai's default.
+    """Return the rate midway down the longest run of falling losses: fastai's default.
 
     The average after step i is (1 - 0.98) sum_j 0.98^(i-j) loss_j / (1 - 0.98^(i+1)), until it
     is 4 times its lowest; the first tenth of the steps and the last 5 are left out. Of the
@@ -226,7 +230,7 @@ def valley(rates: Rates, losses: Losses) -> float:
 
 
 def sliding_window(rates: Rates, losses: Losses) -> float:
-    """Where a window of 15 steps comes to rest that slides down from the highest rates.
+    """Return where a window of 15 steps comes to rest that slides down from the highest rates.
 
     It slides while the slopes of the average at its two ends differ by more than 0.005 a step;
     the suggestion is the left end of the last window whose ends differ. The average is that of
@@ -250,7 +254,7 @@ def sliding_window(rates: Rates, losses: Losses) -> float:
 
 
 def minimum(rates: Rates, losses: Losses) -> float:
-    """A tenth of the rate at which the average loss is lowest.
+    """Return a tenth of the rate at which the average loss is lowest.
 
     The average is that of `valley`.
 
@@ -320,7 +324,7 @@ def _require_points(available: int, needed: int) -> None:
 
 
 def _falling_lengths(losses: Losses) -> list[int]:
-    """For each place, the length of the longest falling subsequence that ends there."""
+    """For each index, return the length of the longest falling subsequence that ends at it."""
     lengths: list[int] = []
     for i, loss in enumerate(losses):
         before = [length for length, other in zip(lengths, losses[:i], strict=True) if other > loss]

@@ -1,4 +1,4 @@
-"""A training run that goes on from its last checkpoint, bit for bit as if it had not stopped."""
+"""Resume a training run from its last checkpoint, bit for bit as if it had not been interrupted."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from fbp.train.state import TrainState
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured after `step` steps.
+    """Loss and score after `step` steps.
 
     Attributes:
       step: number of steps so far.
@@ -34,13 +34,13 @@ class Measurement:
 
 
 class RunCheckpoints:
-    """The checkpoints of a training run; without a directory, none. A context.
+    """The checkpoints of a training run; without a directory, none. A context manager.
 
     Args:
       directory: where they are.
-      with_best: whether the state of the lowest loss is needed beside the last one.
+      with_best: whether to save the state of the lowest loss too.
       key: the run's.
-      call: what else must be the same in a run that goes on.
+      call: what else must be the same in a run that resumes.
     """
 
     def __init__(self, directory: Path | None, with_best: bool, key: Key[Array, ""], **call: int):
@@ -61,9 +61,9 @@ class RunCheckpoints:
     def resume(
         self, state: TrainState, history: list[Measurement]
     ) -> tuple[TrainState, TrainState, list[Measurement]]:
-        """The last checkpoint: state, best state, history. Without one, what is given.
+        """Return state, best state and history of the last checkpoint; without one, the arguments.
 
-        The states are where `state` is. Raises InputError where it is of another run.
+        The states have the shardings of `state`. Raises InputError where it is of another run.
         """
         restored = None
         if self._directory is not None:

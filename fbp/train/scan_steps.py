@@ -16,7 +16,7 @@ def scan_steps(
     examples: Examples,
     indices: Int[Array, "steps batch"],
 ) -> tuple[State, Any]:
-    """One update for each row of `indices`, as a scan: the last state, and what each step gave.
+    """Scan an update over the rows of `indices`: return the last state, and each step's outputs.
 
     >>> import jax.numpy as jnp
     >>> add = lambda total, batch: (total + jnp.sum(batch[0]), total)

@@ -1,4 +1,4 @@
-"""Many devices: the batch divided over the axis `data` of a mesh, the parameters by a layout."""
+"""Many devices: divide the batch over the axis `data` of a mesh, the parameters by a layout."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ DATA_AXIS = "data"
 
 
 def data_mesh(batch_size: int) -> Mesh:
-    """All devices along `data`, or as many as divide the batch.
+    """Make a mesh of all devices along `data`, or of as many as divide the batch.
 
     >>> dict(data_mesh(1).shape)
     {'data': 1}
@@ -30,7 +30,7 @@ def data_mesh(batch_size: int) -> Mesh:
 
 
 def state_shardings(tree: Any, params: Any, mesh: Mesh, layout: Layout) -> Any:
-    """Where each leaf of a tree is: as the parameter that it belongs to, or on every device whole.
+    """Return each leaf's sharding: that of the parameter it belongs to, or replicated.
 
     A leaf belongs to the parameter in whose path its own ends, if they have one shape: so do the
     moments of an optimizer's state, and gradients. Raises InputError as `partition_specs`.
@@ -64,10 +64,20 @@ def state_shardings(tree: Any, params: Any, mesh: Mesh, layout: Layout) -> Any:
 def sharded_init(
     make: Callable[..., TrainState], mesh: Mesh, layout: Layout = ()
 ) -> Callable[..., TrainState]:
-    """`make`, compiled so that each device makes its own part of the state only.
+    """Compile `make` so that each device makes only its own part of the state.
 
-    The whole state is on no device, as a model that is larger than one needs. Raises InputError
-    as `partition_specs`.
+    No device holds the full state, as a model that is larger than one device needs.
+
+    Args:
+      make: returns a state.
+      mesh: the devices.
+      layout: how parameters are divided over them, see `partition_specs`.
+
+    Returns:
+      A function of `make`'s arguments, which returns the state as sharded arrays.
+
+    Raises:
+      InputError: by that function, as `partition_specs`.
 
     >>> import optax
     >>> from fbp.nn import mlp
@@ -90,7 +100,7 @@ def sharded_init(
 
 
 def shard_batch(batch: Any, mesh: Mesh, microbatches: int = 1) -> Any:
-    """The batch, divided over `data`: each device has an equal share of each microbatch.
+    """Divide the batch over `data`: each device has an equal share of each microbatch.
 
     Raises InputError where the mesh has no such axis, the leaves differ in their number of
     examples, or it is no multiple of the devices times the microbatches.
@@ -118,10 +128,10 @@ def sharded_update(
     layout: Layout = (),
     microbatches: int = 1,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Any]]:
-    """The same update, of a batch divided over `data` and a state divided as by `sharded_init`.
+    """Return the same update, of a batch divided over `data` and a state as of `sharded_init`.
 
-    What the devices sum or exchange for that is put in by the compiler. Raises InputError as
-    `shard_batch` and `partition_specs`.
+    The compiler inserts the devices' sums and exchanges. Raises InputError as `shard_batch` and
+    `partition_specs`.
 
     >>> import optax
     >>> from fbp.train import initial_state
@@ -129,8 +139,8 @@ def sharded_update(
     >>> tx = optax.sgd(0.1)
     >>> update = make_update(loss_and_grads_fn(lambda params, x, key: (params * x).mean()), tx)
     >>> state = initial_state(np.float32(2.0), tx, jax.random.key(0))
-    >>> spread = sharded_update(update, jax.make_mesh((1,), ("data",)))
-    >>> state, loss = spread(state, np.array([3.0, 5.0], np.float32))
+    >>> on_devices = sharded_update(update, jax.make_mesh((1,), ("data",)))
+    >>> state, loss = on_devices(state, np.array([3.0, 5.0], np.float32))
     >>> print(loss, state.params)
     8.0 1.6
     """
@@ -144,10 +154,10 @@ def sharded_update(
 
 
 def shard_examples(examples: Split, mesh: Mesh) -> Examples:
-    """The examples, divided over `data`: each process reads the rows of its own devices alone.
+    """Divide the examples over `data`: each process reads only the rows of its own devices.
 
-    Where their number does not divide, the last example stands again at the end. What is read
-    is sliced from the arrays, so that those of `numpy.load(file, mmap_mode="r")` stay on disk.
+    Where their number does not divide, the last example is repeated at the end. What is read is
+    sliced from the arrays, so that those of `numpy.load(file, mmap_mode="r")` stay on disk.
 
     >>> mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
     >>> x, y = shard_examples(Split(np.ones((3, 5), np.float32), np.arange(3)), mesh)
@@ -176,9 +186,9 @@ def shard_examples(examples: Split, mesh: Mesh) -> Examples:
 
 
 def sharded_forward(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """The same `(params, x) -> outputs`, of examples that are divided over `data`.
+    """Return the same `(params, x) -> outputs`, of examples that are divided over `data`.
 
-    Examples whose number does not divide are on every device.
+    Examples whose number does not divide are replicated.
     """
 
     def run(params: Any, x: Any) -> Any:
@@ -189,7 +199,7 @@ def sharded_forward(forward: Callable[..., Any], mesh: Mesh) -> Callable[..., An
 
 
 def auto_mesh(mesh: Mesh) -> Mesh:
-    """The same devices, with axes along which the compiler divides what no spec names.
+    """Return the same devices, with axes along which the compiler divides what no spec names.
 
     `jax.make_mesh` makes axes that every operation must name (`AxisType.Explicit`).
 

@@ -1,4 +1,4 @@
-"""What changes from one step to the next."""
+"""The state that changes from one step to the next."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,10 @@ class TrainState:
       opt_state: the optimizer's state.
       step: number of updates so far.
       key: what the run's randomness is drawn from; step i uses `fold_in(key, i)`.
+
+    >>> state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1), jax.random.key(0))
+    >>> len(jax.tree.leaves(state.params)), state.step.dtype
+    (1, dtype('int32'))
     """
 
     params: Any
@@ -30,9 +34,18 @@ class TrainState:
 
 
 def initial_state(params: Any, tx: optax.GradientTransformation, key: Key[Array, ""]) -> TrainState:
-    """The state before the first step, in buffers of its own, which a step may take over.
+    """Make the state before the first step, in new buffers, which a step may take over.
 
-    Raises InputError for a leaf of `params` that is not an array of floats, with its path.
+    Args:
+      params: the parameters, a pytree of arrays of floats.
+      tx: any optax transformation.
+      key: what the run's randomness is drawn from.
+
+    Returns:
+      The state at step 0.
+
+    Raises:
+      InputError: for a leaf of `params` that is not an array of floats, with its path.
 
     >>> state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1), jax.random.key(0))
     >>> print(state.step)
@@ -44,7 +57,7 @@ def initial_state(params: Any, tx: optax.GradientTransformation, key: Key[Array,
 
 
 def check_params(params: Any) -> None:
-    """Raises InputError for a leaf that no gradient step can change, with its path.
+    """Raise InputError for a leaf that no gradient step can change, with its path.
 
     >>> check_params({"w": jnp.zeros(3, jnp.int32)})
     Traceback (most recent call last):

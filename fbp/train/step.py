@@ -23,11 +23,10 @@ Update = Callable[[TrainState, Any], tuple[TrainState, Loss]]
 
 
 def loss_and_grads_fn(loss_fn: LossFn) -> Callable[[Any, Any, Key[Array, ""]], tuple[Loss, Any]]:
-    """The loss and its gradient: `(params, batch, key) -> (loss, grads)`.
+    """Make `(params, batch, key) -> (loss, grads)` of a loss, by `fbp.value_and_grad`.
 
-    The gradient is made by `fbp.value_and_grad`. Raises InputError where a leaf of the
-    parameters is not of floats, the batch's leaves differ in their number of examples, or the
-    loss is not one real number.
+    Raises InputError where a leaf of the parameters is not of floats, the batch's leaves differ in
+    their number of examples, or the loss is not one real number.
     """
 
     def checked(params, batch, key):
@@ -48,7 +47,7 @@ def loss_and_grads_fn(loss_fn: LossFn) -> Callable[[Any, Any, Key[Array, ""]], t
 
 
 def make_update(loss_and_grads: Callable, tx: optax.GradientTransformation) -> Update:
-    """The update `(state, batch) -> (next state, loss)`: what `tx` makes of the gradient, added.
+    """Make the update `(state, batch) -> (next state, loss)`, of a gradient that `tx` transforms.
 
     Transformations that ask for the loss, such as `optax.contrib.momo`, get it as `value`.
     """
@@ -72,10 +71,10 @@ def make_step(
     mesh: Mesh | None = None,
     layout: Layout = (),
 ) -> Update:
-    """One compiled update: `step(state, batch) -> (next state, loss)`.
+    """Make one compiled update: `step(state, batch) -> (next state, loss)`.
 
-    params <- params + tx(d loss_fn(params, batch, key) / d params). The state's buffers are
-    given away (donated): use the state that is returned, not the one passed.
+    params <- params + tx(d loss_fn(params, batch, key) / d params). It donates the state's buffers:
+    use the state that is returned, not the one passed.
 
     Args:
       loss_fn: `(params, batch, key) -> loss`, one real number; `key` is new at each step.
@@ -84,12 +83,15 @@ def make_step(
         does not fit with all of it; see `mean_over_microbatches`.
       mesh: devices, over whose axis `data` the batch is divided; None for those where the
         state and the batch are. The state is made by `sharded_init`.
-      layout: how the parameters are divided, see `partition_specs`; by default they are on every
-        device whole.
+      layout: how the parameters are divided, see `partition_specs`; by default they are replicated.
 
-    Raises InputError for a leaf of the parameters that is not of floats, a batch whose leaves
-    differ in their number of examples, a loss that is not one real number, and a batch or
-    parameters that do not divide as they should.
+    Returns:
+      The step.
+
+    Raises:
+      InputError: by the step, for a leaf of the parameters that is not of floats, a batch whose
+        leaves differ in their number of examples, a loss that is not one real number, and a batch
+        or parameters that do not divide as they should.
 
     >>> from fbp.train import initial_state, make_step
     >>> loss_fn = lambda params, batch, key: jnp.mean((params * batch["x"] - batch["y"]) ** 2)
@@ -115,15 +117,18 @@ def with_guards(
     accumulate: int = 1,
     skip_nonfinite: int | None = None,
 ) -> optax.GradientTransformation:
-    """`tx` with optax's guards around it.
+    """Wrap `tx` in optax's guards.
 
     Args:
       tx: any optax transformation.
       clip_norm: scale a gradient down to this global norm (`optax.clip_by_global_norm`).
       accumulate: average the gradients of this many steps into one update (`optax.MultiSteps`);
-        `microbatches` of `make_step` averages within one step, and keeps no sum between steps.
+        `microbatches` of `make_step` averages within one step, and stores no sum between steps.
       skip_nonfinite: leave out an update that is not finite, unless more than this many follow
         each other (`optax.apply_if_finite`).
+
+    Returns:
+      The transformation, guarded.
 
     >>> tx = with_guards(optax.sgd(1.0), clip_norm=1.0)
     >>> grads = jnp.array([3.0, 4.0])

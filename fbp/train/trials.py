@@ -32,7 +32,7 @@ def train_trials(
     measure_every: int | None = None,
     at_once: int = 1,
 ) -> tuple[Float[Array, "trials steps"], Result]:
-    """The training loss of every step of every trial, and what `measure` makes of the last states.
+    """Train several trials; return every step's training loss and `measure` of the last states.
 
     A trial is trained exactly as `fbp.train.train` does on one device with
     `key=jax.random.key(seed)`.
@@ -45,9 +45,9 @@ def train_trials(
       trials: arrays by name with one entry a trial; `seed` is one of them.
       training: inputs and targets.
       steps, batch_size: as in `fbp.train.train`.
-      finish: what is kept of a trained state, such as its loss on the validation set.
-      finish_every: apply `measure` after every so many steps, which divide `steps`, and not at
-        the end alone; what it gives has then an axis of times after that of trials.
+      measure: what to return of a trained state, such as its loss on the validation set.
+      measure_every: apply `measure` after every that many steps, which divide `steps`, and not at
+        the end alone; its result then has an axis of times after that of trials.
       at_once: trials side by side; the others wait. On a CPU one is often the fastest.
 
     >>> import jax.numpy as jnp
