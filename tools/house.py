@@ -8,6 +8,7 @@ where."""
 import argparse
 import ast
 import io
+import re
 import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -17,9 +18,14 @@ PRIVATE_WORDS = {
     *("made", "found", "given", "wanted", "useful", "place", "places"),
     *("kept", "own", "fine", "rough", "there", "whole", "room"),
 }
+BRITISH = re.compile(
+    "colour|neighbour|behaviour|centre|centring|grey|labelled|modelled|parametris"
+    "|(?:normal|local|summar|initial|optim|serial|vector|linear|discret|minim|maxim|quant"
+    "|random|recogn|visual|material|general|special|regular|factor|symmetr|polar)is(?:e|ing|ation)"
+)
 LONG_BODY = 40  # lines: what a screen shows
 FORMS = ("The", "A", "An", "What", "Where", "Which", "Whether", "How", "That")
-SECTIONS = ("Args:", "Returns:", "Raises:", ">>>")
+RAISING = ("require", "check_")  # how helpers that raise are called
 PRIMITIVES_MODULES = ("primitives", "p")
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -54,12 +60,12 @@ def lines_of_code(path: Path, tree: ast.Module) -> int:
 
 
 def definitions(tree: ast.Module) -> Iterator[Definition]:
-    """Every function and class, nested ones too."""
+    """Yield every function and class, nested ones too."""
     return (node for node in ast.walk(tree) if isinstance(node, Definition))
 
 
 def bound_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Every name that a module binds, with its line: variables, arguments, definitions."""
+    """Yield every name that a module binds, with its line: variables, arguments, definitions."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id, node.lineno
@@ -74,13 +80,18 @@ def bound_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def public_names(tree: ast.Module) -> Iterator[str]:
-    """The public functions and classes that a module defines at its top level."""
+    """Yield the public functions and classes that a module defines at its top level."""
     return (n.name for n in tree.body if isinstance(n, Definition) and n.name[0] != "_")
 
 
 def is_private_word(name: str) -> bool:
     """Whether a name is made with one of the words that no other project of the field uses."""
     return not PRIVATE_WORDS.isdisjoint(name.lower().strip("_").split("_"))
+
+
+def is_british(name: str) -> bool:
+    """Whether a name is spelled as in Britain, where JAX and NumPy spell as in America."""
+    return BRITISH.search(name.lower()) is not None
 
 
 def body_length(node: Function) -> int:
@@ -101,40 +112,61 @@ def form(docstring: str) -> str:
 
 
 def exported(trees: dict[Path, ast.Module]) -> Iterator[tuple[str, Path, Definition]]:
-    """The functions and classes that an `__init__` of the package exports from its modules."""
-    places = defaultdict(list)
+    """Find the functions and classes that an `__init__` exports, of its modules or its own."""
+    defined = {}
     for path, tree in trees.items():
+        module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
         for node in tree.body:
             if isinstance(node, Definition) and not node.name.startswith("_"):
-                places[".".join(path.with_suffix("").parts), node.name].append((path, node))
+                defined[module, node.name] = path, node
     seen = set()
     for path, tree in trees.items():
         if path.name != "__init__.py":
             continue
-        for node in tree.body:
-            if not isinstance(node, ast.ImportFrom) or node.level:
-                continue
-            for alias in node.names:
-                for where, definition in places.get((node.module or "", alias.name), ()):
-                    if (where, alias.name) not in seen:
-                        seen.add((where, alias.name))
-                        yield alias.name, where, definition
+        package = ".".join(path.parent.parts)
+        imports = [n for n in tree.body if isinstance(n, ast.ImportFrom) and not n.level]
+        keys = {(package, name) for name in _listed(tree)}
+        keys |= {(n.module or "", alias.name) for n in imports for alias in n.names}
+        for key in sorted(keys & defined.keys() - seen):
+            seen.add(key)
+            yield key[1], *defined[key]
+
+
+def _listed(tree: ast.Module) -> set[str]:
+    """Return the names in `__all__`."""
+    lists = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    return {name for value in lists for name in ast.literal_eval(value)}
+
+
+def raises(node: Definition) -> bool:
+    """Whether a body has a `raise`, or calls a helper that is there to raise."""
+    calls = (n.func for n in ast.walk(node) if isinstance(n, ast.Call))
+    names = (f.id if isinstance(f, ast.Name) else getattr(f, "attr", "") for f in calls)
+    helpers = any(name.lstrip("_").startswith(RAISING) for name in names)
+    return helpers or any(isinstance(n, ast.Raise) for n in ast.walk(node))
 
 
 def missing_sections(node: Definition) -> list[str]:
-    """Which sections an exported name's docstring lacks: Args with two parameters or more, and,
-    of what is called, Returns, Raises and an example."""
+    """List the sections that an exported name's docstring lacks.
+
+    A class needs an example. A function needs Returns, an example, Args if it has two parameters
+    or more, and Raises if its body raises.
+    """
     docstring = ast.get_docstring(node) or ""
-    required = [">>>"] if isinstance(node, ast.ClassDef) else ["Returns:", "Raises:", ">>>"]
+    required = {">>>": True}
     if isinstance(node, Function):
         arguments = node.args
         count = len(arguments.posonlyargs + arguments.args + arguments.kwonlyargs)
-        required = ["Args:", *required] if count >= 2 else required
-    return [section for section in required if section not in docstring]
+        required |= {"Args:": count >= 2, "Returns:": True, "Raises:": raises(node)}
+    return [section for section in required if required[section] and section not in docstring]
 
 
 def sets_of_primitives(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Assignments of a set, tuple or dictionary that names three primitives or more."""
+    """Yield the assignments of a set, tuple or dictionary that names three primitives or more."""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
@@ -158,15 +190,16 @@ def measure(folder: Path) -> tuple[dict[str, object], dict[str, list[str]]]:
     where: dict[str, list[str]] = defaultdict(list)
     forms: Counter[str] = Counter()
     defined: dict[str, list[str]] = defaultdict(list)
-    bound = private = 0
+    bound = 0
     for path, tree in trees.items():
         for name in set(public_names(tree)):
             defined[name].append(str(path))
         for name, line in bound_names(tree):
             bound += 1
             if is_private_word(name):
-                private += 1
                 where["names of private words"].append(f"{path}:{line} {name}")
+            if is_british(name):
+                where["names in British spelling"].append(f"{path}:{line} {name}")
         for node in definitions(tree):
             if (docstring := ast.get_docstring(node)) and not isinstance(node, ast.ClassDef):
                 forms[form(docstring)] += 1
@@ -182,7 +215,7 @@ def measure(folder: Path) -> tuple[dict[str, object], dict[str, list[str]]]:
     for name, path, node in names:
         if absent := missing_sections(node):
             where["exported names without a section"].append(f"{path} {name}: {' '.join(absent)}")
-    total = sum(forms.values())
+    total, private = sum(forms.values()), len(where["names of private words"])
     figures: dict[str, object] = {
         "lines of code": sum(lines_of_code(path, tree) for path, tree in trees.items()),
         "modules": len(trees),
@@ -191,6 +224,7 @@ def measure(folder: Path) -> tuple[dict[str, object], dict[str, list[str]]]:
         "exported names": len(names),
     }
     for title in (
+        "names in British spelling",
         "public names defined twice",
         "exported names without a section",
         "bodies over 40 lines",

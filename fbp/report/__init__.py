@@ -8,7 +8,7 @@ from types import ModuleType
 
 from fbp.errors import InputError
 
-__all__ = ["compare", "needs_matplotlib", "write_report"]
+__all__ = ["compare", "write_report"]
 
 
 def write_report(run: Path) -> Path:
@@ -27,6 +27,11 @@ def write_report(run: Path) -> Path:
     Raises:
       InputError: the directory or a file in it is missing, damaged or cannot be written to, or
         matplotlib is not installed.
+
+    >>> write_report(Path("nowhere"))
+    Traceback (most recent call last):
+    ...
+    fbp.errors.InputError: nowhere: no such directory: give the one that fbp sweep wrote
     """
     return _drawing("run_page").write_run_page(run)
 
@@ -47,6 +52,11 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
     Raises:
       InputError: the runs cannot be compared, a file is missing, damaged or cannot be written
         to, or matplotlib is not installed.
+
+    >>> compare([Path("nowhere")], Path("comparison.html"))
+    Traceback (most recent call last):
+    ...
+    fbp.errors.InputError: 1 run to compare: give two directories or more
     """
     return _drawing("comparison_page").write_comparison(runs, out)
 

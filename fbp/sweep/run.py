@@ -58,11 +58,11 @@ def sweep(
     studies = studies_of(config, problem)
     runner = Runner(studies, directory)
     progress = train_all(config, runner)
-    summary = on_first_process(_summarise, config, problem, directory)
+    summary = on_first_process(_summarize, config, problem, directory)
     tests = list(_tests(runner, progress, summary["best"]))
     if tests:
         on_first_process(append_records, directory, tests)
-        summary = on_first_process(_summarise, config, problem, directory)
+        summary = on_first_process(_summarize, config, problem, directory)
     speed = runner.speed
     summary |= {
         "gradient_check": {
@@ -98,7 +98,7 @@ def _has(trial: Trial, setting: Mapping[str, Any]) -> bool:
     return all(setting[name] == value for name, value in trial.setting.items())
 
 
-def _summarise(config: Config, problem: SweepProblem, directory: Path) -> dict[str, Any]:
+def _summarize(config: Config, problem: SweepProblem, directory: Path) -> dict[str, Any]:
     return summarize(
         read_records(directory),
         config.name,

@@ -51,6 +51,16 @@ class TrainResult:
       origin: where what is not finite came from, of a run of one process that diverged: its last
         steps, run again on one device. A finding's iteration counts the steps from the measurement
         before the last.
+
+    >>> import optax
+    >>> from fbp.data import load
+    >>> from fbp.nn import mlp
+    >>> result = train(
+    ...     mlp([10]), load("digits"), optax.sgd(0.5), key=jax.random.key(0), steps=2,
+    ...     batch_size=32, evaluate_every=1,
+    ... )
+    >>> [measurement.step for measurement in result.history], result.stopped
+    ([0, 1, 2], 'steps')
     """
 
     state: TrainState
@@ -98,12 +108,16 @@ def train(
       mesh: devices, over whose axis `data` batches are divided; by default all of them, or as many
         as divide a part of a batch. On other numbers of devices the last digits differ.
       layout: how parameters are divided over the mesh, see `partition_specs`; by default they
-        are on every device whole.
+        are replicated.
       checkpoints: a directory in which the run is saved as it goes. An interrupted run that is
-        started again, by the same call, goes on from there, bit for bit as if it had not been.
+        started again, by the same call, continues, bit for bit as if it had not been interrupted.
 
-    Raises InputError where network, data, batch size, mesh and layout do not fit each other, or
-    the checkpoints are of another run.
+    Returns:
+      The last state, or the best one with `patience`, the measurements, and why training ended.
+
+    Raises:
+      InputError: network, data, batch size, mesh and layout do not fit each other, or the
+        checkpoints are of another run.
 
     >>> from fbp.data import load
     >>> from fbp.nn import mlp

@@ -5,7 +5,7 @@ import re
 import made_run
 import pytest
 from test_comparison import MADE, run
-from test_page import visible
+from test_run_page import visible
 
 from fbp import report
 from fbp.errors import InputError
