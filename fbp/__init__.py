@@ -11,47 +11,24 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from fbp.autodiff import (
-    RULES,
-    VJP,
-    MissingRule,
-    Rule,
-    Rules,
-    grad,
-    hessian,
-    hvp,
-    jacrev,
-    linear_transpose,
-    loop_checkpoints,
-    rule,
-    rule_from_jvp,
-    value_and_grad,
-    vjp,
-)
-from fbp.errors import InputError
-from fbp.fit import fit, load_fitted
-
-__all__ = [
-    "RULES",
-    "VJP",
-    "InputError",
-    "MissingRule",
-    "Rule",
-    "Rules",
-    "fit",
-    "grad",
-    "hessian",
-    "hvp",
-    "jacrev",
-    "linear_transpose",
-    "load_fitted",
-    "loop_checkpoints",
-    "rule",
-    "rule_from_jvp",
-    "value_and_grad",
-    "vjp",
-]
-
+from fbp.autodiff import RULES as RULES
+from fbp.autodiff import VJP as VJP
+from fbp.autodiff import MissingRule as MissingRule
+from fbp.autodiff import Rule as Rule
+from fbp.autodiff import Rules as Rules
+from fbp.autodiff import grad as grad
+from fbp.autodiff import hessian as hessian
+from fbp.autodiff import hvp as hvp
+from fbp.autodiff import jacrev as jacrev
+from fbp.autodiff import linear_transpose as linear_transpose
+from fbp.autodiff import loop_checkpoints as loop_checkpoints
+from fbp.autodiff import rule as rule
+from fbp.autodiff import rule_from_jvp as rule_from_jvp
+from fbp.autodiff import value_and_grad as value_and_grad
+from fbp.autodiff import vjp as vjp
+from fbp.errors import InputError as InputError
+from fbp.fit import fit as fit
+from fbp.fit import load_fitted as load_fitted
 
 if TYPE_CHECKING:
     from fbp import data as data
@@ -98,7 +75,7 @@ if find_spec("sklearn"):
 
 
 def __getattr__(name: str) -> Any:
-    """The packages, and the estimators, which need scikit-learn, are imported when asked for."""
+    """Import the packages, and the estimators, which need scikit-learn, when asked for."""
     if name in PACKAGES:
         return import_module(f"{__name__}.{name}")
     if name in ("FbpClassifier", "FbpRegressor"):
@@ -107,5 +84,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """What is exported."""
+    """List what is exported."""
     return sorted({*__all__, "__version__"})

@@ -22,8 +22,8 @@ from jax.sharding import SingleDeviceSharding
 from fbp.errors import InputError
 from fbp.hosts import broadcast, on_first_process
 
-KEEP = 2  # the last ones
-SAVING = 0.1  # the share of the time that writing may take
+KEEP = 2  # the last ones: should the newest be damaged, the one before is intact
+SAVING = 0.1  # the share of the time that writing may take: a run slows down by a tenth at most
 CHECKSUMS = "checksums.json"
 LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")  # Orbax writes them after the checksums
 

@@ -127,8 +127,8 @@ class Train:
       schedule: the rate's shape over the steps: `constant`; `cosine` or `linear` to zero; `wsd`
         (warmup, stable, decay), constant but for a linear fall to zero over the last fifth;
         `one_cycle`, a cosine up from 1/25 over the first 0.3 and a cosine down to 1/250,000.
-      warmup_steps: steps over which the rate rises linearly from zero first; `one_cycle` has a
-        rise of its own.
+      warmup_steps: steps over which the rate rises linearly from zero first; `one_cycle` already
+        has a rise.
       clip_norm: the global norm that a gradient may have; a larger one is scaled down.
       accumulate: gradients averaged into one update.
       metric: what trials are compared by on the validation set: `accuracy`, `r2` or `loss`.
@@ -227,7 +227,7 @@ class Halving:
     so on; the last ones are trained for `train.steps`.
 
     Attributes:
-      eta: one setting in so many goes on, by its mean on the validation set.
+      eta: one setting in `eta` is promoted, by its mean on the validation set.
       trials: how many combinations are drawn, as by `random`; without it the grid is trained.
       seed: what is drawn.
     """
@@ -253,10 +253,10 @@ class Sweep:
       learning_rate: the rates, a list or `{ low, high, count }`; `{ low, high }` where they are
         drawn.
       seeds: number of seeds; each setting is trained once with each of 0, 1, ...
-      hyperparameters: values for other numbers of the optimizer, given as the rates are.
+      hyperparameters: values for other numbers of the optimizer, listed as the rates are.
       axes: lists of values for any other key of the config but the steps and what is measured,
         such as `axes.train.batch_size = [32, 64]` or `axes.network.widths = [[16], [64]]`. An
-        axis stands in place of its key. Every combination is a program of its own.
+        axis replaces its key. Every combination is a separate program.
       search: which settings are trained, and for how long.
       trials: how they are run: `vmap`, all side by side; `map`, one after another or `batch_size`
         at a time; `seed`, those of one seed, `batch_size` at a time, which share their batches,

@@ -6,7 +6,7 @@ A run's directory holds
 - `environment.json`: versions, devices, git commit, time and command, and how trials were run;
 - `records.jsonl`: one JSON object a line, one line a measurement, written as soon as it is
   made: an interrupted run leaves all that it measured;
-- `checkpoints`: from what an interrupted run goes on, see `fbp.sweep.progress`;
+- `checkpoints`: from which an interrupted run resumes, see `fbp.sweep.progress`;
 - `summary.json`: written last; a run without it was interrupted;
 - `lock`: held by the process that writes here.
 
@@ -85,7 +85,7 @@ def create_run(directory: Path, config: str, *, overwrite: bool = False) -> None
     """Create a new run's directory, with its config and its environment.
 
     Raises InputError where the directory holds a run already (unless `overwrite`, which removes
-    that run's own files and nothing else), holds other files, or cannot be written.
+    that run's files and nothing else), holds other files, or cannot be written.
 
     >>> import tempfile
     >>> run = Path(tempfile.mkdtemp()) / "run"

@@ -50,8 +50,8 @@ def profiled(directory: Path | None) -> Iterator[None]:
 def compilation_cache() -> Iterator[None]:
     """Cache programs that take long to compile in the user's cache directory, fbp/jax.
 
-    A directory set by `JAX_COMPILATION_CACHE_DIR` stays; without one that can be written to
-    there is no cache.
+    A directory set by `JAX_COMPILATION_CACHE_DIR` stays; without one that can be written to,
+    nothing is cached.
     """
     import jax
     from jax.experimental.compilation_cache import compilation_cache as cache

@@ -33,7 +33,7 @@ def serial(*layers: Layer, **named_layers: Layer) -> Layer:
     Traceback (most recent call last):
     ...
     fbp.nn.layer.LayerError: serial/0_dense: an input [5, 7] needs bias [16], kernel [7, 16], \
-    the parameters have bias [16], kernel [4, 16]
+the parameters have bias [16], kernel [4, 16]
     """
     return named_layer("serial", *_chain("serial", _children(layers, named_layers)))
 
@@ -107,7 +107,7 @@ def residual(*layers: Layer, **named_layers: Layer) -> Layer:
     Traceback (most recent call last):
     ...
     fbp.nn.layer.LayerError: residual: the layers make [-1, 4] of an input [-1, 3]: \
-    both must have one shape to be added
+both must have one shape to be added
     """
     chain = _chain("residual", _children(layers, named_layers))
 

@@ -131,7 +131,7 @@ def _best_entry(best: Setting, groups: Groups, score: str) -> dict[str, Any]:
 def _at_edge(best: Setting, tried: Sequence[Setting]) -> bool:
     """Say whether no higher or no lower rate was tried with the best one's other hyperparameters.
 
-    Where each setting has others of its own, as in a random search, all rates are looked at.
+    Where no two settings share those, as in a random search, all rates count.
     """
     alike = {rate_of(s) for s in tried if without_rate(s) == without_rate(best)}
     rates = alike if len(alike) > 1 else {rate_of(s) for s in tried}

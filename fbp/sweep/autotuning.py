@@ -28,18 +28,12 @@ from fbp.sweep.problem import SweepProblem
 from fbp.sweep.program import make_program
 from fbp.sweep.study import Study
 
-MEASURE_FROM = 1e11
-WORTH_COMPILING = 10.0
-MAX_STEPS, MAX_OPERATIONS = (
-    5,
-    2e9,
-)  # of all trials, at most so much in one call, but at least one step
-MIN_SECONDS, MIN_CALLS = (
-    0.3,
-    3,
-)  # the calls of one way are repeated for so long, and so often at least
+MEASURE_FROM = 1e11  # operations: below, a study takes seconds, as long as compiling a candidate
+WORTH_COMPILING = 10.0  # compiling may cost a tenth of what is left to gain
+MAX_STEPS, MAX_OPERATIONS = 5, 2e9  # of all trials in one call, so that it takes about a second
+MIN_SECONDS, MIN_CALLS = 0.3, 3  # of each candidate, so that the fastest call is undisturbed
 TIE = 0.95  # of the highest speed: what such a measurement cannot tell apart
-MIN_GROUP = 4  # trials at a time, of `map` in groups and of `seed`, at least
+MIN_GROUP = 4  # trials at a time, of `map` in groups and of `seed`: fewer are not worth batching
 
 
 def autotune(study: Study) -> tuple[Parallelism, dict[str, float]]:

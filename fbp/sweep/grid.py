@@ -18,7 +18,7 @@ class Trial:
     """One training run of a sweep.
 
     Attributes:
-      number: its place in the sweep, from 0.
+      number: its index in the sweep, from 0.
       seed: what its parameters, batches and dropout are drawn from.
       hyperparameters: its rate, and what else the optimizer's numbers are, by name.
       axes: its values of the axes, by key.

@@ -13,7 +13,7 @@ def training_rows(
     trials: Sequence[Trial],
     step: int,
     losses: Any,
-    measures: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     was_alive: np.ndarray,
     diverged_at: np.ndarray,
 ) -> list[Row]:
@@ -23,12 +23,12 @@ def training_rows(
       trials: the trials, in the order of the arrays.
       step: the step at which they are measured.
       losses: the mean training loss of each.
-      measures: of the validation set, by name.
+      metrics: of the validation set, by name.
       was_alive: which had not diverged before.
       diverged_at: the step at which each diverged, -1 for those that have not.
     """
     alive, means = diverged_at < 0, np.asarray(losses)
-    training_rows = [
+    trained = [
         make_row("train", trial, step, loss=float(means[i]))
         for i, trial in enumerate(trials)
         if alive[i]
@@ -38,23 +38,23 @@ def training_rows(
         for i, trial in enumerate(trials)
         if was_alive[i] and not alive[i]
     ]
-    return [*training_rows, *validation_rows(trials, step, measures, alive), *ended]
+    return [*trained, *validation_rows(trials, step, metrics, alive), *ended]
 
 
 def validation_rows(
-    trials: Sequence[Trial], step: int, measures: Mapping[str, Any], alive: np.ndarray
+    trials: Sequence[Trial], step: int, metrics: Mapping[str, Any], alive: np.ndarray
 ) -> list[Row]:
     """Make a row of each living trial's validation metrics."""
     return [
         make_row("eval", trial, step, split="validation", **values)
-        for trial, values, lives in zip(trials, metrics_by_trial(measures), alive, strict=True)
+        for trial, values, lives in zip(trials, metrics_by_trial(metrics), alive, strict=True)
         if lives
     ]
 
 
-def metrics_by_trial(measures: Mapping[str, Any]) -> list[dict[str, float]]:
+def metrics_by_trial(metrics: Mapping[str, Any]) -> list[dict[str, float]]:
     """Split the metrics of all trials into those of each."""
-    columns = {name: np.asarray(values).tolist() for name, values in measures.items()}
+    columns = {name: np.asarray(values).tolist() for name, values in metrics.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

@@ -25,7 +25,7 @@ def sweep(
 ) -> dict[str, Any]:
     """Train every trial, record what is measured, and summarize it.
 
-    Whatever ends a sweep early, what it measured before is in the directory.
+    However a sweep ends, the directory has all that it measured.
 
     Args:
       config: what to compare, and how.
@@ -89,8 +89,8 @@ def _tests(
         states = progress.states[number]
         alive, steps = gather_global(states.diverged_at) < 0, gather_global(states.train.step)
         indices = [i for i, trial in enumerate(trials) if alive[i] and _has(trial, best)]
-        measures = metrics_by_trial(runner.test(number, states, indices))
-        for index, values in zip(indices, measures, strict=True):
+        metrics = metrics_by_trial(runner.test(number, states, indices))
+        for index, values in zip(indices, metrics, strict=True):
             yield make_row("test", trials[index], int(steps[index]), **values)
 
 

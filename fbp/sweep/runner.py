@@ -81,11 +81,11 @@ class Runner:
         if key not in self._compiled:
             self._compiled[key] = program.compile(*arguments)
         compiled = time.perf_counter()
-        states, losses, measures = jax.block_until_ready(self._compiled[key](*arguments))
+        states, losses, metrics = jax.block_until_ready(self._compiled[key](*arguments))
         self.speed.compiling += compiled - begin
         self.speed.training += time.perf_counter() - compiled
         self.speed.trial_steps += (stop - start) * len(trials)
-        return states, *jax.tree.map(gather_global, (losses, measures))
+        return states, *jax.tree.map(gather_global, (losses, metrics))
 
     def select(self, study: int, states: MonitoredState, indices: Sequence[int]) -> MonitoredState:
         """Return the states of the trials at these indices."""
@@ -95,8 +95,8 @@ class Runner:
         """Measure the trials at these indices on the test set."""
         params = jax.tree.map(lambda leaf: leaf[np.array(indices)], states.train.params)
         program = self._program(study, len(indices))
-        measures = program.measure(params, self._part(study, "test", program.parallelism))
-        return jax.tree.map(gather_global, measures)
+        metrics = program.measure(params, self._part(study, "test", program.parallelism))
+        return jax.tree.map(gather_global, metrics)
 
     def _program(self, study: int, trials: int) -> Program:
         if (study, trials) not in self._programs:

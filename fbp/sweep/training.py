@@ -22,7 +22,7 @@ from fbp.sweep.segments import Segment, segments_of, trial_steps
 def train_all(config: Config, runner: Runner) -> SweepProgress:
     """Train every trial to its end, append its rows after each evaluation; return the last states.
 
-    What a checkpoint holds is not done again. One is written after each evaluation, unless
+    Steps that a checkpoint holds are not repeated. One is written after each evaluation, unless
     writing the last one took more than a tenth of the time since.
     """
     everyone = tuple(trial.number for study in runner.studies for trial in study.trials)
@@ -65,17 +65,17 @@ def _run_segment(segment: Segment, progress: SweepProgress, runner: Runner) -> S
 def _advance(segment: Segment, trials: Sequence[Trial], progress: SweepProgress, runner: Runner):
     directory, variant = runner.directory, segment.variant
     if segment.start == 0:
-        states, measures = runner.start(variant, trials)
-        rows = validation_rows(trials, 0, measures, np.ones(len(trials), bool))
+        states, metrics = runner.start(variant, trials)
+        rows = validation_rows(trials, 0, metrics, np.ones(len(trials), bool))
         on_first_process(append_records, directory, rows)
     else:
         states = progress.states[variant]
     was_alive = gather_global(states.diverged_at)[: len(trials)] < 0
     if not was_alive.any():
         return states
-    states, losses, measures = runner.advance(variant, trials, states, segment.start, segment.stop)
+    states, losses, metrics = runner.advance(variant, trials, states, segment.start, segment.stop)
     diverged_at = gather_global(states.diverged_at)[: len(trials)]
-    rows = training_rows(trials, segment.stop, losses, measures, was_alive, diverged_at)
+    rows = training_rows(trials, segment.stop, losses, metrics, was_alive, diverged_at)
     on_first_process(append_records, directory, rows)
     return states
 

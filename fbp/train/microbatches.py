@@ -18,7 +18,7 @@ def mean_over_microbatches(
 
     The parts follow each other in a scan within the step, so that the residuals of only one are in
     memory at a time. Part i is every `count`-th example from the i-th on, which leaves a batch that
-    is divided over devices in its place, and has the key `fold_in(key, i)`.
+    is divided over devices where it is, and has the key `fold_in(key, i)`.
 
     `with_guards(accumulate=)` averages over steps instead: each has its own batch and state, and
     `count` of them make one update. Here each step is one update.

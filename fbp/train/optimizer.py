@@ -9,7 +9,7 @@ import optax
 from fbp.config import Optimizer, Train
 from fbp.train.step import with_guards
 
-DECAY = 0.2  # the share of all updates over which `wsd` falls
+DECAY = 0.2  # share of the updates over which `wsd` falls (Hagele et al. 2024, arXiv 2405.18392)
 
 
 def make_optimizer(

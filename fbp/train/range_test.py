@@ -62,7 +62,7 @@ def range_test(
 
     Args:
       network, objective, training, batch_size: what to train, as in `train_trials`.
-      optimizer: an optimizer, given its schedule, such as `optax.adam`.
+      optimizer: makes an optimizer of its schedule, such as `optax.adam`.
       seed: of parameters and batches.
       low, high: the first and the last rate.
       steps: number of steps; with fewer than about 40 to a decade the average lags behind.
@@ -134,7 +134,7 @@ def descent(rates: Rates, losses: Losses) -> float:
     """Return the rate at which the average loss falls most on its way to its lowest value.
 
     As `lightning`, but looked for only where the rates are lower than that of the lowest
-    average: a loss that comes down again after a jump would be steeper. This package's own
+    average: a loss that comes down again after a jump would be steeper. This package's
     rule, for use without anyone looking at the curve.
 
     Raises InputError where the average does not fall after the first 10 steps.
