@@ -60,7 +60,7 @@ def test_a_figure_above_its_goal_is_bold(fbp, goal, shown):
     assert gradients.cell({"fbp": fbp, "jax": [1.0, 1.0, 1.0]}, goal) == shown
 
 
-def test_a_case_is_judged_by_its_own_goals_and_the_mean_by_the_means():
+def test_a_case_is_judged_by_its_goals_and_the_mean_by_the_means():
     same = {m: {"fbp": [1.0], "jax": [1.0]} for m in gradients.MEASURES}
     assert gradients.row("straight", same, scans=False).count("**1.00**") == 1  # staging
     assert gradients.row("loop", same, scans=True).count("**1.00**") == 2  # and memory
@@ -108,12 +108,12 @@ def test_loops_are_measured_at_a_known_trip_count_and_the_unknown_raises_in_jax(
     assert [i for i, c in enumerate(cells) if c == loops.RAISES] == [3, 7]
 
 
-def test_mutants_are_caught_and_localised():
+def test_mutants_are_caught_and_localized():
     problem = problem_of(lambda x: jnp.sum(jnp.sin(x) * x), (jnp.arange(1.0, 4.0),), 0)
-    found = verification.mutants(problem, with_peers=True)
-    assert {m.fault for m in found} == set(FAULTS)
-    assert all(m.caught and m.localised for m in found)
-    assert not all(m.peers["chex"] for m in found)
+    actual = verification.mutants(problem, with_peers=True)
+    assert {m.fault for m in actual} == set(FAULTS)
+    assert all(m.caught and m.localised for m in actual)
+    assert not all(m.peers["chex"] for m in actual)
 
 
 def test_right_gradients_are_called_right():
@@ -202,10 +202,10 @@ def test_a_contender_that_is_not_installed_is_named(monkeypatch):
 def speeds(**rates):
     """Measured at width 16: fbp, and the first contender of each other group."""
     chosen = {c.group: c for c in reversed(CONTENDERS)}
-    found = [Speed(chosen[g.replace("_", " ")], 1.0, (r,), "") for g, r in rates.items()]
+    actual = [Speed(chosen[g.replace("_", " ")], 1.0, (r,), "") for g, r in rates.items()]
     return Measured(
         work_of("mlp", 16, 1, np.zeros((1, 8, 8, 1), np.float32), np.zeros(1)),
-        tuple(found),
+        tuple(actual),
         (),
         (0.0, 0.0),
     )
@@ -234,9 +234,9 @@ def test_a_large_step_is_beside_jaxs_in_time_and_value():
 
 
 def test_rules_of_a_family_need_no_more_than_their_tolerance_here():
-    found = {dtype: family for _, dtype, family in rules.families(("products",))}
-    assert found.keys() == set(rules.DTYPES)
-    assert all(f.compared > 0 and f.multiple <= 1 and not f.failed for f in found.values())
+    actual = {dtype: family for _, dtype, family in rules.families(("products",))}
+    assert actual.keys() == set(rules.DTYPES)
+    assert all(f.compared > 0 and f.multiple <= 1 and not f.failed for f in actual.values())
 
 
 def test_a_case_that_a_device_cannot_run_is_named_and_the_others_are_compared():
@@ -247,6 +247,6 @@ def test_a_case_that_a_device_cannot_run_is_named_and_the_others_are_compared():
             raise NotImplementedError("no such thing here")
 
     case = Case(jax.lax.sin_p, jnp.sin, ((3,),))
-    found = rules.outcome([Broken(), case], "float32")
-    assert found.compared == 1
-    assert found.failed == ("sin broken: NotImplementedError: no such thing here",)
+    actual = rules.outcome([Broken(), case], "float32")
+    assert actual.compared == 1
+    assert actual.failed == ("sin broken: NotImplementedError: no such thing here",)

@@ -105,7 +105,7 @@ def test_what_the_function_prints_is_not_in_the_report(capsys):
     assert "something" in err
 
 
-def test_only_a_terminal_gets_colours(monkeypatch):
+def test_only_a_terminal_gets_colors(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     leaf = LeafVerdict("args[0]", False, 9.0, 2.0, (), 1.0, 2.0, "jax.grad")
     report = Report("the gradient of f", (leaf,), (Finding(Kind.KINK, "There is a kink."),))

@@ -64,7 +64,9 @@ def test_sweep_records_and_prints_the_answer(config, tmp_path, capsys):
     assert (run / "report.html").exists()
 
 
-def test_seeds_and_settings_replace_the_configs_and_are_kept(config, tmp_path, monkeypatch, capsys):
+def test_seeds_and_settings_replace_the_configs_and_are_recorded(
+    config, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     argv = ["sweep", str(config), "--seeds", "1", "--set", "sweep.learning_rate=[0.5]"]
     assert main([*argv, "--set", "train.steps=1"]) == 0
@@ -136,13 +138,13 @@ def test_missing_run_is_one_line_and_status_2(fbp_fails, tmp_path):
     assert "nowhere" in fbp_fails("report", tmp_path / "nowhere")
 
 
-def test_existing_run_is_kept_unless_overwritten(fbp_fails, config, tmp_path):
+def test_existing_run_is_preserved_unless_overwritten(fbp_fails, config, tmp_path):
     (tmp_path / "records.jsonl").write_text('{"mine": 1}\n')
     assert "holds a run already" in fbp_fails("sweep", config, "--out", tmp_path)
     assert read_records(tmp_path) == [{"mine": 1}]
 
 
-def test_directory_that_cannot_be_made_is_one_line_and_status_2(config, tmp_path, capsys):
+def test_directory_that_cannot_be_created_is_one_line_and_status_2(config, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert main(["sweep", str(config), "--out", str(tmp_path / "file" / "run")]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -106,7 +106,7 @@ def test_network_kind_chooses_its_keys(path):
         ),
     ],
 )
-def test_fault_is_named_with_its_place(path, setting, message):
+def test_fault_is_named_with_its_key(path, setting, message):
     with pytest.raises(InputError) as error:
         load_config(path, [setting])
     assert message in str(error.value)
@@ -150,18 +150,18 @@ def test_config_with_axes_is_that_of_their_first_values():
 
 
 def test_variants_are_all_combinations_and_differ_in_nothing_else():
-    found = variants()
+    actual = variants()
     assert [
         (v.config.train.batch_size, v.config.network, v.config.optimizer.hyperparameters)
-        for v in found
+        for v in actual
     ] == [
         (batch, MLP(widths, "tanh"), {"nesterov": nesterov})
         for batch in (16, 32)
         for widths in ((8,), (8, 4))
         for nesterov in (False, True)
     ]
-    assert all(v.config.sweep.axes == {} for v in found)
-    assert len({(v.config.data, v.config.sweep.search) for v in found}) == 1
+    assert all(v.config.sweep.axes == {} for v in actual)
+    assert len({(v.config.data, v.config.sweep.search) for v in actual}) == 1
 
 
 def test_values_of_an_axis_are_all_numbers_or_all_text():
@@ -175,15 +175,15 @@ def test_values_of_an_axis_are_all_numbers_or_all_text():
     assert [v.values["network.widths"] for v in variants(single)][::2] == [8, 4, 8, 4]
 
 
-def test_whole_table_may_be_an_axis():
+def test_table_may_be_an_axis():
     text = AXES.split("[sweep.axes]")[0].replace('network.activation = "tanh"', "")
     text += """[sweep.axes]
     train.batch_size = [16]
     network = [{ kind = "mlp", widths = [8] }, { kind = "rnn", widths = [4], cell = "gru" }]
     """
-    found = variants(text)
-    assert [v.config.network for v in found] == [MLP((8,)), RNN((4,), "gru")]
-    assert found[1].values["network"] == "kind rnn, widths 4, cell gru"
+    actual = variants(text)
+    assert [v.config.network for v in actual] == [MLP((8,)), RNN((4,), "gru")]
+    assert actual[1].values["network"] == "kind rnn, widths 4, cell gru"
 
 
 def test_halving_is_read():

@@ -98,8 +98,8 @@ def numbers(x):
 
 @pytest.mark.parametrize("made", [gradient, update])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_exported_program_is_the_same_bit_for_bit(made, name):
-    fun, args = made(name)
+def test_exported_program_is_the_same_bit_for_bit(written, name):
+    fun, args = written(name)
     got = from_export(fun, args)
     assert difference(got, fun(*args)) <= (FUSED_OTHERWISE if name == "transformer" else 0)
 

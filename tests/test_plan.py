@@ -68,10 +68,10 @@ def product(params, batch, key):
     return jnp.sum(hidden @ params["v"])
 
 
-def test_residuals_are_those_of_vjp_by_line_and_by_what_is_there_anyway():
+def test_residuals_are_those_of_vjp_by_line_and_parameters_and_batch():
     params = {"w": shape(3, 5), "v": shape(5, 1)}
-    found = residual_sizes(product, params, shape(2, 3), jax.random.key(0))
-    line, batch, parameters = found
+    actual = residual_sizes(product, params, shape(2, 3), jax.random.key(0))
+    line, batch, parameters = actual
     assert line.name.startswith(f"{__file__}:")
     assert line.numbers == 2 * (2 * 5)  # the tanh, and its derivative
     assert (batch, parameters) == (Size("the batch", 6, 24), Size("parameters", 5, 20))
@@ -80,33 +80,33 @@ def test_residuals_are_those_of_vjp_by_line_and_by_what_is_there_anyway():
 def test_residuals_have_the_bytes_of_the_real_pullback():
     params, batch = {"w": jnp.ones((3, 5)), "v": jnp.ones((5, 1))}, jnp.ones((2, 3))
     _, pullback = fbp.vjp(lambda params: product(params, batch, None), params)
-    found = residual_sizes(product, params, batch, None)
-    assert sum(s.bytes for s in found) == sum(x.nbytes for x in jax.tree.leaves(pullback))
+    actual = residual_sizes(product, params, batch, None)
+    assert sum(s.bytes for s in actual) == sum(x.nbytes for x in jax.tree.leaves(pullback))
 
 
 def test_a_model_larger_than_any_memory_is_measured():
     size = 1_000_000
     params = {"w": shape(size, size), "v": shape(size, 1)}
-    found = residual_sizes(product, params, shape(2, size), jax.random.key(0))
+    actual = residual_sizes(product, params, shape(2, size), jax.random.key(0))
     assert by_layer({"layer": params})[0].bytes > 2**41
-    assert sum(s.numbers for s in found) == 2 * (2 * size) + 2 * size + size
+    assert sum(s.numbers for s in actual) == 2 * (2 * size) + 2 * size + size
 
 
 # Of compiled programs
 
 
 def test_cost_of_a_product_of_matrices_is_known():
-    found = cost(jax.jit(jnp.dot).lower(shape(16, 32), shape(32, 8)))
-    assert found.flops == 2 * 16 * 32 * 8
-    assert (found.arguments, found.outputs) == (4 * (16 * 32 + 32 * 8), 4 * 16 * 8)
-    assert found.aliased == 0
-    assert found.collectives == ()
-    assert found.memory == found.arguments + found.outputs + found.temporary
+    actual = cost(jax.jit(jnp.dot).lower(shape(16, 32), shape(32, 8)))
+    assert actual.flops == 2 * 16 * 32 * 8
+    assert (actual.arguments, actual.outputs) == (4 * (16 * 32 + 32 * 8), 4 * 16 * 8)
+    assert actual.aliased == 0
+    assert actual.collectives == ()
+    assert actual.memory == actual.arguments + actual.outputs + actual.temporary
 
 
 def test_a_donated_argument_is_counted_once():
-    found = cost(jax.jit(lambda x: 2 * x, donate_argnums=0).lower(shape(100)))
-    assert found.memory == found.aliased == found.outputs == 400
+    actual = cost(jax.jit(lambda x: 2 * x, donate_argnums=0).lower(shape(100)))
+    assert actual.memory == actual.aliased == actual.outputs == 400
 
 
 def exchanged(fun, in_spec, out_spec, *sizes):
@@ -124,7 +124,7 @@ def exchanged(fun, in_spec, out_spec, *sizes):
         ("collective-permute", lambda x: _rotate(x), P("d"), 4 * 2 * 16),
     ],
 )
-def test_collectives_are_found_with_the_bytes_they_leave(kind, fun, out_spec, size):
+def test_collectives_are_listed_with_the_bytes_they_leave(kind, fun, out_spec, size):
     assert exchanged(fun, P("d"), out_spec, 16, 16) == (Collective(kind, 1, size),)
 
 
@@ -163,7 +163,7 @@ def test_sweep_takes_the_states_of_its_trials_and_the_data_to_each_device(planne
     assert planned.sweep.arguments == pytest.approx(data + trials * state, rel=0.02)
 
 
-def test_states_are_updated_in_place(planned):
+def test_states_reuse_the_arguments_buffers(planned):
     state = sum(s.bytes for s in planned.parameters) + planned.optimizer.bytes
     assert planned.update.aliased >= state
     assert planned.sweep.aliased >= 2 * state

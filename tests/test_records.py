@@ -65,17 +65,17 @@ def test_last_row_that_was_cut_off_is_left_out(run):
     assert read_records(run) == ROWS
 
 
-def test_config_is_kept_byte_for_byte(tmp_path):
+def test_config_is_copied_byte_for_byte(tmp_path):
     text = "# a comment\nname = 'dämo'\n"
     create_run(tmp_path / "run", text)
     assert (tmp_path / "run" / "config.toml").read_bytes() == text.encode()
 
 
 def test_environment_says_what_numbers_may_depend_on():
-    found = environment()
-    assert found["versions"].keys() >= {"python", "jax", "jaxlib", "optax", "fbp-jax"}
-    assert found["device"]["count"] >= 1
-    assert json.loads(json.dumps(found)) == found
+    actual = environment()
+    assert actual["versions"].keys() >= {"python", "jax", "jaxlib", "optax", "fbp-jax"}
+    assert actual["device"]["count"] >= 1
+    assert json.loads(json.dumps(actual)) == actual
 
 
 def test_run_is_not_overwritten_unless_asked(run):
@@ -86,7 +86,7 @@ def test_run_is_not_overwritten_unless_asked(run):
     assert (run / "config.toml").read_text() == "name = 'demo'"
 
 
-def test_overwriting_removes_what_the_run_made_and_nothing_else(run):
+def test_overwriting_removes_what_the_run_wrote_and_nothing_else(run):
     append_records(run, ROWS)
     write_summary(run, {})
     (run / "notes.txt").write_text("mine")
@@ -103,7 +103,7 @@ def test_directory_of_other_files_is_never_used(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_directory_that_cannot_be_made_is_named(tmp_path):
+def test_directory_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file/run: Not a directory: give a directory"):
         create_run(tmp_path / "file" / "run", "")

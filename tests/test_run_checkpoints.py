@@ -44,9 +44,9 @@ def like(*args):
     )
 
 
-def assert_same(found, expected):
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+def assert_same(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert one.dtype == other.dtype
         if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
             one, other = map(jax.random.key_data, (one, other))
@@ -54,9 +54,9 @@ def assert_same(found, expected):
 
 
 def saved(directory, *numbers, losses=None):
-    with Checkpoints(directory, losses=losses is not None) as kept:
+    with Checkpoints(directory, losses=losses is not None) as remaining:
         for number in numbers:
-            kept.save(number, tree(number), {"at": number}, losses and losses[number])
+            remaining.save(number, tree(number), {"at": number}, losses and losses[number])
     return directory
 
 
@@ -65,21 +65,21 @@ def numbers(directory):
 
 
 def restored(directory, like=None, **options):
-    with Checkpoints(directory) as kept:
-        return kept.restore(like or (lambda facts: tree(0)), **options)
+    with Checkpoints(directory) as remaining:
+        return remaining.restore(like or (lambda facts: tree(0)), **options)
 
 
 def test_last_checkpoint_is_restored_with_every_kind_of_leaf_and_its_facts(tmp_path):
-    found = restored(saved(tmp_path / "run", 1, 2, 3))
-    assert (found.number, found.facts) == (3, {"at": 3})
-    assert_same(found.tree, tree(3))
+    actual = restored(saved(tmp_path / "run", 1, 2, 3))
+    assert (actual.number, actual.facts) == (3, {"at": 3})
+    assert_same(actual.tree, tree(3))
 
 
 def test_no_checkpoint_restores_nothing(tmp_path):
     assert restored(tmp_path / "run") is None
 
 
-def test_last_two_and_the_best_are_kept_also_of_an_earlier_run(tmp_path):
+def test_last_two_and_the_best_are_preserved_also_of_an_earlier_run(tmp_path):
     losses = {1: 3.0, 2: 0.5, 3: 2.0, 4: 1.0, 5: 4.0, 6: 0.5, 7: 9.0}
     assert numbers(saved(tmp_path / "run", 1, 2, 3, 4, losses=losses)) == [2, 3, 4]
     assert numbers(saved(tmp_path / "run", 5, losses=losses)) == [2, 4, 5]
@@ -88,21 +88,21 @@ def test_last_two_and_the_best_are_kept_also_of_an_earlier_run(tmp_path):
 
 @pytest.mark.parametrize("devices", [1, 2, 4])
 def test_state_is_restored_onto_another_number_of_devices(tmp_path, devices):
-    with Checkpoints(tmp_path / "run") as kept:
-        kept.save(1, tree(1, over(3)), {})
-    found = restored(tmp_path / "run", like(over(devices)))
-    assert_same(found.tree, tree(1))
-    assert found.tree["linear/~/w"].sharding == over(devices)
+    with Checkpoints(tmp_path / "run") as remaining:
+        remaining.save(1, tree(1, over(3)), {})
+    actual = restored(tmp_path / "run", like(over(devices)))
+    assert_same(actual.tree, tree(1))
+    assert actual.tree["linear/~/w"].sharding == over(devices)
 
 
 @pytest.mark.parametrize("rows", [8, 16])
 def test_first_dimension_is_cut_or_filled_where_that_is_asked_for(tmp_path, rows):
-    with Checkpoints(tmp_path / "run") as kept:
-        kept.save(1, tree(1, over(4)), {})
-    found = restored(tmp_path / "run", like(over(8), rows), resized=True)
+    with Checkpoints(tmp_path / "run") as remaining:
+        remaining.save(1, tree(1, over(4)), {})
+    actual = restored(tmp_path / "run", like(over(8), rows), resized=True)
     expected = np.zeros((rows, 3))
     expected[: min(rows, 12)] = tree(1)["linear/~/w"][:rows]
-    np.testing.assert_array_equal(np.asarray(found.tree["linear/~/w"]), expected)
+    np.testing.assert_array_equal(np.asarray(actual.tree["linear/~/w"]), expected)
     with pytest.raises(InputError, match=r"keys.*uint32\[12, 2\] in the checkpoint"):
         restored(tmp_path / "run", like(over(8), rows))
 
@@ -115,17 +115,17 @@ def test_checkpoint_of_another_run_is_refused(tmp_path):
         restored(tmp_path / "run", lambda facts: tree(0) | {"half": jnp.zeros(3)})
 
 
-def test_what_is_given_away_after_save_returns_is_saved_as_it_was(tmp_path):
+def test_what_is_donated_after_save_returns_is_saved_as_it_was(tmp_path):
     step = jax.jit(lambda x: x * 1.5 + 1, donate_argnums=0)
     x = step(jnp.arange(2.0**20))
-    with Checkpoints(tmp_path / "run") as kept:
+    with Checkpoints(tmp_path / "run") as remaining:
         for number in range(1, 6):
             expected = np.array(x)
-            kept.save(number, {"x": x}, {})
+            remaining.save(number, {"x": x}, {})
             for _ in range(20):
                 x = step(x)
-    found = restored(tmp_path / "run", lambda facts: {"x": x})
-    np.testing.assert_array_equal(np.asarray(found.tree["x"]), expected)
+    actual = restored(tmp_path / "run", lambda facts: {"x": x})
+    np.testing.assert_array_equal(np.asarray(actual.tree["x"]), expected)
 
 
 def files(directory):
@@ -151,13 +151,13 @@ EVERYWHERE = [
 @pytest.mark.parametrize("damage", [truncate, flip, lambda path: path.unlink()])
 @pytest.mark.parametrize("patterns", EVERYWHERE)
 def test_damaged_checkpoint_is_detected_and_the_one_before_is_used(tmp_path, damage, patterns):
-    whole = saved(tmp_path / "whole", 1, 2)
-    found = [path for pattern in patterns for path in (whole / "2").glob(pattern)]
-    names = [path.relative_to(whole) for path in found if path.is_file()]
+    complete = saved(tmp_path / "whole", 1, 2)
+    actual = [path for pattern in patterns for path in (complete / "2").glob(pattern)]
+    names = [path.relative_to(complete) for path in actual if path.is_file()]
     assert names
     for name in names:
         directory = tmp_path / "run"
-        shutil.copytree(whole, directory)
+        shutil.copytree(complete, directory)
         damage(directory / name)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -194,8 +194,11 @@ def test_checkpoint_that_cannot_be_written_says_so_and_leaves_those_before(tmp_p
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     noise = np.random.default_rng(0).normal(size=100_000)
     try:
-        with pytest.raises(InputError, match="cannot be written"), Checkpoints(directory) as kept:
-            kept.save(2, {"noise": noise}, {})
+        with (
+            pytest.raises(InputError, match="cannot be written"),
+            Checkpoints(directory) as remaining,
+        ):
+            remaining.save(2, {"noise": noise}, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
@@ -211,14 +214,14 @@ def test_directory_that_cannot_be_written_to_is_named(tmp_path):
 def test_next_checkpoint_is_due_when_the_last_was_a_tenth_of_the_time(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: clock[0])
-    with Checkpoints(tmp_path / "run") as kept:
-        assert kept.due()
+    with Checkpoints(tmp_path / "run") as remaining:
+        assert remaining.due()
         began = clock[0] = 10.0
-        monkeypatch.setattr(kept, "_finish", lambda: None)
-        kept._began, kept._ended = began, began + 1
+        monkeypatch.setattr(remaining, "_finish", lambda: None)
+        remaining._began, remaining._ended = began, began + 1
         for seconds, due in ((0.5, False), (1.0, False), (9.9, False), (10.1, True)):
             clock[0] = began + seconds
-            assert kept.due() is due
+            assert remaining.due() is due
 
 
 def test_format_is_as_described(tmp_path):

@@ -57,7 +57,7 @@ def test_what_does_not_fit_is_named_with_its_path(inner, message):
     assert str(error.value).startswith(message)
 
 
-def test_unknown_key_is_named_with_its_neighbours_before_the_missing_one_it_was_meant_for():
+def test_unknown_key_is_named_before_the_missing_one_it_was_meant_for():
     with pytest.raises(InputError) as error:
         read({"cuont": 1})
     expected = "my.toml: inner.cuont: unknown key: did you mean count? Valid: count, rate, kind"
@@ -73,6 +73,6 @@ def test_unreadable_files_are_named(tmp_path):
         read_toml(tmp_path)
 
 
-def test_toml_that_is_none_is_named_with_the_place():
+def test_toml_that_is_none_is_named_with_the_position():
     with pytest.raises(InputError, match=r"my\.toml: not TOML: .* line 2, column"):
         parse_toml("a = 1\nb = c\n", "my.toml")

@@ -25,26 +25,26 @@ def test_cache_is_in_the_users_cache_directory_while_the_command_runs(home):
 
 
 @pytest.fixture
-def own_directory():
+def user_directory():
     jax.config.update("jax_compilation_cache_dir", "/mine")
     yield "/mine"
     jax.config.update("jax_compilation_cache_dir", None)
 
 
-def test_directory_that_the_user_has_set_stays(home, own_directory):
+def test_directory_that_the_user_has_set_stays(home, user_directory):
     with compilation_cache():
-        assert cache_directory() == own_directory
-    assert cache_directory() == own_directory
+        assert cache_directory() == user_directory
+    assert cache_directory() == user_directory
     assert not (home / "fbp").exists()
 
 
-def test_without_a_directory_that_can_be_made_there_is_no_cache(home):
+def test_without_a_directory_that_can_be_created_nothing_is_cached(home):
     (home / "fbp").write_text("a file")
     with compilation_cache():
         assert cache_directory() is None
 
 
-def test_without_a_directory_that_can_be_written_to_there_is_no_cache(home, monkeypatch):
+def test_without_a_directory_that_can_be_written_to_nothing_is_cached(home, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with compilation_cache():
         assert cache_directory() is None

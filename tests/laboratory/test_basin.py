@@ -12,7 +12,7 @@ def test_a_basin_is_all_rates_where_all_scores_reach_the_bar():
     assert decades_above(0.5, RATES, np.full(5, 0.5)) == pytest.approx(4)
 
 
-def test_there_is_none_where_no_score_reaches_the_bar():
+def test_it_is_none_where_no_score_reaches_the_bar():
     assert decades_above(0.5, RATES, np.full(5, 0.4)) == 0
 
 

@@ -40,5 +40,5 @@ def test_a_wide_random_network_behaves_as_predicted():
 
 def test_layer_norms_are_those_of_each_blocks_gradient():
     params = {"blocks": {"w": jnp.array([[3.0, 4.0], [0.0, 1.0]])}}
-    found = signal.layer_norms(lambda p: jnp.sum(p["blocks"]["w"] ** 2) / 2, params)
-    np.testing.assert_allclose(found["w"], [5.0, 1.0], rtol=1e-6)
+    actual = signal.layer_norms(lambda p: jnp.sum(p["blocks"]["w"] ** 2) / 2, params)
+    np.testing.assert_allclose(actual["w"], [5.0, 1.0], rtol=1e-6)

@@ -9,7 +9,7 @@ from experiments.image_screening.training import Curve
 TIMES = np.array([1.0, 2.0, 3.0])
 
 
-def test_a_target_is_reached_the_first_time_that_the_accuracy_is_there():
+def test_a_target_is_reached_the_first_time_that_the_accuracy_is():
     curve = Curve(0.1, 10 * TIMES, TIMES, np.array([0.2, 0.7, 0.6]))
     assert curve.reaches(0.7) == (20.0, 2.0)
     assert curve.reaches(0.1) == (10.0, 1.0)

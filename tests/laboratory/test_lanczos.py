@@ -44,12 +44,12 @@ def test_few_products_are_enough_near_the_vector():
 @pytest.mark.usefixtures("x64")
 def test_it_never_passes_the_largest_and_rises_with_the_products():
     matrix = symmetric(4, 100)
-    found = [
+    actual = [
         largest_eigenvalue(lambda v: matrix @ v, jnp.ones(100), iterations)[0]
         for iterations in (4, 12)
     ]
-    assert found == sorted(found)
-    assert found[-1] <= np.linalg.eigvalsh(matrix)[-1] + 1e-9
+    assert actual == sorted(actual)
+    assert actual[-1] <= np.linalg.eigvalsh(matrix)[-1] + 1e-9
 
 
 @pytest.mark.usefixtures("x64")

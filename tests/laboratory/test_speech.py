@@ -22,7 +22,7 @@ def test_padding_after_the_last_frame_changes_nothing():
     )
 
 
-def test_an_utterance_is_pooled_over_its_own_frames():
+def test_an_utterance_is_pooled_over_its_frames_alone():
     x = np.array([[[1.0], [3.0], [0.0]], [[2.0], [4.0], [9.0]]], np.float32)
     split = Split(x, np.array([0, 1]))
     dataset = Dataset("made", split, split, split, "classification", 2, (3, 1))
@@ -42,7 +42,7 @@ def test_silent_pieces_and_the_rest_of_a_prompt_are_left_out():
     np.testing.assert_array_equal(segments.pieces(prompt), [loud])
 
 
-def test_the_features_of_a_piece_do_not_depend_on_its_neighbours():
+def test_the_features_of_a_piece_do_not_depend_on_the_pieces_beside_it():
     pieces = np.random.default_rng(0).normal(size=(3, 3200)).astype(np.float32)
     together = segments.features(pieces)
     assert together.shape == (3, 80)

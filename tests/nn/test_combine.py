@@ -57,7 +57,7 @@ def test_residual_adds_its_input():
 
 
 @pytest.mark.parametrize("combine", [nn.serial, nn.parallel, nn.residual])
-def test_each_child_has_a_key_of_its_own(combine):
+def test_each_child_has_another_key(combine):
     params, _ = combine(nn.dense(4), nn.dense(4)).init(KEY, (-1, 4))
     assert not np.any(params["0_dense"]["kernel"] == params["1_dense"]["kernel"])
     noise = nn.parallel(nn.dropout(0.5), nn.dropout(0.5))
@@ -91,7 +91,7 @@ def test_the_path_leads_through_every_combinator():
     assert caught.value.path == ("serial", "body", "0_parallel", "0_serial", "deep")
 
 
-def test_the_path_is_there_at_init_too():
+def test_errors_of_init_have_the_path_too():
     network = nn.serial(nn.serial(nn.conv(4, (3, 3))))
     with pytest.raises(nn.LayerError, match=r"^serial/0_serial/0_conv: .*got shape \[-1, 4\]$"):
         network.init(KEY, (-1, 4))

@@ -57,7 +57,7 @@ def test_the_kernel_keeps_the_variance_of_its_input():
     assert abs(float(jnp.std(params["kernel"])) * 24 - 1) < 0.01
 
 
-def test_without_bias_there_is_none():
+def test_without_bias_no_parameter_is_one():
     params, x = draw(nn.conv(2, (3,), bias=False), (1, 8, 1))
     assert list(params) == ["kernel"]
     np.testing.assert_array_equal(run(nn.conv(2, (3,), bias=False), params, 0 * x), 0)

@@ -15,7 +15,7 @@ def test_dense_is_a_product_and_a_sum(shape):
     np.testing.assert_allclose(run(nn.dense(4), params, x), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_without_bias_there_is_none():
+def test_without_bias_no_parameter_is_one():
     params, x = draw(nn.dense(4, bias=False), (1, 5))
     assert list(params) == ["kernel"]
     np.testing.assert_array_equal(run(nn.dense(4, bias=False), params, 0 * x), 0)
@@ -27,7 +27,7 @@ def test_the_kernel_keeps_the_variance_of_its_input():
     assert not np.any(params["bias"])
 
 
-def test_the_kernels_distribution_can_be_given():
+def test_the_kernels_distribution_can_be_chosen():
     params, _ = nn.dense(2, kernel_init=constant(0.5)).init(KEY, (-1, 3))
     np.testing.assert_array_equal(params["kernel"], 0.5)
 

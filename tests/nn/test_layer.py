@@ -63,7 +63,7 @@ def test_the_order_of_parameters_does_not_matter():
     )
 
 
-def test_parameters_of_one_layer_have_keys_of_their_own():
+def test_parameters_of_one_layer_have_different_keys():
     layer = nn.make_layer(
         "twins",
         lambda params, x: x,

@@ -6,25 +6,25 @@ from networks import KEY, draw, run
 from fbp import nn
 
 
-def normalised(x, axes, epsilon=1e-5):
+def normalized(x, axes, epsilon=1e-5):
     return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + epsilon)
 
 
 @pytest.mark.parametrize("in_shape", [(4, 6), (2, 3, 6), (2, 3, 3, 6)])
-def test_layer_norm_normalises_the_features_at_each_place(in_shape):
+def test_layer_norm_normalizes_the_features_at_each_position(in_shape):
     params, x = draw(nn.layer_norm(), in_shape)
-    expected = normalised(x, -1) * params["scale"] + params["bias"]
+    expected = normalized(x, -1) * params["scale"] + params["bias"]
     np.testing.assert_allclose(run(nn.layer_norm(), params, x), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("in_shape", [(4, 6), (2, 5, 6), (2, 3, 4, 6)])
 @pytest.mark.parametrize("groups", [1, 2, 3])
-def test_group_norm_normalises_each_group_over_all_places(in_shape, groups):
+def test_group_norm_normalizes_each_group_over_all_positions(in_shape, groups):
     layer = nn.group_norm(groups)
     params, x = draw(layer, in_shape)
     parts = np.split(x, groups, axis=-1)
     axes = tuple(range(1, len(in_shape)))
-    expected = np.concatenate([normalised(part, axes) for part in parts], axis=-1)
+    expected = np.concatenate([normalized(part, axes) for part in parts], axis=-1)
     expected = expected * params["scale"] + params["bias"]
     np.testing.assert_allclose(run(layer, params, x), expected, rtol=1e-4, atol=1e-5)
 
@@ -40,7 +40,7 @@ def test_statistics_of_narrow_floats_are_taken_in_float32():
     x = (1000 + jnp.arange(512.0)).reshape(1, 512).astype(jnp.bfloat16)
     layer = nn.layer_norm(dtype=jnp.bfloat16)
     params, _ = layer.init(KEY, x.shape)
-    expected = normalised(np.asarray(x, np.float64), -1)
+    expected = normalized(np.asarray(x, np.float64), -1)
     np.testing.assert_allclose(run(layer, params, x).astype(float), expected, rtol=0.01, atol=0.01)
 
 

@@ -12,17 +12,17 @@ REDUCE_ALL = {nn.global_max_pool: np.max, nn.global_average_pool: np.mean}
 def pooled(x, reduce, window, strides, padding):
     """By a loop over the places; what padding adds is NaN, which `reduce` passes over."""
     sizes = np.array(x.shape[1:-1])
-    places = -(-sizes // strides) if padding == "SAME" else (sizes - window) // strides + 1
-    total = np.maximum((places - 1) * strides + window - sizes, 0)
+    positions = -(-sizes // strides) if padding == "SAME" else (sizes - window) // strides + 1
+    total = np.maximum((positions - 1) * strides + window - sizes, 0)
     before = total // 2
     around = [(0, 0), *zip(before, total - before, strict=True), (0, 0)]
     x = np.pad(x, around, constant_values=np.nan)
-    y = np.empty((x.shape[0], *places, x.shape[-1]))
-    for place in np.ndindex(*places):
-        start = np.array(place) * strides
+    y = np.empty((x.shape[0], *positions, x.shape[-1]))
+    for position in np.ndindex(*positions):
+        start = np.array(position) * strides
         part = tuple(slice(s, s + w) for s, w in zip(start, window, strict=True))
         axes = tuple(range(1, x.ndim - 1))
-        y[(slice(None), *place)] = reduce(x[(slice(None), *part)], axis=axes)
+        y[(slice(None), *position)] = reduce(x[(slice(None), *part)], axis=axes)
     return y
 
 
@@ -47,7 +47,7 @@ def test_pooling_reduces_each_window(make, in_shape, window, strides, padding):
 
 @pytest.mark.parametrize("make", REDUCE_ALL)
 @pytest.mark.parametrize("in_shape", [(2, 5, 3), (2, 4, 5, 3)])
-def test_global_pooling_reduces_all_places(make, in_shape):
+def test_global_pooling_reduces_all_positions(make, in_shape):
     _, x = draw(make(), in_shape)
     expected = REDUCE_ALL[make](x, axis=tuple(range(1, x.ndim - 1)))
     np.testing.assert_allclose(run(make(), {}, x), expected, rtol=1e-6, atol=1e-6)
@@ -63,7 +63,7 @@ def test_flatten_gives_scalars_an_axis_of_features():
 
 
 @pytest.mark.parametrize("make", REDUCE_ALL)
-def test_global_pooling_needs_places(make):
+def test_global_pooling_needs_spatial_axes(make):
     with pytest.raises(nn.LayerError, match=r"spatial.*got shape \[4, 3\]"):
         make().apply({}, jnp.ones((4, 3)))
 

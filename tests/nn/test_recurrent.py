@@ -76,7 +76,7 @@ def test_recurrent_kernels_start_orthogonal_gate_by_gate(cell):
         np.testing.assert_allclose(gate @ gate.T, np.eye(5), atol=1e-5)
 
 
-def test_the_memory_is_kept_at_first():
+def test_the_memory_is_retained_at_first():
     params, _ = nn.lstm(3).init(KEY, (-1, 6, 3))
     np.testing.assert_array_equal(params["bias"], [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
 

@@ -18,7 +18,7 @@ def loss_of(network, x, key=None):
     return lambda params: total(network.apply(params, x, key=key))
 
 
-def kept(network, params, x):
+def remaining(network, params, x):
     """Bytes of the residuals."""
     _, pullback = fbp.vjp(loss_of(network, x), params)
     return sum(residual.bytes for residual in pullback.residuals)
@@ -46,7 +46,7 @@ def test_a_checkpointed_block_keeps_its_input_alone_and_dots_lie_between():
         )
     ]
     params, x = draw(networks[0], (32, 8, 16))
-    nothing, dots, everything = (kept(network, params, x) for network in networks)
+    nothing, dots, everything = (remaining(network, params, x) for network in networks)
     assert nothing < dots / 3 < everything / 6
 
 

@@ -2,9 +2,9 @@
 
 import re
 
-import made_run
 import pytest
-from test_comparison import MADE, run
+import synthetic_run
+from test_comparison import SYNTHETIC, run
 from test_run_page import visible
 
 from fbp import report
@@ -53,7 +53,9 @@ def test_the_table_shows_test_scores_diverged_shares_and_steps_to_the_target(tmp
 def test_what_differs_between_the_configs_is_listed(tmp_path):
     text = text_of([run(tmp_path, "sgd"), run(tmp_path, "adam")])
     assert 'optimizer.name "sgd" "adam"' in text
-    same = [run(tmp_path, name, config=MADE.replace("{name}", "same")) for name in ("one", "two")]
+    same = [
+        run(tmp_path, name, config=SYNTHETIC.replace("{name}", "same")) for name in ("one", "two")
+    ]
     assert "nothing but the name" in text_of(same)
 
 
@@ -75,10 +77,11 @@ def test_an_interrupted_run_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("task", "metric"), [("classification", "loss"), ("regression", "r2"), ("regression", "loss")]
 )
-def test_every_metric_is_drawn_with_labelled_axes(tmp_path, task, metric):
-    rows = made_run.records(score="r2" if task == "regression" else "accuracy")
+def test_every_metric_is_drawn_with_labels_on_its_axes(tmp_path, task, metric):
+    rows = synthetic_run.records(score="r2" if task == "regression" else "accuracy")
     paths = [
-        made_run.write(tmp_path / name, rows, task=task, metric=metric) for name in ("one", "two")
+        synthetic_run.write(tmp_path / name, rows, task=task, metric=metric)
+        for name in ("one", "two")
     ]
     for figure in draw_comparison(contestants(paths)).values():
         figure.draw_without_rendering()
@@ -101,10 +104,10 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
         report.compare(paths, paths[0] / "config.toml" / "page.html")
 
 
-def test_accuracies_are_shown_whole_and_enlarged(tmp_path):
+def test_accuracies_are_shown_from_0_to_100_and_enlarged(tmp_path):
     figure = draw_comparison(contestants([run(tmp_path, name) for name in ("sgd", "adam")]))[
         "score_by_rate"
     ]
-    whole, enlarged = (axes.get_ylim() for axes in figure.axes)
-    assert whole == (0.0, 1.02)
+    complete, enlarged = (axes.get_ylim() for axes in figure.axes)
+    assert complete == (0.0, 1.02)
     assert enlarged[0] < 0.796 < enlarged[1] < enlarged[0] + 0.2

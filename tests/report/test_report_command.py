@@ -1,14 +1,14 @@
 """`fbp report`: which page a command line writes, and which it refuses."""
 
-import made_run
 import pytest
+import synthetic_run
 
 from fbp.cli import main
 
 
 @pytest.fixture
 def runs(tmp_path):
-    return [str(made_run.write(tmp_path / name)) for name in ("one", "two")]
+    return [str(synthetic_run.write(tmp_path / name)) for name in ("one", "two")]
 
 
 def test_compare_writes_one_page_and_says_where(runs, tmp_path, capsys):

@@ -1,23 +1,23 @@
 """A run's directory: what is whole is read, an interrupted one too, and damage is named."""
 
-import made_run
 import pytest
+import synthetic_run
 
 from fbp.errors import InputError
 from fbp.report.run_directory import read_run
 
 
 def test_a_complete_run_is_read_as_it_was_written(tmp_path):
-    run = read_run(made_run.write(tmp_path))
+    run = read_run(synthetic_run.write(tmp_path))
     assert run.complete
-    assert run.config == made_run.CONFIG
-    assert run.environment == made_run.ENVIRONMENT
+    assert run.config == synthetic_run.CONFIG
+    assert run.environment == synthetic_run.ENVIRONMENT
     assert run.summary["best"]["learning_rate"] == 0.1
     assert run.records[0]["kind"] == "train"
 
 
-def test_an_interrupted_run_is_summarised_from_its_records(tmp_path):
-    run = read_run(made_run.write(tmp_path, complete=False))
+def test_an_interrupted_run_is_summarized_from_its_records(tmp_path):
+    run = read_run(synthetic_run.write(tmp_path, complete=False))
     assert not run.complete
     assert run.summary["name"] == "made <run>"
     assert run.summary["target"] == 0.7
@@ -26,28 +26,28 @@ def test_an_interrupted_run_is_summarised_from_its_records(tmp_path):
     assert "test_accuracy" not in run.summary["best"]
 
 
-def test_an_interrupted_regression_is_recognised(tmp_path):
-    run = read_run(made_run.write(tmp_path, made_run.records(score="r2"), complete=False))
+def test_an_interrupted_regression_is_recognized(tmp_path):
+    run = read_run(synthetic_run.write(tmp_path, synthetic_run.records(score="r2"), complete=False))
     assert (run.summary["task"], run.summary["metric"]) == ("regression", "r2")
 
 
 def test_the_metric_of_an_interrupted_run_is_its_config_s(tmp_path):
-    made_run.write(tmp_path, complete=False)
+    synthetic_run.write(tmp_path, complete=False)
     (tmp_path / "config.toml").write_text('name = "x"\n[train]\nmetric = "loss"\n')
     assert read_run(tmp_path).summary["metric"] == "loss"
 
 
 def test_a_last_record_that_was_cut_off_is_left_out(tmp_path):
-    made_run.write(tmp_path, complete=False)
-    whole = len(read_run(tmp_path).records)
+    synthetic_run.write(tmp_path, complete=False)
+    complete = len(read_run(tmp_path).records)
     with (tmp_path / "records.jsonl").open("a") as stream:
         stream.write('{"kind": "eval", "tri')
-    assert len(read_run(tmp_path).records) == whole
+    assert len(read_run(tmp_path).records) == complete
 
 
 @pytest.mark.parametrize("name", ["config.toml", "environment.json", "records.jsonl"])
 def test_a_missing_file_is_named(tmp_path, name):
-    made_run.write(tmp_path)
+    synthetic_run.write(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(InputError, match=f"{name}: missing: give a directory that fbp sweep"):
         read_run(tmp_path)
@@ -74,7 +74,7 @@ def test_a_missing_directory_is_named(tmp_path):
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, name, text, message):
-    made_run.write(tmp_path)
+    synthetic_run.write(tmp_path)
     (tmp_path / name).write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(InputError, match=message):
         read_run(tmp_path)
@@ -85,14 +85,14 @@ def test_a_damaged_file_is_named(tmp_path, name, text, message):
     [{"kind": "guess"}, {"kind": None}, {"step": "ten"}, {"learning_rate": None}, {"loss": "low"}],
 )
 def test_a_record_of_the_wrong_shape_is_named_by_its_line(tmp_path, change):
-    rows = made_run.records()
-    made_run.write(tmp_path, [rows[0], rows[1] | change], complete=False)
+    rows = synthetic_run.records()
+    synthetic_run.write(tmp_path, [rows[0], rows[1] | change], complete=False)
     with pytest.raises(InputError, match=r"records\.jsonl: line 2 is no record"):
         read_run(tmp_path)
 
 
 def test_a_damaged_config_of_an_interrupted_run_is_named(tmp_path):
-    made_run.write(tmp_path, complete=False)
+    synthetic_run.write(tmp_path, complete=False)
     (tmp_path / "config.toml").write_text("name =")
     with pytest.raises(InputError, match=r"config\.toml: damaged"):
         read_run(tmp_path)

@@ -1,8 +1,8 @@
 """Figures: every one has labelled axes, and shows what was measured, no more and no less."""
 
-import made_run
 import numpy as np
 import pytest
+import synthetic_run
 
 from fbp.report.run_figures import draw_run
 from fbp.report.summary import summarize
@@ -30,9 +30,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("made", "options"), CASES.values(), ids=CASES)
-def test_every_axis_is_labelled(made, options):
-    drawn = figures(made_run.records(**made), **options)
+@pytest.mark.parametrize(("written", "options"), CASES.values(), ids=CASES)
+def test_every_axis_has_a_label(written, options):
+    drawn = figures(synthetic_run.records(**written), **options)
     assert len(drawn) == 4
     for figure in drawn.values():
         figure.draw_without_rendering()
@@ -41,46 +41,46 @@ def test_every_axis_is_labelled(made, options):
 
 
 def test_a_run_with_training_rows_alone_is_drawn():
-    rows = [row for row in made_run.records(rates=[0.01, 0.1]) if row["kind"] == "train"]
+    rows = [row for row in synthetic_run.records(rates=[0.01, 0.1]) if row["kind"] == "train"]
     for figure in figures(rows).values():
         figure.draw_without_rendering()
 
 
 def test_the_best_rate_is_marked_and_an_edge_is_named():
-    assert "best rate 0.1" in labels(figures(made_run.records())["loss_by_rate"])
-    edge = figures(made_run.records(rates=[0.001, 0.01]))["accuracy_by_rate"]
+    assert "best rate 0.1" in labels(figures(synthetic_run.records())["loss_by_rate"])
+    edge = figures(synthetic_run.records(rates=[0.001, 0.01]))["accuracy_by_rate"]
     assert "best rate 0.01 (edge of the grid)" in labels(edge)
 
 
 def test_the_target_is_drawn_where_it_belongs():
-    drawn = figures(made_run.records())
+    drawn = figures(synthetic_run.records())
     assert "target" in labels(drawn["accuracy_by_rate"])
     assert "target" not in labels(drawn["loss_by_rate"])
 
 
-def test_rates_are_told_apart_by_marker_as_well_as_by_colour():
+def test_rates_are_told_apart_by_marker_as_well_as_by_color():
     rates = np.geomspace(1e-4, 0.5, 12)
-    panel = figures(made_run.records(rates=rates))["loss_by_step"].axes[0]
+    panel = figures(synthetic_run.records(rates=rates))["loss_by_step"].axes[0]
     lines = [line for line in panel.lines if not line.get_label().startswith("_")]
     assert len({line.get_marker() for line in lines}) == 12
     assert len({line.get_color() for line in lines}) == 12
 
 
 def test_rates_of_which_every_trial_diverged_are_marked():
-    drawn = figures(made_run.records())
+    drawn = figures(synthetic_run.records())
     assert "all trials diverged" in labels(drawn["accuracy_by_rate"])
     assert "all trials diverged" not in labels(
-        figures(made_run.records(rates=[0.01]))["loss_by_rate"]
+        figures(synthetic_run.records(rates=[0.01]))["loss_by_rate"]
     )
 
 
 def test_the_share_of_diverged_trials_is_written_at_each_rate():
-    (axes,) = figures(made_run.records())["diverged_by_rate"].axes
+    (axes,) = figures(synthetic_run.records())["diverged_by_rate"].axes
     assert [text.get_text() for text in axes.texts] == ["0/3", "0/3", "0/3", "3/3"]
 
 
 def test_curves_show_the_best_setting_of_the_other_hyperparameters():
-    rows = made_run.records(rates=[0.01], extra=({"momentum": 0.0}, {"momentum": 0.9}))
+    rows = synthetic_run.records(rates=[0.01], extra=({"momentum": 0.0}, {"momentum": 0.9}))
     for row in rows:
         if row["momentum"] == 0.9 and "accuracy" in row:
             row["accuracy"] += 0.1
@@ -90,7 +90,7 @@ def test_curves_show_the_best_setting_of_the_other_hyperparameters():
 
 
 def test_losses_far_above_the_start_are_cut_off():
-    rows = made_run.records(rates=[0.001, 0.01, 0.1, 0.5])
+    rows = synthetic_run.records(rates=[0.001, 0.01, 0.1, 0.5])
     for row in rows:
         if row["learning_rate"] == 0.5 and row["step"] > 10:
             row["loss"] *= 1e30

@@ -107,8 +107,8 @@ def test_probability_of_improvement_of_samples_apart_is_zero_or_one():
 def test_probabilities_of_improvement_of_two_methods_sum_to_one():
     rng = np.random.default_rng(1)
     x, y = rng.integers(0, 4, (3, 6)), rng.integers(0, 4, (3, 5))
-    there, back = (probability_of_improvement(*pair)[0] for pair in ((x, y), (y, x)))
-    assert there + back == pytest.approx(1.0)
+    present, back = (probability_of_improvement(*pair)[0] for pair in ((x, y), (y, x)))
+    assert present + back == pytest.approx(1.0)
 
 
 def test_probability_of_improvement_is_mann_whitneys_u_by_the_number_of_pairs():

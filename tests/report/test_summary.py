@@ -70,7 +70,7 @@ def test_a_last_loss_that_is_not_finite_is_a_divergence():
     assert summary([evaluation(0, 0.1, None, 0.1)])["rates"][0]["diverged"] == 1
 
 
-def test_there_is_no_best_when_every_trial_diverged():
+def test_best_is_none_when_every_trial_diverged():
     result = summary([divergence(0, 0.1), divergence(1, 1.0)])
     assert result["best"] is None
     assert [rate["diverged"] for rate in result["rates"]] == [1, 1]
@@ -113,7 +113,7 @@ def test_a_diverged_trial_never_reaches_the_target():
     assert summary(records, target=0.5)["rates"][0]["steps_to_target"]["reached"] == 0
 
 
-def test_the_test_score_is_there_once_test_rows_are():
+def test_the_test_score_is_reported_once_test_rows_are_recorded():
     records = [evaluation(seed, 0.1, 0.3, 0.9) for seed in range(3)]
     assert "test_accuracy" not in summary(records)["best"]
     tests = [
@@ -126,7 +126,7 @@ def test_the_test_score_is_there_once_test_rows_are():
     assert best["validation_accuracy"]["mean"] == pytest.approx(0.9)
 
 
-def test_regression_is_summarised_by_r2():
+def test_regression_is_summarized_by_r2():
     records = [
         evaluation(0, 0.1, 0.5, None, r2=0.5),
         evaluation(1, 0.2, 0.4, None, r2=0.6),
@@ -139,7 +139,7 @@ def test_regression_is_summarised_by_r2():
     assert "validation_accuracy" not in result["rates"][0]
 
 
-def test_further_hyperparameters_make_settings_of_their_own():
+def test_further_hyperparameters_make_other_settings():
     records = [
         evaluation(0, 0.1, 0.5, 0.8, weight_decay=0.0),
         evaluation(1, 0.1, 0.5, 0.9, weight_decay=0.1),
@@ -194,8 +194,8 @@ def test_a_single_setting_has_no_runner_up():
 
 def test_a_setting_that_was_stopped_early_is_not_chosen():
     early = seeds(0.1, [0.99, 0.99], step=50)
-    whole = seeds(0.2, [0.8, 0.8])
-    result = summary(early + whole)
+    complete = seeds(0.2, [0.8, 0.8])
+    result = summary(early + complete)
     assert result["best"]["learning_rate"] == 0.2
     assert result["runner_up"] is None
     assert [rate["steps"] for rate in result["rates"]] == [50, 100]

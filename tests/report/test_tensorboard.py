@@ -3,8 +3,8 @@
 import struct
 import sys
 
-import made_run
 import pytest
+import synthetic_run
 from tensorboardX.proto.event_pb2 import Event
 
 from fbp.cli import main
@@ -34,8 +34,8 @@ def scalars(directory):
 
 @pytest.fixture
 def written(tmp_path):
-    rows = made_run.records(rates=[0.1, 1.0], seeds=2, extra=({"schedule": "cosine"},))
-    run = made_run.write(tmp_path / "run", rows)
+    rows = synthetic_run.records(rates=[0.1, 1.0], seeds=2, extra=({"schedule": "cosine"},))
+    run = synthetic_run.write(tmp_path / "run", rows)
     return run, write_events(run, tmp_path / "events")
 
 
@@ -51,16 +51,16 @@ def test_every_trial_has_a_directory_named_by_its_setting(written):
 
 def test_the_scalars_are_those_of_the_records(written):
     _, directory = written
-    rows = made_run.records(rates=[0.1], seeds=1)
-    found = scalars(directory / "000 learning_rate=0.1 schedule=cosine seed=0")
+    rows = synthetic_run.records(rates=[0.1], seeds=1)
+    actual = scalars(directory / "000 learning_rate=0.1 schedule=cosine seed=0")
     for part, kind, column in (
         ("training", "train", "loss"),
         ("validation", "eval", "loss"),
         ("validation", "eval", "accuracy"),
     ):
         expected = [(f"{part}/{column}", r["step"], r[column]) for r in rows if r["kind"] == kind]
-        assert [scalar for scalar in found if scalar[0] == f"{part}/{column}"] == expected
-    assert [(tag, step) for tag, step, _ in found if tag.startswith("test")] == [
+        assert [scalar for scalar in actual if scalar[0] == f"{part}/{column}"] == expected
+    assert [(tag, step) for tag, step, _ in actual if tag.startswith("test")] == [
         ("test/loss", 30),
         ("test/accuracy", 30),
     ]
@@ -68,11 +68,11 @@ def test_the_scalars_are_those_of_the_records(written):
 
 def test_a_diverged_trial_ends_where_it_did(written):
     _, directory = written
-    found = scalars(directory / "002 learning_rate=1 schedule=cosine seed=0")
-    assert {step for _, step, _ in found} == {10}
+    actual = scalars(directory / "002 learning_rate=1 schedule=cosine seed=0")
+    assert {step for _, step, _ in actual} == {10}
 
 
-def test_hyperparameters_are_there_for_the_hparams_page(written):
+def test_hyperparameters_are_written_for_the_hparams_page(written):
     _, directory = written
     tags = [
         value.tag
@@ -93,7 +93,7 @@ def test_a_directory_that_holds_something_is_refused(written):
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
-    run = made_run.write(tmp_path / "run")
+    run = synthetic_run.write(tmp_path / "run")
     with pytest.raises(InputError, match="give another directory"):
         write_events(run, run / "config.toml" / "events")
 
@@ -101,11 +101,11 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path):
 def test_a_missing_tensorboardx_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(InputError, match=r"pip install 'fbp-jax\[tensorboard\]'"):
-        write_events(made_run.write(tmp_path / "run"), tmp_path / "events")
+        write_events(synthetic_run.write(tmp_path / "run"), tmp_path / "events")
 
 
 def test_the_command_writes_events(tmp_path, capsys):
-    run = made_run.write(tmp_path / "run", made_run.records(rates=[0.1], seeds=1))
+    run = synthetic_run.write(tmp_path / "run", synthetic_run.records(rates=[0.1], seeds=1))
     directory = tmp_path / "events"
     assert main(["report", str(run), "--tensorboard", str(directory)]) == 0
     assert capsys.readouterr().out == f"report: {directory}\n"

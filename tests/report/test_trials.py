@@ -1,18 +1,18 @@
 """Laws of trials and of the curves that stand for them."""
 
-import made_run
 import numpy as np
+import synthetic_run
 
 from fbp.report.trials import curve, setting_of, settings, trials, without_rate
 
 
 def rows(losses, *, trial=0, diverged=None):
     base = {"trial": trial, "seed": trial, "learning_rate": 0.1}
-    made = [
+    written = [
         {"kind": "train", "step": step, "loss": loss} | base
         for step, loss in enumerate(losses, start=1)
     ]
-    return made + ([] if diverged is None else [{"kind": "diverged", "step": diverged} | base])
+    return written + ([] if diverged is None else [{"kind": "diverged", "step": diverged} | base])
 
 
 def line(*trial_rows):
@@ -61,17 +61,17 @@ def test_a_curve_of_nothing_has_no_points():
 
 
 def test_settings_are_in_order_and_unique():
-    made = made_run.records(extra=({"momentum": 0.9}, {"momentum": 0.0}), seeds=2)
-    found = settings(trials(made))
-    assert len(found) == 8
-    assert found == sorted(found)
-    assert found[0] == (("learning_rate", 0.001), ("momentum", 0.0))
+    written = synthetic_run.records(extra=({"momentum": 0.9}, {"momentum": 0.0}), seeds=2)
+    actual = settings(trials(written))
+    assert len(actual) == 8
+    assert actual == sorted(actual)
+    assert actual[0] == (("learning_rate", 0.001), ("momentum", 0.0))
 
 
 def test_other_hyperparameters_of_a_trial_and_of_a_summary_entry_agree():
-    made = made_run.records(extra=({"momentum": 0.9, "b1": 0.5},))
+    written = synthetic_run.records(extra=({"momentum": 0.9, "b1": 0.5},))
     entry = {"learning_rate": 0.1, "b1": 0.5, "momentum": 0.9, "trials": 3, "diverged": 0}
-    assert trials(made)[0].others == without_rate(setting_of(entry))
+    assert trials(written)[0].others == without_rate(setting_of(entry))
 
 
 def test_a_curve_ends_where_most_of_its_trials_were_stopped_early():
@@ -81,5 +81,5 @@ def test_a_curve_ends_where_most_of_its_trials_were_stopped_early():
 
 def test_numbers_come_before_words_in_the_order_of_settings():
     columns = [{"clip": value} for value in ("none", 10.0, 9.0)]
-    found = settings(trials(made_run.records(rates=[0.1], seeds=1, extra=columns)))
-    assert [dict(setting)["clip"] for setting in found] == [9.0, 10.0, "none"]
+    actual = settings(trials(synthetic_run.records(rates=[0.1], seeds=1, extra=columns)))
+    assert [dict(setting)["clip"] for setting in actual] == [9.0, 10.0, "none"]

@@ -100,7 +100,7 @@ def test_trials_that_do_not_divide_over_the_devices_are_the_same_to_rounding(by_
     np.testing.assert_allclose(curves[alive], by_map[2][alive], rtol=2e-6)
 
 
-def test_way_over_more_devices_than_there_are_is_refused():
+def test_parallelism_over_more_devices_than_are_present_is_refused():
     with pytest.raises(InputError, match="ran on 99 devices and here are 8"):
         make_program(CONFIG, PROBLEM, Parallelism("vmap", devices=99))
 
@@ -205,7 +205,7 @@ def test_other_hyperparameters_are_swept_too():
     assert not np.allclose(curves[0, 1:], curves[1, 1:])
 
 
-def test_whole_sweep_is_traced_once_per_chunk_length():
+def test_sweep_is_traced_once_per_chunk_length():
     traces = []
 
     def counted(params, x, *, key=None):

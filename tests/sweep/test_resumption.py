@@ -35,7 +35,7 @@ def _always_due(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def complete(tmp_path_factory):
     directory = tmp_path_factory.mktemp("whole") / "run"
     create_run(directory, "")
     sweep(CONFIG, PROBLEM, directory, CHECK)
@@ -65,12 +65,14 @@ def interrupt(directory, monkeypatch, config):
 
 
 @pytest.mark.parametrize("kind", ["map", pytest.param("loop", marks=pytest.mark.slow)])
-def test_sweep_goes_on_bit_for_bit_on_another_number_of_devices(tmp_path, monkeypatch, whole, kind):
+def test_sweep_goes_on_bit_for_bit_on_another_number_of_devices(
+    tmp_path, monkeypatch, complete, kind
+):
     on(monkeypatch, 2)
     interrupt(tmp_path / "run", monkeypatch, config_of(kind))
     on(monkeypatch, 4)
     sweep(config_of(kind), PROBLEM, tmp_path / "run", CHECK)
-    assert (tmp_path / "run" / "records.jsonl").read_bytes() == whole
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == complete
 
 
 def test_sweep_whose_trials_share_batches_goes_on_bit_for_bit(tmp_path, monkeypatch):
@@ -86,12 +88,12 @@ def test_sweep_whose_trials_share_batches_goes_on_bit_for_bit(tmp_path, monkeypa
     assert records[0] == records[1]
 
 
-def test_damaged_checkpoint_costs_a_segment_and_no_record(tmp_path, monkeypatch, whole):
+def test_damaged_checkpoint_costs_a_segment_and_no_record(tmp_path, monkeypatch, complete):
     checkpoints = interrupt(tmp_path / "run", monkeypatch, CONFIG)
     assert {path.name for path in checkpoints.iterdir()} == {"1", "2"}
     facts = checkpoints / "2" / "facts" / "metadata"
     facts.write_text(facts.read_text().replace('"stretches": 2', '"stretches": 1'))
     with pytest.warns(UserWarning, match="2: this checkpoint is damaged"):
         sweep(CONFIG, PROBLEM, tmp_path / "run", CHECK)
-    assert (tmp_path / "run" / "records.jsonl").read_bytes() == whole
+    assert (tmp_path / "run" / "records.jsonl").read_bytes() == complete
     assert not checkpoints.exists()

@@ -28,10 +28,10 @@ def test_halving_ends_with_all_steps_of_fewer_than_eta_settings(settings, eta):
     assert last == 27
     assert rungs[27] is None
     assert all(end % 2 == 0 for end in before)
-    kept = [rungs[end] for end in before]
-    assert kept == sorted(kept, reverse=True)
-    if kept and before[-1] < 26:
-        assert 1 <= kept[-1] < eta
+    remaining = [rungs[end] for end in before]
+    assert remaining == sorted(remaining, reverse=True)
+    if remaining and before[-1] < 26:
+        assert 1 <= remaining[-1] < eta
 
 
 def test_rungs_that_fall_together_drop_once():

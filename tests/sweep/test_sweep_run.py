@@ -162,12 +162,12 @@ def test_axes_are_columns_of_one_run_and_the_best_is_of_all(directory):
     train = Train(steps=4, batch_size=16, evaluate_every=2)
     config = replace(CONFIG, train=train, sweep=Sweep((0.1, 1.0), 2, axes=axes))
     summary = sweep(config, PROBLEM, directory, CHECK)
-    found = {
+    actual = {
         (row["trial"], row["network.activation"], row["train.batch_size"], row["learning_rate"])
         for row in rows(directory, "eval")
     }
     expected = product(("relu", "tanh"), (16, 32), (0.1, 1.0), (0, 1))
-    assert found == {(i, *setting[:3]) for i, setting in enumerate(expected)}
+    assert actual == {(i, *setting[:3]) for i, setting in enumerate(expected)}
     assert len(summary["rates"]) == 8
     best = {key: summary["best"][key] for key in ("learning_rate", *axes)}
     tested = rows(directory, "test")
@@ -198,9 +198,9 @@ def test_random_search_trains_what_is_drawn(directory):
     search = RandomSearch(trials=3, seed=5)
     config = replace(CONFIG, train=train, sweep=Sweep(Range(0.01, 1.0), 2, search=search))
     sweep(config, PROBLEM, directory, CHECK)
-    found = {(row["learning_rate"], row["seed"]) for row in rows(directory, "eval")}
+    actual = {(row["learning_rate"], row["seed"]) for row in rows(directory, "eval")}
     drawn = [setting["learning_rate"] for setting in sample_settings(RATE_RANGE, 3, 5)]
-    assert found == set(product(drawn, (0, 1)))
+    assert actual == set(product(drawn, (0, 1)))
 
 
 def test_way_in_which_trials_ran_is_recorded_and_taken_again(directory):

@@ -136,9 +136,9 @@ def test_unknown_slice_is_bad_input_with_examples(name):
         tpu_slice(name)
 
 
-def test_program_without_room_is_told_with_the_compilers_words(target):
-    place = jax.sharding.SingleDeviceSharding(target.devices[0])
-    large = jax.ShapeDtypeStruct((70_000, 70_000), jax.numpy.float32, sharding=place)
-    found = cost(jax.jit(lambda x: jax.numpy.sum(x @ x)).lower(large))
-    assert isinstance(found, TooLarge)
-    assert "memory" in found.reason
+def test_program_that_does_not_fit_is_told_with_the_compilers_words(target):
+    position = jax.sharding.SingleDeviceSharding(target.devices[0])
+    large = jax.ShapeDtypeStruct((70_000, 70_000), jax.numpy.float32, sharding=position)
+    actual = cost(jax.jit(lambda x: jax.numpy.sum(x @ x)).lower(large))
+    assert isinstance(actual, TooLarge)
+    assert "memory" in actual.reason

@@ -21,13 +21,13 @@ def test_remainder_is_left_out_and_changes_from_epoch_to_epoch():
 
 @pytest.mark.parametrize("cuts", [(5, 6, 12), (1, 1, 21)])
 def test_batches_do_not_depend_on_how_steps_are_divided(cuts):
-    whole = batch_indices(KEY, 0, steps=23, examples=10, batch_size=2)
+    complete = batch_indices(KEY, 0, steps=23, examples=10, batch_size=2)
     starts = np.cumsum([0, *cuts[:-1]])
     parts = [
         batch_indices(KEY, jnp.int32(start), steps=steps, examples=10, batch_size=2)
         for start, steps in zip(starts, cuts, strict=True)
     ]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(np.concatenate(parts), complete)
 
 
 def test_epochs_and_keys_differ():

@@ -32,7 +32,7 @@ def test_first_rule_that_matches_wins():
     assert specs["1_dense/kernel"] == P(None, "model")
 
 
-def test_what_no_rule_matches_is_on_every_device_whole():
+def test_what_no_rule_matches_is_replicated():
     assert set(divided(MLP, [("^1_dense/bias$", P("model"))])) == {"1_dense/bias"}
     assert divided(MLP, ()) == {}
 

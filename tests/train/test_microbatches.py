@@ -23,7 +23,7 @@ def loss_fn(params, batch, key):
 
 
 @pytest.mark.parametrize("count", [1, 2, 16])
-def test_loss_and_gradients_are_those_of_the_whole_batch(count):
+def test_loss_and_gradients_are_those_of_the_full_batch(count):
     want = jax.jit(loss_and_grads_fn(loss_fn))(PARAMS, BATCH, KEY)
     got = jax.jit(mean_over_microbatches(loss_and_grads_fn(loss_fn), count))(PARAMS, BATCH, KEY)
     assert_same(got, want, tolerance=8)
@@ -39,7 +39,7 @@ def test_memory_falls():
     assert temporary(8) < temporary(1) / 2
 
 
-def test_each_part_has_a_key_of_its_own():
+def test_each_part_has_another_key():
     def noisy(params, batch, key):
         return 0.0 * params + jax.random.uniform(key)
 

@@ -45,8 +45,8 @@ def test_every_number_can_be_swept_and_is_a_value_of_the_state(name):
     tx = make_optimizer(Optimizer(name), Train(20, 1, 1), swept)
     state = jax.jit(tx.init)(PARAMS)
     _, state = jax.jit(tx.update)(PARAMS, state, PARAMS)
-    found = optax.tree_utils.tree_get(state, "hyperparams")
-    assert {key: float(found[key]) for key in swept} == dict.fromkeys(swept, 0.5)
+    actual = optax.tree_utils.tree_get(state, "hyperparams")
+    assert {key: float(actual[key]) for key in swept} == dict.fromkeys(swept, 0.5)
 
 
 def test_swept_moment_decay_trains_as_a_plain_one_to_rounding():
@@ -79,17 +79,17 @@ def rates(train):
 
 
 def test_warmup_stable_decay_falls_over_the_last_fifth_alone():
-    found = rates(Train(50, 1, 1, "wsd", 10))
-    np.testing.assert_allclose(found[:11], np.linspace(0, 1, 11), rtol=1e-6)
-    np.testing.assert_array_equal(found[10:41], 1.0)
-    np.testing.assert_allclose(found[40:], 1 - np.arange(10) / 10, rtol=1e-5)
+    actual = rates(Train(50, 1, 1, "wsd", 10))
+    np.testing.assert_allclose(actual[:11], np.linspace(0, 1, 11), rtol=1e-6)
+    np.testing.assert_array_equal(actual[10:41], 1.0)
+    np.testing.assert_allclose(actual[40:], 1 - np.arange(10) / 10, rtol=1e-5)
 
 
-def test_one_cycle_is_optax_own():
+def test_one_cycle_is_that_of_optax():
     expected = jax.vmap(optax.cosine_onecycle_schedule(50, 1.0))(jnp.arange(50))
-    found = rates(Train(50, 1, 1, "one_cycle"))
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
-    assert found.argmax() == 15
+    actual = rates(Train(50, 1, 1, "one_cycle"))
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    assert actual.argmax() == 15
 
 
 def test_clipping_comes_before_the_optimizer():

@@ -29,7 +29,7 @@ SUGGESTIONS = [descent, lightning, minimum, sliding_window, steep, steepest, val
 RATES = np.geomspace(1e-5, 10.0, 301)
 
 
-def made_losses(bottom: float = 1e-2) -> np.ndarray:
+def synthetic_losses(bottom: float = 1e-2) -> np.ndarray:
     """Falling fastest at a third of `bottom`, lowest near it, growing beyond."""
     distance = np.log10(RATES) - np.log10(bottom)
     return 2.3 - np.tanh(3 * (distance + 0.5)) + 3.0 ** (2 * distance)
@@ -103,18 +103,18 @@ def test_impossible_ranges_are_told(digits, wrong):
 
 @pytest.mark.parametrize("suggest", [descent, lightning, steep, steepest, valley, minimum])
 def test_a_suggestion_lies_on_the_slope_before_the_lowest_loss(suggest):
-    assert 1e-4 < suggest(RATES, made_losses()) < 2e-2
+    assert 1e-4 < suggest(RATES, synthetic_losses()) < 2e-2
 
 
 @pytest.mark.parametrize("suggest", SUGGESTIONS)
 def test_a_suggestion_moves_with_the_curve(suggest):
-    ratio = suggest(RATES, made_losses(2e-2)) / suggest(RATES, made_losses(2e-3))
+    ratio = suggest(RATES, synthetic_losses(2e-2)) / suggest(RATES, synthetic_losses(2e-3))
     assert 5 < ratio < 20
 
 
 @pytest.mark.parametrize("suggest", [descent, lightning, minimum, steep, steepest, valley])
 def test_losses_after_the_divergence_do_not_count(suggest):
-    losses = made_losses()
+    losses = synthetic_losses()
     infinite = np.where(RATES > 3, np.nan, losses)
     assert suggest(RATES, infinite) == suggest(RATES, losses)
 

@@ -78,19 +78,19 @@ def test_interrupted_run_goes_on_bit_for_bit(tmp_path, monkeypatch, finished):
 
 
 def test_best_state_and_patience_outlast_an_interruption(tmp_path, monkeypatch):
-    whole = run(patience=2)
-    assert whole.stopped == "patience"
-    assert (int(whole.state.step), whole.history[-1].step) == (28, 36)
+    complete = run(patience=2)
+    assert complete.stopped == "patience"
+    assert (int(complete.state.step), complete.history[-1].step) == (28, 36)
     interrupt(tmp_path, monkeypatch, 9, patience=2)
     assert max(numbers(tmp_path)) == 32
-    assert bits(run(tmp_path, patience=2)) == bits(whole)
+    assert bits(run(tmp_path, patience=2)) == bits(complete)
 
 
-def test_last_two_checkpoints_and_that_of_the_lowest_loss_are_kept(finished):
+def test_last_two_checkpoints_and_that_of_the_lowest_loss_are_preserved(finished):
     assert numbers(finished[0]) == {28, 44, 48}
 
 
-def test_steps_that_are_saved_are_not_made_again(monkeypatch, finished):
+def test_steps_that_are_saved_are_not_repeated(monkeypatch, finished):
     directory, outcome = finished
     monkeypatch.setattr(loop, "_measurement", lambda step, *args: Measurement(step, 1.0, 9.0, 0.0))
     assert bits(run(directory)) == bits(outcome)

@@ -129,7 +129,7 @@ def test_parameters_drawn_in_shards_are_those_drawn_on_one_device(mesh):
     assert_same(jax.device_get(got.params), jax.device_get(want.params), tolerance=0)
 
 
-def test_no_device_has_the_whole_of_what_is_drawn_in_shards():
+def test_no_device_has_all_of_what_is_drawn_in_shards():
     mesh, tx = mesh_of(1, 8), optax.sgd(0.1)
     network = nn.mlp([512, 16])
     make = lambda key: initial_state(network.init(key, (-1, 512))[0], tx, key)
@@ -137,9 +137,9 @@ def test_no_device_has_the_whole_of_what_is_drawn_in_shards():
         jax.eval_shape(make, KEY), jax.eval_shape(make, KEY).params, mesh, megatron
     )
     memory = jax.jit(make, out_shardings=where).lower(KEY).compile().memory_analysis()
-    whole = 512 * 512 * 4
-    assert memory.output_size_in_bytes < whole / 7
-    assert memory.temp_size_in_bytes < whole
+    complete = 512 * 512 * 4
+    assert memory.output_size_in_bytes < complete / 7
+    assert memory.temp_size_in_bytes < complete
 
 
 def test_a_state_that_is_returned_is_divided_as_the_one_passed():
@@ -191,7 +191,7 @@ def test_cotangents_are_divided_as_their_parameters_without_being_told():
         assert grad.sharding.is_equivalent_to(leaf.sharding, leaf.ndim)
 
 
-def test_microbatches_on_a_mesh_are_the_whole_batch_on_one_device():
+def test_microbatches_on_a_mesh_are_the_full_batch_on_one_device():
     mesh, tx = mesh_of(4, 2), OPTIMIZERS["sgd"]
     step = make_step(loss_of("mlp"), tx, microbatches=2, mesh=mesh, layout=megatron)
     state = sharded_init(begin_of("mlp", tx), mesh, megatron)(KEY)
@@ -221,7 +221,7 @@ def test_default_is_as_many_devices_as_divide_the_batch(batch_size, devices):
     assert dict(data_mesh(batch_size).shape) == {"data": devices}
 
 
-def test_a_leaf_of_the_optimizer_that_has_another_shape_than_its_parameter_is_whole():
+def test_a_leaf_of_the_optimizer_that_has_another_shape_than_its_parameter_is_replicated():
     params = {"kernel": np.ones((256, 128), np.float32)}
     state = jax.eval_shape(optax.adafactor(0.1).init, params)
     where = state_shardings(state, params, mesh_of(4, 2), [("kernel", P(None, "model"))])

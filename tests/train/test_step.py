@@ -51,7 +51,7 @@ def test_loss_falls(params, batch):
     assert losses[-1] < losses[0] / 10
 
 
-def test_state_that_was_passed_is_given_away(params, batch):
+def test_state_that_was_passed_is_donated(params, batch):
     tx = optax.sgd(0.1)
     state = initial_state(params, tx, KEY)
     make_step(loss_fn, tx)(state, batch)
@@ -59,7 +59,7 @@ def test_state_that_was_passed_is_given_away(params, batch):
     assert not params["w"].is_deleted()
 
 
-def test_each_step_has_a_key_of_its_own(params, batch):
+def test_each_step_has_another_key(params, batch):
     def noisy(params, batch, key):
         return 0.0 * jnp.sum(params["w"]) + jax.random.uniform(key)
 
@@ -75,7 +75,7 @@ def test_accumulated_batches_are_one_large_batch(params, batch):
     np.testing.assert_allclose(state.params["w"], expected.params["w"], rtol=1e-6)
 
 
-def test_clipped_gradient_has_the_given_norm(params, batch):
+def test_clipped_gradient_has_the_norm(params, batch):
     state, _ = run(with_guards(optax.sgd(1.0), clip_norm=0.01), params, [batch])
     change = np.linalg.norm(state.params["w"] - params["w"])
     np.testing.assert_allclose(change, 0.01, rtol=1e-4)
@@ -135,7 +135,7 @@ def test_input_that_does_not_fit_a_network_is_named_with_the_layers_path():
 
 
 @pytest.mark.usefixtures("standard_promotion")
-def test_an_optimizer_that_asks_for_the_loss_is_given_it(params, batch):
+def test_an_optimizer_that_asks_for_the_loss_gets_it(params, batch):
     tx = optax.contrib.momo(learning_rate=1.0)
     loss, grads = jax.value_and_grad(loss_fn)(params, batch, KEY)
     updates, _ = tx.update(grads, tx.init(params), params, value=loss)

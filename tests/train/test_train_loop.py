@@ -33,8 +33,8 @@ def test_procedure_of_an_introduction_is_in_the_source_in_its_order():
         "Adjust the parameters",
         "Repeat until the output is as desired",
     )
-    places = [source.index(f"# {step}") for step in steps]
-    assert places == sorted(places)
+    positions = [source.index(f"# {step}") for step in steps]
+    assert positions == sorted(positions)
 
 
 def test_training_is_the_repetition_of_make_step():
