@@ -51,9 +51,8 @@ def autotune(study: Study) -> tuple[Parallelism, dict[str, float]]:
         speeds[candidate], compiling = _time_candidate(study, candidate, states)
         if trial_steps / max(speeds.values()) < WORTH_COMPILING * compiling:
             break
-    return _first_of_fastest(speeds), {
-        _label(candidate): float(f"{speed:.4g}") for candidate, speed in speeds.items()
-    }
+    rounded = {_label(candidate): float(f"{speed:.4g}") for candidate, speed in speeds.items()}
+    return _first_of_fastest(speeds), rounded
 
 
 def operations(study: Study) -> float:
@@ -105,10 +104,8 @@ def _time_candidate(study: Study, candidate: Parallelism, states: Any) -> tuple[
     affordable = min(MAX_STEPS, int(MAX_OPERATIONS * total / operations(study)))
     steps = min(max(1, affordable) * count // at_a_time, total)
     orders = _orders(study, steps)
-    shared = put_global(
-        (orders, (data.train.x, data.train.y), _first_example(data.validation)),
-        candidate.replicated,
-    )
+    training, validation = (data.train.x, data.train.y), _first_example(data.validation)
+    shared = put_global((orders, training, validation), candidate.replicated)
     grid = grid_of(study.trials[:at_a_time])
     trial_states = select_trials(states, range(at_a_time), candidate)
     program = make_program(study.config, study.problem, candidate)
@@ -126,11 +123,8 @@ def _at_a_time(candidate: Parallelism, trials: int) -> int:
     Where trials run one after another, each makes all its steps before the next begins, and its
     state stays in the caches: time fewer trials, for more steps.
     """
-    return (
-        trials
-        if candidate.kind == "vmap"
-        else min(trials, candidate.multiple * candidate.batch_size)
-    )
+    in_turn = min(trials, candidate.multiple * candidate.batch_size)
+    return trials if candidate.kind == "vmap" else in_turn
 
 
 def _orders(study: Study, steps: int) -> np.ndarray:
@@ -147,9 +141,8 @@ def _first_example(split: Split) -> tuple[Any, Any]:
 
 def _first_of_fastest(speeds: dict[Parallelism, float]) -> Parallelism:
     """Return the first candidate that is as fast as any, within `TIE`."""
-    return next(
-        candidate for candidate in speeds if speeds[candidate] >= TIE * max(speeds.values())
-    )
+    fastest = max(speeds.values())
+    return next(candidate for candidate in speeds if speeds[candidate] >= TIE * fastest)
 
 
 def _best_seconds(advance: Callable[[Any], Any], states: Any) -> float:
@@ -164,8 +157,5 @@ def _best_seconds(advance: Callable[[Any], Any], states: Any) -> float:
 
 
 def _label(candidate: Parallelism) -> str:
-    return (
-        candidate.kind
-        if candidate.batch_size == 1
-        else f"{candidate.kind} {candidate.batch_size} at a time"
-    )
+    kind, size = candidate.kind, candidate.batch_size
+    return kind if size == 1 else f"{kind} {size} at a time"

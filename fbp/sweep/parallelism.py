@@ -17,6 +17,7 @@ from fbp.errors import InputError
 from fbp.hosts import put_global
 
 TRIALS_AXIS = "trials"
+Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,8 @@ class Parallelism:
 def configured(sweep: Sweep, trials: int) -> Parallelism:
     """Return the parallelism that a config names, over all devices; `vmap` for `auto`."""
     kind = "vmap" if sweep.trials == "auto" else sweep.trials
-    return Parallelism(kind, sweep.batch_size, seeds=sweep.seeds if kind == "seed" else 1).of(
-        trials
-    )
+    seeds = sweep.seeds if kind == "seed" else 1
+    return Parallelism(kind, sweep.batch_size, seeds=seeds).of(trials)
 
 
 def devices_for(trials: int) -> int:
@@ -86,9 +86,7 @@ def devices_for(trials: int) -> int:
     return min(present, trials) if jax.process_count() == 1 else present
 
 
-def over_trials(
-    fun: Callable[..., Any], parallelism: Parallelism, mesh: Mesh
-) -> Callable[..., Any]:
+def over_trials(fun: Function, parallelism: Parallelism, mesh: Mesh) -> Function:
     """Map `fun(trial, *shared)` over all trials, divided over the devices of a mesh.
 
     The number of trials is a multiple of the number of devices, see `pad_trials`.
@@ -96,7 +94,7 @@ def over_trials(
     return _sharded(lambda trials, *shared: _side_by_side(fun, parallelism, trials, *shared), mesh)
 
 
-def over_seeds(fun: Callable[..., Any], parallelism: Parallelism, mesh: Mesh) -> Callable[..., Any]:
+def over_seeds(fun: Function, parallelism: Parallelism, mesh: Mesh) -> Function:
     """Map `fun(trial, of_seed, *shared)` over all trials, `of_seed` indexed by the trial's seed.
 
     Returns a function `((trials, seeds), of_seeds, *shared)`, see `over_trials`. By `seed`, trials
@@ -117,9 +115,7 @@ def over_seeds(fun: Callable[..., Any], parallelism: Parallelism, mesh: Mesh) ->
     return _sharded(grouped if parallelism.kind == "seed" else each, mesh)
 
 
-def _side_by_side(
-    fun: Callable[..., Any], parallelism: Parallelism, trials: Any, *shared: Any
-) -> Any:
+def _side_by_side(fun: Function, parallelism: Parallelism, trials: Any, *shared: Any) -> Any:
     """Map `fun(trial, *shared)` over a device's trials, as many at a time as configured."""
     one = lambda trial: fun(trial, *shared)
     if parallelism.kind == "vmap":
@@ -128,14 +124,12 @@ def _side_by_side(
     return jax.lax.map(one, trials, batch_size=parallelism.batch_size if in_groups else None)
 
 
-def _sharded(part: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+def _sharded(part: Function, mesh: Mesh) -> Function:
     """Map `part(trials, *shared)` over the trials of each device."""
 
     def sharded(trials: Any, *shared: Any) -> Any:
-        specs = (P(TRIALS_AXIS), *(P() for _ in shared))
-        return jax.shard_map(
-            part, mesh=mesh, in_specs=specs, out_specs=P(TRIALS_AXIS), check_vma=False
-        )(trials, *shared)
+        specs = {"in_specs": (P(TRIALS_AXIS), *(P() for _ in shared)), "out_specs": P(TRIALS_AXIS)}
+        return jax.shard_map(part, mesh=mesh, **specs, check_vma=False)(trials, *shared)
 
     return sharded
 
@@ -168,20 +162,20 @@ def select_trials(trials: Any, indices: Sequence[int], parallelism: Parallelism)
     return put_global(pad_trials(chosen, parallelism.multiple), parallelism.trial_sharding)
 
 
-def loop_over_trials(call: Callable[..., Any], spread: NamedSharding) -> Callable[..., Any]:
+def loop_over_trials(call: Function, sharding: NamedSharding) -> Function:
     """Call `call(trials, *shared)` for one trial of each device after another, and concatenate.
 
     `sharding` is how arrays over the trials are divided over the devices.
     """
-    devices = spread.num_devices
+    devices = sharding.num_devices
 
-    @functools.partial(jax.jit, out_shardings=spread)
+    @functools.partial(jax.jit, out_shardings=sharding)
     def split(trials: Any) -> list[Any]:
         starts = range(0, len(jax.tree.leaves(trials)[0]), devices)
         cut = lambda i: jax.tree.map(lambda leaf: leaf[i : i + devices], trials)
         return [cut(i) for i in starts]
 
-    @functools.partial(jax.jit, out_shardings=spread)
+    @functools.partial(jax.jit, out_shardings=sharding)
     def join(parts: list[Any]) -> Any:
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 

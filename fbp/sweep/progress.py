@@ -4,7 +4,7 @@ A checkpoint holds the states of all trials, and says how far they are and how m
 records belong to it. Whatever was recorded later is truncated, and measured again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from fbp.hosts import on_first_process
 from fbp.records import sync_records, truncate_records
 from fbp.sweep.grid import Trial
 from fbp.sweep.runner import Runner
+from fbp.sweep.study import Study
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class SweepProgress:
     states: Mapping[int, Any]
 
 
-def surviving_trials(trials: Sequence[Trial], progress: SweepProgress) -> list[Trial]:
-    """Return the trials that no search has dropped."""
-    return [trial for trial in trials if trial.number in progress.surviving]
+def surviving_trials(study: Study, progress: SweepProgress) -> list[Trial]:
+    """Return the study's trials that no search has dropped."""
+    return [trial for trial in study.trials if trial.number in progress.surviving]
 
 
 def save_progress(checkpoints: Checkpoints, directory: Path, progress: SweepProgress) -> None:
@@ -60,20 +61,17 @@ def restore_progress(checkpoints: Checkpoints, runner: Runner) -> SweepProgress 
 
     def shapes(facts: Mapping[str, Any]) -> dict[str, Any]:
         progress = _progress(facts)
-        counts = {
-            v: len(surviving_trials(runner.studies[v].trials, progress)) for v in facts["variants"]
-        }
-        return _by_name({v: runner.structure(v, count) for v, count in counts.items()})
+        count = lambda variant: len(surviving_trials(runner.studies[variant], progress))
+        return _by_name({v: runner.structure(v, count(v)) for v in facts["variants"]})
 
     saved = checkpoints.restore(shapes, resized=True)
-    on_first_process(
-        truncate_records, runner.directory, saved.facts["records_bytes"] if saved else 0
-    )
+    length = saved.facts["records_bytes"] if saved else 0
+    on_first_process(truncate_records, runner.directory, length)
     if saved is None:
         return None
     progress, states = _progress(saved.facts), {}
     for variant in saved.facts["variants"]:
-        count = len(surviving_trials(runner.studies[variant].trials, progress))
+        count = len(surviving_trials(runner.studies[variant], progress))
         states[variant] = runner.select(variant, saved.tree[str(variant)], range(count))
     return replace(progress, states=states)
 

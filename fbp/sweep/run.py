@@ -63,7 +63,7 @@ def sweep(
     if tests:
         on_first_process(append_records, directory, tests)
         summary = on_first_process(_summarize, config, problem, directory)
-    speed = runner.speed
+    throughput = runner.throughput
     summary |= {
         "gradient_check": {
             "max_ulps": check.max_ulps,
@@ -71,8 +71,8 @@ def sweep(
             "raw_max_ulps": check.raw_max_ulps,
         },
         "seconds": time.perf_counter() - begin,
-        "compile_seconds": speed.compiling,
-        "trial_steps_per_second": speed.trial_steps / max(speed.training, 1e-9),
+        "compile_seconds": throughput.compiling,
+        "trial_steps_per_second": throughput.trial_steps / max(throughput.training, 1e-9),
     }
     on_first_process(write_summary, directory, summary)
     return summary
@@ -83,7 +83,7 @@ def _tests(
 ) -> Iterator[Row]:
     """Yield the test rows of the best setting's trials that did not diverge."""
     for number, study in enumerate(runner.studies):
-        trials = surviving_trials(study.trials, progress)
+        trials = surviving_trials(study, progress)
         if best is None or not any(_has(trial, best) for trial in trials):
             continue
         states = progress.states[number]

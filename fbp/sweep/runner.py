@@ -44,89 +44,83 @@ class Runner:
     def __init__(self, studies: Sequence[Study], directory: Path):
         self.studies = studies
         self.directory = directory
-        self.speed = Throughput()
+        self.throughput = Throughput()
         self._programs: dict[tuple[int, int], Program] = {}
         self._compiled: dict[tuple[int, int, int], Any] = {}
         self._data: dict[Any, Examples] = {}
 
-    def structure(self, study: int, trials: int) -> Any:
+    def structure(self, variant: int, trials: int) -> Any:
         """Return the states of a number of a study's trials, as shapes with their shardings."""
-        chosen_study, program = self.studies[study], self._program(study, trials)
-        test = chosen_study.problem.dataset.test
-        grid = grid_of(chosen_study.trials[:trials])
+        study, program = self.studies[variant], self._program(variant, trials)
+        test = study.problem.dataset.test
+        grid = grid_of(study.trials[:trials])
         states, _ = jax.eval_shape(program.start, grid, (test.x, test.y))
         sharding = program.parallelism.trial_sharding
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), states
-        )
+        shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+        return jax.tree.map(shape, states)
 
-    def start(self, study: int, trials: Sequence[Trial]) -> tuple[MonitoredState, Metrics]:
+    def start(self, variant: int, trials: Sequence[Trial]) -> tuple[MonitoredState, Metrics]:
         """Return the states before the first step, and the validation metrics."""
         begin = time.perf_counter()
-        program = self._program(study, len(trials))
-        started = program.start(
-            grid_of(trials), self._part(study, "validation", program.parallelism)
-        )
-        self.speed.compiling += time.perf_counter() - begin
+        program = self._program(variant, len(trials))
+        validation = self._part(variant, "validation", program.parallelism)
+        started = program.start(grid_of(trials), validation)
+        self.throughput.compiling += time.perf_counter() - begin
         return started
 
     def advance(
-        self, study: int, trials: Sequence[Trial], states: MonitoredState, start: int, stop: int
+        self, variant: int, trials: Sequence[Trial], states: MonitoredState, start: int, stop: int
     ) -> tuple[MonitoredState, Any, Metrics]:
         """Train from step `start` to `stop`; return states, training losses and metrics."""
         begin = time.perf_counter()
-        program, key = self._program(study, len(trials)), (study, len(trials), stop - start)
-        data = [self._part(study, part, program.parallelism) for part in ("train", "validation")]
+        program, key = self._program(variant, len(trials)), (variant, len(trials), stop - start)
+        data = [self._part(variant, part, program.parallelism) for part in ("train", "validation")]
         arguments = (states, grid_of(trials), program.draw(start, stop - start), *data)
         if key not in self._compiled:
             self._compiled[key] = program.compile(*arguments)
         compiled = time.perf_counter()
         states, losses, metrics = jax.block_until_ready(self._compiled[key](*arguments))
-        self.speed.compiling += compiled - begin
-        self.speed.training += time.perf_counter() - compiled
-        self.speed.trial_steps += (stop - start) * len(trials)
+        self.throughput.compiling += compiled - begin
+        self.throughput.training += time.perf_counter() - compiled
+        self.throughput.trial_steps += (stop - start) * len(trials)
         return states, *jax.tree.map(gather_global, (losses, metrics))
 
-    def select(self, study: int, states: MonitoredState, indices: Sequence[int]) -> MonitoredState:
+    def select(self, variant: int, states: Any, indices: Sequence[int]) -> MonitoredState:
         """Return the states of the trials at these indices."""
-        return select_trials(states, indices, self._program(study, len(indices)).parallelism)
+        return select_trials(states, indices, self._program(variant, len(indices)).parallelism)
 
-    def test(self, study: int, states: MonitoredState, indices: Sequence[int]) -> Metrics:
+    def test(self, variant: int, states: MonitoredState, indices: Sequence[int]) -> Metrics:
         """Measure the trials at these indices on the test set."""
         params = jax.tree.map(lambda leaf: leaf[np.array(indices)], states.train.params)
-        program = self._program(study, len(indices))
-        metrics = program.measure(params, self._part(study, "test", program.parallelism))
+        program = self._program(variant, len(indices))
+        metrics = program.measure(params, self._part(variant, "test", program.parallelism))
         return jax.tree.map(gather_global, metrics)
 
-    def _program(self, study: int, trials: int) -> Program:
-        if (study, trials) not in self._programs:
-            chosen_study, parallelism = self.studies[study], self._parallelism(study).of(trials)
-            self._programs[study, trials] = make_program(
-                chosen_study.config, chosen_study.problem, parallelism
-            )
-        return self._programs[study, trials]
+    def _program(self, variant: int, trials: int) -> Program:
+        if (variant, trials) not in self._programs:
+            study, parallelism = self.studies[variant], self._parallelism(variant).of(trials)
+            program = make_program(study.config, study.problem, parallelism)
+            self._programs[variant, trials] = program
+        return self._programs[variant, trials]
 
-    def _parallelism(self, study: int) -> Parallelism:
-        recorded_choices: Mapping[str, Any] = on_first_process(
-            read_environment, self.directory
-        ).get("trials", {})
-        if str(study) not in recorded_choices:
-            parallelism, speeds = autotune(self.studies[study])
+    def _parallelism(self, variant: int) -> Parallelism:
+        environment = on_first_process(read_environment, self.directory)
+        choices: Mapping[str, Any] = environment.get("trials", {})
+        if str(variant) not in choices:
+            parallelism, speeds = autotune(self.studies[variant])
             chosen = {**asdict(parallelism), "trial_steps_per_second": speeds}
-            facts = {"trials": {**recorded_choices, str(study): chosen}}
+            facts = {"trials": {**choices, str(variant): chosen}}
             on_first_process(add_to_environment, self.directory, facts)
             return parallelism
-        names = {field.name for field in fields(Parallelism)}
-        recorded = {
-            name: value for name, value in recorded_choices[str(study)].items() if name in names
-        }
-        return Parallelism(**recorded)
+        recorded = choices[str(variant)]
+        names = {field.name for field in fields(Parallelism)} & recorded.keys()
+        return Parallelism(**{name: recorded[name] for name in names})
 
-    def _part(self, study: int, part: str, parallelism: Parallelism) -> Examples:
+    def _part(self, variant: int, part: str, parallelism: Parallelism) -> Examples:
         """Return a part of the data, on the devices; studies of the same data share it."""
-        chosen_study = self.studies[study]
-        key = (chosen_study.config.data, part, parallelism.devices)
+        study = self.studies[variant]
+        key = (study.config.data, part, parallelism.devices)
         if key not in self._data:
-            split = getattr(chosen_study.problem.dataset, part)
+            split = getattr(study.problem.dataset, part)
             self._data[key] = put_global((split.x, split.y), parallelism.replicated)
         return self._data[key]

@@ -49,17 +49,11 @@ def studies_of(config: Config, first: SweepProblem | None = None) -> list[Study]
     studies: list[Study] = []
     loaded: dict[object, Dataset] = {} if first is None else {config.data: first.dataset}
     for variant in variants_of(config):
-        config_of_variant = variant.config
-        problem = load_problem(config_of_variant, loaded.get(config_of_variant.data))
-        loaded[config_of_variant.data] = problem.dataset
+        data, sweep = variant.config.data, variant.config.sweep
+        problem = load_problem(variant.config, loaded.get(data))
+        loaded[data] = problem.dataset
         number = sum(len(study.trials) for study in studies)
-        studies.append(
-            Study(
-                config_of_variant,
-                problem,
-                trials_of(config_of_variant.sweep, variant.values, number),
-            )
-        )
+        studies.append(Study(variant.config, problem, trials_of(sweep, variant.values, number)))
     if len({study.problem.metric for study in studies}) > 1:
         raise InputError("sweep.axes: tables of both tasks cannot be compared: give train.metric")
     return studies

@@ -50,7 +50,7 @@ def train_all(config: Config, runner: Runner) -> SweepProgress:
 def _run_segment(segment: Segment, progress: SweepProgress, runner: Runner) -> SweepProgress:
     """Run a segment and append its rows; return the progress after it."""
     done = replace(progress, segments=progress.segments + 1)
-    trials = surviving_trials(runner.studies[segment.variant].trials, progress)
+    trials = surviving_trials(runner.studies[segment.variant], progress)
     if trials:
         states = _advance(segment, trials, progress, runner)
         steps = (segment.stop - segment.start) * len(trials)
@@ -85,7 +85,7 @@ def _drop(keep: int, progress: SweepProgress, runner: Runner) -> SweepProgress:
     after = replace(progress, surviving=on_first_process(_best, keep, progress, runner))
     states = {}
     for variant, old in progress.states.items():
-        before = surviving_trials(runner.studies[variant].trials, progress)
+        before = surviving_trials(runner.studies[variant], progress)
         indices = [i for i, trial in enumerate(before) if trial.number in after.surviving]
         if indices:
             states[variant] = runner.select(variant, old, indices)
@@ -94,9 +94,8 @@ def _drop(keep: int, progress: SweepProgress, runner: Runner) -> SweepProgress:
 
 def _best(keep: int, progress: SweepProgress, runner: Runner) -> tuple[int, ...]:
     """Return the numbers of the best settings' trials, by the records of the validation set."""
-    runs = [
-        run for run in trials(read_records(runner.directory)) if run.number in progress.surviving
-    ]
+    recorded = trials(read_records(runner.directory))
+    runs = [run for run in recorded if run.number in progress.surviving]
     groups = {s: [run for run in runs if run.setting == s] for s in settings(runs)}
     best = ranking(groups, runner.studies[0].problem.metric)[:keep]
     return tuple(run.number for s in best for run in groups[s])

@@ -133,23 +133,17 @@ def evaluate(
 
     def sums(x, y):
         outputs = forward(params, x)
-        return jnp.sum(objective.losses(outputs, y)), jnp.sum(
-            objective.per_example_score(outputs, y)
-        )
+        scores = objective.per_example_score(outputs, y)
+        return jnp.sum(objective.losses(outputs, y)), jnp.sum(scores)
 
     examples = len(x)
     full = examples - examples % batch_size
     batched = lambda a: a[:full].reshape(-1, batch_size, *a.shape[1:])
-    loss, per_example_score = jax.tree.map(
-        jnp.sum, jax.lax.map(lambda b: sums(*b), (batched(x), batched(y)))
-    )
+    loss, score = jax.tree.map(jnp.sum, jax.lax.map(lambda b: sums(*b), (batched(x), batched(y))))
     if full < examples:
         rest = sums(x[full:], y[full:])
-        loss, per_example_score = loss + rest[0], per_example_score + rest[1]
-    return {
-        "loss": loss / examples,
-        objective.score: objective.aggregate(per_example_score / examples, y),
-    }
+        loss, score = loss + rest[0], score + rest[1]
+    return {"loss": loss / examples, objective.score: objective.aggregate(score / examples, y)}
 
 
 def check_fits(outputs_shape: tuple[int, ...], objective: Objective) -> None:

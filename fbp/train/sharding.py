@@ -173,12 +173,9 @@ def shard_examples(examples: Split, mesh: Mesh) -> Examples:
 
         def read(index: Any) -> np.ndarray:
             start, stop, _ = index[0].indices(rows)
-            rows_of_device = values[min(start, count - 1) : stop]
-            return np.pad(
-                rows_of_device,
-                [(0, stop - start - len(rows_of_device)), *[(0, 0)] * (rows_of_device.ndim - 1)],
-                mode="edge",
-            )
+            part = values[min(start, count - 1) : stop]
+            missing = stop - start - len(part)
+            return np.pad(part, [(0, missing), *[(0, 0)] * (part.ndim - 1)], mode="edge")
 
         return jax.make_array_from_callback((rows, *values.shape[1:]), where, read)
 
