@@ -162,9 +162,9 @@ def train(
     stop = functools.partial(_stop, steps=steps, target=target, patience=patience)
     call = {"batch_size": batch_size, "evaluate_every": evaluate_every}
     saved = RunCheckpoints(checkpoints, patience is not None, key, **call)
-    bar = tqdm(total=steps, unit="step", disable=None if progress and is_first() else True)
+    show = progress and is_first()
     last, best, history = _repeat(
-        advance, measure, state, examples, stop, evaluate_every, saved, bar
+        advance, measure, state, examples, stop, saved, steps, evaluate_every, show
     )
     tracing = _compiled_steps(update, batches, donate=False)
     origin = _origin(advance, tracing, init, examples, history) if _diverged(history) else None
@@ -177,17 +177,18 @@ def _repeat(
     state: TrainState,
     examples: Examples,
     stop: Callable[[Sequence[Measurement]], Stop | None],
-    evaluate_every: int,
     saved: RunCheckpoints,
-    bar: tqdm,
+    steps: int,
+    evaluate_every: int,
+    show: bool,
 ) -> tuple[TrainState, TrainState, list[Measurement]]:
     """Advance, measure and save until `stop`; return the last state, the best one, the history."""
     history = [measure(state, 0, math.nan)]
-    with saved, bar:
+    with saved, tqdm(total=steps, unit="step", disable=None if show else True) as bar:
         state, best, history = saved.resume(state, history)
         bar.update(history[-1].step)
         while stop(history) is None:
-            count = min(evaluate_every, bar.total - history[-1].step)
+            count = min(evaluate_every, steps - history[-1].step)
             state, training_loss = advance(state, examples, count)
             history.append(measure(state, history[-1].step + count, training_loss))
             best = state if history[-1] is _lowest(history) else best
