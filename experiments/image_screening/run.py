@@ -80,7 +80,7 @@ def run(settings: Settings) -> Outcome:
         "CNN": convolutional(settings.channels, settings.width, dataset.classes),
     }
     networks = {name: networks[name] for name in settings.networks}
-    curves = {
+    measured = {
         name: curves(
             network,
             dataset,
@@ -92,16 +92,16 @@ def run(settings: Settings) -> Outcome:
         )
         for name, network in networks.items()
     }
-    best = {name: _best_rate(of_network) for name, of_network in curves.items()}
+    best = {name: _best_rate(of_network) for name, of_network in measured.items()}
     tests = {name: _test(networks[name], dataset, best[name], settings) for name in networks}
     accuracy, published = tests["CNN"][0], PUBLISHED if settings.dataset == "fashion_mnist" else "-"
     checks = [Check(f"test accuracy, {dataset.name}, CNN", published, accuracy, low=settings.least)]
     rows = [
         row
-        for name in curves
-        for row in _rows(name, curves[name], best[name], tests[name], settings)
+        for name in measured
+        for row in _rows(name, measured[name], best[name], tests[name], settings)
     ]
-    figures = {"figure": _figure(curves, settings)}
+    figures = {"figure": _figure(measured, settings)}
     if settings.faces:
         screened = screen(
             settings.channels,

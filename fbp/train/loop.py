@@ -163,12 +163,12 @@ def train(
     call = {"batch_size": batch_size, "evaluate_every": evaluate_every}
     saved = RunCheckpoints(checkpoints, patience is not None, key, **call)
     show = progress and is_first()
-    last, best, history = _repeat(
-        advance, measure, state, examples, stop, saved, steps, evaluate_every, show
-    )
+    run = functools.partial(_repeat, advance, measure, state, examples, stop)
+    last, best, history, stopped = run(saved, steps, evaluate_every, show)
     tracing = _compiled_steps(update, batches, donate=False)
-    origin = _origin(advance, tracing, init, examples, history) if _diverged(history) else None
-    return TrainResult(last if patience is None else best, tuple(history), stop(history), origin)
+    rerun = stopped == "diverged" and len(history) > 1 and jax.process_count() == 1
+    origin = _origin(advance, tracing, init, examples, history) if rerun else None
+    return TrainResult(last if patience is None else best, tuple(history), stopped, origin)
 
 
 def _repeat(
@@ -181,13 +181,13 @@ def _repeat(
     steps: int,
     evaluate_every: int,
     show: bool,
-) -> tuple[TrainState, TrainState, list[Measurement]]:
-    """Advance, measure and save until `stop`; return the last state, the best one, the history."""
+) -> tuple[TrainState, TrainState, list[Measurement], Stop]:
+    """Advance, measure and save until `stop`; return last and best state, history, and why."""
     history = [measure(state, 0, math.nan)]
     with saved, tqdm(total=steps, unit="step", disable=None if show else True) as bar:
         state, best, history = saved.resume(state, history)
         bar.update(history[-1].step)
-        while stop(history) is None:
+        while (stopped := stop(history)) is None:
             count = min(evaluate_every, steps - history[-1].step)
             state, training_loss = advance(state, examples, count)
             history.append(measure(state, history[-1].step + count, training_loss))
@@ -195,7 +195,7 @@ def _repeat(
             bar.update(count)
             saved.maybe_save(state, best, history)
         saved.maybe_save(state, best, history, last=True)
-    return state, best, history
+    return state, best, history, stopped
 
 
 def _origin(
@@ -204,10 +204,8 @@ def _origin(
     init: Callable[[], TrainState],
     examples: Examples,
     history: Sequence[Measurement],
-) -> Report | None:
+) -> Report:
     """Run again to the last segment of steps, and trace that one on one device."""
-    if len(history) == 1 or jax.process_count() > 1:
-        return None
     state = init()
     counts = [after.step - before.step for before, after in itertools.pairwise(history)]
     for count in counts[:-1]:
@@ -250,16 +248,12 @@ def _lowest(history: Sequence[Measurement]) -> Measurement:
     return min(history, key=lambda measurement: measurement.loss)
 
 
-def _diverged(history: Sequence[Measurement]) -> bool:
-    return not math.isfinite(history[-1].loss)
-
-
 def _stop(
     history: Sequence[Measurement], *, steps: int, target: float | None, patience: int | None
 ) -> Stop | None:
     """Return why training ends after these measurements; None where it continues."""
     last = history[-1]
-    if _diverged(history):
+    if not math.isfinite(last.loss):
         return "diverged"
     if target is not None and last.score >= target:
         return "target"

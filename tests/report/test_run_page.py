@@ -213,7 +213,7 @@ def test_a_full_disk_is_named(tmp_path):
 
 
 def test_a_missing_matplotlib_is_named(tmp_path, monkeypatch):
-    for name in ("page", "figures", "drawing"):
+    for name in ("run_page", "run_figures", "drawing"):
         monkeypatch.delitem(sys.modules, f"fbp.report.{name}")
         monkeypatch.delattr(report, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)

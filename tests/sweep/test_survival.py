@@ -54,7 +54,7 @@ MOMENTS = {
     "before the first record": ("fbp.sweep.training", "append_records", 1),
     "a row half written": ("fbp.sweep.training", "append_records", 3),
     "while settings are dropped": ("fbp.sweep.training", "ranking", 1),
-    "records ahead of the checkpoint": ("fbp.sweep.training", "save", 3),
+    "records ahead of the checkpoint": ("fbp.sweep.training", "save_progress", 3),
     "a checkpoint half written": ("fbp.checkpoints", "_checksums", 2),
     "after training": ("fbp.sweep.run", "append_records", 1),
     "before the summary": ("fbp.sweep.run", "write_summary", 1),

@@ -45,16 +45,16 @@ def finished(tmp_path_factory):
 
 def interrupt(directory, monkeypatch, after, **options):
     """A run that ends before so many measurements are kept."""
-    keep, calls = RunCheckpoints.maybe_save, []
+    save, calls = RunCheckpoints.maybe_save, []
 
     def killed(self, *args, **kwargs):
         calls.append(1)
         if len(calls) == after:
             raise Killed
-        keep(self, *args, **kwargs)
+        save(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunCheckpoints, "keep", killed)
+        patch.setattr(RunCheckpoints, "maybe_save", killed)
         with pytest.raises(Killed):
             run(directory, **options)
 
@@ -92,7 +92,7 @@ def test_last_two_checkpoints_and_that_of_the_lowest_loss_are_preserved(finished
 
 def test_steps_that_are_saved_are_not_repeated(monkeypatch, finished):
     directory, outcome = finished
-    monkeypatch.setattr(loop, "_measurement", lambda step, *args: Measurement(step, 1.0, 9.0, 0.0))
+    monkeypatch.setattr(loop, "Measurement", lambda step, *_: Measurement(step, 1.0, 9.0, 0.0))
     assert bits(run(directory)) == bits(outcome)
 
 
