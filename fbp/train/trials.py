@@ -65,7 +65,7 @@ def train_trials(
     ((2, 5), Array([5, 5], dtype=int32))
     """
     if measure_every is not None and (measure_every < 1 or steps % measure_every):
-        raise InputError(f"finish_every is {measure_every}: give a divisor of the {steps} steps")
+        raise InputError(f"measure_every is {measure_every}: give a divisor of the {steps} steps")
     loss_and_grads = loss_and_grads_fn(mean_loss(network.apply, objective))
     examples = jax.device_put(training)
 

@@ -67,7 +67,7 @@ def test_each_step_is_taken_with_its_rate(digits, sgd_test):
         (digits.train.x, digits.train.y),
         steps=60,
         batch_size=32,
-        finish=lambda state: state.step,
+        measure=lambda state: state.step,
     )
     np.testing.assert_allclose(sgd_test.losses, losses[0], rtol=1e-3)
 

@@ -17,7 +17,7 @@ SEEDS = np.array([0, 0, 1])
 
 
 def run(**changes):
-    settings = {"steps": 12, "batch_size": 32, "finish": lambda state: state.params} | changes
+    settings = {"steps": 12, "batch_size": 32, "measure": lambda state: state.params} | changes
     return train_trials(
         NETWORK,
         objective_of(DIGITS),
@@ -62,7 +62,7 @@ def test_trials_side_by_side_are_as_one_after_another(trained):
     np.testing.assert_allclose(kernel(params, 1), kernel(trained[1], 1), rtol=1e-3, atol=1e-6)
 
 
-def test_finishing_between_the_steps_leaves_them_as_they_are(trained):
+def test_measuring_between_the_steps_leaves_them_as_they_are(trained):
     losses, (steps, params) = run(measure=lambda state: (state.step, state.params), measure_every=4)
     np.testing.assert_array_equal(steps, [[4, 8, 12]] * 3)
     np.testing.assert_allclose(losses, trained[0], rtol=1e-5)
