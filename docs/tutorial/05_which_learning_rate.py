@@ -29,7 +29,7 @@ train = { steps = 300, batch_size = 32, evaluate_every = 50, target = 0.9 }
 sweep = { learning_rate = { low = 1e-3, high = 1e3, count = 7 }, seeds = 3 }
 """
 config = config_of(tomllib.loads(SETTINGS), "the settings above")
-problem = fbp.sweep.problem_of(config)
+problem = fbp.sweep.load_problem(config)
 
 # ## 2. Check the gradient first
 #
