@@ -49,7 +49,7 @@ directory = tempfile.TemporaryDirectory()
 run = Path(directory.name) / "run"
 create_run(run, SETTINGS)
 summary = fbp.sweep.sweep(config, problem, run, check)
-print(f"\n{fbp.sweep.table(summary)}\n")
+print(f"\n{fbp.sweep.summary_table(summary)}\n")
 
 # ## 4. Read the table
 #

@@ -116,9 +116,9 @@ def _sweep(config: Config, snapshot: str, directory: Path, overwrite: bool) -> N
 def _tell(summary: dict[str, Any], directory: Path) -> None:
     from fbp.report.run_directory import read_run
     from fbp.report.text import verdict, warnings
-    from fbp.sweep import table
+    from fbp.sweep import summary_table
 
-    print(f"\n{table(summary)}\n\n{verdict(summary)}")
+    print(f"\n{summary_table(summary)}\n\n{verdict(summary)}")
     for warning in warnings(read_run(directory)):
         print(f"warning: {warning}")
     print(f"records: {directory}")

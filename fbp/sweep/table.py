@@ -7,7 +7,7 @@ from fbp.report.text import summary_columns
 from fbp.report.trials import setting_of
 
 
-def table(summary: Mapping[str, Any]) -> str:
+def summary_table(summary: Mapping[str, Any]) -> str:
     """Format a summary as a table: one line for each setting, the best one marked.
 
     The columns are those of the report's page.
@@ -19,7 +19,7 @@ def table(summary: Mapping[str, Any]) -> str:
     >>> entry = {"learning_rate": 0.1, "trials": 1, "diverged": 0, "validation_loss": interval}
     >>> entry |= {"validation_accuracy": interval}
     >>> summary = {"task": "classification", "metric": "accuracy", "target": None}
-    >>> print(table({**summary, "rates": [entry], "best": {"learning_rate": 0.1}}))
+    >>> print(summary_table({**summary, "rates": [entry], "best": {"learning_rate": 0.1}}))
        learning rate  diverged  validation loss  validation accuracy
     *            0.1    0 of 1            0.975                97.5%
     """

@@ -24,7 +24,7 @@ from fbp.records import (
     read_records,
 )
 from fbp.report.run_directory import read_run
-from fbp.sweep import load_problem, sweep, table
+from fbp.sweep import load_problem, summary_table, sweep
 from fbp.sweep.sampling import sample_settings
 from fbp.verify import Agreement
 
@@ -98,7 +98,7 @@ def test_summary_has_speed_and_gradient_check_and_is_what_the_report_reads(finis
 
 def test_table_has_a_line_for_each_rate_and_marks_the_best(finished):
     _, summary = finished
-    head, *lines = table(summary).splitlines()
+    head, *lines = summary_table(summary).splitlines()
     assert "learning rate" in head
     assert [line.strip().split()[0 if line[0] == " " else 1] for line in lines] == [
         "0.1",
