@@ -7,7 +7,7 @@ From a config to an answer:
 - `segments`: in which order they are trained, and which settings are promoted;
 - `parallelism`, `program`, `autotuning`: all trials of a study as one program, in the fastest way;
 - `runner`, `training`: that program run, recorded (`rows`) and saved (`progress`);
-- `run`: the whole sweep, its winners tested, its summary; `summary_table`: for a terminal.
+- `run`: the whole sweep, its winners tested, its summary; `table`: for a terminal.
 """
 
 from fbp.sweep.problem import check_gradient, load_problem
