@@ -1,6 +1,8 @@
 # make demo          the main job: which learning rate trains a network best, on real images
+# make test-fast     while editing: what neither trains nor starts processes
 # make test          every test but the slow ones
-# make test-matrix   the same with the oldest and the newest Python and JAX, other libraries too
+# make test-slow     the slow ones, then test-matrix
+# make test-matrix   make test with the oldest and the newest Python and JAX, other libraries too
 # make test-core     what depends most on JAX's version, with the newest
 # make test-tpu      programs as a TPU's compiler makes them; no TPU is needed
 # make lint          ruff and pyright
@@ -10,24 +12,35 @@ OLDEST_PYTHON ?= python3.11
 NEWEST_PYTHON ?= python3.13
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-matrix test-oldest test-newest test-core test-tpu lint clean
+.PHONY: demo test test-fast test-slow test-matrix test-oldest test-newest test-core test-tpu lint clean
 demo: .venv/experiments
 	$(BIN)/fbp sweep configs/digits_mlp.toml --out runs/digits_mlp --overwrite
 	$(BIN)/fbp report runs/digits_mlp
 
+PYTEST := -m pytest -n auto --dist worksteal
+FAST := $(addprefix tests/, autodiff nn data report verify test_config.py test_config_file.py \
+  test_structure.py test_records.py test_flops.py)
+
+test-fast: .venv/test
+	$(BIN)/python $(PYTEST) $(FAST)
+
 test: .venv/test
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python $(PYTEST)
 
 test-slow: .venv/test
-	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+	$(BIN)/python $(PYTEST) -m slow
+	$(MAKE) test-matrix
 
 test-matrix: test-oldest test-newest
 
+# With XLA's optimizations, as users have them; the other runs do without: tests/conftest.py.
+test-oldest test-newest: export XLA_FLAGS :=
+
 test-oldest: .venv-oldest/test
-	.venv-oldest/bin/python -m pytest -n auto --dist worksteal
+	.venv-oldest/bin/python $(PYTEST)
 
 test-newest: .venv-newest/test
-	.venv-newest/bin/python -m pytest -n auto --dist worksteal
+	.venv-newest/bin/python $(PYTEST)
 
 CORE := $(addprefix tests/autodiff/, test_coverage.py test_transforms.py test_rule.py \
   test_partition.py test_pullback.py test_store.py test_recompute.py test_jacobian.py \
@@ -35,7 +48,7 @@ CORE := $(addprefix tests/autodiff/, test_coverage.py test_transforms.py test_ru
   tests/docs/test_rules_page.py
 
 test-core: .venv-newest/core
-	.venv-newest/bin/python -m pytest -n auto --dist worksteal $(CORE)
+	.venv-newest/bin/python $(PYTEST) $(CORE)
 
 test-tpu: .venv-tpu/test
 	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv-tpu/bin/python -m pytest -n auto tests/tpu
@@ -79,4 +92,4 @@ $(1)/bin/python -m pip install --quiet --editable '.[$(6)]' 'jax==$(4).*' 'jaxli
 endef
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest .venv-tpu
+	rm -rf .venv .venv-oldest .venv-newest .venv-tpu .cache

@@ -8,7 +8,7 @@ from benchmarks.program import Program, normal, weight
 
 
 def _iterated(step, state: jax.Array, steps: int) -> jax.Array:
-    """The mean square of the state after some steps."""
+    """Return the mean square of the state after some steps."""
     state, _ = lax.scan(lambda state, _: (step(state), None), state, None, length=steps)
     return jnp.mean(state * state)
 

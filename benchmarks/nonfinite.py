@@ -2,7 +2,7 @@
 
     python -m benchmarks.nonfinite [--repeats 21]
 
-Each trap of tests/verify/traps.py is given to the three, as its compiled gradient. `line` says
+Each trap of tests/support/traps.py is given to the three, as its compiled gradient. `line` says
 that the line of the origin is named, `other` that another line or none is, `nothing` that nothing
 is said, `no gradient` that JAX has none. The cost is that of the watched pass over that of the
 step it watches, for an MLP of a million parameters and a batch of 128: the ratio of the medians of
@@ -133,8 +133,8 @@ def cost(repeats: int) -> str:
 def main() -> None:
     """Print the table and the cost, in Markdown."""
     arguments = tyro.cli(Arguments, description=__doc__)
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    traps = importlib.import_module("verify.traps").TRAPS
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    traps = importlib.import_module("tests.support.traps").TRAPS
     print(f"JAX {jax.__version__}, {jax.devices()[0].device_kind}\n")
     print(cost(arguments.repeats), flush=True)
     print()

@@ -8,12 +8,12 @@ from benchmarks.program import Program, normal, weight
 
 
 def softmax(rows: int = 512, columns: int = 64) -> Program:
-    """The softmax of 512 rows."""
+    """Make the softmax of 512 rows."""
     return Program(lambda x: jnp.mean(jnp.sin(jax.nn.softmax(x))), normal(0, rows, columns))
 
 
 def temperature(rows: int = 512, columns: int = 64) -> Program:
-    """The softmax of 512 rows at a temperature that is learned."""
+    """Make the softmax of 512 rows at a temperature that is learned."""
     params = {"x": normal(0, rows, columns), "temperature": jnp.float32(1.3)}
 
     def loss(params):
@@ -46,7 +46,7 @@ def layer_norm(rows: int = 512, columns: int = 64) -> Program:
 
 
 def unet_block(size: int = 16, channels: int = 32, batch: int = 4, groups: int = 8) -> Program:
-    """The block of a diffusion U-Net: group norms, convolutions, the embedding of the time, and
+    """Make the block of a diffusion U-Net: group norms, convolutions, the embedding of time, and
     attention over 16 x 16 pixels of 32 channels, batch 4."""
     params = {
         "first": weight(0, 3, 3, channels, channels),

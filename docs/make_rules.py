@@ -216,7 +216,7 @@ def _cases(path: Path) -> Mapping[str, list[Any]]:
     """The cases of a family's test file, by primitive."""
     if not path.exists():
         return {}
-    sys.path[:0] = added = [str(path.parent), str(ROOT / "tests")]
+    sys.path[:0] = added = [str(path.parent), str(ROOT)]
     try:
         module = importlib.import_module(path.stem)
     finally:

@@ -1,9 +1,59 @@
 """Every test runs strictly: no rank promotion, no dtype promotion, eight CPU devices. None fails
-because the machine is slow."""
+because the machine is slow.
+
+Nearly all the time of the tests is XLA's, and most of it goes into making programs fast that run
+once. So XLA does little of that here, but in some folders and for tests marked `optimized`; and
+what it compiled is read again by the next run, by the other workers and by the processes that
+tests start. With `XLA_FLAGS` set, be it to nothing, XLA optimizes as it says.
+"""
+
+import os
+from pathlib import Path
+from unittest import mock
 
 import hypothesis
 import jax
 import pytest
+from jax._src import compiler
+
+COMPILED_ONCE = {
+    "jax_compilation_cache_dir": str(Path(__file__).parents[1] / ".cache" / "jax"),
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+for name, value in COMPILED_ONCE.items():
+    if name.upper() not in os.environ:
+        os.environ[name.upper()] = str(value)  # for the processes that tests start
+        jax.config.update(name, value)
+
+UNOPTIMIZED = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+if jax.__version_info__ < (0, 11):  # later ones have no such flag
+    UNOPTIMIZED["xla_cpu_use_fusion_emitters"] = False
+
+OPTIMIZED = {"docs", "fit", "laboratory", "multihost", "sweep"}
+"""Folders whose tests train for long, compare bits, or show the numbers that users see."""
+
+OPTIONS = compiler.get_compile_options
+
+
+def unoptimized_options(*args, env_options_overrides=None, **kwargs):
+    """JAX's compile options, with what a jit says for itself over those of the tests."""
+    overrides = UNOPTIMIZED | (env_options_overrides or {})
+    return OPTIONS(*args, env_options_overrides=overrides, **kwargs)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Run a test, with its fixtures, at the optimization level that it asks for."""
+    asked = item.get_closest_marker("optimized") or item.path.parent.name in OPTIMIZED
+    options = OPTIONS if asked or "XLA_FLAGS" in os.environ else unoptimized_options
+    with mock.patch.object(compiler, "get_compile_options", options):
+        return (yield)
+
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

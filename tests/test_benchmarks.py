@@ -3,11 +3,11 @@
 import sys
 from collections import Counter
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from table import Case
 
 import fbp
 from benchmarks import false_alarms, gradients, loops, verification
@@ -19,6 +19,7 @@ from benchmarks.throughput.contenders import CONTENDERS, Contender
 from benchmarks.throughput.measure import Measured, Speed, measure
 from benchmarks.throughput.words import TARGETS, table, verdicts
 from benchmarks.throughput.work import work_of
+from fbp.testing import Case
 from fbp.verify.problem import problem_of
 
 
@@ -142,7 +143,7 @@ def test_all_contenders_see_the_same_batches():
 
 
 def assert_same(params, expected):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), params, expected)
+    chex.assert_trees_all_close(params, expected, rtol=1e-7, atol=1e-5)
 
 
 def of_trial(params, number):

@@ -10,11 +10,11 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from demo_config import TEXT
 
 import fbp
 from fbp.cli import main
 from fbp.records import create_run, locked, read_records, write_summary
+from tests.support.demo_config import TEXT
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from agreement import ulps
 from jax import export, lax
-from networks import draw
 
 import fbp
 from fbp import nn
 from fbp.train import initial_state, make_step
+from tests.support.agreement import ulps
+from tests.support.networks import draw
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 KEY = jax.random.key(0)

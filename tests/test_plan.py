@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from demo_config import TEXT
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -18,6 +17,7 @@ from fbp.plan.communication import Collective, collectives
 from fbp.plan.compiled import Cost, TooLarge, cost
 from fbp.plan.shapes import Size, by_layer, residual_sizes, total
 from fbp.sweep import studies_of
+from tests.support.demo_config import TEXT
 
 CONFIG = Config(
     name="demo",

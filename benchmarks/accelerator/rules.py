@@ -44,7 +44,7 @@ class Family:
 
 def families(only: Sequence[str] = ()) -> Iterator[tuple[str, str, Family]]:
     """Name, dtype and outcome of each family of rules."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT))
     for path in sorted((ROOT / "tests" / "autodiff" / "rules").glob("test_*.py")):
         name = path.stem.removeprefix("test_")
         if only and name not in only:
@@ -90,7 +90,7 @@ def _of_case(case: Any, dtype: str) -> Family:
 
 
 def _compared(group: Sequence[Any], dtype: str) -> Family:
-    from table import first_order_distances  # pyright: ignore[reportMissingImports]
+    from fbp.testing import first_order_distances
 
     with jax.default_matmul_precision("highest"):
         multiples = first_order_distances(group, dtype)

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same, total
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from programs import PROGRAMS, W, X, mlp
 
 import fbp
+from tests.support.agreement import assert_same, total
+from tests.support.programs import PROGRAMS, W, X, mlp
 
 programs = pytest.mark.parametrize("name", PROGRAMS)
 
@@ -57,12 +57,14 @@ def test_second_order(name):
         assert_same({order: got}, {order: results["jax of jax"]}, tolerance=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "branch", "remat", "custom_vjp", "short_loop"])
 def test_third_order(name):
     got = in_turn(PROGRAMS[name], fbp, fbp, fbp)(X)
     assert_same(got, in_turn(PROGRAMS[name], jax, jax, jax)(X), tolerance=512)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("libraries", [(jax, fbp, jax), (fbp, jax, fbp)], ids=["jfj", "fjf"])
 def test_third_order_in_turns(libraries):
     got = in_turn(PROGRAMS["short_loop"], *libraries)(X)

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same
 from jax import lax
 from jax.sharding import PartitionSpec
 
@@ -17,6 +16,7 @@ from fbp.autodiff.dependence import (
     split_by_dependence,
 )
 from fbp.autodiff.interpret import evaluate
+from tests.support.agreement import assert_same
 
 X = jnp.linspace(0.1, 1.0, 4)
 Y = jnp.linspace(1.0, 2.0, 4)

@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_same
 from jax import lax
 from jax.extend.core import Primitive
 
 import fbp
 from fbp.autodiff.discrete import WITHOUT_COTANGENT
+from tests.support.agreement import assert_same
 
 X = jnp.array([-1.0, 0.5, 2.0])
 

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same
 from jax import lax
 from jax._src.dtypes import ExtendedDType
 from jax.sharding import PartitionSpec as P
@@ -21,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 import fbp
 from fbp.autodiff import avals
 from fbp.autodiff.avals import differentiable
+from tests.support.agreement import assert_same
 
 
 class Logarithms(jax.dtypes.extended):

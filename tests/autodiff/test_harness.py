@@ -4,16 +4,16 @@ fbp and by JAX: in the everyday run the first of each primitive, all of them in 
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import jax
 import pytest
-from agreement import ulps
-from harnesses import Cotangents, Program, programs_by_group
-from table import QUICK
 
 import fbp
+from fbp.testing import QUICK
+from tests.support.agreement import ulps
+from tests.support.harnesses import Cotangents, Program, programs_by_group
 
 TOLERANCE = 64
 """ULPs of a cotangent's largest entry: both compute the same derivative, but add and multiply
@@ -29,12 +29,21 @@ OTHER_VALUE = ("eigh",)
 """The programs give one triangle. JAX reads it forward, but takes the mean of both triangles when
 it differentiates: the values and the derivative of another matrix. See `rules/test_spectra.py`."""
 
-GROUPS = programs_by_group()
+PARTS = 8
+"""In how many tests the groups are divided, each of which compiles once."""
+
+Groups = Mapping[str, Sequence[Callable[[], Program | None]]]
 
 
-def programs(group: str) -> Iterator[Program]:
+@pytest.fixture(scope="module")
+def groups() -> Groups:
+    """The programs of each primitive."""
+    return programs_by_group()
+
+
+def programs(groups: Groups, group: str) -> Iterator[Program]:
     """Those that JAX differentiates."""
-    for make in GROUPS[group]:
+    for make in groups[group]:
         one = make()
         if one is not None:
             yield after(FIRST[group], one) if group in FIRST else one
@@ -64,17 +73,23 @@ def differing(some: list[Program]) -> list[str]:
     return [f"{name}: {x} ULPs" for name, x in apart.items() if not x <= TOLERANCE]
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_a_program_of_each_primitive_has_jaxs_cotangents(group):
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_program_of_each_primitive_has_jaxs_cotangents(groups, part):
     with jax.enable_x64(True):
-        some = list(itertools.islice(programs(group), 1))
+        some = [
+            one
+            for group in list(groups)[part::PARTS]
+            for one in itertools.islice(programs(groups, group), 1)
+        ]
+        assert some
         assert not differing(some)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("group", [g for g in GROUPS if g not in OTHER_VALUE])
-def test_all_programs_have_jaxs_cotangents(group):
+@pytest.mark.parametrize("part", range(PARTS))
+def test_all_programs_have_jaxs_cotangents(groups, part):
     with jax.enable_x64(True):
-        everything = programs(group)
-        batches = iter(lambda: list(itertools.islice(everything, 20)), [])
-        assert not [name for some in batches for name in differing(some)]
+        for group in [g for g in list(groups)[part::PARTS] if g not in OTHER_VALUE]:
+            everything = programs(groups, group)
+            batches = iter(lambda: list(itertools.islice(everything, 20)), [])
+            assert not [name for some in batches for name in differing(some)], group

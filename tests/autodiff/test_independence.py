@@ -9,18 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from agreement import assert_same, total
-from guard import JaxDifferentiated, without_jax_reverse_mode
 from jax.extend.core import jaxpr_as_fun
-from networks import draw
-from programs import PROGRAMS, X
 
 import fbp
 from fbp import nn
+from tests.support.agreement import assert_same, total
+from tests.support.guard import JaxDifferentiated, without_jax_reverse_mode
+from tests.support.networks import draw
+from tests.support.programs import PROGRAMS, X
 
 RULE_TESTS = sorted(Path(__file__).parent.glob("rules/test_*.py"))
 SOURCES = sorted(Path(fbp.__file__).parent.rglob("*.py"))
-ORACLES = {"verify"}
+ORACLES = {"verify", "testing"}
 
 
 def load(path):

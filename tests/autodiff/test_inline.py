@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_jitted_grad, assert_same, total
 from jax import lax
-from jaxprs import staged
 
 import fbp
 from fbp.autodiff import graph as g
 from fbp.autodiff.inline import inlined
 from fbp.autodiff.interpret import evaluate
+from tests.support.agreement import assert_jitted_grad, assert_same, total
+from tests.support.jaxprs import staged
 
 WIDTH, STEPS = 32, 64
 W = np.linspace(-1.0, 1.0, WIDTH * WIDTH).reshape(WIDTH, WIDTH)[::-1] / 8

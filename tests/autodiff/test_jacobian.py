@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same
 from jax import lax
 
 import fbp
+from tests.support.agreement import assert_same
 
 X = jnp.linspace(-1.0, 1.5, 6).reshape(2, 3)
 TREE = {"w": jnp.linspace(0.2, 1.1, 3), "b": (jnp.float32(0.7), jnp.linspace(1.0, 2.0, 2))}

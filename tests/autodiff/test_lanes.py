@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
-from jaxprs import staged
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.lanes import lanes_of_consts
+from tests.support.jaxprs import staged
 
 M = jnp.ones((3, 3))
 H = jnp.ones((3, 3))

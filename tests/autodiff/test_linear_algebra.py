@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as scipy
 import pytest
-from agreement import assert_same, total
 from jax import lax
-from matrices import dominant
-from table import Case, normal
 
 import fbp
+from fbp.testing import Case, normal
+from tests.support.agreement import assert_same, total
+from tests.support.matrices import dominant
 
 numpy = jnp.linalg
 

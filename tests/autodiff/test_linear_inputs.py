@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
 import fbp
 from fbp.autodiff import graph as g
 from fbp.autodiff.undefined import LinearInputRead, UndefinedPrimal, is_undefined
+from tests.support.agreement import assert_same
 
 X = jnp.float32(1.3)
 MESH = jax.make_mesh((2,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))

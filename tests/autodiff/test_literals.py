@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_same
 from jax import lax
 
 import fbp
+from tests.support.agreement import assert_same
 
 X = jnp.float32(1.5)
 

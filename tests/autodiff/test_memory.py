@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same, total
 from jax import lax
 
 import fbp
+from tests.support.agreement import assert_same, total
 
 X = jnp.asarray(np.random.default_rng(0).uniform(1, 2, (256, 32)), jnp.float32)
 COLUMN, ROW, NUMBER = X[:, :1] + 1, X[:1] + 1, jnp.float32(1.3)

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
@@ -18,6 +17,7 @@ from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.masks import merge, not_, select
 from fbp.autodiff.partition import cut, joint, partition, rematerialized
 from fbp.autodiff.save_policy import by_policy, minimum_cut, save_everything
+from tests.support.agreement import assert_same
 
 X = jnp.linspace(0.1, 1.0, 4)
 MATRIX = jnp.linspace(-1.0, 1.0, 16).reshape(4, 4)

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same, total
-from generated import programs, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import fbp
+from tests.support.agreement import assert_same, total
+from tests.support.generated import programs, run
 
 TOLERANCE = 2**12  # of a leaf's largest entry: terms that cancel within a program are larger
 EVERYDAY = settings(max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same, total
 from jax import lax
 
 import fbp
+from tests.support.agreement import assert_same, total
 
 X = jnp.array([0.5, -1.0, 2.0])
 CT = jnp.array([1.0, 2.0, -3.0])

@@ -3,16 +3,16 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_same
 from jax import lax
 from jax.experimental import io_callback
-from jaxprs import equations
 
 import fbp
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import struct
 from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.recompute import rematerialized, repeatable
+from tests.support.agreement import assert_same
+from tests.support.jaxprs import equations
 
 X = jnp.linspace(0.2, 1.4, 4)
 

@@ -5,7 +5,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_same
 from jax import lax
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
@@ -20,6 +19,7 @@ from fbp.autodiff.rule import (
     vjp,
     vjp_jointly,
 )
+from tests.support.agreement import assert_same
 
 X = jnp.array([0.5, -1.0, 2.0])
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_grad, assert_same, total
 from jax import lax
 
 import fbp
+from tests.support.agreement import assert_grad, assert_same, total
 
 X = jnp.array([0.5, -1.0, 2.0])
 VALUES_ARE_TRACED = "fbp stages the function"

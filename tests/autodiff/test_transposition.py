@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same
 from jax import lax
 
 import fbp
+from tests.support.agreement import assert_same
 
 X = jnp.linspace(-1.0, 1.5, 6).reshape(2, 3)
 M = jnp.linspace(0.5, 2.0, 12).reshape(3, 4)

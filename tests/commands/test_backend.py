@@ -3,12 +3,23 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache as cache
 
 from fbp.commands.backend import compilation_cache, profiled, use_every_core
 
 
 def cache_directory():
     return jax.config.values["jax_compilation_cache_dir"]
+
+
+@pytest.fixture(autouse=True)
+def as_users_have_it():
+    """No directory is set, as that of the tests is."""
+    of_the_tests = cache_directory()
+    jax.config.update("jax_compilation_cache_dir", None)
+    yield
+    jax.config.update("jax_compilation_cache_dir", of_the_tests)
+    cache.reset_cache()
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same, total
-from clients import assert_as_jax, assert_grad, client, rules_of_authors
 
 import fbp
+from tests.support.agreement import assert_same, total
+from tests.support.clients import assert_as_jax, assert_grad, client, rules_of_authors
 
 eqx = client("equinox")
 eqxi = client("equinox.internal")

@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_same
 
 import fbp
+from tests.support.agreement import assert_same
 
 nn = pytest.importorskip("flax.linen")
 

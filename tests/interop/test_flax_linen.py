@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import total
-from clients import assert_grad, client
 
 import fbp
+from tests.support.agreement import total
+from tests.support.clients import assert_grad, client
 
 nn = client("flax.linen")
 

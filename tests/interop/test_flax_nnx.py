@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import total
-from clients import assert_grad, client
+
+from tests.support.agreement import total
+from tests.support.clients import assert_grad, client
 
 nnx = client("flax.nnx")
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same, total
-from clients import client, rules_of_authors
 
 import fbp
+from tests.support.agreement import assert_same, total
+from tests.support.clients import client, rules_of_authors
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # tfp's and jaxopt's own
 

@@ -2,13 +2,14 @@
 
 import functools
 
-import clients
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import total
-from clients import client, rules_of_authors
+
+from tests.support import clients
+from tests.support.agreement import total
+from tests.support.clients import client, rules_of_authors
 
 dfx = client("diffrax")
 optx = client("optimistix")

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same, total
-from clients import assert_as_jax, assert_grad, client
 from jax import lax
+
+from tests.support.agreement import assert_same, total
+from tests.support.clients import assert_as_jax, assert_grad, client
 
 optax = client("optax")
 

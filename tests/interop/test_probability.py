@@ -1,13 +1,13 @@
 """Distrax, TFP, NumPyro and BlackJAX: densities, reparametrised samples, Hamiltonian dynamics."""
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from agreement import assert_same, total
-from clients import assert_as_jax, assert_grad, client
 
 import fbp
+from tests.support.agreement import assert_same, total
+from tests.support.clients import assert_as_jax, assert_grad, client
 
 distrax = client("distrax")
 tfp = client("tensorflow_probability.substrates.jax")
@@ -206,7 +206,7 @@ def test_numpyro_chain(kernel):
 
     want = chain(energy)
     got = chain(by_fbp(energy))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3), got, want)
+    chex.assert_trees_all_close(got, want, rtol=1e-3)
 
 
 def test_variational_bound():

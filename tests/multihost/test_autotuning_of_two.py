@@ -2,6 +2,8 @@
 
 import ast
 
+import pytest
+
 CHOOSE = """
 import sys
 
@@ -23,6 +25,7 @@ print("chosen", [way.kind, way.devices, speeds])
 """
 
 
+@pytest.mark.slow
 def test_two_processes_measure_the_same_ways_and_agree(by_two_processes):
     first, second = (
         ast.literal_eval(out.split("chosen ")[1].splitlines()[0])

@@ -120,15 +120,8 @@ def test_what_stops_the_first_process_is_told_by_all(start, alone, tmp_path):
         assert "the run there is of another config" in err
 
 
-@pytest.mark.parametrize(
-    ("count", "killed", "then"),
-    [
-        (2, 1, 1),
-        pytest.param(2, 0, 2, marks=pytest.mark.slow),
-        pytest.param(4, 2, 2, marks=pytest.mark.slow),
-        pytest.param(2, 1, 4, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "killed", "then"), [(2, 1, 1), (2, 0, 2), (4, 2, 2), (2, 1, 4)])
 def test_process_that_dies_ends_the_others_and_any_number_goes_on(
     start, alone, tmp_path, count, killed, then
 ):

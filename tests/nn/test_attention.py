@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from networks import KEY, draw, run
 from scipy.special import softmax
 
 from fbp import nn
+from tests.support.networks import KEY, draw, run
 
 
 def attention(params, x, heads, causal):

@@ -2,9 +2,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import KEY, draw
 
 from fbp import nn
+from tests.support.networks import KEY, draw
 
 X = jnp.linspace(-1.0, 1.0, 12).reshape(3, 4)
 

@@ -3,10 +3,10 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import KEY, draw, out_shape_of, run
 from scipy.signal import correlate
 
 from fbp import nn
+from tests.support.networks import KEY, draw, out_shape_of, run
 
 
 def padded(x, window, strides):

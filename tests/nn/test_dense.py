@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.nn.initializers import constant
-from networks import KEY, draw, run
 
 from fbp import nn
+from tests.support.networks import KEY, draw, run
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5)])

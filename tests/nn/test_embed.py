@@ -1,11 +1,11 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import total
-from networks import KEY, draw, out_shape_of, run
 
 from fbp import nn
 from fbp.verify import compare_with_jax
+from tests.support.agreement import total
+from tests.support.networks import KEY, draw, out_shape_of, run
 
 
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8])

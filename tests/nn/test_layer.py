@@ -1,5 +1,6 @@
 import pickle
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -84,4 +85,4 @@ def test_a_layer_error_is_bad_input_and_can_be_sent_to_another_process():
 def test_narrow_parameters_are_rounded_wide_ones(layer):
     narrow, wide = (layer(3, dtype=d).init(KEY, (1, 2, 4))[0] for d in ("bfloat16", "float32"))
     rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), wide)
-    jax.tree.map(np.testing.assert_array_equal, narrow, rounded)
+    chex.assert_trees_all_equal(narrow, rounded)

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import KEY, draw, out_shape_of, run
 
 from fbp import nn
 from fbp.verify import compare_with_jax
+from tests.support.networks import KEY, draw, out_shape_of, run
 
 WITH_PARAMETERS = {
     "dense": (lambda dtype: nn.dense(3, dtype=dtype), (4, 5)),

@@ -3,12 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from agreement import total
-from networks import KEY, draw, out_shape_of, run
 
 from fbp import nn
 from fbp.autodiff import value_and_grad
 from fbp.verify import compare_with_jax
+from tests.support.agreement import total
+from tests.support.networks import KEY, draw, out_shape_of, run
 
 TOKENS = jnp.array([[1, 2, 3, 0], [4, 4, 0, 1]])
 

@@ -1,9 +1,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import KEY, draw, run
 
 from fbp import nn
+from tests.support.networks import KEY, draw, run
 
 
 def normalized(x, axes, epsilon=1e-5):

@@ -1,9 +1,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import KEY, draw, run
 
 from fbp import nn
+from tests.support.networks import KEY, draw, run
 
 REDUCE = {nn.max_pool: np.nanmax, nn.average_pool: np.nanmean}
 REDUCE_ALL = {nn.global_max_pool: np.max, nn.global_average_pool: np.mean}

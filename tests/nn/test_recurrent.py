@@ -1,10 +1,10 @@
 import jax
 import numpy as np
 import pytest
-from networks import KEY, draw, run
 from scipy.special import expit
 
 from fbp import nn
+from tests.support.networks import KEY, draw, run
 
 
 def lstm(p, x):

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same, total
-from networks import KEY, draw
 
 import fbp
 from fbp import nn
+from tests.support.agreement import assert_same, total
+from tests.support.networks import KEY, draw
 
 DOTS = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 TRANSFORMER = functools.partial(nn.transformer, 3, width=16, depth=3, heads=2, length=8)

@@ -4,10 +4,10 @@ import dataclasses
 import re
 
 import pytest
-import synthetic_run
 
 from fbp.errors import InputError
 from fbp.report.comparison import config_differences, contestants, improvements
+from tests.support import synthetic_run
 
 SYNTHETIC = 'name = "{name}"\n\n[data]\nname = "digits"\n\n[optimizer]\nname = "{name}"\n'
 

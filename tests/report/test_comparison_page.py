@@ -3,7 +3,6 @@
 import re
 
 import pytest
-import synthetic_run
 from test_comparison import SYNTHETIC, run
 from test_run_page import visible
 
@@ -12,6 +11,7 @@ from fbp.errors import InputError
 from fbp.report.comparison import contestants
 from fbp.report.comparison_figures import draw_comparison
 from fbp.report.comparison_page import comparison_html, comparison_verdict
+from tests.support import synthetic_run
 
 
 def text_of(paths):

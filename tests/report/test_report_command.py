@@ -1,9 +1,9 @@
 """`fbp report`: which page a command line writes, and which it refuses."""
 
 import pytest
-import synthetic_run
 
 from fbp.cli import main
+from tests.support import synthetic_run
 
 
 @pytest.fixture

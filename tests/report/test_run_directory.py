@@ -1,10 +1,10 @@
 """A run's directory: what is whole is read, an interrupted one too, and damage is named."""
 
 import pytest
-import synthetic_run
 
 from fbp.errors import InputError
 from fbp.report.run_directory import read_run
+from tests.support import synthetic_run
 
 
 def test_a_complete_run_is_read_as_it_was_written(tmp_path):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import synthetic_run
 
 from fbp.report.run_figures import draw_run
 from fbp.report.summary import summarize
+from tests.support import synthetic_run
 
 
 def figures(rows, *, task="classification", metric="accuracy", target=0.7):

@@ -7,12 +7,12 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-import synthetic_run
 
 from fbp import report
 from fbp.errors import InputError
 from fbp.report.run_directory import read_run
 from fbp.report.run_page import run_html
+from tests.support import synthetic_run
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

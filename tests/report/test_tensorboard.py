@@ -4,12 +4,12 @@ import struct
 import sys
 
 import pytest
-import synthetic_run
 from tensorboardX.proto.event_pb2 import Event
 
 from fbp.cli import main
 from fbp.errors import InputError
 from fbp.report.tensorboard import write_events
+from tests.support import synthetic_run
 
 
 def events(directory):

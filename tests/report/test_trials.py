@@ -1,9 +1,9 @@
 """Laws of trials and of the curves that stand for them."""
 
 import numpy as np
-import synthetic_run
 
 from fbp.report.trials import curve, setting_of, settings, trials, without_rate
+from tests.support import synthetic_run
 
 
 def rows(losses, *, trial=0, diverged=None):

@@ -3,12 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from agreement import assert_same
 
 from fbp import InputError, nn
 from fbp.train import initial_state, make_step
 from fbp.train.microbatches import mean_over_microbatches
 from fbp.train.step import loss_and_grads_fn
+from tests.support.agreement import assert_same
 
 KEY = jax.random.key(0)
 NETWORK = nn.mlp([64, 64, 64, 10])

@@ -8,10 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from agreement import assert_same
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from networks import draw
 
 import fbp
 from fbp import InputError, nn
@@ -28,6 +26,8 @@ from fbp.train.sharding import (
     state_shardings,
 )
 from fbp.train.step import make_update
+from tests.support.agreement import assert_same
+from tests.support.networks import draw
 
 KEY = jax.random.key(0)
 EXAMPLES = 16
@@ -91,6 +91,7 @@ def test_steps_on_a_mesh_are_those_of_one_device(name, mesh):
     assert_same(run(name, "sgd", mesh), on_one_device(name, "sgd"), tolerance=ULPS)
 
 
+@pytest.mark.optimized
 @pytest.mark.usefixtures("standard_promotion")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_steps_of_adam_on_a_mesh_are_those_of_one_device(name):

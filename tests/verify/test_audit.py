@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from faulty import dense, square, straight_through
 
 from fbp.verify import Kind, check
 from fbp.verify.audit import wrong_custom_rules
 from fbp.verify.problem import problem_of
+from tests.support.faulty import dense, square, straight_through
 
 
 def audit(fun, *args, declared=()):

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from faulty import FAULTS, right_dense, with_fault
 
 import fbp
 from fbp.errors import InputError
 from fbp.verify import Kind, assert_gradients, check
+from tests.support.faulty import FAULTS, right_dense, with_fault
 
 
 def loss(params, x):

@@ -4,11 +4,11 @@ import re
 
 import jax.numpy as jnp
 import pytest
-from faulty import FAULTS, with_fault
 
 import fbp
 from fbp.verify import Ladder, Report, check, write_page
 from fbp.verify.page import html
+from tests.support.faulty import FAULTS, with_fault
 
 STEPS = tuple(2.0**-i for i in range(30))
 LADDERS = (

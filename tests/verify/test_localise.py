@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from faulty import FAULTS, with_fault
 
 import fbp
 from fbp.verify.localise import wrong_rules
 from fbp.verify.problem import problem_of
+from tests.support.faulty import FAULTS, with_fault
 
 
 def in_scan(x):

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import draw
-from verify.traps import TRAPS
 
 from fbp import nn
 from fbp.verify import trace_nonfinite, trace_program
 from fbp.verify.mends import Situation
+from tests.support.networks import draw
+from tests.support.traps import TRAPS
 
 
 def plain(fun, good, bad):

@@ -1,8 +1,8 @@
 """A watched program computes what it computed before, and its records come out of loops."""
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from fbp.autodiff import graph as g
@@ -69,7 +69,7 @@ def test_a_watched_program_computes_what_it_computed(fun, transform):
     x = jnp.array([0.5, 1.5, 2.5]) if transform is jax.vmap else 1.5
     got = transform(lambda x: watched(fun, x)[0])(x)
     want = transform(fun)(x)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got, want)
+    chex.assert_trees_all_close(got, want, rtol=1e-6)
 
 
 @pytest.mark.parametrize("fun", PROGRAMS)

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from faulty import square
 
 from fbp.verify.precision import DOUBLE, SINGLE, function_of, in_precision
+from tests.support.faulty import square
 
 KEY = jax.random.key(1)
 

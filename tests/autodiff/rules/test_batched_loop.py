@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
-from jaxprs import staged
 
 import fbp
+from tests.support.agreement import assert_same
+from tests.support.jaxprs import staged
 
 TRIPS = jnp.array([0, 2, 5, 0])
 XS = jnp.array([0.0, 2.0, 3.0, 0.0])

@@ -2,15 +2,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same
 from jax import lax
 from jax.extend.core import primitives as p
 from jax.sharding import PartitionSpec as P
-from table import Case, by_primitive, check_composed, check_covers, check_first_order
 
 import fbp
 from fbp.autodiff.rules import collectives
 from fbp.autodiff.rules.collectives import RULES
+from fbp.testing import Case
+from tests.support.agreement import assert_same
+from tests.support.table import check_covers, rule_tests
 
 MEMBERS = 4
 GROUPS = [[0, 2], [1, 3]]
@@ -138,18 +139,11 @@ NOT_ON_CPU = [
 ]
 
 
-def test_every_rule_of_collectives_has_a_case():
-    check_covers(RULES, [*CASES, *NOT_ON_CPU])
+TestRules = rule_tests(RULES, CASES, without=tuple(case.primitive for case in NOT_ON_CPU))
 
 
-@by_primitive(CASES)
-def test_collectives(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ["float32"])
-def test_collectives_composed(group, dtype):
-    check_composed(group, dtype)
+def test_what_a_cpu_lacks_is_bound_by_its_functions():
+    check_covers([case.primitive for case in NOT_ON_CPU], NOT_ON_CPU)
 
 
 @pytest.mark.parametrize(

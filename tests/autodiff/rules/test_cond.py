@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_jitted_grad, assert_same, total
 from jax import lax
-from jaxprs import primitives, staged
 
 import fbp
+from tests.support.agreement import assert_jitted_grad, assert_same, total
+from tests.support.jaxprs import primitives, staged
 
 W = jnp.linspace(0.1, 2.0, 4)
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.extend.core import primitives as p
-from table import Case, by_primitive, check_covers, check_first_order, ties
 
 import fbp
 from fbp.autodiff.rules import constants
+from fbp.testing import Case, ties
+from tests.support.table import rule_tests
 
 
 def times(fun: Callable) -> Callable:
@@ -105,14 +106,7 @@ CASES = (
 )
 
 
-def test_every_constant_has_a_case():
-    tested_below = {p.axis_index_p}
-    check_covers({q: None for q in constants.RULES if q not in tested_below}, CASES)
-
-
-@by_primitive(CASES)
-def test_products_with_constants_have_the_cotangents_of_jax(group, dtype):
-    check_first_order(group, dtype)
+TestRules = rule_tests(constants.RULES, CASES, composed=(), without=(p.axis_index_p,))
 
 
 def test_axis_index_is_a_constant():

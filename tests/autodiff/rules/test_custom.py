@@ -5,12 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_jitted_grad, assert_same, total
 from jax import lax
 from jax.custom_derivatives import SymbolicZero, linear_call
-from jaxprs import equations
 
 import fbp
+from tests.support.agreement import assert_jitted_grad, assert_same, total
+from tests.support.jaxprs import equations
 
 W = jnp.linspace(0.1, 2.0, 4)
 

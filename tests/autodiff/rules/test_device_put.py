@@ -2,15 +2,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_grad, assert_same
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.extend.core import primitives as p
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, auto_axes, reshard
-from table import Case, by_primitive, check_composed, check_covers, check_first_order
 
 import fbp
 from fbp.autodiff.rules.device_put import RULES, layout_constraint_p, reshard_p
+from fbp.testing import Case
+from tests.support.agreement import assert_grad, assert_same
+from tests.support.table import check_covers, rule_tests
 
 P = PartitionSpec
 
@@ -36,19 +37,12 @@ CASES = [
 ]
 
 
-def test_every_rule_of_placement_has_a_case():
+TestRules = rule_tests(RULES, CASES, without=(reshard_p,))
+
+
+def test_reshard_binds_its_primitive():
     divided = NamedSharding(explicit_mesh(), P("x"))
-    check_covers(RULES, [*CASES, Case(reshard_p, lambda x: reshard(x, divided), ((8, 3),))])
-
-
-@by_primitive(CASES)
-def test_placement(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ["float32"])
-def test_placement_composed(group, dtype):
-    check_composed(group, dtype)
+    check_covers([reshard_p], [Case(reshard_p, lambda x: reshard(x, divided), ((8, 3),))])
 
 
 def test_a_cotangent_is_sharded_as_its_value():

@@ -5,11 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_same
 from jax import lax
 from jax.experimental import checkify, io_callback
 
 import fbp
+from tests.support.agreement import assert_same
 
 X = jnp.linspace(0.2, 1.4, 4)
 NUMBERS = jax.ShapeDtypeStruct((4,), "float32")

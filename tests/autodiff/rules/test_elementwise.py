@@ -8,29 +8,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from elementwise_cases import ALL, INF, JAX_POWERS, NAN, PAIRS, binary, unary
 from jax import lax
 from jax.extend.core import primitives as p
-from table import (
+
+import fbp
+from fbp.autodiff.compat import from_edtype_p, named_primitives, to_edtype_p
+from fbp.autodiff.rules import elementwise
+from fbp.testing import (
     COMPLEX,
     FLOATS,
     NUMBERS,
     Case,
-    by_primitive,
-    check_composed,
-    check_covers,
     check_eagerly,
-    check_first_order,
     fixed,
     normal,
     real,
     ties,
     values,
 )
-
-import fbp
-from fbp.autodiff.compat import from_edtype_p, named_primitives, to_edtype_p
-from fbp.autodiff.rules import elementwise
+from tests.support.elementwise_cases import ALL, INF, JAX_POWERS, NAN, PAIRS, binary, unary
+from tests.support.table import by_primitive, rule_tests
 
 ARITHMETIC = [
     *unary(p.neg_p, lax.neg, -2, 2, ALL, NUMBERS),
@@ -219,12 +216,12 @@ TYPES = [
 CASES = (*ARITHMETIC, *POWERS, *TRIGONOMETRY, *KINKS, *TYPES)
 
 
-def test_every_elementwise_rule_has_a_case():
-    without = {
-        p.nextafter_p,  # tested below: JAX 0.10 has no derivative of it
-        *(to_edtype_p, from_edtype_p),  # tests/autodiff/test_extended_dtypes.py
-    }
-    check_covers({q: None for q in elementwise.RULES if q not in without}, CASES)
+WITHOUT = (
+    p.nextafter_p,  # tested below: JAX 0.10 has no derivative of it
+    *(to_edtype_p, from_edtype_p),  # tests/autodiff/test_extended_dtypes.py
+)
+
+TestRules = rule_tests(elementwise.RULES, CASES, composed=("float32", "complex64"), without=WITHOUT)
 
 
 def test_the_next_number_moves_with_the_number():
@@ -235,16 +232,6 @@ def test_the_cotangent_of_a_copy_is_a_copy():
     ct = jnp.ones(3)
     (x_ct,) = fbp.vjp(lambda x: jnp.array(x, copy=True), jnp.zeros(3))[1](ct)
     assert x_ct.unsafe_buffer_pointer() != ct.unsafe_buffer_pointer()
-
-
-@by_primitive(CASES)
-def test_cotangents_are_those_of_jax(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ("float32", "complex64"))
-def test_composed_cotangents_are_those_of_jax(group, dtype):
-    check_composed(group, dtype)
 
 
 @pytest.mark.slow

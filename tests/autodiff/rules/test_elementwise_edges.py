@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same
 from jax import lax
 
 import fbp
+from tests.support.agreement import assert_same
 
 INF, NAN = float("inf"), float("nan")
 

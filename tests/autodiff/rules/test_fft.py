@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same, total
 from jax import lax
 from jax.extend.core import primitives as p
 from jax.lax import FftType
-from table import COMPLEX, Case, by_primitive, check_composed, check_covers, check_first_order
 
 import fbp
 from fbp.autodiff.rules import fft
+from fbp.testing import COMPLEX, Case
+from tests.support.agreement import assert_same, total
+from tests.support.table import rule_tests
 
 REAL = ("float32", "float64")
 EXACT = ("float64", "complex128")
@@ -41,18 +42,7 @@ CASES = [
 ]
 
 
-def test_every_rule_has_a_case():
-    check_covers(fft.RULES, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_are_jaxs(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, EXACT)
-def test_cotangents_compose(group, dtype):
-    check_composed(group, dtype)
+TestRules = rule_tests(fft.RULES, CASES, composed=EXACT)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_same, total
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 import fbp
 from fbp.autodiff.rules.from_jvp import rule_from_jvp
+from tests.support.agreement import assert_same, total
 
 X = jnp.linspace(-0.9, 1.2, 4)
 Y = jnp.cos(X)

@@ -7,24 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same
 from jax import lax
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
-from table import (
-    FLOATS,
-    NUMBERS,
-    Case,
-    by_primitive,
-    check_composed,
-    check_covers,
-    check_first_order,
-    fixed,
-    ties,
-)
 
 import fbp
 from fbp.autodiff.rules import indexing
+from fbp.testing import FLOATS, NUMBERS, Case, fixed, ties
+from tests.support.agreement import assert_same
+from tests.support.table import rule_tests
 
 BLOCKS = [
     Case(p.slice_p, lambda x: lax.slice(x, (1, 0), (3, 4)), ((3, 4),), NUMBERS),
@@ -213,18 +204,7 @@ SCATTERS = [
 CASES = (*BLOCKS, *GATHERS, *SCATTERS)
 
 
-def test_every_indexing_rule_has_a_case():
-    check_covers(indexing.RULES, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_are_those_of_jax(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ("float32",))
-def test_composed_cotangents_are_those_of_jax(group, dtype):
-    check_composed(group, dtype)
+TestRules = rule_tests(indexing.RULES, CASES)
 
 
 # What JAX does not differentiate

@@ -5,12 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_same
 from jax import lax
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import fbp
+from tests.support.agreement import assert_same
 
 X = jnp.array([0.0, 2.0, 3.0, 0.0])
 TRIPS = jnp.array([0, 2, 3, 0], jnp.int32)

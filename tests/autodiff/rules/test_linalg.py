@@ -6,14 +6,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_same
 from jax import lax
 from jax.extend.core import primitives as p
-from matrices import EXACT, FIELDS, dominant, of_triangle, positive, spread
-from table import Case, by_primitive, check_composed, check_covers, check_first_order, precision
 
 import fbp
 from fbp.autodiff.rules import linalg
+from fbp.testing import Case, check_composed, precision
+from tests.support.agreement import assert_same
+from tests.support.matrices import EXACT, FIELDS, dominant, of_triangle, positive, spread
+from tests.support.table import by_primitive, rule_tests
 
 L = lax.linalg
 
@@ -55,13 +56,7 @@ CASES = [
 ]
 
 
-def test_every_rule_has_a_case():
-    check_covers(linalg.RULES, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_are_jaxs(group, dtype):
-    check_first_order(group, dtype)
+TestRules = rule_tests(linalg.RULES, CASES, composed=())
 
 
 @pytest.mark.slow

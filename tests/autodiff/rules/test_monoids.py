@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import ulps
 from jax import lax
 from jax.extend.core import primitives as p
-from jaxprs import primitives
-from table import NUMBERS, Case, by_primitive, check_composed, check_covers, check_first_order
 
 import fbp
 from fbp.autodiff.rules import monoids
+from fbp.testing import NUMBERS, Case
+from tests.support.agreement import ulps
+from tests.support.jaxprs import primitives
+from tests.support.table import rule_tests
 
 
 def sum_and_product(x, y):
@@ -53,18 +54,7 @@ CASES = [
 ]
 
 
-def test_reductions_have_cases():
-    check_covers({q: None for q in monoids.RULES if q is not p.reduce_window_p}, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_are_those_of_jax(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ("float32",))
-def test_composed_cotangents_are_those_of_jax(group, dtype):
-    check_composed(group, dtype)
+TestRules = rule_tests(monoids.RULES, CASES, without=(p.reduce_window_p,))
 
 
 def agree(fun: Callable, written_out: Callable, *args: Any) -> None:

@@ -6,24 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import ulps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 from jax.extend.core import primitives as p
-from jaxprs import primitives
-from table import (
-    FLOATS,
-    NUMBERS,
-    Case,
-    by_primitive,
-    check_composed,
-    check_covers,
-    check_first_order,
-)
 
 import fbp
 from fbp.autodiff.rules import products
+from fbp.testing import FLOATS, NUMBERS, Case
+from tests.support.agreement import ulps
+from tests.support.jaxprs import primitives
+from tests.support.table import rule_tests
 
 
 def product(lhs: str, rhs: str, **how) -> Callable:
@@ -100,18 +93,7 @@ CASES = [
 ]
 
 
-def test_every_product_rule_has_a_case():
-    check_covers(products.RULES, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_are_those_of_jax(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ("float32", "complex64"))
-def test_composed_cotangents_are_those_of_jax(group, dtype):
-    check_composed(group, dtype)
+TestRules = rule_tests(products.RULES, CASES, composed=("float32", "complex64"))
 
 
 @st.composite

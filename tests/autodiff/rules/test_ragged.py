@@ -6,13 +6,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import ulps
 from jax import lax
 from jax.lax import RaggedDotDimensionNumbers
-from table import FLOATS, Case, by_primitive, check_covers, check_first_order, fixed
 
 import fbp
 from fbp.autodiff.rules import ragged
+from fbp.testing import FLOATS, Case, fixed
+from tests.support.agreement import ulps
+from tests.support.table import rule_tests
 
 
 def numbers(
@@ -57,13 +58,7 @@ CASES = [
 ]
 
 
-def test_every_ragged_rule_has_a_case():
-    check_covers(ragged.RULES, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_are_those_of_jax(group, dtype):
-    check_first_order(group, dtype)
+TestRules = rule_tests(ragged.RULES, CASES, composed=())
 
 
 OTHERS = {

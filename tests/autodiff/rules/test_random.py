@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.extend.core import primitives as p
-from table import Case, by_primitive, check_covers, check_first_order, uniform, values
 
 import fbp
 from fbp.autodiff.rules import random
+from fbp.testing import Case, uniform, values
+from tests.support.table import rule_tests
 
 
 def samples(a):
@@ -28,13 +29,7 @@ CASES = [
 ]
 
 
-def test_every_random_rule_has_a_case_or_a_test_below():
-    check_covers({q: None for q in random.RULES if q is not p.rng_uniform_p}, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_are_those_of_jax(group, dtype):
-    check_first_order(group, dtype)
+TestRules = rule_tests(random.RULES, CASES, composed=(), without=(p.rng_uniform_p,))
 
 
 def test_uniform_numbers_move_with_their_bounds():

@@ -8,20 +8,10 @@ import pytest
 from jax import lax
 from jax.extend.core import Primitive
 from jax.extend.core import primitives as p
-from table import (
-    FLOATS,
-    NUMBERS,
-    Case,
-    by_primitive,
-    check_composed,
-    check_covers,
-    check_eagerly,
-    check_first_order,
-    ties,
-    values,
-)
 
 from fbp.autodiff.rules import reductions
+from fbp.testing import FLOATS, NUMBERS, Case, check_eagerly, ties, values
+from tests.support.table import by_primitive, rule_tests
 
 AXES = {
     "first": ((3, 4), (0,)),
@@ -148,18 +138,7 @@ CUMULATIVE = [
 CASES = (*WHOLE, *CUMULATIVE)
 
 
-def test_every_reduction_has_a_case():
-    check_covers(reductions.RULES, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_of_reductions_are_those_of_jax(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ("float32", "complex64"))
-def test_composed_cotangents_of_reductions_are_those_of_jax(group, dtype):
-    check_composed(group, dtype)
+TestRules = rule_tests(reductions.RULES, CASES, composed=("float32", "complex64"))
 
 
 @pytest.mark.slow

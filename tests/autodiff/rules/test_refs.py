@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_jitted_grad, assert_same, total
 from jax import lax
 from jax.experimental.pallas import run_state
 from jax.ref import addupdate, swap
 
 import fbp
+from tests.support.agreement import assert_jitted_grad, assert_same, total
 
 X = jnp.linspace(0.2, 1.4, 4)
 

@@ -6,12 +6,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_jitted_grad, assert_same, total
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
-from jaxprs import primitives
 
 import fbp
+from tests.support.agreement import assert_jitted_grad, assert_same, total
+from tests.support.jaxprs import primitives
 
 W = jnp.linspace(0.1, 2.0, 4)
 SCALE = jnp.float32(0.3)

@@ -2,15 +2,16 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from agreement import assert_jitted_grad, assert_same, total
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
-from jaxprs import staged
 
 import fbp
+from tests.support.agreement import assert_jitted_grad, assert_same, total
+from tests.support.jaxprs import staged
 
 W = jnp.linspace(0.1, 2.0, 4)
 H = jnp.linspace(-0.5, 1.0, 4)
@@ -301,17 +302,15 @@ def test_a_scan_stays_a_scan_in_both_directions():
 
 
 def test_a_loop_body_is_traced_once_per_gradient():
-    count = 0
+    chex.clear_trace_counter()
 
+    @chex.assert_max_traces(n=1)
     def body(c, x):
-        nonlocal count
-        count += 1
         return jnp.sin(c) + x, None
 
     gradient = jax.jit(fbp.grad(lambda h: total(scan(body, h, XS)[0])))
     gradient(H)
     gradient(H + 1)
-    assert count == 1
 
 
 def test_the_last_state_is_the_next_iterations_first():

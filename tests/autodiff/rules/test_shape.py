@@ -5,18 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
-from jaxprs import primitives
-from table import (
-    NUMBERS,
-    Case,
-    by_primitive,
-    check_composed,
-    check_covers,
-    check_first_order,
-)
 
 import fbp
 from fbp.autodiff.rules import shape
+from fbp.testing import NUMBERS, Case
+from tests.support.jaxprs import primitives
+from tests.support.table import rule_tests
 
 MOVES = [
     Case(p.reshape_p, lambda x: lax.reshape(x, (2, 6)), ((3, 4),), NUMBERS),
@@ -106,18 +100,7 @@ PARTS = [
 CASES = (*MOVES, *COPIES, *PADS, *PARTS)
 
 
-def test_every_shape_rule_has_a_case():
-    check_covers(shape.RULES, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_are_those_of_jax(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ("float32", "complex64"))
-def test_composed_cotangents_are_those_of_jax(group, dtype):
-    check_composed(group, dtype)
+TestRules = rule_tests(shape.RULES, CASES, composed=("float32", "complex64"))
 
 
 def test_padding_values_cotangent_is_not_rounded_by_what_was_not_padding():

@@ -4,15 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_grad, assert_same, total
 from jax import lax
 from jax.sharding import AxisType, reshard
 from jax.sharding import PartitionSpec as P
-from jaxprs import primitives
-from table import Case, by_primitive, check_composed, check_covers, check_first_order
 
 import fbp
 from fbp.autodiff.rules.sharded import RULES, shard_map_p
+from fbp.testing import Case
+from tests.support.agreement import assert_grad, assert_same, total
+from tests.support.jaxprs import primitives
+from tests.support.table import rule_tests
 
 TYPES = pytest.mark.parametrize("check_vma", [True, False])
 
@@ -79,18 +80,7 @@ def cases(check_vma):
 CASES = [*cases(True), *cases(False)]
 
 
-def test_shard_map_has_a_case():
-    check_covers(RULES, CASES)
-
-
-@by_primitive(CASES)
-def test_sharded(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ["float32"])
-def test_sharded_composed(group, dtype):
-    check_composed(group, dtype)
+TestRules = rule_tests(RULES, CASES)
 
 
 def within_jit(x, w):

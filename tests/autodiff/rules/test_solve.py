@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same, total
 from jax import lax
 from jax.extend.core import primitives as p
 from jax.scipy.sparse.linalg import bicgstab, cg, gmres
-from matrices import FIELDS, dominant, positive
-from table import Case, by_primitive, check_composed, check_covers, check_first_order
 
 import fbp
 from fbp.autodiff.rules import solve
+from fbp.testing import Case
+from tests.support.agreement import assert_same, total
+from tests.support.matrices import FIELDS, dominant, positive
+from tests.support.table import rule_tests
 
 L = lax.linalg
 
@@ -106,18 +107,7 @@ CASES = [
 ]
 
 
-def test_every_rule_has_a_case():
-    check_covers(solve.RULES, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_are_jaxs(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ("complex128",))
-def test_cotangents_compose(group, dtype):
-    check_composed(group, dtype)
+TestRules = rule_tests(solve.RULES, CASES, composed=("complex128",))
 
 
 def made(*makes, dtype="float32"):

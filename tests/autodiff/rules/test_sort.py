@@ -6,19 +6,10 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.extend.core import primitives as p
-from table import (
-    Case,
-    by_primitive,
-    check_composed,
-    check_covers,
-    check_eagerly,
-    check_first_order,
-    fixed,
-    ties,
-    values,
-)
 
 from fbp.autodiff.rules import sort
+from fbp.testing import Case, check_eagerly, fixed, ties, values
+from tests.support.table import by_primitive, rule_tests
 
 
 def sorted_along(dimension: int, num_keys: int = 1, is_stable: bool = True) -> Callable:
@@ -76,18 +67,7 @@ SELECTIONS = [
 CASES = (*SORTS, *SELECTIONS)
 
 
-def test_every_ordering_rule_has_a_case():
-    check_covers(sort.RULES, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_of_orderings_are_those_of_jax(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ("float32",))
-def test_composed_cotangents_of_orderings_are_those_of_jax(group, dtype):
-    check_composed(group, dtype)
+TestRules = rule_tests(sort.RULES, CASES)
 
 
 @pytest.mark.slow

@@ -8,23 +8,15 @@ import numpy as np
 import pytest
 import scipy.integrate
 import scipy.special
-from agreement import ulps
-from elementwise_cases import ALL, INF, NAN, unary
 from jax import lax
 from jax.extend.core import primitives as p
-from table import (
-    Case,
-    by_primitive,
-    check_composed,
-    check_covers,
-    check_eagerly,
-    check_first_order,
-    uniform,
-    values,
-)
 
 import fbp
 from fbp.autodiff.rules import special
+from fbp.testing import Case, check_eagerly, uniform, values
+from tests.support.agreement import ulps
+from tests.support.elementwise_cases import ALL, INF, NAN, unary
+from tests.support.table import by_primitive, rule_tests
 
 WITHOUT_JAX = {p.zeta_p, p.igamma_grad_a_p}
 
@@ -64,18 +56,7 @@ CASES = (
 )
 
 
-def test_every_special_rule_has_a_case():
-    check_covers({q: None for q in special.RULES if q not in WITHOUT_JAX}, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_are_those_of_jax(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ("float32",))
-def test_composed_cotangents_are_those_of_jax(group, dtype):
-    check_composed(group, dtype)
+TestRules = rule_tests(special.RULES, CASES, without=tuple(WITHOUT_JAX))
 
 
 @pytest.mark.slow

@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same, total
 from jax import lax
 from jax.extend.core import primitives as p
-from matrices import EXACT, FIELDS, adjoint, dominant, of_triangle, positive, spread
-from table import Case, by_primitive, check_composed, check_covers, check_first_order, precision
 
 import fbp
 from fbp.autodiff.rules import spectra
+from fbp.testing import Case, check_composed, precision
+from tests.support.agreement import assert_same, total
+from tests.support.matrices import EXACT, FIELDS, adjoint, dominant, of_triangle, positive, spread
+from tests.support.table import by_primitive, rule_tests
 
 L = lax.linalg
 
@@ -72,13 +73,7 @@ CASES = [
 ]
 
 
-def test_every_rule_has_a_case():
-    check_covers(spectra.RULES, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_are_jaxs(group, dtype):
-    check_first_order(group, dtype)
+TestRules = rule_tests(spectra.RULES, CASES, composed=())
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matrices import adjoint
-from table import precision
 
 import fbp
+from fbp.testing import precision
+from tests.support.matrices import adjoint
 
 FIELDS = ("float64", "complex128")
 SHAPES = ((4, 4), (6, 4), (4, 6))

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_jitted_grad, assert_same, total
 from jax import lax
 from jax.experimental import io_callback
 from jax.extend.core import primitives as p
-from jaxprs import staged
 
 import fbp
+from tests.support.agreement import assert_jitted_grad, assert_same, total
+from tests.support.jaxprs import staged
 
 W = jnp.linspace(0.3, 1.2, 3)
 H = jnp.linspace(-0.5, 1.0, 3)

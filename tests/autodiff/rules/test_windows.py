@@ -8,23 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from agreement import assert_same
 from jax import lax
 from jax.extend.core import primitives as p
-from jaxprs import primitives
-from table import (
-    FLOATS,
-    NUMBERS,
-    Case,
-    by_primitive,
-    check_composed,
-    check_covers,
-    check_first_order,
-    ties,
-)
 
 import fbp
 from fbp.autodiff.rules import windows
+from fbp.testing import FLOATS, NUMBERS, Case, ties
+from tests.support.agreement import assert_same
+from tests.support.jaxprs import primitives
+from tests.support.table import rule_tests
 
 INITIAL = {lax.add: 0, lax.max: -np.inf, lax.min: np.inf}
 
@@ -100,18 +92,7 @@ EXTREMES = [
 CASES = (*SUMS, *EXTREMES)
 
 
-def test_every_window_rule_has_a_case():
-    check_covers(windows.RULES, CASES)
-
-
-@by_primitive(CASES)
-def test_cotangents_are_those_of_jax(group, dtype):
-    check_first_order(group, dtype)
-
-
-@by_primitive(CASES, ("float32",))
-def test_composed_cotangents_are_those_of_jax(group, dtype):
-    check_composed(group, dtype)
+TestRules = rule_tests(windows.RULES, CASES)
 
 
 def written_out(

@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from agreement import total
 from jax import lax
+
+from tests.support.agreement import total
 
 X = jnp.linspace(-0.9, 1.2, 4)
 W = jnp.cos(jnp.arange(16.0)).reshape(4, 4)

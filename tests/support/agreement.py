@@ -7,37 +7,21 @@ a sum of terms of that size leaves.
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import fbp
-
-
-def ulps(got: Any, want: Any) -> float:
-    """The largest difference of two arrays, in units in the last place of the largest entry."""
-    if not want.size or want.dtype == jax.dtypes.float0:
-        return 0.0
-    if not jnp.issubdtype(want.dtype, np.inexact):
-        return 0.0 if np.array_equal(got, want) else np.inf
-    eps = float(jnp.finfo(want.dtype).eps)
-    exact = np.complex128 if jnp.iscomplexobj(want) else np.float64
-    a, b = np.asarray(got).astype(exact), np.asarray(want).astype(exact)
-    finite = np.isfinite(b)
-    np.testing.assert_array_equal(a[~finite], b[~finite])
-    a, b = np.where(finite, a, 0), np.where(finite, b, 0)
-    scale = max(np.max(np.abs(b), initial=0.0), float(jnp.finfo(want.dtype).tiny))
-    return float(np.max(np.abs(a - b), initial=0.0) / (eps * scale))
+from fbp.testing import ulps as ulps
 
 
 def assert_same(got: Any, want: Any, tolerance: float = 4) -> None:
     """Two trees of gradients are the same, to `tolerance` ULPs of each leaf."""
-    assert jax.tree.structure(got) == jax.tree.structure(want)
+    chex.assert_trees_all_equal_structs(got, want)
+    chex.assert_trees_all_equal_shapes_and_dtypes(got, want)
     for path, b in jax.tree_util.tree_leaves_with_path(want):
         a = _at(got, path)
         where = jax.tree_util.keystr(path) or "the leaf"
-        assert np.shape(a) == np.shape(b), f"{where}: {np.shape(a)} for {np.shape(b)}"
-        assert a.dtype == b.dtype, f"{where}: {a.dtype} for {b.dtype}"
         weak = [getattr(x, "weak_type", False) for x in (a, b)]
         assert weak[0] == weak[1], f"{where}: weak types {weak}"
         assert ulps(a, b) <= tolerance, f"{where}: {ulps(a, b)} ULPs\n{a}\n{b}"

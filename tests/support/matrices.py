@@ -4,7 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from table import Make, normal
+
+from fbp.testing import Make, normal
 
 FIELDS = ("float32", "float64", "complex64", "complex128")
 EXACT = ("float64", "complex128")

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
-from table import FLOATS, Case, uniform, values
+
+from fbp.testing import FLOATS, Case, uniform, values
 
 INF, NAN = float("inf"), float("nan")
 

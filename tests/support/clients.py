@@ -8,13 +8,13 @@ from typing import Any
 
 import jax
 import pytest
-from agreement import assert_same
 from jax.interpreters import ad
-from table import QUICK
 
 import fbp
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.rules.from_jvp import rule_from_jvp
+from fbp.testing import QUICK
+from tests.support.agreement import assert_same
 
 
 def client(name: str) -> ModuleType:

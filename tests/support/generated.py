@@ -11,10 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from agreement import total
 from hypothesis import strategies as st
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+
+from tests.support.agreement import total
 
 Instruction = tuple[str, int, int, tuple]
 

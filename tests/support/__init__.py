@@ -1,0 +1,1 @@
+"""What tests share: programs, networks, cases, and ways to compare gradients."""
