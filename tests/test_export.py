@@ -96,7 +96,7 @@ def numbers(x):
     return jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x
 
 
-@pytest.mark.parametrize("made", [gradient, update])
+@pytest.mark.parametrize("written", [gradient, update])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_exported_program_is_the_same_bit_for_bit(written, name):
     fun, args = written(name)

@@ -70,7 +70,7 @@ class TrainResult:
 
     def __repr__(self) -> str:
         last = f", the last {self.history[-1]}" if self.history else ""
-        return f"<Trained: {self.stopped}, {len(self.history)} measurements{last}>"
+        return f"<TrainResult: {self.stopped}, {len(self.history)} measurements{last}>"
 
 
 def train(

@@ -81,7 +81,7 @@ def _is_suspect(run: Run, birth: Birth) -> bool:
     """Whether an argument's NaN or infinity is an origin: -inf in data is taken for a mask."""
     if not birth.is_input:
         return False
-    if birth.bad is Bad.NAN or any(run.names[birth.out].startswith(w) for w in run.needs_ct):
+    if birth.bad is Bad.NAN or any(run.names[birth.out].startswith(w) for w in run.wanted):
         return True
     return bool(np.any(np.asarray(run.leaves[birth.out]) == np.inf))
 

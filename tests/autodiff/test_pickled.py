@@ -15,7 +15,7 @@ from jax import lax
 from jax.extend.core import Primitive
 
 import fbp
-from fbp.train import Measurement, Trained
+from fbp.train import Measurement, TrainResult
 
 SCRIPT = """
 import sys, cloudpickle, jax.numpy as jnp, fbp
@@ -94,6 +94,6 @@ def test_representations_are_short():
     assert "3 residuals, 36 bytes" in repr(pullback)
     assert len(pydoc.render_doc(fbp.grad)) < 3000
     measured = Measurement(3, 0.5, 0.25, 1.0)
-    trained = Trained(state=pullback, history=(measured,), stopped="steps")
-    assert repr(trained) == f"<Trained: steps, 1 measurements, the last {measured}>"
+    trained = TrainResult(state=pullback, history=(measured,), stopped="steps")
+    assert repr(trained) == f"<TrainResult: steps, 1 measurements, the last {measured}>"
     assert jax.tree.leaves(pullback) == pullback.values
