@@ -85,6 +85,14 @@ def test_what_is_spread_costs_no_more_than_in_jax(name):
     assert accessed[0] <= 1.05 * accessed[1]
 
 
+def test_tanh_is_not_kept_for_two_uses_of_its_slope():
+    def temporary(library):
+        gradient = library.grad(lambda x: jnp.sum(jnp.tanh(x * x[:1])))
+        return jax.jit(gradient).lower(IMAGES).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(fbp) <= 1.05 * temporary(jax)
+
+
 DENOMINATORS = {"column": (8, 1), "row": (1, 3), "number": ()}
 
 

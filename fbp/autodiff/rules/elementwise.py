@@ -247,7 +247,7 @@ TRIGONOMETRY = Rules(
     ),
     derivative(p.sinh_p, lambda x, y: cosh(x)),
     derivative(p.cosh_p, lambda x, y: sinh(x)),
-    derivative(p.tanh_p, lambda x, y: sub(1, square(y))),
+    derivative(p.tanh_p, lambda x, y: mul(sub(1, y), add(1, y))),
     derivative(p.asinh_p, lambda x, y: rsqrt(add(square(x), 1))),
     derivative(p.acosh_p, lambda x, y: mul(rsqrt(sub(x, 1)), rsqrt(add(x, 1)))),
     vjp(p.atanh_p, lambda ct, y, x: div(ct, mul(sub(1, x), add(1, x)))),

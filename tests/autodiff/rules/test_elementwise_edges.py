@@ -50,6 +50,14 @@ def test_derivatives_are_accurate_where_digits_are_easily_lost(name):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=0)
 
 
+def test_slope_of_tanh_has_all_digits_of_its_value():
+    x = np.float32([-6, -3, -0.5, 0.5, 3, 6])
+    y, pullback = fbp.vjp(lax.tanh, x)
+    value = np.asarray(y, np.float64)
+    (got,) = pullback(jnp.ones_like(y))
+    np.testing.assert_allclose(got, 1 - value**2, rtol=4 * np.finfo(np.float32).eps, atol=0)
+
+
 def test_scalar_bounds_of_clamp_get_the_sum_of_what_they_cut():
     x = jnp.array([-3.0, -1.0, 0.0, 2.0, 5.0])
     low, inside, high = fbp.grad(lambda *args: jnp.sum(lax.clamp(*args)), (0, 1, 2))(-2.0, x, 1.0)
