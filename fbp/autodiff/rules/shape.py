@@ -18,8 +18,8 @@ from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp_jointly
 def in_shape_of(x: Any, ct: Any) -> Any:
     """The cotangent, reshaped as x is and divided over devices as it."""
     sharding = sharding_like(x)
-    if sharding is not None and sharding.spec.unreduced:
-        sharding = None  # what is still to be summed stays so
+    if sharding is not None and sharding.spec.unreduced != struct(ct).sharding.spec.unreduced:
+        sharding = None  # what is still to be summed, and what is not, stays so
     return lax.reshape(ct, x.shape, out_sharding=sharding)
 
 

@@ -181,6 +181,25 @@ def test_gradients_are_sharded_as_their_primals_where_types_say_so(name):
         assert_same(np.asarray(a), np.asarray(b), tolerance=16)
 
 
+RESHAPED = {
+    "split": lambda x: lax.reshape(x, (4, 2)),
+    "split in a jit": jax.jit(lambda x: lax.reshape(x, (4, 2))),
+    "axis of size one": lambda x: lax.expand_dims(x, (0,)),
+    "spread": lambda x: jnp.broadcast_to(x[None], (3, 8)),
+}
+
+
+@pytest.mark.parametrize("name", RESHAPED)
+def test_what_is_still_to_be_summed_is_reshaped_as_such(name):
+    fun = RESHAPED[name]
+    with jax.set_mesh(explicit_mesh()):
+        x = jax.device_put(np.ones(8, np.float32), P(reduced={"x", "y"}))
+        got = jax.jit(fbp.grad(lambda x: jnp.sum(fun(x))))(x)
+        assert jax.typeof(got).sharding.spec.unreduced == {"x", "y"}
+        total = reshard(got, P())
+    np.testing.assert_array_equal(total, fun(np.ones(8, np.float32)).size / 8)
+
+
 def test_a_step_keeps_the_sharding_of_its_parameters():
     mesh = jax.make_mesh((2, 4), ("x", "y"), axis_types=(AxisType.Auto,) * 2)
     rng = np.random.default_rng(0)
