@@ -144,6 +144,16 @@ def test_each_of_a_batch_has_its_own():
     assert_same(got, jnp.logaddexp(X, 2 * X))
 
 
+def test_copies_for_a_batch_are_joined_by_the_sum_of_the_dtype():
+    def fun(s, x):
+        m = as_log(s)
+        y = jax.vmap(lambda x: lax.cond(x > 0, lambda m: reported(x, m), lambda _: x, m))(x)
+        return jnp.sum(y)
+
+    want = jnp.float32(math.log(math.exp(0.5) + math.exp(1.0) + math.exp(2.0)))
+    assert_same(jax.jit(fbp.grad(fun))(jnp.float32(1), abs(X)), want)
+
+
 def test_one_part_on_each_device():
     mesh = jax.make_mesh((3,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
 

@@ -4,6 +4,7 @@ Where one element was copied to many places, its cotangent is the sum over them;
 dropped, zero.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,16 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.avals import cotangent_type, partitioned, sharding_like, struct, zeros
+from fbp.autodiff.avals import (
+    accumulate,
+    cotangent_type,
+    full,
+    is_extended,
+    partitioned,
+    sharding_like,
+    struct,
+    zeros,
+)
 from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp_jointly
 
 
@@ -38,8 +48,20 @@ def sum_copies(ct: Any, x: Any, broadcast_dimensions: Sequence[int]) -> Any:
     copied = {
         out for out, n in zip(broadcast_dimensions, x.shape, strict=True) if n == ct.shape[out]
     }
-    total = lax.reduce_sum(ct, axes=[i for i in range(ct.ndim) if i not in copied])
+    total = sum_along([i for i in range(ct.ndim) if i not in copied], ct)
     return in_shape_of(x, total)
+
+
+def sum_along(axes: Sequence[int], ct: Any) -> Any:
+    """The sum of a cotangent over axes; an extended dtype says itself what a sum is."""
+    if not is_extended(ct.dtype):
+        return lax.reduce_sum(ct, axes=axes)
+    rest = [i for i in range(ct.ndim) if i not in axes]
+    shape = [ct.shape[i] for i in rest]
+    count = math.prod(ct.shape[i] for i in axes)
+    rows = lax.reshape(lax.transpose(ct, [*axes, *rest]), [count, *shape])
+    none = full(struct(ct).update(shape=tuple(shape)), 0)
+    return lax.scan(lambda total, row: (accumulate(total, row), None), none, rows)[0]
 
 
 def sum_tiles(ct: Any, x: Any, reps: Sequence[int]) -> Any:
