@@ -110,10 +110,12 @@ def partitioned(sharding: Any, partitions: Sequence[Any]) -> Any:
 def sharded_like(ct: Any, x: Any) -> Any:
     """The cotangent of x, sharded as it should be, in the terms of x's mesh: a value without one
     is of the mesh in force, though `auto_axes` or `explicit_axes` within uses it in others."""
+    mesh, mesh_of_ct = _mesh(struct(x)), _mesh(struct(ct))
+    if mesh.empty and mesh_of_ct.empty:
+        return ct
     sharding = sharding_like(x)
-    mesh = _mesh(struct(x))
     mesh = jax.sharding.get_abstract_mesh() if mesh.empty else mesh
-    if _in_other_terms(_mesh(jax.typeof(ct)), mesh):
+    if _in_other_terms(mesh_of_ct, mesh):
         sharding = sharding or NamedSharding(mesh, PartitionSpec())
     elif sharding is None or jax.typeof(ct).sharding == sharding:
         return ct
