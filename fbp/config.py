@@ -41,6 +41,7 @@ class Data:
     target: str | None = None
     seed: int = 0
     image: bool = False
+    task: Literal["classification", "regression", "classes", "numbers"] | None = None
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     fbp.errors.InputError: nowhere.toml: No such file or directory
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -76,3 +76,8 @@ def test_unreadable_files_are_named(tmp_path):
 def test_toml_that_is_none_is_named_with_the_position():
     with pytest.raises(InputError, match=r"my\.toml: not TOML: .* line 2, column"):
         parse_toml("a = 1\nb = c\n", "my.toml")
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    (tmp_path / "bom.toml").write_bytes(b"\xef\xbb\xbfsteps = 1\n")
+    assert read_toml(tmp_path / "bom.toml") == {"steps": 1}

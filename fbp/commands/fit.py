@@ -16,14 +16,15 @@ class FitCommand:
     """
 
     data: Annotated[Positional[Path], arg(metavar="DATA")]
-    """A .csv file; an .npz file of x and y; a directory of IDX files, as MNIST's; or one with a
-    folder of PNG or WAV files for each class."""
+    """A table (.csv, .tsv, .txt, .data, also with .gz; .parquet, .xlsx); an .npz file of x and y; a
+    directory of IDX files, as MNIST's; or one with a folder of PNG, JPEG or WAV files for each
+    class."""
     target: Annotated[str | None, arg(metavar="COLUMN")] = None
-    """The column of the .csv file to predict."""
+    """The column of the table to predict."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """Directory to write; runs/fit-NAME if not given, with the data's name."""
-    task: Literal["classification", "regression"] | None = None
-    """What to do, in place of what the target looks like."""
+    task: Literal["classification", "regression", "classes", "numbers"] | None = None
+    """What to predict, in place of what the target looks like."""
     seed: int = 0
     """What all that is random is drawn from."""
     overwrite: FlagCreatePairsOff[bool] = False
@@ -34,14 +35,14 @@ class FitCommand:
         from fbp.commands.backend import compilation_cache
         from fbp.fit import fit
         from fbp.fit.directory import check_free, write
-        from fbp.fit.sources import read_labelled
+        from fbp.fit.sources import read_labeled
         from fbp.report import needs_matplotlib
 
         with needs_matplotlib("the report"):
             import matplotlib  # noqa: F401
         out = self.out or Path("runs") / f"fit-{self.data.name.split('.')[0]}"
         check_free(out, self.overwrite)
-        examples = read_labelled(self.data, self.target)
+        examples = read_labeled(self.data, self.target)
         with compilation_cache():
             fitted = fit(
                 examples.x,

@@ -11,6 +11,8 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from fbp.errors import InputError
 
+FORMULA = ("=", "+", "-", "@", "\t")  # what spreadsheets take for one
+
 
 @dataclass(frozen=True)
 class PredictCommand:
@@ -33,7 +35,9 @@ class PredictCommand:
         """Predict, and write or print the table."""
         if self.out is not None and self.out.exists() and not self.overwrite:
             raise InputError(f"{self.out}: is there already: give another --out, or --overwrite")
-        text = _predictions(self.model, self.data)
+        text, notes = _predictions(self.model, self.data)
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
         if self.out is None:
             sys.stdout.write(text)
             return
@@ -44,14 +48,15 @@ class PredictCommand:
         print(f"predictions: {self.out}")
 
 
-def _predictions(directory: Path, data: Path) -> str:
+def _predictions(directory: Path, data: Path) -> tuple[str, list[str]]:
     from fbp.commands.backend import compilation_cache
     from fbp.fit import load_fitted
-    from fbp.fit.sources import read_unlabelled
+    from fbp.fit.encode import encoding_notes
+    from fbp.fit.sources import read_unlabeled
 
     fitted = load_fitted(directory)
     model = fitted.model
-    examples = read_unlabelled(data, model.encoder, model.target_name)
+    examples = read_unlabeled(data, model.encoder, model.target_name)
     classes = [f"probability of {label}" for label in model.classes]
     with compilation_cache():
         predicted = fitted.predict(examples.x).tolist()
@@ -61,4 +66,11 @@ def _predictions(directory: Path, data: Path) -> str:
     writer.writerow(["example", model.target_name, *classes])
     for name, value, shares in zip(examples.names, predicted, probabilities, strict=True):
         writer.writerow([name, value, *(f"{share:.6f}" for share in shares)])
-    return table.getvalue()
+    notes = [*encoding_notes(model.encoder, examples.x)]
+    formulas = {str(v) for v in (*predicted, model.target_name) if str(v).startswith(FORMULA)}
+    if formulas and model.task == "classification":
+        notes.append(
+            f"{sorted(formulas)[0]!r} begins like a formula: a spreadsheet may compute it, so "
+            "import the predictions as text."
+        )
+    return table.getvalue(), notes

@@ -64,7 +64,8 @@ class SweepCommand:
         settings = [*self.settings, *seeds]
         tables = read_tables(self.config, settings)
         config = config_of(tables, str(self.config))
-        snapshot = tomli_w.dumps(tables) if settings else self.config.read_text(encoding="utf-8")
+        text = self.config.read_text(encoding="utf-8-sig")
+        snapshot = tomli_w.dumps(tables) if settings else text
         directory = self.out or Path("runs") / config.name
         use_every_core()
         with joined(processes):
@@ -102,6 +103,8 @@ def _sweep(config: Config, snapshot: str, directory: Path, overwrite: bool) -> N
     with contextlib.ExitStack() as alone, compilation_cache():
         on_first_process(lambda: alone.enter_context(locked(directory)))
         check = check_gradients(studies)
+        for note in studies[0].problem.dataset.notes:
+            on_first_process(print, f"data: {note}")
         on_first_process(lambda: print(f"device: {devices()}\ngradient: {check}", flush=True))
         if overwrite or not on_first_process(is_run, directory):
             on_first_process(lambda: create_run(directory, snapshot, overwrite=overwrite))

@@ -47,21 +47,32 @@ DIGITS = tuple("0123456789")
 def digits() -> Source:
     """1,797 handwritten digits of 8x8 pixels with 17 levels of grey (scikit-learn)."""
     x, y, _ = _scikit_learn("digits")
-    return Source("digits", x.reshape(-1, 8, 8), y, white=16.0, target_names=DIGITS)
+    return Source(
+        "digits", x.reshape(-1, 8, 8), y, white=16.0, target_names=DIGITS, task="classification"
+    )
 
 
 def breast_cancer() -> Source:
     """569 tumours, 30 measurements of each, malignant or benign (scikit-learn)."""
     x, y, bunch = _scikit_learn("breast_cancer")
     names = tuple(map(str, bunch.feature_names))
-    return Source("breast_cancer", x, y, feature_names=names, target_names=("malignant", "benign"))
+    return Source(
+        "breast_cancer",
+        x,
+        y,
+        feature_names=names,
+        target_names=("malignant", "benign"),
+        task="classification",
+    )
 
 
 def diabetes() -> Source:
     """442 patients, 10 measurements of each, progression after a year (scikit-learn)."""
     x, y, bunch = _scikit_learn("diabetes", scaled=False)
     names = tuple(map(str, bunch.feature_names))
-    return Source("diabetes", x, y, feature_names=names, target_names=("progression",))
+    return Source(
+        "diabetes", x, y, feature_names=names, target_names=("progression",), task="regression"
+    )
 
 
 def mnist_5k() -> Source:
@@ -76,7 +87,7 @@ def mnist_5k() -> Source:
     text = verified(content(path), MNIST_5K_SHA256, str(path), remedy).decode("ascii")
     rows = np.loadtxt(text.splitlines(), delimiter=",", dtype=np.uint8)
     x, y = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
-    return Source("mnist_5k", x, y, white=255.0, target_names=DIGITS)
+    return Source("mnist_5k", x, y, white=255.0, target_names=DIGITS, task="classification")
 
 
 def mnist(directory: Path | None) -> Source:

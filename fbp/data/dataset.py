@@ -45,6 +45,7 @@ class Dataset:
       target_names: the name of each class, or of the one target of a regression.
       target_mean: mean of the target before standardisation, in its own unit (0 for classes).
       target_std: its standard deviation: `target_std * y + target_mean` is the target again.
+      notes: what a reader should know of a table: what the target was taken for, what was left out.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Dataset:
     target_names: tuple[str, ...] = ()
     target_mean: float = 0.0
     target_std: float = 1.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +76,8 @@ class Source:
     """Arrays as a file or a package holds them, finite and of equal length.
 
     `white` is the value of a white pixel where `x` holds pixels, else None. `partition` is the
-    published one, or None where the rows are still to be divided. `y` is of integers, booleans
-    or strings for classification, of floats for regression.
+    published one, or None where the rows are still to be divided. `task` is what the set is for;
+    where it is None, the target decides (`fbp.data.target`).
     """
 
     origin: str
@@ -85,3 +87,4 @@ class Source:
     partition: Partition | None = None
     feature_names: tuple[str, ...] = ()
     target_names: tuple[str, ...] = ()
+    task: Task | None = None

@@ -25,4 +25,10 @@ def faces() -> Source:
     """
     images = np.load(io.BytesIO(wheel.read(SCIKIT_IMAGE)[SUBSET]), allow_pickle=False)
     is_face = np.arange(len(images)) < len(images) // 2
-    return Source("faces", images, is_face.astype(np.int64), target_names=("other", "face"))
+    return Source(
+        "faces",
+        images,
+        is_face.astype(np.int64),
+        target_names=("other", "face"),
+        task="classification",
+    )

@@ -82,6 +82,7 @@ def read(directory: Path, remedy: str, sha256: Mapping[str, str] | None = None) 
         y=np.concatenate([train_y, test_y]),
         white=255.0 if x.dtype == np.uint8 else None,
         partition=published(len(train_x), len(test_x)),
+        task="classification",
     )
 
 

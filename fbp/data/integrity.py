@@ -32,7 +32,7 @@ def content(path: Path) -> bytes:
         stored = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}): check the path") from error
-    if path.suffix != ".gz":
+    if path.suffix.lower() != ".gz":
         return stored
     try:
         return gzip.decompress(stored)

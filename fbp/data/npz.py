@@ -1,8 +1,10 @@
 """Your own arrays: an NPZ file with `x` and `y`, or with the parts already made."""
 
+import math
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Num, Shaped
@@ -12,7 +14,8 @@ from fbp.data.parts import published
 from fbp.errors import InputError
 
 PARTS = ("train", "validation", "test")
-UNREADABLE = (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (OSError, EOFError, ValueError, TypeError, MemoryError, RuntimeError, KeyError)
+UNREADABLE += (NotImplementedError, OverflowError, zipfile.BadZipFile, zlib.error)
 
 
 def read(path: Path) -> Source:
@@ -20,9 +23,9 @@ def read(path: Path) -> Source:
 
     The file holds `x` of shape `(examples, *features)` and `y` of shape `(examples,)`, or
     `x_train, y_train, x_test, y_test` and, if you like, `x_validation, y_validation` (without
-    them the last sixth of the training rows validates). Integers, booleans or strings in `y`
-    make a classification, floats a regression. InputError names the file and the array of
-    what does not fit.
+    them the last sixth of the training rows validates). Whether `y` is one of classes or of
+    numbers is told as for every target. InputError names the file and the array of what does not
+    fit.
     """
     arrays = _arrays(path)
     if {"x", "y"} <= arrays.keys():
@@ -55,12 +58,36 @@ def read_x(path: Path) -> Num[np.ndarray, "examples ..."]:
     return arrays["x"] if "x" in arrays else next(iter(arrays.values()))
 
 
+def read_arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+    """Return the arrays of an NPZ file, none longer than the file's index says.
+
+    Raises ValueError where a header asks for more than is stored, before anything is allocated,
+    and what `numpy.load` and `zipfile` raise (`UNREADABLE`).
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                _check_header(stream, member)
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _check_header(stream: Any, member: zipfile.ZipInfo) -> None:
+    version = np.lib.format.read_magic(stream)
+    read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    shape, _, dtype = read.get(version[0], np.lib.format.read_array_header_2_0)(stream)
+    size = dtype.itemsize * math.prod(shape)
+    if size > member.file_size:
+        raise ValueError(
+            f"{member.filename}: its header asks for {size:,} bytes, {member.file_size:,} are there"
+        )
+
+
 def _arrays(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file: check the path")
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        return read_arrays(path)
     except UNREADABLE as error:
         raise InputError(
             f"{path}: not an NPZ file of plain arrays, or damaged ({error}): write it anew with "

@@ -6,19 +6,21 @@
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fbp.errors import InputError
 from fbp.fit.fitted import Fitted
-from fbp.fit.store import save, story_as_data
-from fbp.records import environment
+from fbp.fit.store import story_as_data
+from fbp.records import environment, write_atomic
 
 MODEL, STORY, PAGE = "model.npz", "fit.json", "report.html"
 FILES = (MODEL, STORY, PAGE)
 
 
 def check_free(directory: Path, overwrite: bool) -> None:
-    """Raises InputError unless a fit may be written there; nothing is changed.
+    """Raise InputError unless a fit may be written there; nothing is changed.
 
     >>> check_free(Path("fbp"), overwrite=False)
     Traceback (most recent call last):
@@ -37,26 +39,39 @@ def check_free(directory: Path, overwrite: bool) -> None:
 
 
 def write(directory: Path, fitted: Fitted, command: str) -> Path:
-    """Write the model, its story and its page; the page's path.
+    """Write the model, its story and then its page; return the page's path.
 
-    `command` shows how to predict with it. Raises InputError where it cannot be written.
+    The model is on the disk before the page is drawn. `command` shows how to predict with it.
+
+    Raises InputError where it cannot be written.
     """
-    from fbp.fit.page import html
-
     facts = environment()
-    page = html(fitted.story, facts, f"{command}\n\n{_python(directory)}")
+    story = story_as_data(fitted.story) | {"environment": facts}
+    data = {"verdict": fitted.story.verdict} | story
+    text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        save(fitted, directory / MODEL)
-        story = story_as_data(fitted.story) | {"environment": facts}
-        text = json.dumps({"verdict": fitted.story.verdict} | story, indent=2)
-        (directory / STORY).write_text(text + "\n", encoding="utf-8")
-        (directory / PAGE).write_text(page, encoding="utf-8")
+        fitted.save(directory / MODEL)
+        write_atomic(directory / STORY, (text + "\n").encode("utf-8", "surrogatepass"))
+        page = _page(fitted, facts, f"{command}\n\n{_python(directory)}", directory)
+        write_atomic(directory / PAGE, page.encode("utf-8", "replace"))
     except OSError as error:
         raise InputError(
             f"{directory}: cannot be written ({error.strerror}): free space, or give another --out"
         ) from error
     return directory / PAGE
+
+
+def _page(fitted: Fitted, facts: Mapping[str, Any], usage: str, directory: Path) -> str:
+    from fbp.fit.page import html
+
+    try:
+        return html(fitted.story, facts, usage)
+    except Exception as error:  # whatever it is, the model is there, and the user should know
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{directory / MODEL}: the model is saved, but its page cannot be drawn ({reason})"
+        ) from error
 
 
 def _python(directory: Path) -> str:

@@ -15,10 +15,11 @@ LOSS = {
 }
 MOST_NUMBERED = 12  # classes of a confusion matrix whose cells show their number
 MOST_NAMED = 30
+MOST_DRAWN = 2000  # points that a figure draws one by one
 
 
 def draw(story: Story) -> dict[str, tuple[Figure, str]]:
-    """Every figure under its name, with its caption."""
+    """Draw every figure, under its name and with its caption."""
     outcome = (
         {"confusion": (confusion(story), _confusion_caption(story))}
         if story.task == "classification"
@@ -48,18 +49,19 @@ def learning_curve(story: Story) -> Figure:
     """Training and validation loss against the step."""
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes, curve = figure.subplots(), story.curve
-    for losses, name, colour, style in (
-        (np.array(curve.training), "training", TRAINING, "--"),
-        (np.array(curve.validation), "validation", VALIDATION, "-"),
+    for losses, name, color, style in (
+        (np.array(curve.training, float), "training", TRAINING, "--"),
+        (np.array(curve.validation, float), "validation", VALIDATION, "-"),
     ):
         axes.fill_between(
-            curve.steps, losses.min(axis=0), losses.max(axis=0), color=colour, alpha=0.15, lw=0
+            curve.steps, losses.min(axis=0), losses.max(axis=0), color=color, alpha=0.15, lw=0
         )
-        axes.plot(curve.steps, losses.mean(axis=0), style, color=colour, label=name)
-    kept = [int(np.argmin(losses)) for losses in curve.validation]
+        axes.plot(curve.steps, losses.mean(axis=0), style, color=color, label=name)
+    validation = np.array(curve.validation, float)
+    lowest = np.nanargmin(validation, axis=1)
     axes.plot(
-        [curve.steps[i] for i in kept],
-        [losses[i] for i, losses in zip(kept, curve.validation, strict=True)],
+        [curve.steps[i] for i in lowest],
+        np.nanmin(validation, axis=1),
         "o",
         color=VALIDATION,
         markersize=5,
@@ -77,7 +79,8 @@ def range_test(story: Story) -> Figure:
     """Smoothed training loss against the growing rate."""
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes, test = figure.subplots(), story.range_test
-    axes.plot(test.rates, test.losses, color=TRAINING, label="smoothed training loss")
+    losses = np.array(test.losses, float)
+    axes.plot(test.rates, losses, color=TRAINING, label="smoothed training loss")
     axes.axvline(test.suggestion, color=ACCENT, linestyle=":", label="falls fastest")
     axes.axvspan(
         min(_rates(story)),
@@ -87,9 +90,9 @@ def range_test(story: Story) -> Figure:
         lw=0,
         label="rates of the sweep",
     )
-    top = 3 * max(test.losses[0], story.constant_loss)
+    top = 3 * max(np.nan_to_num(losses[0]), story.constant_loss)
     axes.set(xscale="log", xlabel="learning rate", ylabel=LOSS[story.task])
-    axes.set_ylim(bottom=0, top=min(top, 1.05 * np.nanmax(test.losses)))
+    axes.set_ylim(bottom=0, top=min(top, 1.05 * np.nanmax(losses)))
     axes.grid(alpha=0.3)
     _legend(figure, axes)
     return figure
@@ -99,7 +102,7 @@ def rate_sweep(story: Story) -> Figure:
     """Validation loss against the rate, of each training and their mean."""
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
-    kept = [tried for tried in story.rates if None not in tried.losses]
+    complete = [tried for tried in story.rates if None not in tried.losses]
     for number, tried in enumerate(story.rates):
         losses = [loss for loss in tried.losses if loss is not None]
         axes.plot(
@@ -112,7 +115,11 @@ def rate_sweep(story: Story) -> Figure:
             label="one training" if number == 0 else None,
         )
     axes.plot(
-        [t.rate for t in kept], [t.mean_loss for t in kept], "-s", color=TRAINING, label="mean"
+        [t.rate for t in complete],
+        [t.mean_loss for t in complete],
+        "-s",
+        color=TRAINING,
+        label="mean",
     )
     lost = [tried.rate for tried in story.rates if None in tried.losses]
     if lost:
@@ -124,7 +131,7 @@ def rate_sweep(story: Story) -> Figure:
             label="diverged",
             transform=axes.get_xaxis_transform(),
         )
-    chosen = min(kept, key=lambda tried: tried.mean_loss)
+    chosen = min(complete, key=lambda tried: tried.mean_loss)
     axes.plot(
         chosen.rate,
         chosen.mean_loss,
@@ -155,16 +162,17 @@ def confusion(story: Story) -> Figure:
     if size <= MOST_NUMBERED:
         for (row, column), count in np.ndenumerate(counts):
             if count:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
+                color = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, f"{count:,}", ha="center", va="center", color=color)
     axes.set(xlabel="predicted", ylabel="true")
     if size <= MOST_NAMED:
-        names = [name if len(name) <= 16 else f"{name[:15]}…" for name in story.classes]
+        names = [_short(name, 16) for name in story.classes]
         long = max(map(len, names)) > 3
-        axes.set_yticks(range(size), names)
+        axes.set_yticks(range(size), names, parse_math=False)
         axes.set_xticks(
             range(size),
             names,
+            parse_math=False,
             rotation=45 if long else 0,
             ha="right" if long else "center",
             rotation_mode="anchor" if long else "default",
@@ -186,16 +194,41 @@ def residuals(story: Story) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     ends = [min(truth.min(), predicted.min()), max(truth.max(), predicted.max())]
     above.plot(ends, ends, color="black", linewidth=1, linestyle="--", label="predicted = true")
-    above.plot(predicted, truth, "o", color=TRAINING, alpha=0.5, markersize=4, label="one row")
-    above.set(ylabel=f"true {story.target}")
+    many = len(truth) > MOST_DRAWN
+    above.plot(
+        predicted,
+        truth,
+        "o",
+        color=TRAINING,
+        alpha=0.5,
+        markersize=4,
+        label="one row",
+        rasterized=many,
+    )
+    above.set_ylabel(f"true {_short(story.target)}", parse_math=False)
     above.legend(loc="upper left")
     below.axhline(0, color="black", linewidth=1, linestyle="--")
-    below.plot(predicted, truth - predicted, "o", color=TRAINING, alpha=0.5, markersize=4)
-    below.set(xlabel=f"predicted {story.target}", ylabel="true - predicted")
+    below.plot(
+        predicted,
+        truth - predicted,
+        "o",
+        color=TRAINING,
+        alpha=0.5,
+        markersize=4,
+        rasterized=many,
+    )
+    below.set_xlabel(f"predicted {_short(story.target)}", parse_math=False)
+    below.set_ylabel("true - predicted")
     below.xaxis.set_major_locator(MaxNLocator(8))
     for axes in (above, below):
         axes.grid(alpha=0.3)
     return figure
+
+
+def _short(name: str, length: int = 60) -> str:
+    """A name on one line, cut off where it is long."""
+    name = " ".join(name.split())
+    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def _rates(story: Story) -> list[float]:

@@ -1,41 +1,23 @@
 """What examples are: the rows of a table, images, or sounds."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Num, Shaped
+from jaxtyping import Float32, Num
 
+from fbp.data.table import Table, table_of
 from fbp.errors import InputError
 
-MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 LEAST_SIDE = 8  # pixels: smaller images are tables
-MOST_COLOURS = 4
-
-
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Named columns of equal length.
-
-    A column is of float64, NaN where a value is missing, or of strings, empty where one is.
-    """
-
-    names: tuple[str, ...]
-    columns: tuple[Shaped[np.ndarray, " rows"], ...]
-
-    def __len__(self) -> int:
-        return len(self.columns[0])
-
-    def __getitem__(self, rows: Any) -> "Table":
-        return Table(self.names, tuple(column[rows] for column in self.columns))
+MOST_CHANNELS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images of one size, `(examples, height, width, colours)`."""
+    """Images of one size, `(examples, height, width, channels)`."""
 
-    pixels: Num[np.ndarray, "examples height width colours"]
+    pixels: Num[np.ndarray, "examples height width channels"]
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -68,10 +50,10 @@ Inputs = Table | Images | Sounds
 
 
 def inputs_of(x: Any) -> Inputs:
-    """The examples in an array, a data frame, a `Table`, `Images` or `Sounds`.
+    """Return the examples in an array, a data frame, a `Table`, `Images` or `Sounds`.
 
     Arrays `(rows, columns)` are tables, `(rows, height, width)` and
-    `(rows, height, width, colours)` are images if both sides have 8 pixels or more; other arrays
+    `(rows, height, width, channels)` are images if both sides have 8 pixels or more; other arrays
     of more dimensions become tables with a column for each number. A data frame (an object with
     `columns`, as pandas' or polars') is a table with its column names.
 
@@ -87,8 +69,16 @@ def inputs_of(x: Any) -> Inputs:
         return x
     if hasattr(x, "columns"):
         names = [str(name) for name in x.columns]
-        return table_of(names, [np.asarray(x[name]) for name in x.columns])
-    array = np.asarray(x)
+        if not len(x.columns) or not len(x):
+            raise InputError("x is empty: give at least one row and column")
+        columns = [x.iloc[:, i] for i in range(len(names))] if hasattr(x, "iloc") else None
+        return table_of(names, columns or [x[name] for name in x.columns])
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise InputError("the rows of x differ in length: give all as many cells") from error
+    if array.dtype.kind in "US" and not isinstance(x, np.ndarray):
+        array = np.array(x, object)  # so that a number beside a word is a number
     if array.ndim < 2:
         raise InputError(
             f"x has shape {array.shape}: give an array of (rows, columns), or images of "
@@ -100,49 +90,14 @@ def inputs_of(x: Any) -> Inputs:
         return _images(array)
     flat = array.reshape(len(array), -1)
     names = [f"column {number}" for number in range(flat.shape[1])]
-    return table_of(names, list(flat.T))
-
-
-def table_of(names: Sequence[str], columns: Sequence[Shaped[np.ndarray, " rows"]]) -> Table:
-    """A table of these columns; a column of text is one of numbers where all its cells are.
-
-    >>> table = table_of(["age", "kind"], [np.array(["3", "?"]), np.array(["a", "b"])])
-    >>> [column.dtype.kind for column in table.columns]
-    ['f', 'U']
-    """
-    if len(set(names)) != len(names):
-        raise InputError(f"two columns have the same name in {', '.join(names)}: rename one")
-    return Table(tuple(names), tuple(map(_column, names, columns)))
-
-
-def _column(name: str, cells: np.ndarray) -> Shaped[np.ndarray, " rows"]:
-    if cells.dtype.kind in "buif":
-        return _finite(name, cells.astype(np.float64))
-    if cells.dtype.kind not in "OUS":
-        raise InputError(f"{name} is of {cells.dtype}: give real numbers or strings")
-    texts = ["" if cell is None else str(cell).strip() for cell in cells.tolist()]
-    texts = ["" if text.lower() in MISSING else text for text in texts]
-    try:
-        numbers = [float(text) if text else np.nan for text in texts]
-    except ValueError:
-        return np.array(texts)
-    return _finite(name, np.array(numbers, np.float64))
-
-
-def _finite(name: str, column: Float64[np.ndarray, " rows"]) -> Float64[np.ndarray, " rows"]:
-    if np.isinf(column).any():
-        row = int(np.flatnonzero(np.isinf(column))[0])
-        raise InputError(f"{name}: row {row} is infinite: correct it, or leave it empty")
-    if np.abs(column).max(initial=0, where=~np.isnan(column)) > np.finfo(np.float32).max:
-        raise InputError(f"{name}: values too large for float32: rescale them first")
-    return column
+    return table_of(names, list(flat.T), named=False)
 
 
 def _images(array: np.ndarray) -> Images:
     pixels = array[..., None] if array.ndim == 3 else array
-    if pixels.shape[-1] > MOST_COLOURS:
+    if pixels.shape[-1] > MOST_CHANNELS:
         raise InputError(
-            f"images of shape {array.shape[1:]} have {pixels.shape[-1]} colours: put the colours "
+            f"images of shape {array.shape[1:]} have {pixels.shape[-1]} channels: put the channels "
             "last, at most 4"
         )
     if pixels.dtype.kind not in "buif":

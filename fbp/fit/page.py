@@ -1,17 +1,28 @@
 """One page for a fit: the verdict first, then what was decided and why, and the pictures."""
 
+import base64
+import io
+import warnings
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+import matplotlib
+from matplotlib.figure import Figure
+
 from fbp.fit.figures import draw
 from fbp.fit.story import Story
-from fbp.report.markup import definitions, fill, html_table, picture, png
+from fbp.report.markup import definitions, fill, html_table
+
+MOST_CLASSES = 50  # rows of the table of classes
 
 
 def html(story: Story, environment: Mapping[str, Any], usage: str) -> str:
-    """The page as HTML that needs no other file and no network."""
+    """Return the page as HTML that needs no other file and no network."""
     chosen = [tried.rate for tried in story.rates].index(story.rate)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has it
+        figures = "\n".join(_picture(figure, text) for figure, text in draw(story).values())
     return fill(
         "fbp.fit",
         "page.html",
@@ -19,7 +30,8 @@ def html(story: Story, environment: Mapping[str, Any], usage: str) -> str:
         verdict=escape(story.verdict),
         notes="\n".join(f"<li>{escape(note)}</li>" for note in story.notes),
         decisions=definitions(decisions(story)),
-        figures="\n".join(picture(png(figure), text) for figure, text in draw(story).values()),
+        classes=_classes(story),
+        figures=figures,
         constant=f"{story.constant_loss:.3g}",
         table=html_table(("learning rate", "mean loss", "trainings"), _rates(story), best=chosen),
         usage=escape(usage),
@@ -28,7 +40,7 @@ def html(story: Story, environment: Mapping[str, Any], usage: str) -> str:
 
 
 def decisions(story: Story) -> dict[str, str]:
-    """What was decided, and why."""
+    """Return what was decided, and why."""
     plan, score = story.plan, story.score
     suggestion = story.range_test.suggestion
     return {
@@ -44,16 +56,50 @@ def decisions(story: Story) -> dict[str, str]:
         "decay, the parameters of the lowest validation loss kept",
         "learning rate": f"{story.rate:.2g}, the best of {len(story.rates)} on validation around "
         f"{suggestion:.2g}, which the range test suggests",
-        "starts": f"{story.tries}" + (" (others failed)" if story.tries > 1 else ""),
+        "starts": f"{story.starts}" + (" (others failed)" if story.starts > 1 else ""),
         "seed": f"{story.seed}",
     }
 
 
 def _task(story: Story) -> str:
-    if story.task == "regression":
-        return "regression, since the target is of numbers"
-    names = ", ".join(story.classes[:10]) + (", …" if len(story.classes) > 10 else "")
-    return f"classification into {len(story.classes)} classes: {names}"
+    return f"{story.task}: {story.notes[0]}"
+
+
+def _picture(figure: Figure, caption: str) -> str:
+    """A figure as SVG whose text stays text, so that the browser draws every script and emoji."""
+    stream = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(stream, format="svg", dpi=160)
+    source = base64.b64encode(stream.getvalue()).decode("ascii")
+    tag = f'<img alt="{escape(caption)}" src="data:image/svg+xml;base64,{source}">'
+    return f"<figure>\n{tag}\n<figcaption>{escape(caption)}</figcaption>\n</figure>"
+
+
+def _classes(story: Story) -> str:
+    """Precision, recall and area under the curve of each class."""
+    score = story.score
+    if not score.classes:
+        return ""
+    titles = ("class", "rows", "precision", "recall", "area under the curve")
+    rows = [
+        [
+            (story.classes[number], ""),
+            (f"{one.rows:,}", ""),
+            *((_share(value), "") for value in (one.precision, one.recall, one.auc)),
+        ]
+        for number, one in enumerate(score.classes)
+    ]
+    means = f"Balanced accuracy {_share(score.balanced)}, mean area {_share(score.auc)}."
+    shown = html_table(titles, rows[:MOST_CLASSES])
+    more = "" if len(rows) <= MOST_CLASSES else f" The first {MOST_CLASSES} of {len(rows)} classes."
+    return (
+        f"<h2>Every class</h2>\n<p>{escape(means + more)}</p>\n"
+        f'<div class="scroll names">\n{shown}\n</div>'
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _ordinal(number: int) -> str:

@@ -20,9 +20,9 @@ class Plan:
       patience: measurements without a lower validation loss after which training ends.
       members: folds; the model averages the networks trained on each of them.
       factors: rates that are tried, as multiples of what the range test suggests.
-      rehearsed: whether the rates are compared in trainings of a quarter of the steps on two
+      short_search: whether the rates are compared in trainings of a quarter of the steps on two
         folds, because full ones would take too long.
-      together: whether trainings are computed side by side, or one after the other.
+      vmapped: whether trainings are computed side by side, or one after the other.
       weight_decay: of AdamW.
     """
 
@@ -33,12 +33,12 @@ class Plan:
     patience: int
     members: int
     factors: tuple[float, ...]
-    rehearsed: bool
-    together: bool
+    short_search: bool
+    vmapped: bool
     weight_decay: float
 
     @property
-    def rehearsal_steps(self) -> int:
+    def search_steps(self) -> int:
         """Steps of a training that only compares rates."""
         return math.ceil(self.steps / 4 / self.every) * self.every
 
@@ -62,10 +62,10 @@ def plan_for(rows: int, feature_shape: tuple[int, ...], outputs: int) -> Plan:
         steps=steps,
         every=max(20, steps // 30),
         patience=10,
-        members=5,
+        members=min(5, rows),
         factors=(0.1, 10**-0.5, 1.0, 10**0.5, 10.0),
-        rehearsed=image,
-        together=not image,
+        short_search=image,
+        vmapped=not image,
         weight_decay=0.01,
     )
 

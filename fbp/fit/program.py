@@ -12,14 +12,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Num
 
 from fbp.data.dataset import Task
 from fbp.fit.networks import Architecture, build
-from fbp.train.objective import mean_loss, objective_for
-from fbp.train.scan_steps import Examples, scan_steps
+from fbp.train.objective import Objective, objective_for
+from fbp.train.scan_steps import scan_steps
 from fbp.train.state import TrainState, initial_state
 from fbp.train.step import Update, loss_and_grads_fn, make_update
+
+Examples = tuple[Float[Array, "rows ..."], Num[Array, " rows"], Float[Array, " rows"]]
+"""Features, targets, and the weight of each row, whose mean is 1."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,14 @@ class Problem:
       task: `classification` or `regression`.
       architecture: of the network.
       in_shape: shape of a batch.
-      together: whether trials are computed side by side (vmap), or one after the other.
+      vmapped: whether trials are computed side by side (vmap), or one after the other.
       weight_decay: of AdamW.
     """
 
     task: Task
     architecture: Architecture
     in_shape: tuple[int, ...]
-    together: bool
+    vmapped: bool
     weight_decay: float
 
 
@@ -100,19 +103,21 @@ def advance(
     """
     network = build(problem.architecture)
     objective = objective_for(problem.task, problem.architecture.outputs)
-    loss_and_grads = loss_and_grads_fn(mean_loss(network.apply, objective))
+    loss_and_grads = loss_and_grads_fn(_weighted_loss(network.apply, objective))
 
-    def stretch(pair: tuple[TrialState, Trials]):
+    def segment(pair: tuple[TrialState, Trials]):
         state, trial = pair
         update: Update = make_update(loss_and_grads, _optimizer(problem, trial))
-        trained, losses = scan_steps(update, state.train, examples, batches[trial.fold])
-        rows, weights = validation.rows[trial.fold], validation.weights[trial.fold]
+        pytree: Any = examples
+        trained, losses = scan_steps(update, state.train, pytree, batches[trial.fold])
+        rows = validation.rows[trial.fold]
+        weights = validation.weights[trial.fold] * examples[2][rows]
         outputs = network.apply(trained.params, examples[0][rows])
         row_losses = objective.losses(outputs, examples[1][rows])
         loss = jnp.sum(weights * row_losses) / jnp.sum(weights)
         return _keep_best(replace(state, train=trained), loss), losses, loss
 
-    return _over_trials(problem.together, stretch, (states, trials))
+    return _over_trials(problem.vmapped, segment, (states, trials))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -121,6 +126,14 @@ def outputs_of(
 ) -> Float[Array, "members batch outputs"]:
     """What each member, one along the first axis of the parameters, gives for a batch."""
     return jax.lax.map(lambda params: build(architecture).apply(params, x), members)
+
+
+def _weighted_loss(forward: Callable[..., Any], objective: Objective) -> Callable[..., Any]:
+    def loss_fn(params: Any, batch: Examples, key: Key[Array, ""]) -> Float[Array, ""]:
+        x, y, weights = batch
+        return jnp.mean(weights * objective.losses(forward(params, x, key=key), y))
+
+    return loss_fn
 
 
 def _optimizer(problem: Problem, trial: Trials) -> optax.GradientTransformation:
@@ -139,5 +152,5 @@ def _keep_best(state: TrialState, loss: Float[Array, ""]) -> TrialState:
     return replace(state, best=best, best_loss=jnp.where(better, loss, state.best_loss))
 
 
-def _over_trials(together: bool, fun: Callable, trials: Any) -> Any:
-    return jax.vmap(fun)(trials) if together else jax.lax.map(fun, trials)
+def _over_trials(vmapped: bool, fun: Callable, trials: Any) -> Any:
+    return jax.vmap(fun)(trials) if vmapped else jax.lax.map(fun, trials)

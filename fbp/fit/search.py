@@ -14,6 +14,7 @@ from tqdm import tqdm
 from fbp.fit.parts import Fold
 from fbp.fit.plan import MOST_STEPS
 from fbp.fit.program import Problem, Trials, Validation, advance, start
+from fbp.fit.score import finite
 
 LOWEST, DECADES = 1e-5, 5  # the range test's rates: 1e-5 to 1
 RANGE_STEPS = 100
@@ -22,12 +23,13 @@ BELL = 0.25  # decades over which the loss of the range test is smoothed
 
 
 @dataclass(frozen=True, eq=False)
-class Learning:
+class FoldedData:
     """What the trainings of a fit share.
 
     Attributes:
       problem: task and network.
       x, y: the rows to learn from, encoded.
+      weights: how much each row counts; their mean is 1.
       folds: which rows train and which validate.
       batch_size: examples for each step.
       every: steps between two measurements.
@@ -37,6 +39,7 @@ class Learning:
     problem: Problem
     x: Float32[np.ndarray, "rows ..."]
     y: Num[np.ndarray, " rows"]
+    weights: Float32[np.ndarray, " rows"]
     folds: Sequence[Fold]
     batch_size: int
     every: int
@@ -44,7 +47,7 @@ class Learning:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class TrainedFolds:
     """What trainings left.
 
     Attributes:
@@ -65,18 +68,18 @@ class RangeTest:
     """The loss while the rate grows at every step, and the rate where it falls fastest."""
 
     rates: tuple[float, ...]
-    losses: tuple[float, ...]
+    losses: tuple[float | None, ...]
     suggestion: float
 
 
 def train_trials(
-    learning: Learning,
+    learning: FoldedData,
     rates: Float[np.ndarray, "trials steps"],
     fold: Int64[np.ndarray, " trials"],
     seed: int,
     title: str,
     progress: bool,
-) -> Outcome:
+) -> TrainedFolds:
     """Train with the rates of each row, on the fold of each, until none improves any more.
 
     There are as many steps as rates, a multiple of `learning.every`; but training ends when no
@@ -86,10 +89,10 @@ def train_trials(
     trials = Trials(
         key=jax.random.split(jax.random.key(seed), len(rates)),
         fold=jnp.asarray(fold, jnp.int32),
-        rates=jnp.asarray(_lengthened(rates), jnp.float32),
+        rates=jnp.asarray(_padded_rates(rates), jnp.float32),
     )
     rng = np.random.default_rng(seed)
-    examples = jax.device_put(_filled_up(learning))
+    examples = jax.device_put(_padded_rows(learning))
     validation = _validation(learning.folds)
     orders = [_batches(f.train, learning.batch_size, learning.every, rng) for f in learning.folds]
     states = start(learning.problem, trials)
@@ -103,7 +106,7 @@ def train_trials(
             training.append(np.asarray(losses))
             measured.append(np.asarray(loss))
             bar.update(learning.every)
-    return Outcome(
+    return TrainedFolds(
         members=states.best,
         lowest=np.asarray(states.best_loss, np.float64),
         training=np.concatenate(training, axis=1),
@@ -111,7 +114,7 @@ def train_trials(
     )
 
 
-def range_test(learning: Learning, trials: int, seed: int) -> RangeTest:
+def range_test(learning: FoldedData, trials: int, seed: int) -> RangeTest:
     """Find a usable rate: let it grow from 1e-5 to 1 over a hundred steps, and watch the loss.
 
     The median over the trials' starts is smoothed; the rate suggested is the one where it falls
@@ -129,7 +132,8 @@ def range_test(learning: Learning, trials: int, seed: int) -> RangeTest:
         learning, np.tile(growing, (trials, 1)), fold, seed, "range test", progress=False
     )
     losses = _smoothed(np.median(outcome.training, axis=0))
-    return RangeTest(tuple(growing.tolist()), tuple(losses.tolist()), _steepest(growing, losses))
+    shown = tuple(finite(loss) for loss in losses)
+    return RangeTest(tuple(growing.tolist()), shown, _steepest(growing, losses))
 
 
 def cosine(peaks: Float[np.ndarray, " trials"], steps: int) -> Float[np.ndarray, "trials steps"]:
@@ -157,16 +161,16 @@ def _batches(
         rest = rest[size:]
 
 
-def _lengthened(rates: np.ndarray) -> Float[np.ndarray, "trials steps"]:
+def _padded_rates(rates: np.ndarray) -> Float[np.ndarray, "trials steps"]:
     """Rates that are never reached follow: trainings of any length share a program."""
     return np.pad(rates, ((0, 0), (0, max(0, MOST_STEPS - rates.shape[1]))))
 
 
-def _filled_up(learning: Learning) -> tuple[np.ndarray, np.ndarray]:
+def _padded_rows(learning: FoldedData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The rows, followed by rows of zeros that no batch holds: small data share a program."""
     more = _power_of_two(len(learning.x), LEAST_ROWS) - len(learning.x)
     fill = lambda a: np.concatenate([a, np.zeros((more, *a.shape[1:]), a.dtype)])
-    return fill(learning.x), fill(learning.y)
+    return fill(learning.x), fill(learning.y), fill(learning.weights)
 
 
 def _validation(folds: Sequence[Fold]) -> Validation:
@@ -193,8 +197,8 @@ def _finished(measured: Sequence[np.ndarray], most: int, patience: int) -> bool:
 
 def _smoothed(losses: np.ndarray) -> Float[np.ndarray, " steps"]:
     """The mean around each step, weighted by a bell of a quarter of a decade of rates."""
-    place = np.linspace(0, DECADES, len(losses))
-    weights = np.exp(-0.5 * ((place[:, None] - place[None, :]) / BELL) ** 2)
+    decades = np.linspace(0, DECADES, len(losses))
+    weights = np.exp(-0.5 * ((decades[:, None] - decades[None, :]) / BELL) ** 2)
     known = np.isfinite(losses)
     weights = weights * known[None, :]
     smooth = weights @ np.where(known, losses, 0.0) / np.maximum(weights.sum(axis=1), 1e-30)

@@ -7,150 +7,137 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped
 
-from fbp.data import csv_file, idx, npz
+from fbp.data import idx, npz
 from fbp.data.class_folders import files_by_class, files_in
 from fbp.data.dataset import Source
+from fbp.data.image_files import SUFFIXES as IMAGES
+from fbp.data.image_files import read_images
 from fbp.data.integrity import content
-from fbp.data.png_files import read_images
+from fbp.data.table_file import is_table, read_table, split_target
+from fbp.data.target import Labels, labels_of, read_labels
 from fbp.data.wav_files import read_sounds
 from fbp.errors import InputError
 from fbp.fit.encode import Encoder, SoundEncoder
-from fbp.fit.inputs import Images, Inputs, Sounds, inputs_of, table_of
+from fbp.fit.inputs import Images, Inputs, Sounds, inputs_of
 
-TABLES = (".csv", ".csv.gz")
-MISSING_TARGETS = ("", "na", "nan", "n/a", "null", "none", "?")
+SOUNDS = (".wav",)
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class LabeledExamples:
     """Examples and what is to be predicted of each.
 
     `test` holds the examples of a published test, else None.
     """
 
     x: Inputs
-    y: Shaped[np.ndarray, " rows"]
+    y: Labels
     target: str
     test: tuple[Inputs, Shaped[np.ndarray, " tested"]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Unlabelled:
+class UnlabeledExamples:
     """Examples to be predicted, and what each is called: its file, or its row from 1."""
 
     x: Inputs
     names: tuple[str, ...]
 
 
-def read_labelled(path: Path, target: str | None) -> Labelled:
-    """The examples to learn from.
+def read_labeled(path: Path, target: str | None) -> LabeledExamples:
+    """Return the examples to learn from.
 
-    - `.csv`, `.csv.gz`: a table, whose column `target` is to be predicted.
+    - a table, see `fbp.data.table_file.read_table`, whose column `target` is to be predicted.
     - `.npz`: `x` and `y`, or `x_train, y_train, x_test, y_test`.
     - a directory with the four IDX files of MNIST's names.
-    - a directory with one folder for each class, of PNG or of WAV files.
+    - a directory with one folder for each class, of PNG and JPEG or of WAV files.
 
     Raises InputError for what is none of these, naming the file at fault.
     """
-    if path.name.endswith(TABLES):
-        return _table(path, target)
+    if is_table(path.name) and not path.is_dir():
+        table = read_table(path, [] if target is None else [target])
+        x, cells = split_target(table, target, str(path), "--target")
+        assert target is not None
+        return LabeledExamples(x, read_labels(cells, target, table), target)
     if target is not None:
-        raise InputError(f"{path}: only a CSV file has a target column: leave out --target")
-    if path.name.endswith(".npz"):
+        raise InputError(f"{path}: only a table has a target column: leave out --target")
+    if path.name.lower().endswith(".npz"):
         return _arrays(npz.read(path), "y")
     if not path.is_dir():
         raise InputError(
-            f"{path}: give a .csv, .csv.gz or .npz file, or a directory of PNG, WAV or IDX files"
+            f"{path}: give a table (.csv, .tsv, .txt, .parquet, .xlsx), an .npz file, or a "
+            "directory of PNG, JPEG, WAV or IDX files"
             if path.exists()
             else f"{path}: no such file or directory: check the path"
         )
     if any(path.glob("*-idx?-ubyte*")):
         return _arrays(idx.read(path, f"put there {', '.join(idx.FILES)}"), "label")
-    suffix = _suffix(path, "*/*")
-    paths, labels = files_by_class(path, suffix)
-    return Labelled(_files(paths, suffix, None), np.array(labels), "class")
+    suffixes = _suffixes(path, "*/*")
+    paths, labels = files_by_class(path, suffixes)
+    return LabeledExamples(_files(paths, suffixes, None), labels_of(np.array(labels)), "class")
 
 
-def read_unlabelled(path: Path, encoder: Encoder, target: str) -> Unlabelled:
-    """The examples to predict, in the kinds of files that `read_labelled` reads.
+def read_unlabeled(path: Path, encoder: Encoder, target: str) -> UnlabeledExamples:
+    """Return the examples to predict, in the kinds of files that `read_labeled` reads.
 
     A table's column `target` is passed over. A directory may hold its files themselves or in
     folders; a single file will do, as will the images of one IDX file.
     """
-    if path.name.endswith(TABLES):
-        columns = {n: np.array(c) for n, c in csv_file.columns_of(path).items() if n != target}
-        if not columns:
+    if is_table(path.name) and not path.is_dir():
+        table = read_table(path, getattr(encoder, "names", ()), as_text=True)
+        if target in table.names and target not in getattr(encoder, "names", ()):
+            table = table.without(target)
+        if not table.names:
             raise InputError(f"{path}: {target} is its only column: give the others")
-        return _numbered(table_of(list(columns), list(columns.values())))
-    if path.name.endswith(".npz"):
+        return _numbered(table)
+    if path.name.lower().endswith(".npz"):
         return _numbered(inputs_of(npz.read_x(path)))
     if path.is_dir():
-        suffix = _suffix(path, "*") if _has_files(path) else _suffix(path, "*/*")
-        paths = files_in(path, suffix) or files_by_class(path, suffix)[0]
+        suffixes = _suffixes(path, "*") if _has_files(path) else _suffixes(path, "*/*")
+        paths = files_in(path, suffixes) or files_by_class(path, suffixes)[0]
         names = tuple(str(file.relative_to(path)) for file in paths)
-        return Unlabelled(_files(paths, suffix, encoder), names)
-    if path.suffix.lower() in (".png", ".wav"):
-        return Unlabelled(_files([path], path.suffix.lower(), encoder), (path.name,))
+        return UnlabeledExamples(_files(paths, suffixes, encoder), names)
+    for suffixes in (IMAGES, SOUNDS):
+        if path.suffix.lower() in suffixes:
+            return UnlabeledExamples(_files([path], suffixes, encoder), (path.name,))
     return _numbered(inputs_of(idx.parse(content(path), str(path))))
 
 
-def _table(path: Path, target: str | None) -> Labelled:
-    columns = csv_file.columns_of(path)
-    if target is None or target not in columns:
-        lacking = "no target column is named" if target is None else f"no column {target!r}"
-        raise InputError(f"{path}: {lacking}: give --target, one of {', '.join(columns)}")
-    cells = columns.pop(target)
-    if not columns:
-        raise InputError(f"{path}: {target!r} is the only column: add columns to predict it from")
-    table = table_of(list(columns), [np.array(column) for column in columns.values()])
-    return Labelled(table, _target(cells, path, target), target)
-
-
-def _target(cells: Sequence[str], path: Path, target: str) -> Shaped[np.ndarray, " rows"]:
-    for row, cell in enumerate(cells, start=1):
-        if cell.lower() in MISSING_TARGETS:
-            raise InputError(
-                f"{path}: row {row}: the target {target!r} is missing ({cell!r}): fill it in or "
-                "remove the row"
-            )
-    for kind in (np.int64, np.float64):
-        try:
-            return np.array(cells, dtype=str).astype(kind)
-        except (ValueError, OverflowError):
-            continue
-    return np.array(cells)
-
-
-def _arrays(source: Source, target: str) -> Labelled:
+def _arrays(source: Source, target: str) -> LabeledExamples:
     if source.partition is None:
-        return Labelled(inputs_of(source.x), source.y, target)
+        return LabeledExamples(inputs_of(source.x), labels_of(source.y), target)
     test = source.partition.test
-    learnt = np.setdiff1d(np.arange(len(source.y)), test)
+    learning = np.setdiff1d(np.arange(len(source.y)), test)
     x = inputs_of(source.x)
-    return Labelled(x[learnt], source.y[learnt], target, (x[test], source.y[test]))
+    return LabeledExamples(
+        x[learning], labels_of(source.y[learning]), target, (x[test], source.y[test])
+    )
 
 
-def _files(paths: Sequence[Path], suffix: str, encoder: Encoder | None) -> Images | Sounds:
-    if suffix == ".png":
+def _files(
+    paths: Sequence[Path], suffixes: tuple[str, ...], encoder: Encoder | None
+) -> Images | Sounds:
+    if suffixes == IMAGES:
         return Images(read_images(paths))
     rate = encoder.rate if isinstance(encoder, SoundEncoder) else None
     return Sounds(*read_sounds(paths, rate))
 
 
-def _suffix(directory: Path, pattern: str) -> str:
-    kinds = {path.suffix.lower() for path in directory.glob(pattern)} & {".png", ".wav"}
+def _suffixes(directory: Path, pattern: str) -> tuple[str, ...]:
+    present = {path.suffix.lower() for path in directory.glob(pattern)}
+    kinds = [suffixes for suffixes in (IMAGES, SOUNDS) if present & set(suffixes)]
     if len(kinds) != 1:
-        found = "both PNG and WAV files" if kinds else "neither PNG nor WAV files"
+        which = "both images and WAV files" if kinds else "neither PNG, JPEG nor WAV files"
         raise InputError(
-            f"{directory}: {found} are there: give a directory with one folder for each class, of "
+            f"{directory}: {which} are there: give a directory with one folder for each class, of "
             "files of one kind"
         )
-    return kinds.pop()
+    return kinds[0]
 
 
 def _has_files(directory: Path) -> bool:
-    return any(path.suffix.lower() in (".png", ".wav") for path in directory.glob("*"))
+    return any(path.suffix.lower() in (*IMAGES, *SOUNDS) for path in directory.glob("*"))
 
 
-def _numbered(x: Inputs) -> Unlabelled:
-    return Unlabelled(x, tuple(str(row) for row in range(1, len(x) + 1)))
+def _numbered(x: Inputs) -> UnlabeledExamples:
+    return UnlabeledExamples(x, tuple(str(row) for row in range(1, len(x) + 1)))

@@ -6,10 +6,12 @@ import numpy as np
 
 from fbp.data.dataset import Task
 from fbp.fit.plan import Plan
-from fbp.fit.score import Score
-from fbp.fit.search import Outcome, RangeTest
+from fbp.fit.score import Score, finite
+from fbp.fit.search import RangeTest, TrainedFolds
 from fbp.fit.train import RateTried
 
+IMBALANCED = 3  # times as many rows of one class as of another
+TELLING_AUC = 0.7  # the usual bound of acceptable discrimination (Hosmer and Lemeshow 2000, 5.2)
 SCORES = {"classification": "accuracy", "regression": "R²"}
 
 
@@ -19,13 +21,14 @@ class Curve:
 
     Attributes:
       steps: steps at which they were measured.
-      training: mean loss of the steps since the last measurement, for each training.
+      training: mean loss of the steps since the last measurement, for each training; None where
+        it is not finite.
       validation: loss on its validation rows, for each training.
     """
 
     steps: tuple[int, ...]
-    training: tuple[tuple[float, ...], ...]
-    validation: tuple[tuple[float, ...], ...]
+    training: tuple[tuple[float | None, ...], ...]
+    validation: tuple[tuple[float | None, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Story:
       plan: network and training.
       parameters: of one network.
       seed: what all that is random was drawn from.
-      tries: starts that were needed.
+      starts: starts that were needed.
       constant_loss: validation loss of the best constant prediction.
       range_test: the loss while the rate grows.
       rates: the sweep around the rate that the range test suggests.
@@ -60,7 +63,7 @@ class Story:
     plan: Plan
     parameters: int
     seed: int
-    tries: int
+    starts: int
     constant_loss: float
     range_test: RangeTest
     rates: tuple[RateTried, ...]
@@ -74,20 +77,34 @@ class Story:
 
     @property
     def verdict(self) -> str:
-        """The outcome in a sentence."""
+        """Tell the outcome in a sentence."""
         score = self.score
         part = "test" if score.part == "test" else "cross-validated"
-        head = f"{part} {SCORES[self.task]} {_numbers(self.task, score)} on {score.rows:,} rows"
+        if score.value is None or score.low is None or score.high is None:
+            why = f"the targets of the {score.rows:,} {part} rows are equal"
+            if score.value is not None:
+                why = f"{score.rows:,} {part} rows are too few"
+            return (
+                f"How well {self.target} is predicted cannot be said, since {why}: mean absolute "
+                f"error {score.error:.4g}."
+            )
+        numbers = _numbers(self.task, score.value, score.low, score.high)
+        head = f"{part} {SCORES[self.task]} {numbers} on {score.rows:,} rows"
         usual = "the commonest class" if self.task == "classification" else "the mean"
-        constant = f"always saying {usual} would give {_value(self.task, score.constant)}"
-        if score.value <= score.constant:
-            return f"Nothing was learnt about {self.target}: {head}; {constant}."
-        if score.low <= score.constant:
-            return f"It is not sure that {self.target} can be predicted: {head}; {constant}."
-        return f"{self.target} is predicted with {head}; {constant}."
+        constant = f"always saying {usual} would give {_value(self.task, score.constant or 0.0)}"
+        more = _imbalance(score)
+        if score.value <= (score.constant or 0.0):
+            if (score.auc or 0) > TELLING_AUC:
+                return (
+                    f"{self.target} is told apart, but seldom predicted: {head}{more}; {constant}."
+                )
+            return f"Nothing was learnt about {self.target}: {head}{more}; {constant}."
+        if score.low <= (score.constant or 0.0):
+            return f"It is not sure that {self.target} can be predicted: {head}{more}; {constant}."
+        return f"{self.target} is predicted with {head}{more}; {constant}."
 
 
-def curve_of(outcome: Outcome, every: int) -> Curve:
+def curve_of(outcome: TrainedFolds, every: int) -> Curve:
     """The learning curve of trainings that were measured after each `every` steps."""
     measurements = outcome.validation.shape[1]
     training = outcome.training.reshape(-1, measurements, every).mean(axis=2)
@@ -98,14 +115,23 @@ def curve_of(outcome: Outcome, every: int) -> Curve:
     )
 
 
-def _rows(losses: np.ndarray) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(map(float, row)) for row in losses)
+def _rows(losses: np.ndarray) -> tuple[tuple[float | None, ...], ...]:
+    return tuple(tuple(map(finite, row)) for row in losses)
 
 
-def _numbers(task: Task, score: Score) -> str:
+def _imbalance(score: Score) -> str:
+    """What the accuracy hides where one class is rarer than the others."""
+    rows = [one.rows for one in score.classes if one.rows]
+    if score.balanced is None or len(rows) < 2 or max(rows) < IMBALANCED * min(rows):
+        return ""
+    area = "" if score.auc is None else f", area under the curve {score.auc:.3f}"
+    return f" (balanced accuracy {100 * score.balanced:.1f}%{area})"
+
+
+def _numbers(task: Task, value: float, low: float, high: float) -> str:
     if task == "classification":
-        return f"{100 * score.value:.1f}% [{100 * score.low:.1f}, {100 * score.high:.1f}]"
-    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+        return f"{100 * value:.1f}% [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def _value(task: Task, value: float) -> str:

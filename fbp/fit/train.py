@@ -1,6 +1,7 @@
 """The rate that trains best, and the networks trained with it; from another start if it fails."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -8,11 +9,12 @@ import numpy as np
 
 from fbp.errors import InputError
 from fbp.fit.plan import Plan
-from fbp.fit.search import Learning, Outcome, RangeTest, cosine, range_test, train_trials
+from fbp.fit.search import FoldedData, RangeTest, TrainedFolds, cosine, range_test, train_trials
 
-MOST_TRIES = 3
-HIGHEST_RATE = 0.1
-REHEARSAL_FOLDS = 2
+MOST_STARTS = 3
+LOWEST_RATE, HIGHEST_RATE = 1e-7, 1.0
+MOST_ROUNDS = 3  # of the search, each beyond the edge at which the last one ended
+SEARCH_FOLDS = 2
 
 
 @dataclass(frozen=True)
@@ -37,65 +39,98 @@ class Trained:
       rates: the sweep around the rate that the range test suggests.
       rate: the one of the lowest mean validation loss.
       outcome: the trainings at that rate, one for each fold.
-      tries: starts that were needed.
+      starts: starts that were needed.
     """
 
     range_test: RangeTest
     rates: tuple[RateTried, ...]
     rate: float
-    outcome: Outcome
-    tries: int
+    outcome: TrainedFolds
+    starts: int
 
 
 def train_networks(
-    plan: Plan, learning: Learning, constant_loss: float, seed: int, progress: bool
+    plan: Plan, learning: FoldedData, constant_loss: float, seed: int, progress: bool
 ) -> Trained:
     """Find the rate, and train a network on each fold with it.
 
     A range test suggests a rate, a sweep around it compares mean validation losses. Where the
-    lowest is not below `constant_loss`, that of the best constant prediction, by a standard error
-    over the folds, all starts anew from another seed, at rates ten times lower, up to three
+    best rate is the lowest or the highest of those tried, the sweep goes on beyond it. Where the
+    lowest loss is not below `constant_loss`, that of the best constant prediction, by a standard
+    error over the folds, all starts anew from another seed, at rates ten times lower, up to three
     times; the try of the lowest loss counts.
 
     Raises InputError where every training of every try diverged.
     """
-    tries: list[Trained] = []
-    while len(tries) < MOST_TRIES and not any(_beats(t, constant_loss) for t in tries):
-        tries.append(_attempt(plan, learning, seed, len(tries), progress))
-    best = replace(min(tries, key=_loss), tries=len(tries))
-    if not np.isfinite(best.outcome.lowest).any():
+    starts: list[Trained] = []
+    while len(starts) < MOST_STARTS and not any(_beats(t, constant_loss) for t in starts):
+        starts.append(_start(plan, learning, seed, len(starts), progress))
+    best = replace(min(starts, key=_loss), starts=len(starts))
+    if not np.isfinite(best.outcome.lowest).all():
+        started = any(np.isfinite(t.outcome.training[:, 0]).any() for t in starts)
         raise InputError(
-            f"training diverged at every rate in {len(tries)} tries: look for columns of extreme "
+            f"training diverged at every rate in {len(starts)} starts: look for columns of extreme "
             "values"
+            if started
+            else "training never started, the loss of the first step is no number: look for "
+            "columns of extreme values"
         )
     return best
 
 
-def _attempt(plan: Plan, learning: Learning, seed: int, number: int, progress: bool) -> Trained:
+def _start(plan: Plan, learning: FoldedData, seed: int, number: int, progress: bool) -> Trained:
     seed, lower = seed + 7919 * number, 10.0**-number
-    folds = REHEARSAL_FOLDS if plan.rehearsed else plan.members
-    steps = plan.rehearsal_steps if plan.rehearsed else plan.steps
-    found = range_test(learning, len(plan.factors) * folds, seed)
-    rates = sorted({min(HIGHEST_RATE, lower * f * found.suggestion) for f in plan.factors})
-    peaks, fold = np.repeat(rates, folds), np.tile(np.arange(folds), len(rates))
+    folds = min(SEARCH_FOLDS, plan.members) if plan.short_search else plan.members
+    steps = plan.search_steps if plan.short_search else plan.steps
+    test = range_test(learning, len(plan.factors) * folds, seed)
+    rates = _within_bounds(lower * f * test.suggestion for f in plan.factors)
+    tried: dict[RateTried, TrainedFolds] = {}
     title = f"{len(rates)} rates" + (f", try {number + 1}" if number else "")
-    sweep = train_trials(learning, cosine(peaks, steps), fold, seed + 1, title, progress)
-    tried = tuple(
-        RateTried(rate, _losses(sweep.lowest[peaks == rate])) for rate in map(float, rates)
-    )
-    rate = min(tried, key=lambda entry: entry.mean_loss).rate
-    if plan.rehearsed:
-        peaks, fold = np.full(plan.members, rate), np.arange(plan.members)
-        title = f"rate {rate:.2g}"
+    for _ in range(MOST_ROUNDS):
+        peaks, fold = np.repeat(rates, folds), np.tile(np.arange(folds), len(rates))
+        sweep = train_trials(learning, cosine(peaks, steps), fold, seed + 1, title, progress)
+        for i, rate in enumerate(rates):
+            outcome = _part(sweep, np.arange(i * folds, (i + 1) * folds))
+            tried[RateTried(rate, _losses(outcome.lowest))] = outcome
+        rates = _beyond(list(tried), len(plan.factors))
+        title = f"{len(rates)} further rates"
+        if not rates:
+            break
+    best = min(tried, key=lambda entry: entry.mean_loss)
+    outcome = tried[best]
+    if plan.short_search:
+        peaks, fold = np.full(plan.members, best.rate), np.arange(plan.members)
         full = cosine(peaks, plan.steps)
-        outcome = train_trials(learning, full, fold, seed + 2, title, progress)
+        outcome = train_trials(learning, full, fold, seed + 2, f"rate {best.rate:.2g}", progress)
+    return Trained(test, tuple(sorted(tried, key=lambda t: t.rate)), best.rate, outcome, 1)
+
+
+def _within_bounds(rates: Iterable[float]) -> list[float]:
+    return sorted({float(min(HIGHEST_RATE, max(LOWEST_RATE, rate))) for rate in rates})
+
+
+def _beyond(tried: Sequence[RateTried], number: int) -> list[float]:
+    """Rates half a decade apart beyond the best one, where that is at the edge of those tried.
+
+    There are as many as in each round, so that all rounds share one compiled program; they are
+    closer to each other near the bounds.
+    """
+    best = min(tried, key=lambda entry: entry.mean_loss).rate
+    rates = [entry.rate for entry in tried]
+    if len(rates) < 2 or not math.isfinite(min(entry.mean_loss for entry in tried)):
+        return []
+    step = math.sqrt(10) ** number
+    if best == max(rates) and best < HIGHEST_RATE:
+        end = min(HIGHEST_RATE, best * step)
+    elif best == min(rates) and best > LOWEST_RATE:
+        end = max(LOWEST_RATE, best / step)
     else:
-        outcome = _part(sweep, np.flatnonzero(peaks == rate))
-    return Trained(found, tried, rate, outcome, 1)
+        return []
+    return sorted(np.geomspace(best, end, number + 1)[1:].tolist())
 
 
-def _part(outcome: Outcome, trials: np.ndarray) -> Outcome:
-    return Outcome(
+def _part(outcome: TrainedFolds, trials: np.ndarray) -> TrainedFolds:
+    return TrainedFolds(
         jax.tree.map(lambda leaf: leaf[trials], outcome.members),
         outcome.lowest[trials],
         outcome.training[trials],

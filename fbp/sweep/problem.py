@@ -106,7 +106,12 @@ def _load(config: Config) -> Dataset:
     data = config.data
     directory = None if data.directory is None else Path(data.directory)
     return load(
-        data.name, directory=directory, target=data.target, seed=data.seed, image=data.image
+        data.name,
+        directory=directory,
+        target=data.target,
+        seed=data.seed,
+        image=data.image,
+        task=data.task,
     )
 
 

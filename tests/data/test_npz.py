@@ -1,5 +1,8 @@
 """NPZ files: arrays in, the same arrays out in parts, and what does not fit named."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -15,9 +18,10 @@ def save(tmp_path, **arrays):
     return str(tmp_path / "own.npz")
 
 
-def test_integers_are_classes_and_floats_are_targets(tmp_path):
+def test_codes_are_classes_and_fractions_are_targets(tmp_path):
     assert load(save(tmp_path, x=X, y=Y)).task == "classification"
-    assert load(save(tmp_path, x=X, y=Y.astype(float))).task == "regression"
+    assert load(save(tmp_path, x=X, y=Y), task="numbers").task == "regression"
+    assert load(save(tmp_path, x=X, y=Y + 0.5 * (X[:, 0] > 0))).task == "regression"
     assert load(save(tmp_path, x=X, y=np.where(Y, "yes", "no"))).target_names == ("no", "yes")
 
 
@@ -97,3 +101,13 @@ def test_a_single_array_is_no_npz_file(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"absent\.npz: no such file"):
         load("absent.npz", directory=tmp_path)
+
+
+def test_a_header_that_asks_for_more_than_is_stored_allocates_nothing(tmp_path):
+    header = np.lib.format.header_data_from_array_1_0(np.zeros(1)) | {"shape": (1 << 40, 1 << 10)}
+    with zipfile.ZipFile(tmp_path / "big.npz", "w") as archive:
+        stream = io.BytesIO()
+        np.lib.format.write_array_header_1_0(stream, header)
+        archive.writestr("x.npy", stream.getvalue() + b"\0" * 8)
+    with pytest.raises(InputError, match="its header asks for 9,007,199,254,740,992 bytes"):
+        load(str(tmp_path / "big.npz"))

@@ -1,9 +1,11 @@
 """Whatever the width of a sample, the wave read is the one that was written."""
 
+import struct
 import wave
 
 import numpy as np
 import pytest
+from scipy.io import wavfile
 
 from fbp.data.wav_files import read_sounds
 from fbp.errors import InputError
@@ -57,17 +59,40 @@ def test_the_rate_may_be_given(tmp_path):
     assert (rate, len(sound)) == (4000, 1000)
 
 
-def test_a_sound_that_was_cut_off_keeps_its_whole_samples(tmp_path):
+def test_a_sound_shorter_than_its_header_is_refused(tmp_path):
     path = write(tmp_path / "1.wav", WAVE)
     path.write_bytes(path.read_bytes()[:-101])
-    (sound,), _ = read_sounds([path])
-    assert len(sound) == len(WAVE) - 51
+    with pytest.raises(InputError, match="its header tells of 4,000 bytes of sound, 3,899 are"):
+        read_sounds([path])
+
+
+def test_a_header_that_asks_for_128_gib_allocates_nothing(tmp_path):
+    stored = bytearray(write(tmp_path / "1.wav", WAVE).read_bytes())
+    form = b"ds64" + struct.pack("<IQQQI", 28, 2**37, 2**37, 2**36, 0)
+    stored[:4], stored[12:12] = b"RF64", form
+    stored[stored.index(b"data") + 4 :][:4] = b"\xff" * 4
+    (tmp_path / "1.wav").write_bytes(stored)
+    with pytest.raises(InputError, match="its header tells of 137,438,953,472 bytes of sound"):
+        read_sounds([tmp_path / "1.wav"])
+
+
+def test_samples_of_floats_are_read_as_they_are(tmp_path):
+    wavfile.write(tmp_path / "1.wav", 8000, np.stack([WAVE, WAVE], 1).astype(np.float32))
+    (sound,), rate = read_sounds([tmp_path / "1.wav"])
+    assert rate == 8000
+    np.testing.assert_array_equal(sound, WAVE.astype(np.float32))
+
+
+def test_samples_that_are_no_numbers_are_refused(tmp_path):
+    wavfile.write(tmp_path / "1.wav", 8000, np.array([0.0, np.nan], np.float32))
+    with pytest.raises(InputError, match=r"1\.wav: holds NaN or infinity"):
+        read_sounds([tmp_path / "1.wav"])
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF", b"no sound at all" * 10])
 def test_what_is_no_wav_file_is_named(tmp_path, content):
     (tmp_path / "1.wav").write_bytes(content)
-    with pytest.raises(InputError, match=r"1\.wav: not a WAV file of 8 to 32 bit PCM"):
+    with pytest.raises(InputError, match=r"1\.wav: not a WAV file of PCM or floats"):
         read_sounds([tmp_path / "1.wav"])
 
 
@@ -77,5 +102,5 @@ def test_a_sound_without_samples_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"absent\.wav: not a WAV file"):
+    with pytest.raises(InputError, match=r"absent\.wav: cannot be read \(No such file"):
         read_sounds([tmp_path / "absent.wav"])

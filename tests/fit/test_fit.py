@@ -1,11 +1,14 @@
 """A fit from end to end: it learns, reproducibly, and says what it did."""
 
+import json
+
 import numpy as np
 import pytest
 
 import fbp
 from fbp.errors import InputError
 from fbp.fit.inputs import Sounds
+from fbp.fit.store import story_as_data
 
 
 def test_it_learns_classes(classifier, flowers):
@@ -92,7 +95,7 @@ def test_images_are_told_apart():
         line[:] = 255
     fitted = fbp.fit(images, np.where(kinds, "lying", "standing"))
     assert fitted.story.inputs == "images of 8 x 8 pixels"
-    assert fitted.story.plan.rehearsed
+    assert fitted.story.plan.short_search
     assert fitted.story.score.value > 0.9
 
 
@@ -114,10 +117,12 @@ def test_sounds_are_told_apart():
     [
         (np.zeros((4, 2)), [0, 1, 0, 1], {}, "too few rows, n_samples = 4"),
         (np.zeros((9, 2)), [0, 1], {}, "x has 9 rows, y 2"),
+        (np.zeros((9, 2)), [0, 1, 0] * 3, {}, "no column can be used: column 0 is 0 in every row"),
+        (np.zeros((9, 2)), [0, 1, 0] * 3, {"sample_weight": [1]}, "sample_weight has shape"),
         (np.zeros((9, 2)), [0] * 9, {}, "only one class, 0"),
         (np.zeros((9, 2)), [0.5] * 9, {}, "0.5 in every row"),
         (np.zeros((9, 2)), [0, 1, 0] * 3, {"test": 1.5}, "test is 1.5"),
-        (np.zeros((9, 2)), ["a", "b", "a"] * 3, {"test": (np.zeros((1, 2)), ["c"])}, "holds c"),
+        (np.eye(9), ["a", "b", "a"] * 3, {"test": (np.zeros((1, 9)), ["c"])}, "holds c"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(x, y, options, message):
@@ -128,3 +133,41 @@ def test_what_cannot_be_fitted_is_refused(x, y, options, message):
 def test_a_regression_has_no_probabilities(regressor):
     with pytest.raises(InputError, match="a regression has no probabilities"):
         regressor.predict_proba(np.zeros((1, 2)))
+
+
+@pytest.mark.parametrize("rows", [5, 9])
+def test_few_rows_are_learnt_from(rows):
+    x = np.linspace(-1, 1, rows)[:, None]
+    classes = fbp.fit(x, np.where(x[:, 0] > 0, "right", "left"))
+    assert set(classes.predict(x)) <= {"left", "right"}
+    assert len(classes.story.curve.training) == min(5, classes.story.rows)
+    numbers = fbp.fit(x, 3 * x[:, 0] + 0.5)
+    assert np.isfinite(numbers.predict(x)).all()
+    assert json.loads(json.dumps(story_as_data(numbers.story), allow_nan=False))["score"]["rows"]
+
+
+def test_a_test_of_equal_targets_is_scored_by_its_error(regression):
+    x, y = regression
+    fitted = fbp.fit(x, y, test=(x[:3], [7.0] * 3))
+    assert fitted.story.score.value is None
+    assert fitted.story.verdict.startswith("How well y is predicted cannot be said, since the tar")
+    assert f"{fitted.story.score.error:.4g}" in fitted.story.verdict
+
+
+def test_each_class_has_its_precision_recall_and_area(classifier):
+    score = classifier.story.score
+    truth, predicted = np.array(classifier.story.truth), np.array(classifier.story.predicted)
+    for number, one in enumerate(score.classes):
+        assert one.rows == 10
+        assert one.recall == pytest.approx(np.mean(predicted[truth == number] == number))
+        assert one.precision == pytest.approx(np.mean(truth[predicted == number] == number))
+        assert 0.9 < one.auc <= 1
+    assert score.balanced == pytest.approx(np.mean([one.recall for one in score.classes]))
+
+
+def test_rows_without_a_target_are_left_out_and_counted(regression):
+    x, y = regression
+    holed = [None if i < 3 else value for i, value in enumerate(y)]
+    fitted = fbp.fit(x, holed)
+    assert fitted.story.rows + fitted.story.score.rows == len(y) - 3
+    assert "3 rows without a value of y left out: the first is row 1." in fitted.story.notes

@@ -1,7 +1,9 @@
 """The page of a fit: it stands alone, opens with the verdict, and draws what was measured."""
 
+import base64
 import re
 from dataclasses import replace
+from html import escape
 
 import numpy as np
 import pytest
@@ -50,7 +52,7 @@ def test_notes_and_decisions_are_said(page, classifier):
     assert all(note in page for note in classifier.story.notes)
     facts = decisions(classifier.story)
     assert facts["rows"] == "120 to learn from, 30 kept for the test"
-    assert facts["task"] == "classification into 3 classes: setosa, versicolor, virginica"
+    assert facts["task"].startswith("classification: kind: predicted as 3 classes, since it holds")
 
 
 def test_a_regression_has_residuals_in_place_of_a_confusion_matrix(classifier, regressor):
@@ -77,3 +79,24 @@ def test_a_rate_that_diverged_is_drawn_as_a_cross(classifier):
     figure, _ = draw(replace(story, rates=(*story.rates[:-1], lost)))["rate_sweep"]
     labels = figure.axes[0].get_legend_handles_labels()[1]
     assert "diverged" in labels
+
+
+NAMES = ("$a", "b$ $", "<i>&", "=1+1", "שלום", "🙂 _^{", "a\nb", r"\frac")
+
+
+def test_every_name_is_shown_as_it_is(classifier, regressor):
+    for story in (
+        replace(classifier.story, classes=NAMES[:3], target="$x$ _{"),
+        replace(classifier.story, classes=NAMES[3:6], target="<b>🙂"),
+        replace(regressor.story, target="price $ in $"),
+        replace(regressor.story, target="שלום\n=1"),
+    ):
+        text = html(story, ENVIRONMENT, "")
+        assert f"Predicting {escape(story.target)}" in text
+        images = [
+            base64.b64decode(image).decode()
+            for image in re.findall(r"svg\+xml;base64,([^\"]*)", text)
+        ]
+        drawn = "".join(images)
+        names = story.classes or (f"predicted {' '.join(story.target.split())}",)
+        assert all(escape(name, quote=False) in drawn for name in names)

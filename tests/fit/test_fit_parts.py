@@ -40,7 +40,7 @@ def test_each_class_validates_alike_in_each_fold(labels, number):
         assert max(counts) - min(counts) <= 1
 
 
-@pytest.mark.parametrize("rows", [5, 7, 23])
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 7, 23])
 def test_no_fold_is_empty(rows):
-    for labels in (np.zeros(rows, int), np.arange(rows)):
+    for labels in (np.zeros(rows, int), np.arange(rows), np.arange(rows) // 2):
         assert all(len(f.validation) for f in folds(labels, 5, np.random.default_rng(0)))

@@ -47,10 +47,57 @@ def test_another_archive_is_refused(tmp_path):
 
 def test_another_format_is_refused(tmp_path):
     np.savez(tmp_path / "model.npz", about=json.dumps({"format": 99}))
-    with pytest.raises(InputError, match="of format 99, this version of fbp reads 1: fit anew"):
+    with pytest.raises(InputError, match="of format 99, this version of fbp reads 2: fit anew"):
         fbp.load_fitted(tmp_path)
 
 
 def test_a_full_disk_is_said(classifier):
     with pytest.raises(InputError, match="/dev/full: cannot be written"):
         classifier.save("/dev/full")
+
+
+def altered(classifier, tmp_path, change):
+    classifier.save(tmp_path / "model.npz")
+    with np.load(tmp_path / "model.npz") as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    about = json.loads(str(arrays["about"]))
+    change(arrays, about)
+    np.savez(tmp_path / "model.npz", **(arrays | {"about": json.dumps(about)}))
+    return tmp_path
+
+
+def first_parameter(arrays):
+    return next(name for name in arrays if name.startswith("members/"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a, _: a.update({first_parameter(a): np.full_like(a[first_parameter(a)], np.nan)}),
+        lambda a, _: a.update({first_parameter(a): np.full(a[first_parameter(a)].shape, "x")}),
+        lambda a, _: a.update({first_parameter(a): a[first_parameter(a)][:, :1]}),
+        lambda a, _: a.update({"classes": a["classes"][:2]}),
+        lambda _, about: about["model"].update(mean="word"),
+        lambda _, about: about["model"].update(std=float("nan")),
+        lambda _, about: about["model"].update(task="clustering"),
+        lambda _, about: about["model"]["encoder"]["columns"][0].update(mean=float("inf")),
+        lambda _, about: about["model"]["encoder"]["columns"][0].update(std=0.0),
+        lambda _, about: about["model"]["encoder"]["columns"][0].update(std="wide"),
+        lambda _, about: about["model"]["architecture"].update(widths=[10**9, 4]),
+        lambda _, about: about["model"].pop("layers"),
+    ],
+)
+def test_an_altered_model_is_refused_in_one_line(classifier, tmp_path, change):
+    with pytest.raises(InputError, match="not a model that fbp wrote, or damaged") as caught:
+        fbp.load_fitted(altered(classifier, tmp_path, change))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_model_is_saved_though_the_page_cannot_be_drawn(classifier, tmp_path, monkeypatch):
+    from fbp.fit import directory, page
+
+    monkeypatch.setattr(page, "html", lambda *_: 1 / 0)
+    with pytest.raises(InputError, match="the model is saved, but its page cannot be drawn"):
+        directory.write(tmp_path / "run", classifier, "fbp predict")
+    assert fbp.load_fitted(tmp_path / "run").story == classifier.story
+    assert json.loads((tmp_path / "run" / "fit.json").read_text())["verdict"]

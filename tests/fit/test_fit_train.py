@@ -8,8 +8,8 @@ from fbp.fit import search
 from fbp.fit.parts import folds
 from fbp.fit.plan import plan_for
 from fbp.fit.program import Problem
-from fbp.fit.search import Learning, cosine
-from fbp.fit.train import train_networks
+from fbp.fit.search import FoldedData, cosine
+from fbp.fit.train import RateTried, _beyond, train_networks
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,8 @@ def learning_of(plan, x):
     y = np.sin(x[:, 1:].sum(axis=1))
     problem = Problem("regression", plan.architecture, (32, 8), True, plan.weight_decay)
     parts = folds(np.zeros(len(x)), plan.members, np.random.default_rng(0))
-    return Learning(problem, x, y, parts, plan.batch_size, plan.every, plan.patience)
+    weights = np.ones(len(x), np.float32)
+    return FoldedData(problem, x, y, weights, parts, plan.batch_size, plan.every, plan.patience)
 
 
 def rows():
@@ -30,22 +31,23 @@ def rows():
 
 def test_one_start_is_enough_when_it_beats_a_constant(plan):
     trained = train_networks(plan, learning_of(plan, rows()), 100.0, 0, False)
-    assert trained.tries == 1
+    assert trained.starts == 1
     rates = np.array([tried.rate for tried in trained.rates])
-    np.testing.assert_allclose(rates / trained.range_test.suggestion, plan.factors)
+    around = np.array(plan.factors) * trained.range_test.suggestion
+    assert all(np.isclose(rates, rate).any() for rate in around[around <= 1])
     assert trained.rate == min(trained.rates, key=lambda tried: tried.mean_loss).rate
     assert len(trained.outcome.lowest) == plan.members
 
 
 def test_three_starts_are_made_when_nothing_beats_a_constant(plan):
     trained = train_networks(plan, learning_of(plan, rows()), 0.0, 0, False)
-    assert trained.tries == 3
+    assert trained.starts == 3
 
 
 def test_what_diverges_at_every_rate_is_refused(plan):
     x = rows()
     x[:, 0] = np.inf
-    with pytest.raises(InputError, match="training diverged at every rate in 3 tries"):
+    with pytest.raises(InputError, match="training never started"):
         train_networks(plan, learning_of(plan, x), 100.0, 0, False)
 
 
@@ -78,3 +80,20 @@ def test_the_loss_falls_fastest_where_it_is_steepest_by_the_logarithm_of_the_rat
     assert 0.005 < search._steepest(rates, search._smoothed(noisy)) < 0.02
     noisy[90:] = np.nan
     assert 0.005 < search._steepest(rates, search._smoothed(noisy)) < 0.02
+
+
+def tried(*losses):
+    rates = 1e-3 * np.sqrt(10) ** np.arange(len(losses))
+    return [RateTried(rate, (loss,)) for rate, loss in zip(rates.tolist(), losses, strict=True)]
+
+
+def test_the_search_goes_on_beyond_an_edge_and_ends_within():
+    above = _beyond(tried(3.0, 2.0, 1.0), 5)
+    np.testing.assert_allclose(np.diff(np.log10(above)), np.diff(np.log10(above))[0])
+    assert min(above) > 1e-2
+    assert max(above) == pytest.approx(1.0)
+    below = _beyond(tried(1.0, 2.0, 3.0), 5)
+    np.testing.assert_allclose(np.log10(below), np.linspace(-5.5, -3.5, 5))
+    assert _beyond(tried(3.0, 1.0, 3.0), 5) == []
+    assert _beyond(tried(None, None), 5) == []
+    assert _beyond([*tried(3.0), RateTried(1.0, (1.0,))], 5) == []

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fbp.data.target import target_of
 from fbp.errors import InputError
-from fbp.fit.target import target_of
 
 
 @pytest.mark.parametrize(
@@ -14,11 +14,17 @@ from fbp.fit.target import target_of
         ([True, False, True], "classification"),
         (np.array(["x", "y"], dtype=object), "classification"),
         ([0, 1] * 3, "classification"),
+        ([-1, 1] * 3, "classification"),
         (list(range(5)) * 10, "classification"),
-        (list(range(6)) * 9, "regression"),
+        (list(range(6)) * 9, "classification"),
+        (range(1, 11), "classification"),
+        (range(11), "regression"),
+        ([4, 6, 8] * 10, "regression"),
+        ([1, 2, 4] * 10, "regression"),
         (range(50), "regression"),
         ([0.5, 1.5, 2.5], "regression"),
-        ([0.0, 1.0, 0.0], "regression"),
+        ([0.0, 1.0, 0.0], "classification"),
+        ([1.0, None, 2.0, 3.0], "classification"),
     ],
 )
 def test_the_task_is_recognised(y, task):
@@ -38,7 +44,7 @@ def test_classes_are_numbered_in_order_and_keep_their_type():
 
 
 def test_a_regression_of_two_values_is_noted():
-    (note,) = target_of([0.0, 1.0, 1.0]).notes
+    note = target_of([0.5, 1.5, 1.5]).notes[-1]
     assert "two different numbers" in note
 
 
@@ -47,10 +53,9 @@ def test_a_regression_of_two_values_is_noted():
     [
         ([], "kind is empty"),
         (np.zeros((3, 2)), r"kind has shape \(3, 2\)"),
-        ([1.0, np.nan, 2.0], "kind: row 1 has no finite value but nan"),
-        ([1.0, np.inf], "row 1 has no finite value but inf"),
-        (["a", "", "b"], "row 1 has no finite value"),
-        ([1.0, None, 2.0], "row 1 has no finite value"),
+        ([np.nan, None], "kind: no row has a value"),
+        ([1.0, np.inf], "kind: row 1 is inf"),
+        (["a", "b", "c"], "kind: 3 classes in as many rows"),
         (["a", "a"], "only one class, a"),
         ([2.5, 2.5], "2.5 in every row"),
         ([1j, 2j], "is of complex128"),
@@ -67,6 +72,31 @@ def test_words_are_no_numbers():
         target_of(["a", "b"], "regression")
 
 
+@pytest.mark.parametrize("rows", [1, 7, 200])
+def test_the_task_does_not_turn_on_the_number_of_rows(rows):
+    for values, task in (([0, 1, 2], "classification"), ([0, 5, 20], "regression")):
+        assert target_of(values * rows).task == task
+
+
+def test_what_was_taken_is_said_and_how_to_change_it():
+    assert target_of([0, 1, 2]).notes[0] == (
+        "y: predicted as 3 classes, since it holds the codes 0 to 2 only (task regression: as "
+        "numbers)."
+    )
+    assert "task classification: as classes" in target_of([0.5, 1.0]).notes[0]
+    assert "as asked for" in target_of([0, 1], "numbers").notes[0]
+
+
+def test_rows_without_a_target_are_left_out_and_counted():
+    target = target_of([1.5, None, 2.5, np.nan])
+    assert target.rows.tolist() == [0, 2]
+    assert "2 rows without a value of y left out: the first is row 2." in target.notes
+
+
+def test_classes_that_differ_in_capitals_only_are_noted():
+    assert "'YES' and 'yes'" in target_of(["yes", "YES", "no", "no"]).notes[-1]
+
+
 def test_an_unknown_task_is_refused():
-    with pytest.raises(InputError, match="give classification or regression"):
+    with pytest.raises(InputError, match="task is 'clustering': give classification"):
         target_of([1, 2], "clustering")  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""Images in PNG files of one size."""
+"""Images in PNG and JPEG files of one size."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,12 @@ from jaxtyping import UInt8
 from fbp.errors import InputError
 
 INSTALL = "pip install 'fbp-jax[experiments]'"
-GREY = ("1", "L", "I", "I;16", "F")
+SUFFIXES = (".png", ".jpg", ".jpeg")
+GRAY = ("1", "L", "I", "I;16", "F")
 
 
-def read_images(paths: Sequence[Path]) -> UInt8[np.ndarray, "images height width colours"]:
-    """The pixels, from 0 to 255: one number for each if all images are grey, else red, green, blue.
+def read_images(paths: Sequence[Path]) -> UInt8[np.ndarray, "images height width channels"]:
+    """Return the pixels, from 0 to 255: one channel if all images are gray, else three.
 
     Sixteen bits are reduced to eight; transparency is left out.
 
@@ -24,16 +25,16 @@ def read_images(paths: Sequence[Path]) -> UInt8[np.ndarray, "images height width
         from PIL import Image
     except ImportError as error:
         raise InputError(
-            f"PNG files are read with Pillow, which is not installed: {INSTALL}"
+            f"images are read with Pillow, which is not installed: {INSTALL}"
         ) from error
     images = []
     for path in paths:
         try:
-            with Image.open(path, formats=["PNG"]) as image:
-                images.append(_grey_or_colour(image))
+            with Image.open(path, formats=["PNG", "JPEG"]) as image:
+                images.append(_gray_or_rgb(image))
         except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
             raise InputError(
-                f"{path}: not a PNG image, or damaged ({error}): write it anew or remove it"
+                f"{path}: not a PNG or JPEG image, or damaged ({error}): write it anew or remove it"
             ) from error
         if images[-1].shape[:2] != images[0].shape[:2]:
             sizes = ["{1} x {0}".format(*picture.shape) for picture in (images[-1], images[0])]
@@ -41,13 +42,13 @@ def read_images(paths: Sequence[Path]) -> UInt8[np.ndarray, "images height width
                 f"{path}: {sizes[0]} pixels, but {paths[0].name} has {sizes[1]}: give images of "
                 "one size"
             )
-    colours = max(image.shape[2] for image in images)
-    return np.stack([np.broadcast_to(i, (*i.shape[:2], colours)) for i in images])
+    channels = max(image.shape[2] for image in images)
+    return np.stack([np.broadcast_to(i, (*i.shape[:2], channels)) for i in images])
 
 
-def _grey_or_colour(image) -> UInt8[np.ndarray, "height width colours"]:
+def _gray_or_rgb(image) -> UInt8[np.ndarray, "height width channels"]:
     if image.mode.startswith("I"):
         return (np.asarray(image.convert("I")) >> 8).astype(np.uint8)[..., None]
-    grey = image.mode in (*GREY, "LA")
-    pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    return pixels[..., None] if grey else pixels
+    gray = image.mode in (*GRAY, "LA")
+    pixels = np.asarray(image.convert("L" if gray else "RGB"))
+    return pixels[..., None] if gray else pixels

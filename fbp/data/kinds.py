@@ -1,0 +1,278 @@
+"""What a column of a table is: numbers, dates, words, or the number of the row.
+
+A kind is recognized once, from the rows to learn from; it then says how every further cell is
+read, each by itself.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Shaped
+
+from fbp.data.cells import (
+    COMMA,
+    DATE_FORMATS,
+    GROUPS_COMMA,
+    GROUPS_POINT,
+    LEADING_ZERO,
+    PLAIN,
+    NumberFormat,
+    date_of,
+    is_missing,
+    number_of,
+    text_of,
+    truth_of,
+    unit_of,
+)
+
+Cells = Shaped[np.ndarray, " rows"]
+UNREADABLE_SHARE = 0.1  # of the cells: with more, a column is one of words
+FEW_WORDS = 3  # so many different words may stand more often among many numbers, as "unknown"
+ROW_NUMBERS = frozenset(
+    ["", "index", "id", "row", "rowid", "row_id", "rownames", "rownumber", "obs", "no", "nr"]
+)  # names of columns that count the rows, where their whole numbers rise from row to row
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A column of numbers, and how they are written."""
+
+    form: NumberFormat = PLAIN
+
+
+@dataclass(frozen=True)
+class Dates:
+    """A column of dates or times, in one of `cells.DATE_FORMATS`."""
+
+    form: str = "iso"
+
+
+@dataclass(frozen=True)
+class Words:
+    """A column of words: each cell is one of a few, or a name."""
+
+
+@dataclass(frozen=True)
+class RowNumbers:
+    """A column that numbers the rows, as pandas writes its index: it is not learnt from."""
+
+
+Kind = Numbers | Dates | Words | RowNumbers
+
+
+def recognize(name: str, cells: Cells, *, decimal_comma: bool = False) -> Kind:
+    """Return what a column is.
+
+    Text is numbers where all cells but a few are (a tenth at most, or three different words), in
+    one format: with thousands separators, a currency, per cent, one unit, a decimal comma. Numbers
+    that begin with a zero, as `007`, are words. Then dates are tried; the rest is words.
+
+    Args:
+      name: of the column.
+      cells: floats, datetimes, or text.
+      decimal_comma: whether `1,234` is rather a fraction than 1234, since commas do not separate
+        the cells.
+
+    >>> recognize("price", np.array(["$1,200", "$3", "n/a"], object))
+    Numbers(form=NumberFormat(decimal='.', unit='$'))
+    >>> recognize("code", np.array(["007", "012"], object))
+    Words()
+    """
+    return _recognize(
+        name, cells, _floats(cells) if cells.dtype.kind == "O" else None, decimal_comma
+    )
+
+
+def read_column(
+    name: str, cells: Cells, *, decimal_comma: bool = False
+) -> tuple[Kind, Cells, Bool[np.ndarray, " rows"]]:
+    """Return what a column is, and what `convert` gives for it; plain numbers are parsed once.
+
+    >>> read_column("age", np.array(["1", "2"], object))[:2]
+    (Numbers(form=NumberFormat(decimal='.', unit='')), array([1., 2.]))
+    """
+    floats = _floats(cells) if cells.dtype.kind == "O" else None
+    kind = _recognize(name, cells, floats, decimal_comma)
+    if floats is not None and kind == Numbers():
+        return kind, floats, np.zeros(len(cells), bool)
+    return kind, *convert(kind, cells)
+
+
+def _recognize(name: str, cells: Cells, floats: Cells | None, decimal_comma: bool) -> Kind:
+    if _counts_rows(name, cells if floats is None else floats):
+        return RowNumbers()
+    if cells.dtype.kind in "if":
+        return Numbers()
+    if cells.dtype.kind == "M":
+        return Dates()
+    if floats is not None:
+        whole = bool((floats[~np.isnan(floats)] % 1 == 0).all())
+        return Words() if whole and _are_codes(set(cells.tolist())) else Numbers()
+    counts = Counter(cells.tolist())
+    known = {text: n for text, n in counts.items() if not is_missing(text, word=False)}
+    if not known:
+        return Words() if any(not is_missing(text, word=True) for text in counts) else Numbers()
+    form = _number_format(known, decimal_comma)
+    if form is not None and not _are_codes(known):
+        return Numbers(form)
+    date = _date_format(known)
+    return Words() if date is None else Dates(date)
+
+
+def convert(kind: Kind, cells: Cells) -> tuple[Cells, Bool[np.ndarray, " rows"]]:
+    """Return a column's values, each made of its cell alone, and which cells cannot be read.
+
+    Floats with NaN for `Numbers`, `datetime64[s]` with NaT for `Dates`, text for `Words`.
+
+    >>> values, unreadable = convert(Numbers(), np.array(["1", "", "-", "3.0M"], object))
+    >>> values, unreadable
+    (array([ 1., nan, nan, nan]), array([False, False, False,  True]))
+    """
+    match kind:
+        case Numbers(form):
+            return _numbers(form, cells)
+        case Dates(form):
+            return _dates(form, cells)
+        case _:
+            return as_text(cells), np.zeros(len(cells), bool)
+
+
+def as_text(cells: Cells) -> Cells:
+    """Return the cells as stripped text in an array of objects.
+
+    >>> as_text(np.array([250.0, np.nan]))
+    array(['250', ''], dtype=object)
+    """
+    if cells.dtype.kind == "M":
+        texts = ["" if text == "NaT" else text for text in np.datetime_as_string(cells).tolist()]
+    else:
+        known = {cell: text_of(cell) for cell in set(cells.tolist())}
+        texts = [known[cell] if cell == cell else "" for cell in cells.tolist()]
+    return object_array(texts)
+
+
+def object_array(texts: list[str] | tuple[str, ...]) -> Cells:
+    """Return an array of objects of one dimension, whatever the texts are."""
+    array = np.empty(len(texts), object)
+    array[:] = texts
+    return array
+
+
+def _numbers(form: NumberFormat, cells: Cells) -> tuple[Cells, Cells]:
+    if cells.dtype.kind in "if":
+        return cells.astype(np.float64, copy=False), np.zeros(len(cells), bool)
+    if cells.dtype.kind == "M":
+        return np.full(len(cells), np.nan), ~np.isnat(cells)
+    if form == PLAIN and (floats := _floats(cells)) is not None:
+        return floats, np.zeros(len(cells), bool)
+    known = {text: _number_or_missing(text, form) for text in set(cells.tolist())}
+    values = [known[text] for text in cells.tolist()]
+    floats = np.array([np.nan if value is None else value for value in values], np.float64)
+    return floats, np.array([value is None for value in values], bool)
+
+
+def _number_or_missing(text: str, form: NumberFormat) -> float | None:
+    number = number_of(text, form)
+    if number is None:
+        number = truth_of(text)
+    return np.nan if number is None and is_missing(text, word=False) else number
+
+
+def _dates(form: str, cells: Cells) -> tuple[Cells, Cells]:
+    if cells.dtype.kind == "M":
+        return cells, np.zeros(len(cells), bool)
+    texts = as_text(cells).tolist()
+    known = {text: date_of(text, form) for text in set(texts)}
+    dates = np.array([known[text] for text in texts], "datetime64[s]")
+    missing = np.array([is_missing(text, word=False) for text in texts], bool)
+    return dates, np.isnat(dates) & ~missing
+
+
+def _floats(cells: Cells) -> Cells | None:
+    """All cells as plain finite numbers or empty ones; None where one is not (the quick way)."""
+    texts = cells.tolist()
+    try:
+        floats = np.fromiter(map(float, texts), np.float64, len(texts))
+    except ValueError:
+        if "" not in texts:
+            return None
+        try:
+            floats = np.array([float(text) if text else np.nan for text in texts], np.float64)
+        except ValueError:
+            return None
+        if np.isnan(floats).sum() != texts.count(""):
+            return None
+        return None if np.isinf(floats).any() or any("_" in t for t in texts) else floats
+    if not len(floats) or not np.isfinite(floats).all() or "_" in "".join(texts):
+        return None
+    return floats
+
+
+def _counts_rows(name: str, numbers: Cells) -> bool:
+    plain = name.strip().casefold().replace(" ", "").replace(".", "")
+    if len(numbers) < 3 or (plain not in ROW_NUMBERS and not plain.startswith("unnamed:")):
+        return False
+    if numbers.dtype.kind not in "if" or not (numbers % 1 == 0).all():
+        return False
+    return bool((np.diff(numbers) > 0).all())
+
+
+def _are_codes(texts: Iterable[str]) -> bool:
+    """Whether digits are names, as 007 and 012: one in ten begins with a zero that counts not."""
+    written = [text.strip() for text in texts if text.strip()]
+    zeros = sum(bool(LEADING_ZERO.fullmatch(text)) for text in written if text[0] in "0+-")
+    return zeros > 0 and zeros >= 0.1 * len(written)
+
+
+def _number_format(counts: dict[str, int], decimal_comma: bool) -> NumberFormat | None:
+    units = Counter()
+    for text, count in counts.items():
+        unit = unit_of(text.strip())
+        if unit:
+            units[unit] += count
+    unit = units.most_common(1)[0][0] if units else ""
+    decimal = "," if _comma_is_decimal(counts, unit, decimal_comma) else "."
+    form = NumberFormat(decimal, unit)
+    if _readable(counts, lambda text: number_of(text, form) is not None):
+        with_unit = sum(n for text, n in counts.items() if unit and unit in text)
+        mostly = 2 * with_unit >= sum(counts.values())
+        return form if not unit or mostly else _without_unit(counts, decimal)
+    return _without_unit(counts, decimal)
+
+
+def _without_unit(counts: dict[str, int], decimal) -> NumberFormat | None:
+    form = NumberFormat(decimal)
+    return form if _readable(counts, lambda text: number_of(text, form) is not None) else None
+
+
+def _comma_is_decimal(counts: dict[str, int], unit: str, decimal_comma: bool) -> bool:
+    bare = [t.replace(unit, "").strip() if unit else t.strip() for t in counts if "," in t]
+    fraction = [bool(COMMA.fullmatch(text) or GROUPS_COMMA.fullmatch(text)) for text in bare]
+    grouped = [bool(GROUPS_POINT.fullmatch(text)) for text in bare]
+    only_fraction = sum(f and not g for f, g in zip(fraction, grouped, strict=True))
+    only_grouped = sum(g and not f for f, g in zip(fraction, grouped, strict=True))
+    if only_fraction == only_grouped:
+        return any(fraction) and decimal_comma
+    return only_fraction > only_grouped
+
+
+def _readable(counts: dict[str, int], reads: Callable[[str], bool]) -> bool:
+    unread = {text: count for text, count in counts.items() if not reads(text)}
+    cells, numbers = sum(counts.values()), len(counts) - len(unread)
+    if numbers < 2 and len(counts) > numbers:
+        return False
+    if sum(unread.values()) <= max(1, UNREADABLE_SHARE * cells):
+        return True
+    return len(unread) <= FEW_WORDS and numbers >= 20 and 2 * sum(unread.values()) <= cells
+
+
+def _date_format(counts: dict[str, int]) -> str | None:
+    texts = sorted(counts)
+    sample = {text: counts[text] for text in texts[:: max(1, len(texts) // 50)]}
+    for form in DATE_FORMATS:
+        reads = lambda text, form=form: date_of(text, form) is not None
+        if _readable(sample, reads) and _readable(counts, reads):
+            return form
+    return None
