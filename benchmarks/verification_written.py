@@ -39,7 +39,7 @@ class Outcome:
 
 
 def by_fbp(row: Row, case: Case) -> tuple[Outcome, Report | None]:
-    """The verdict of `fbp.verify.check` on all arguments together."""
+    """Return the verdict of `fbp.verify.check` on all arguments together."""
     try:
         report = check(
             case.fun, *case.args, argnums=tuple(range(len(case.args))), declared=case.declared
@@ -59,7 +59,7 @@ def _places(row: Row, finding: Any) -> bool:
 
 
 def by_peer(peer: Callable, case: Case) -> str:
-    """The verdict of another checker."""
+    """Return the verdict of another checker."""
     try:
         peer(case.fun, case.args)
     except AssertionError:
@@ -70,7 +70,7 @@ def by_peer(peer: Callable, case: Case) -> str:
 
 
 def outcomes(row: Row, wrong: bool, with_peers: bool) -> dict[str, Outcome]:
-    """What each checker says of one version of a row."""
+    """Ask each checker of one version of a row."""
     with jax.enable_x64(row.x64):
         case = row.build(wrong)
         mine, report = by_fbp(row, case)

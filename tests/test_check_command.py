@@ -121,3 +121,93 @@ def test_only_a_terminal_gets_colors(monkeypatch):
     assert re.sub(r"\033\[[0-9;]*m", "", text) == str(report)
     monkeypatch.setenv("NO_COLOR", "1")
     assert coloured(report, Stream(True)) == str(report)
+
+
+SETTINGS = """
+import jax
+import jax.numpy as jnp
+
+@jax.custom_vjp
+def rounded(x):
+    return jnp.round(x)
+
+rounded.defvjp(lambda x: (rounded(x), None), lambda _, ct: (ct,))
+
+def identity(x):
+    return x
+
+def loss(x, y):
+    return jnp.sum(rounded(x) * y)
+
+def plain(x, y):
+    return jnp.sum(jnp.round(x) * y)
+
+def other(x, y):
+    return jnp.sum(jnp.round(x) * y) + 1
+
+def by_hand(x, y):
+    return y, jnp.round(x)
+"""
+
+
+@pytest.fixture
+def in_src(tmp_path):
+    package = tmp_path / "src" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "more.py").write_text(SETTINGS)
+    yield package
+    for name in ("package", "package.more"):
+        sys.modules.pop(name, None)
+
+
+TWO = ["--args", "float32[3]", "float32[3]"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "status"),
+    [
+        (["package.more:loss", *TWO, "--argnums", "1"], 0),
+        (["src/package/more.py:loss", *TWO], 1),
+        (["package.more:loss", *TWO, "--declared", "rounded"], 0),
+        (["package.more:loss", *TWO, "--declared", "rounded=package.more:identity"], 0),
+        (
+            [
+                "package.more:loss",
+                *TWO,
+                "--declared",
+                "rounded",
+                "--reference",
+                "package.more:other",
+            ],
+            1,
+        ),
+        (
+            [
+                "package.more:plain",
+                *TWO,
+                "--argnums",
+                "0",
+                "1",
+                "--gradient",
+                "package.more:by_hand",
+            ],
+            1,
+        ),
+    ],
+)
+def test_settings_of_the_check_are_words_and_the_command_is_printed(in_src, argv, status, capsys):
+    assert main(["check", *argv]) == status
+    out = capsys.readouterr().out
+    assert f"again: fbp check {argv[0]} --args" in out
+
+
+def test_ctrl_c_ends_with_130_and_the_report_so_far(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["fbp.verify.check"], "audit", interrupted)
+    assert main(["check", "losses:right", "--args", "float32[3]", "float32[3]"]) == 130
+    out = capsys.readouterr().out
+    assert "  ok    args[0]: " in out
+    assert "could not check the rest: interrupted" in out

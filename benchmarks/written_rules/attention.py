@@ -13,13 +13,13 @@ SINKS = "https://github.com/jax-ml/jax/issues/40128"
 
 
 def weights_of(q, k, mask):
-    """The weights of attention, which the backward pass computes again."""
+    """Compute the weights of attention, which the backward pass computes again."""
     scores = q @ k.T * jnp.asarray(q.shape[-1] ** -0.5, q.dtype)
     return jax.nn.softmax(jnp.where(mask, scores, jnp.asarray(-1e9, q.dtype)), -1)
 
 
 def pulled_back(q, k, v, mask, g, scale=None, delta=True):
-    """The cotangents of q, k and v."""
+    """Compute the cotangents of q, k and v."""
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     p = weights_of(q, k, mask)
     dp = g @ v.T

@@ -15,7 +15,7 @@ SIGN = "https://github.com/SciML/SciMLSensitivity.jl/issues/543"
 
 
 def solved(f, z):
-    """The fixed point of f."""
+    """Find the fixed point of f."""
 
     def more(state):
         z, before, n = state
@@ -75,10 +75,10 @@ def integrated(f, y, t, t1, n=40):
 
 
 def adjoint_case(fault, wrong):
-    """An equation with its continuous adjoint."""
+    """Make an equation with its continuous adjoint."""
 
     def right_hand_side(w, t, y):
-        return jnp.tanh(w @ y) * (1 + jnp.cos(t))
+        return jnp.tanh(w @ y + jnp.sin(3 * t))
 
     def flow(w, y, t):
         return integrated(lambda s, y: right_hand_side(w, s, y), y, t, 1.0)

@@ -14,7 +14,7 @@ HOST = "https://docs.jax.dev/en/latest/external-callbacks.html"
 
 
 def kernel(body, *xs):
-    """A kernel whose result is like its first operand."""
+    """Run a kernel whose result is like its first operand."""
     shape = jax.ShapeDtypeStruct(xs[0].shape, xs[0].dtype)
     return pl.pallas_call(body, out_shape=shape, interpret=True)(*xs)
 

@@ -15,13 +15,13 @@ SCALING = "https://arxiv.org/abs/1710.03740"
 
 
 def cross_entropy(logits, labels):
-    """The mean over the rows."""
+    """Return the mean over the rows."""
     picked = jnp.take_along_axis(logits, labels[:, None], -1)[:, 0]
     return jnp.mean(jax.nn.logsumexp(logits, -1) - picked)
 
 
 def slopes(logits, labels):
-    """The derivative of each row's loss."""
+    """Return the derivative of each row's loss."""
     return jax.nn.softmax(logits) - jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
 
 

@@ -12,7 +12,7 @@ DOUBLE = "https://github.com/pytorch/pytorch/issues/58509"
 
 
 def steps(h, w, xs):
-    """The states of a recurrent network."""
+    """Return the states of a recurrent network."""
 
     def step(h, x):
         h = jnp.tanh(h @ w + x)

@@ -18,7 +18,7 @@ EMBED = "https://github.com/tenstorrent/tt-metal/pull/53386"
 
 
 def scaled_sine(factor):
-    """A sine whose derivative has a factor."""
+    """Make a sine whose derivative has a factor."""
 
     def sine(x):
         return jnp.sin(x)

@@ -8,6 +8,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import pallas as pl
 from jax.test_util import check_grads
 
 import fbp
@@ -160,5 +161,56 @@ def mended(x):
 report = trace_nonfinite(mended, jnp.array([0.0, 1.0]))
 print(f"\n{report}")
 assert report.ok
+
+# ## 7. A kernel
+#
+# A Pallas kernel has no derivative but the one that its author states. Its rule is judged by the
+# kernel's values; or beside the plain function, which is the truth then.
+
+
+def sine_kernel(x, out):
+    """Compute the sine of a block."""
+    out[...] = jnp.sin(x[...])
+
+
+@jax.custom_vjp
+def sine(x):
+    """Compute the sine by a kernel."""
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return pl.pallas_call(sine_kernel, out_shape=shape, interpret=True)(x)
+
+
+sine.defvjp(lambda x: (sine(x), x), lambda x, ct: (1.1 * ct * jnp.cos(x),))
+x = jnp.linspace(0, 1, 4)
+report = check(lambda x: jnp.sum(sine(x) ** 2), x)
+print(f"\n{report}")
+assert [f.kind for f in report.failures] == [Kind.WRONG_CUSTOM_RULE]
+report = check(lambda x: jnp.sum(sine(x)), x, reference=lambda x: jnp.sum(jnp.sin(x)))
+assert Kind.WRONG_GRADIENT in [f.kind for f in report.failures]
+
+# ## 8. A rule that loses digits
+#
+# Right on paper, and in float64; but it adds up 4,096 terms in bfloat16, which ends at 256. The
+# bar is what plain differentiation does in the same precision, so the rule cannot hide behind it.
+
+
+@jax.custom_vjp
+def scaled(w, x):
+    """Each entry of x times w."""
+    return w * x
+
+
+def scaled_backward(kept, ct):
+    """Return the cotangents, the sum in bfloat16."""
+    w, x = kept
+    terms = (ct * x).astype(jnp.bfloat16)
+    total, _ = jax.lax.scan(lambda a, t: (a + t, None), jnp.bfloat16(0), terms)
+    return total.astype(w.dtype), ct * w
+
+
+scaled.defvjp(lambda w, x: (w * x, (w, x)), scaled_backward)
+report = check(lambda w: jnp.mean(scaled(w, jnp.ones(4096))), jnp.float32(2))
+assert "loses digits" in report.failures[0].message
+print(f"\n{report.failures[0]}")
 
 # What each verdict proves, and what it does not, is in docs/verification.md.

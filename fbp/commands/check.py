@@ -1,29 +1,43 @@
 """`fbp check`: is a gradient right?"""
 
 import contextlib
+import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from fbp import InputError
 from fbp.config_file import config_of, read_tables
 
+if TYPE_CHECKING:
+    from fbp.verify.report import Report
+
 
 @dataclass(frozen=True)
 class CheckCommand:
     """Check a function's gradient, or that of a config's network; train nothing.
 
-    Exits with 0 if it is right, 1 if it is wrong, 2 if it could not be checked.
+    Exits with 0 if it is right, 1 if it is wrong, 2 if it could not be checked, 130 after Ctrl-C,
+    with the report of what was checked until then.
     """
 
     target: Annotated[Positional[str], arg(metavar="TARGET")]
-    """package.module:function, or a TOML file, see configs/."""
+    """package.module:function or file.py:function, or a TOML file, see configs/."""
     args: Annotated[tuple[str, ...], arg(metavar="ARG")] = ()
     """The function's arguments: one package.module:name of a tuple of them, or of a function that
     makes it; or one dtype[shape] for each, random, as in 'float32[5,4]'."""
+    argnums: tuple[int, ...] = (0,)
+    """The numbers of the arguments that are differentiated."""
+    declared: Annotated[tuple[str, ...], arg(metavar="NAME")] = ()
+    """Functions whose rule deviates on purpose, leaves whose gradient is zero; name=TOLERANCE, or
+    name=package.module:function for the function whose derivative the rule is."""
+    reference: Annotated[str | None, arg(metavar="NAME")] = None
+    """package.module:function, a second implementation, which is the truth."""
+    gradient: Annotated[str | None, arg(metavar="NAME")] = None
+    """package.module:function, the gradient to check in the place of fbp's."""
     json: FlagCreatePairsOff[bool] = False
     """Print the report as JSON."""
     html: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -35,24 +49,54 @@ class CheckCommand:
 
         if is_name(self.target):
             return self._check_function()
-        if self.args or self.json or self.html:
+        if self != type(self)(self.target):
             raise InputError(
                 f"{self.target} is no package.module:function, and a config takes no --args, "
-                "--json and --html."
+                "--json and --html, and no other settings."
             )
         return self._check_config()
 
     def _check_function(self) -> int:
+        from fbp.verify.check import Interrupted
         from fbp.verify.page import write_page
         from fbp.verify.target import check_target
-        from fbp.verify.terminal import coloured
 
-        with contextlib.redirect_stdout(sys.stderr):  # what the function prints is no report
-            report, ladders = check_target(self.target, self.args, pictures=self.html is not None)
+        settings: dict[str, Any] = {
+            "argnums": self.argnums,
+            "declared": self.declared,
+            "reference": self.reference,
+            "gradient": self.gradient,
+        }
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # what the function prints is no report
+                report, ladders = check_target(
+                    self.target, self.args, pictures=self.html is not None, **settings
+                )
+        except Interrupted as interrupted:
+            self._print(interrupted.report)
+            return 130
+        report = replace(report, command=self._again())
         if self.html is not None:
             write_page(self.html, report, ladders)
-        print(report.to_json() if self.json else coloured(report, sys.stdout))
+        self._print(report)
         return 0 if report.ok else 1
+
+    def _print(self, report: "Report") -> None:
+        from fbp.verify.terminal import coloured
+
+        print(report.to_json() if self.json else coloured(report, sys.stdout))
+
+    def _again(self) -> str:
+        """Return the command that prints the same numbers."""
+        words = ["fbp", "check", self.target, "--args", *self.args]
+        if self.argnums != (0,):
+            words += ["--argnums", *map(str, self.argnums)]
+        if self.declared:
+            words += ["--declared", *self.declared]
+        for name in ("reference", "gradient"):
+            if (value := getattr(self, name)) is not None:
+                words += [f"--{name}", value]
+        return shlex.join(words)
 
     def _check_config(self) -> int:
         from fbp.sweep import check_gradient, load_problem

@@ -8,6 +8,7 @@
 >>> check_first_order([case], "float32", rules=fbp.RULES | rule)
 """
 
+from fbp.testing.points import points as points
 from fbp.testing.rules import COMPLEX as COMPLEX
 from fbp.testing.rules import FLOATS as FLOATS
 from fbp.testing.rules import NUMBERS as NUMBERS

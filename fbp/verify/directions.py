@@ -19,11 +19,12 @@ from jax.extend.core import primitives as p
 from fbp.autodiff import graph as g
 from fbp.errors import InputError
 from fbp.verify.complex_step import complex_step
-from fbp.verify.finite_difference import slope
-from fbp.verify.observe import sites
+from fbp.verify.finite_difference import few_values, slope
+from fbp.verify.observe import calls_out, opaque, sites
 from fbp.verify.precision import DOUBLE, in_precision
 from fbp.verify.problem import Problem
 from fbp.verify.reference import (
+    EPS,
     MARGIN,
     UNKNOWN,
     as_double,
@@ -163,8 +164,9 @@ def _by_complex_step(problem: Problem) -> Callable[[int, np.ndarray], Along]:
 
 
 def _by_values(problem: Problem) -> Callable[[int, np.ndarray], Along]:
-    arrays = [np.asarray(x) for x in problem.arrays]
+    arrays = [np.asarray(x) if is_plain(x) else x for x in problem.arrays]
     leaves = [as_double(arrays[i]) for i in problem.places]
+    how, eps = _how_to_ask(problem)
 
     def along(place: int, unit: np.ndarray) -> Along:
         def at(t: float) -> float:
@@ -173,7 +175,24 @@ def _by_values(problem: Problem) -> Callable[[int, np.ndarray], Along]:
                 return float(problem.loss(moved, arrays))
 
         size = typical_size(leaves[place])
-        found = slope(lambda ts: np.array([at(t) for t in ts]), scale=size)
+        found = how(lambda ts: np.array([at(t) for t in ts]), scale=size, eps=eps)
         return Along(found.value, found.error, "finite differences")
 
     return along
+
+
+def _how_to_ask(problem: Problem) -> tuple[Callable[..., Any], float]:
+    """Few values of a function that runs code of the host, many of others; and the relative
+    precision of the values, which kernels and callbacks give in their own dtype."""
+    try:
+        graph, _ = g.stage(problem.loss, *problem.point)
+    except Exception:  # a function that cannot be traced computes as it pleases
+        return slope, EPS
+    eps = max(eps_of(x) for x in problem.leaves) if opaque(graph) else EPS
+    on_host = any(calls_out(site.eqn) for site in sites(graph))
+    return (few_values if on_host else slope), eps
+
+
+def is_plain(x: Any) -> bool:
+    """Whether numpy has an array's dtype: it has none for the keys of random numbers."""
+    return not jnp.issubdtype(x.dtype, jax.dtypes.extended)

@@ -16,11 +16,11 @@ from jax import lax
 
 from fbp.autodiff import RULES
 from fbp.autodiff.rule import Rules
-from fbp.verify.check import gradient_of
 from fbp.verify.finite_difference import slope
 from fbp.verify.precision import DOUBLE, in_precision
 from fbp.verify.problem import Problem, problem_of
 from fbp.verify.reference import UNKNOWN, as_double, gradient_in_double, in_double, typical_size
+from fbp.verify.subject import Subject, by_fbp, by_user
 
 Values = Callable[[Sequence[np.ndarray], np.ndarray], np.ndarray]
 
@@ -64,7 +64,9 @@ def ladders(
     ('args[0]', True, True)
     """
     problem = problem_of(fun, args, argnums)
-    grads = _gradient(problem, gradient_of(problem, gradient, rules))
+    subject = by_fbp(problem, rules) if gradient is None else by_user(problem, gradient)
+    problem = subject.problem
+    grads = _gradient(subject)
     values = _values(problem)
     leaves = [as_double(x) for x in problem.leaves]
     return tuple(
@@ -90,11 +92,14 @@ def _ladder(
     )
 
 
-def _gradient(problem: Problem, gradient: Callable) -> Sequence[np.ndarray]:
+def _gradient(subject: Subject) -> Sequence[np.ndarray]:
     try:
-        return gradient_in_double(gradient, problem)
+        return gradient_in_double(subject.function, subject.problem)
     except Exception:  # a gradient that is there in one precision only
-        return [as_double(x) for x in gradient(*problem.point)]
+        return [
+            np.zeros(np.shape(leaf)) if x is None else as_double(x)
+            for x, leaf in zip(subject.value, subject.problem.leaves, strict=True)
+        ]
 
 
 def _values(problem: Problem) -> Values:

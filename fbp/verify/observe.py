@@ -5,6 +5,7 @@ branch. So they come out of scan, while_loop and cond under jit and vmap, withou
 program that is watched is compiled, and computes what it computed before.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,18 +14,31 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import primitives as p
+from jax.sharding import PartitionSpec, get_abstract_mesh
 
+from fbp.autodiff import compat, interpret
 from fbp.autodiff import graph as g
-from fbp.autodiff.compat import scan_counts
+from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.interpret import Environment, bind, evaluate, scope
+from fbp.autodiff.interpret import Environment
+from fbp.autodiff.rules.calls import COMPOSITE, CUSTOM_VMAP
 
 Key = tuple[int, ...]
 Records = dict[Key, "Seen"]
 
 CALLS = frozenset(
-    {p.jit_p, p.closed_call_p, p.call_p, p.remat_p, p.custom_jvp_call_p, p.custom_vjp_call_p}
+    {
+        *(p.jit_p, p.closed_call_p, p.call_p, p.remat_p, p.custom_jvp_call_p, p.custom_vjp_call_p),
+        *(COMPOSITE, CUSTOM_VMAP),
+    }
 )
+COMBINERS = frozenset(
+    compat.named_primitives(
+        *("reduce_p", "reduce_window_p", "reduce_precision_p", "reduce_and_p", "reduce_or_p"),
+        *(f"scatter_{how}p" for how in ("", "add_", "sub_", "mul_", "min_", "max_")),
+    )
+)
+"""What holds a program of two numbers, which adds or multiplies: there is nothing to look into."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +110,7 @@ def observe(
         records |= inside
         record = watch.measure(site, ins, outs, iteration)
         if record is not None:
-            records[site.key] = Seen(jnp.array(True), record)
+            records[site.key] = _varying(Seen(jnp.array(True), record))
         env.write(eqn.outvars, outs)
     return env.results(graph), records
 
@@ -117,10 +131,37 @@ def site_of(eqn: JaxprEqn, number: int, around: Site | None) -> Site:
     return Site((*around.key, number), eqn, (*around.within, around.name), around.loops)
 
 
+def opaque(graph: Graph) -> list[Site]:
+    """The equations that hold a program, or code of another kind, that nothing here looks into:
+    kernels, callbacks, calls of foreign functions."""
+    return [
+        site
+        for site in sites(graph)
+        if not bodies(site)
+        and site.eqn.primitive not in COMBINERS
+        and (any(map(holds_program, site.eqn.params.values())) or calls_out(site.eqn))
+    ]
+
+
+def holds_program(param: Any) -> bool:
+    """Whether a parameter of an equation is a program, or holds one."""
+    if isinstance(param, tuple | list):
+        return any(map(holds_program, param))
+    return hasattr(param, "eqns") or hasattr(param, "jaxpr")
+
+
+def calls_out(eqn: JaxprEqn) -> bool:
+    """Whether an equation runs code that is no program of JAX: a callback, or a foreign call.
+
+    Each has its results' types among its parameters, and gives these whatever it gets.
+    """
+    return "result_avals" in eqn.params
+
+
 def bodies(site: Site) -> list[tuple[Site, Graph]]:
     """The programs in an equation, each with the site around it."""
     eqn, params = site.eqn, site.eqn.params
-    if eqn.primitive in CALLS:
+    if eqn.primitive in CALLS or eqn.primitive is shard_map_p:
         return [(site, g.body(params))]
     if eqn.primitive is p.scan_p:
         return [(Site(site.key, eqn, site.within, site.loops + 1), g.body(params))]
@@ -141,17 +182,17 @@ def _apply(
     """Run one equation, watched if programs lie inside it."""
     eqn = site.eqn
     if eqn.primitive in CALLS:
-        with scope(eqn):
+        with interpret.scope(eqn):
             return observe(g.body(eqn.params), ins, watch, site, iteration)
     if eqn.primitive in LOOPS_AND_BRANCHES:
-        with scope(eqn):
+        with interpret.scope(eqn):
             return LOOPS_AND_BRANCHES[eqn.primitive](site, ins, watch, iteration)
-    return bind(eqn, ins), {}
+    return interpret.bind(eqn, ins), {}
 
 
 def _scan(site: Site, ins: Sequence[Any], watch: Watch, iteration: tuple) -> tuple[list, Records]:
     params = site.eqn.params
-    num_consts, num_carry = scan_counts(params)
+    num_consts, num_carry = compat.scan_counts(params)
     consts, init, xs = ins[:num_consts], ins[num_consts:][:num_carry], ins[num_consts + num_carry :]
     ((inside, body),) = bodies(site)
     length = params["length"]
@@ -191,7 +232,7 @@ def _while(site: Site, ins: Sequence[Any], watch: Watch, iteration: tuple) -> tu
         return number + 1, outs, _merged(watch.merge, records, now)
 
     def goes_on(state: tuple) -> Any:
-        (more,) = evaluate(condition, (*cond_consts, *state[1]))
+        (more,) = interpret.evaluate(condition, (*cond_consts, *state[1]))
         return jnp.any(more)
 
     before = _nothing(lambda: run(jnp.array(0), init)[1])
@@ -222,13 +263,63 @@ def _cond(site: Site, ins: Sequence[Any], watch: Watch, iteration: tuple) -> tup
     return outs, {key: seen for some in records for key, seen in some.items()}
 
 
-LOOPS_AND_BRANCHES = {p.scan_p: _scan, p.while_p: _while, p.cond_p: _cond}
+def _shard_map(
+    site: Site, ins: Sequence[Any], watch: Watch, iteration: tuple
+) -> tuple[list, Records]:
+    """Each device's records come out as rows of one array, and are merged as those of a loop."""
+    params = site.eqn.params
+    ((_, body),) = bodies(site)
+    names = params["newly_manual_axes"]
+    axes = tuple(name for name in params["mesh"].axis_names if name in names)
+
+    def local(ins: Sequence[Any], iteration: tuple) -> tuple[list[Any], Records]:
+        outs, records = observe(body, ins, watch, site, iteration)
+        return outs, jax.tree.map(lambda x: jnp.asarray(x)[None], records)
+
+    outs, rows = jax.shard_map(
+        local,
+        mesh=params["mesh"],
+        axis_names=set(names),
+        check_vma=params["check_vma"],
+        in_specs=(list(params["in_specs"]), PartitionSpec()),
+        out_specs=(list(params["out_specs"]), PartitionSpec(axes)),
+    )([jnp.asarray(x) for x in ins], iteration)
+    devices = math.prod(params["mesh"].shape[name] for name in axes)
+    records = _row(rows, 0)
+    for i in range(1, devices):
+        records = _merged(watch.merge, records, _row(rows, i))
+    return outs, records
+
+
+def _row(records: Records, number: int) -> Records:
+    return jax.tree.map(lambda x: x[number], records)
+
+
+LOOPS_AND_BRANCHES = {
+    p.scan_p: _scan,
+    p.while_p: _while,
+    p.cond_p: _cond,
+    shard_map_p: _shard_map,
+}
 
 
 def _nothing(run: Callable[[], Records]) -> Records:
     """The records of a program that has not run."""
     shapes = jax.eval_shape(run)
-    return jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return _varying(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes))
+
+
+def _varying(tree: Any) -> Any:
+    """Values that may differ from device to device, as far as types say: so those of a branch,
+    and those of a loop before its first iteration, have one type."""
+    manual = frozenset(get_abstract_mesh().manual_axes)
+
+    def one(x: Any) -> Any:
+        x = jnp.asarray(x)
+        missing = manual - jax.typeof(x).mat.varying
+        return lax.pcast(x, tuple(missing), to="varying") if missing else x
+
+    return jax.tree.map(one, tree) if manual else tree
 
 
 def _merged(merge: Merge, before: Records, now: Records) -> Records:

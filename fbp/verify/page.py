@@ -58,12 +58,32 @@ def html(report: Report, ladders: Sequence[Ladder] = ()) -> str:
     template = Template(files("fbp.verify").joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(
         subject=escape(report.subject),
-        verdict="right" if report.ok else "WRONG",
+        verdict=escape(report.verdict),
+        body=_body(report),
         colour="right" if report.ok else "wrong",
-        findings="\n".join(map(_finding, report.findings)),
-        leaves=_leaves(report.leaves),
-        checked=_paragraph("Also compared", report.checked),
         pictures=_pictures(ladders),
+    )
+
+
+def fragment(report: Report) -> str:
+    """The report as a part of a page, as a notebook shows it.
+
+    >>> "<h2>the gradient of f: right</h2>" in fragment(Report("the gradient of f"))
+    True
+    """
+    return f"<h2>{escape(report.subject)}: {escape(report.verdict)}</h2>\n{_body(report)}"
+
+
+def _body(report: Report) -> str:
+    return "\n".join(
+        [
+            *map(_finding, report.findings),
+            _leaves(report.leaves),
+            _paragraph("Also compared", report.checked),
+            _list("Custom rules", tuple(map(str, report.rules))),
+            _list("Not checked", report.unchecked),
+            _paragraph("Again", (report.command,) if report.command else ()),
+        ]
     )
 
 
@@ -93,10 +113,15 @@ def _paragraph(title: str, items: Sequence[str]) -> str:
     return f"<p>{title}: {escape(', '.join(items))}.</p>" if items else ""
 
 
+def _list(title: str, items: Sequence[str]) -> str:
+    entries = "".join(f"<li>{escape(x)}</li>" for x in items)
+    return f"<h2>{title}</h2>\n<ul>{entries}</ul>" if items else ""
+
+
 def _row(leaf: LeafVerdict) -> str:
     cells = (
         leaf.leaf,
-        "right" if leaf.ok else "WRONG",
+        ("right" if leaf.resolved else "unresolved") if leaf.ok else "WRONG",
         f"{leaf.max_ulps:.3g}",
         f"{leaf.bar_ulps:.3g}",
         entry(leaf.index),

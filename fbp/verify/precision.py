@@ -16,17 +16,19 @@ from jax import lax
 from jax.extend.core import Literal
 from jax.extend.core import primitives as p
 
+from fbp.autodiff import avals, compat, interpret, user_rules
 from fbp.autodiff import graph as g
-from fbp.autodiff.avals import cotangent_type, differentiable, is_complex, is_inexact, struct
-from fbp.autodiff.compat import named_primitives, scan_counts
 from fbp.autodiff.dce import dce
+from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.interpret import bind, scope
-from fbp.autodiff.user_rules import custom_jvp_graph, custom_vjp_backward, custom_vjp_forward
+from fbp.autodiff.rules.calls import COMPOSITE, CUSTOM_VMAP
+from fbp.verify.observe import calls_out, holds_program
 
-INLINE = frozenset({p.closed_call_p, p.call_p, p.remat_p})
+INLINE = frozenset({p.closed_call_p, p.call_p, p.remat_p, COMPOSITE, CUSTOM_VMAP})
 ROUNDED = frozenset(
-    named_primitives("bitcast_convert_type_p", "random_gamma_p", "nextafter_p", "rng_uniform_p")
+    compat.named_primitives(
+        "bitcast_convert_type_p", "random_gamma_p", "nextafter_p", "rng_uniform_p"
+    )
 )
 """Whose results depend on the precision itself: bits and draws. They stay in their own."""
 
@@ -42,9 +44,9 @@ class Precision:
     def dtype(self, dtype: Any) -> Any:
         """The dtype in the place of another: the same for integers, and where it is wide (or
         narrow) enough."""
-        if not isinstance(dtype, np.dtype) or not is_inexact(dtype):
+        if not isinstance(dtype, np.dtype) or not avals.is_inexact(dtype):
             return dtype
-        other = np.dtype(self.imaginary if is_complex(dtype) else self.real)
+        other = np.dtype(self.imaginary if avals.is_complex(dtype) else self.real)
         coarser = jnp.finfo(dtype).eps > jnp.finfo(other).eps
         return dtype if coarser == self.narrows else other
 
@@ -54,7 +56,7 @@ class Precision:
         if dtype is None:
             x = np.asarray(x)
             dtype = x.dtype
-        return jnp.asarray(x).astype(self.dtype(dtype)) if is_inexact(dtype) else x
+        return jnp.asarray(x).astype(self.dtype(dtype)) if avals.is_inexact(dtype) else x
 
 
 DOUBLE = Precision(np.float64, np.complex128, narrows=False)
@@ -90,11 +92,11 @@ def evaluate(to: Precision, graph: Graph, args: Sequence[Any]) -> list[Any]:
     def read(atom: Any) -> Any:
         if not isinstance(atom, Literal):
             return values[atom]
-        aval = struct(atom)
-        return to.cast(np.asarray(atom.val, aval.dtype)) if differentiable(aval) else atom.val
+        aval = avals.struct(atom)
+        return to.cast(np.asarray(atom.val, aval.dtype)) if avals.differentiable(aval) else atom.val
 
     for eqn in graph.eqns:
-        with scope(eqn):
+        with interpret.scope(eqn):
             outs = _apply(to, eqn, [read(a) for a in eqn.invars])
         values.update(zip(eqn.outvars, outs, strict=True))
     return [jnp.asarray(read(a)) for a in graph.outvars]
@@ -105,7 +107,7 @@ def _apply(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
         return evaluate(to, g.body(eqn.params), ins)
     if eqn.primitive in WITH_PROGRAMS:
         return WITH_PROGRAMS[eqn.primitive](to, eqn, ins)
-    if eqn.primitive in ROUNDED or any(map(_holds_program, eqn.params.values())):
+    if eqn.primitive in ROUNDED or _in_one_precision(eqn):
         return _in_its_own(to, eqn, ins)
     return _bind(eqn, ins, {key: to.dtype(x) for key, x in eqn.params.items()})
 
@@ -118,18 +120,16 @@ def _bind(eqn: JaxprEqn, ins: Sequence[Any], params: dict[str, Any]) -> list[Any
 def _in_its_own(to: Precision, eqn: JaxprEqn, ins: Sequence[Any]) -> list[Any]:
     """Apply an equation in the precision that it has in the program."""
     narrow = [_like(x, v) for x, v in zip(ins, eqn.invars, strict=True)]
-    return [to.cast(x) for x in bind(eqn, narrow)]
+    return [to.cast(x) for x in interpret.bind(eqn, narrow)]
 
 
 def _like(x: Any, variable: Any) -> Any:
-    aval = struct(variable)
-    return jnp.asarray(x).astype(aval.dtype) if differentiable(aval) else x
+    aval = avals.struct(variable)
+    return jnp.asarray(x).astype(aval.dtype) if avals.differentiable(aval) else x
 
 
-def _holds_program(param: Any) -> bool:
-    if isinstance(param, tuple | list):
-        return any(map(_holds_program, param))
-    return hasattr(param, "eqns") or hasattr(param, "jaxpr")
+def _in_one_precision(eqn: JaxprEqn) -> bool:
+    return calls_out(eqn) or any(map(holds_program, eqn.params.values()))
 
 
 def _jit(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
@@ -141,7 +141,7 @@ def _jit(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
 
 
 def _scan(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    num_consts, num_carry = scan_counts(eqn.params)
+    num_consts, num_carry = compat.scan_counts(eqn.params)
     consts, init, xs = ins[:num_consts], ins[num_consts:][:num_carry], ins[num_consts + num_carry :]
     body = g.body(eqn.params)
 
@@ -173,12 +173,12 @@ def _cond(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
 
 def _custom_jvp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     """The same function with the same rule, both in the other precision."""
-    active = [differentiable(struct(v)) for v in eqn.invars]
-    rule, given, made = custom_jvp_graph(eqn, active)
+    active = [avals.differentiable(avals.struct(v)) for v in eqn.invars]
     fun = jax.custom_jvp(_named(eqn, lambda *xs: evaluate(to, g.body(eqn.params), xs)))
 
     @fun.defjvp
     def _(primals: Any, tangents: Any) -> tuple[list[Any], list[Any]]:
+        rule, given, made = user_rules.custom_jvp_graph(eqn, active)
         chosen = [t for t, g in zip(tangents, given, strict=True) if g]
         results = evaluate(to, rule, (*primals, *chosen))
         outs, tangents = results[: len(made)], iter(results[len(made) :])
@@ -190,18 +190,34 @@ def _custom_jvp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
 
 
 def _no_tangent(y: Any) -> Any:
-    if differentiable(jax.typeof(y)):
+    if avals.differentiable(jax.typeof(y)):
         return jnp.zeros_like(y)
     return np.zeros(y.shape, jax.dtypes.float0)
 
 
 def _custom_vjp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     """The same function with the same two rules, all in the other precision."""
-    active = [True for _ in eqn.invars]
-    types = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in map(struct, eqn.invars)]
-    forward, (outs, kept) = g.stage(lambda *xs: custom_vjp_forward(eqn, xs, active), *types)
-    cts = [cotangent_type(struct(v)) for v in eqn.outvars]
-    backward, made = g.stage(lambda kept, cts: custom_vjp_backward(eqn, kept, cts), kept, cts)
+    num_consts = eqn.params["num_consts"]
+    active = [
+        i >= num_consts and avals.differentiable(avals.struct(v)) for i, v in enumerate(eqn.invars)
+    ]
+    types = [avals.struct(v) for v in eqn.invars]
+    fixed: list[Any] = []
+
+    def run_user_forward(*xs: Any) -> tuple[list[Any], list[Any]]:
+        outs, residuals = user_rules.custom_vjp_forward(eqn, xs, active)
+        fixed[:] = [None if _is_value(r) else r for r in residuals]
+        return outs, [r for r in residuals if _is_value(r)]
+
+    forward, (outs, residuals) = g.stage(run_user_forward, *types)
+    cts = [avals.cotangent_type(avals.struct(v)) for v in eqn.outvars]
+
+    def run_user_backward(residuals: list[Any], cts: list[Any]) -> list[Any]:
+        values = iter(residuals)
+        whole = [next(values) if r is None else r for r in fixed]
+        return user_rules.custom_vjp_backward(eqn, whole, cts)
+
+    backward, made = g.stage(run_user_backward, residuals, cts)
     fun = jax.custom_vjp(_named(eqn, lambda *xs: evaluate(to, g.body(eqn.params), xs)))
 
     def run_forward(*xs: Any) -> tuple[list[Any], list[Any]]:
@@ -214,6 +230,11 @@ def _custom_vjp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
 
     fun.defvjp(run_forward, run_backward)
     return fun(*map(jnp.asarray, ins))
+
+
+def _is_value(x: Any) -> bool:
+    """Whether a residual is an array, not a setting of the user's."""
+    return isinstance(x, jax.Array | np.ndarray)
 
 
 def _named(eqn: JaxprEqn, fun: Callable) -> Callable:
@@ -234,20 +255,35 @@ def _scatter(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     if jaxpr is None:
         return _bind(eqn, ins, eqn.params)
     update = g.from_jaxpr_and_consts(jaxpr, eqn.params["update_consts"])
-    number = jax.ShapeDtypeStruct((), to.dtype(struct(eqn.outvars[0]).dtype))
+    number = jax.ShapeDtypeStruct((), to.dtype(avals.struct(eqn.outvars[0]).dtype))
     closed = jax.make_jaxpr(lambda a, b: evaluate(to, update, (a, b))[0])(number, number)
     params = {"update_jaxpr": closed.jaxpr, "update_consts": tuple(closed.consts)}
     return _bind(eqn, ins, eqn.params | params)
 
 
-SCATTERS = named_primitives(
+SCATTERS = compat.named_primitives(
     *(f"scatter_{how}p" for how in ("", "add_", "sub_", "mul_", "min_", "max_"))
 )
+
+
+def _shard_map(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    params = eqn.params
+    return jax.shard_map(
+        lambda *xs: evaluate(to, g.body(params), xs),
+        mesh=params["mesh"],
+        axis_names=set(params["newly_manual_axes"]),
+        check_vma=params["check_vma"],
+        in_specs=tuple(params["in_specs"]),
+        out_specs=list(params["out_specs"]),
+    )(*map(jnp.asarray, ins))
+
+
 WITH_PROGRAMS: dict[Any, Callable[[Precision, JaxprEqn, list[Any]], list[Any]]] = {
     p.jit_p: _jit,
     p.scan_p: _scan,
     p.while_p: _while,
     p.cond_p: _cond,
+    shard_map_p: _shard_map,
     p.custom_jvp_call_p: _custom_jvp,
     p.custom_vjp_call_p: _custom_vjp,
     **dict.fromkeys(SCATTERS, _scatter),

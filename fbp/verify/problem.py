@@ -9,12 +9,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from fbp.autodiff.avals import is_complex, is_inexact
 from fbp.errors import InputError
 
 Arrays = list[Any]
+
+
+class Array:
+    """Stands for an array among the leaves of arguments; the others stand for themselves."""
+
+
+ARRAY = Array()
 
 
 @dataclass(frozen=True)
@@ -24,18 +31,24 @@ class Problem:
     Attributes:
       fun: the function; its outputs may be any pytree.
       argnums: the numbers of the arguments that are differentiated.
-      arrays: the leaves of the arguments.
+      single: whether one argument was chosen by its number, so that its gradient is no tuple.
+      arrays: the leaves of the arguments that are arrays.
+      leaves_or_settings: for each leaf of the arguments, itself, or `ARRAY` for an array.
       tree: how the arguments are made of them.
-      places: which of the leaves are differentiated.
+      places: which of the arrays are differentiated.
       names: the paths of those.
+      paths: the same, as keys: the argument's number first.
     """
 
     fun: Callable
     argnums: tuple[int, ...]
+    single: bool
     arrays: tuple[Any, ...]
+    leaves_or_settings: tuple[Any, ...]
     tree: Any
     places: tuple[int, ...]
     names: tuple[str, ...]
+    paths: tuple[tuple[Any, ...], ...]
 
     @property
     def name(self) -> str:
@@ -57,14 +70,11 @@ class Problem:
         merged = list(arrays)
         for i, leaf in zip(self.places, leaves, strict=True):
             merged[i] = leaf
-        return jax.tree.unflatten(self.tree, merged)
+        values = iter(merged)
+        every = [next(values) if x is ARRAY else x for x in self.leaves_or_settings]
+        return jax.tree.unflatten(self.tree, every)
 
-    def chosen_leaves(self, gradient: Any) -> Arrays:
-        """Of a gradient as `jax.grad(fun, argnums)` gives it, the differentiated leaves."""
-        leaves = [x if hasattr(x, "dtype") else jnp.asarray(x) for x in jax.tree.leaves(gradient)]
-        return [x for x in leaves if is_inexact(x.dtype) and x.size]
-
-    def loss(self, leaves: Sequence[Any], arrays: Sequence[Any]) -> Float[Array, ""]:
+    def loss(self, leaves: Sequence[Any], arrays: Sequence[Any]) -> Float[jax.Array, ""]:
         """The function's value: a scalar as it is, the entries of others weighed and summed.
 
         The weights are drawn once for each output, and are the same in every precision.
@@ -75,44 +85,61 @@ class Problem:
 def problem_of(fun: Callable, args: Sequence[Any], argnums: int | Sequence[int]) -> Problem:
     """The problem of checking the derivative of `fun(*args)`.
 
-    Raises InputError where an argument holds what is no array, or the chosen ones no float.
+    What is no array among the leaves of the arguments (a string, a function, a number that a
+    module holds as a setting) is kept as it is.
+
+    Raises InputError where the chosen arguments hold no float.
     """
     chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     if not all(-len(args) <= i < len(args) for i in chosen):
         raise InputError(f"{argnums=}, but there are {len(args)} arguments: choose among those.")
     chosen = tuple(i % len(args) for i in chosen)
     paths, tree = jax.tree_util.tree_flatten_with_path(tuple(args))
-    names = [f"args{jax.tree_util.keystr(path)}" for path, _ in paths]
-    arrays = tuple(_array(name, leaf) for name, (_, leaf) in zip(names, paths, strict=True))
+    leaves = [_array(leaf) for _, leaf in paths]
+    known = [(path, x) for (path, _), x in zip(paths, leaves, strict=True) if is_array(x)]
+    arrays = tuple(x for _, x in known)
     places = tuple(
         i
-        for i, ((first, *_), _) in enumerate(paths)
-        if first.idx in chosen and is_inexact(jax.typeof(arrays[i]).dtype) and arrays[i].size
+        for i, ((first, *_), x) in enumerate(known)
+        if first.idx in chosen and is_inexact(jax.typeof(x).dtype) and x.size
     )
     if not places:
         raise InputError(
             f"the arguments {list(chosen)} hold no floating-point entry: there is no gradient to "
             "check. Give floats, or choose other arguments with argnums."
         )
-    return Problem(fun, chosen, arrays, tree, places, tuple(names[i] for i in places))
+    return Problem(
+        fun,
+        chosen,
+        isinstance(argnums, int),
+        arrays,
+        tuple(ARRAY if is_array(x) else x for x in leaves),
+        tree,
+        places,
+        tuple(f"args{jax.tree_util.keystr(known[i][0])}" for i in places),
+        tuple(known[i][0] for i in places),
+    )
 
 
-def _array(name: str, leaf: Any) -> Any:
-    try:
-        return leaf if isinstance(leaf, jax.Array | np.ndarray) else jnp.asarray(leaf)
-    except TypeError:
-        raise InputError(
-            f"{name} is {type(leaf).__name__}, which is no array: close over it, as in "
-            "check(lambda params: loss(params, setting), params)."
-        ) from None
+def is_array(x: Any) -> bool:
+    """Whether a leaf is an array."""
+    return isinstance(x, jax.Array | np.ndarray)
 
 
-def weighed(out: Any) -> Float[Array, ""]:
+def _array(leaf: Any) -> Any:
+    """A floating-point number as an array; what is no number, and whole numbers, as they are."""
+    if isinstance(leaf, float | complex | np.generic):
+        return jnp.asarray(leaf)
+    return leaf
+
+
+def weighed(out: Any) -> Float[jax.Array, ""]:
     """The sum of all floating entries of a tree, each times a weight of its own."""
     terms = [
         _weighed(jax.tree_util.keystr(path), jnp.asarray(leaf))
         for path, leaf in jax.tree_util.tree_leaves_with_path(out)
-        if is_inexact(jax.typeof(leaf).dtype)
+        if isinstance(leaf, jax.Array | np.ndarray | np.generic | float | complex)
+        and is_inexact(jax.typeof(leaf).dtype)
     ]
     if not terms:
         raise InputError("the function returns no floating-point entry: it has no derivative.")

@@ -21,6 +21,14 @@ MARGIN = 16
 """How many times the rounding error of a right gradient another right one may have: it adds and
 multiplies in another order."""
 
+RESOLVED = 0.03
+"""A bar above this share of the largest entry leaves no digits: nothing is said to be right."""
+COARSE = 1e-5
+"""The spacing at 1 of what is coarser than float32."""
+CHAOTIC = 1e-3
+"""Noise in float32 above this share of the largest entry does not come of rounding alone."""
+EPS = float(np.finfo(np.float64).eps)
+
 UNKNOWN = (TypeError, ValueError, NotImplementedError)
 """What JAX raises for a function that it cannot differentiate, or not trace at all."""
 
@@ -34,44 +42,81 @@ class Reference:
       noise: for each leaf, what rounding to `eps` does: the largest difference between the
         gradient in the coarser precision and this one, and at least `eps` of the largest entry.
       eps: the spacing at 1 of the coarser precision, by leaf.
+      fine_noise: for each leaf, the noise in float64.
     """
 
     grads: tuple[np.ndarray, ...]
     noise: tuple[float, ...]
     eps: tuple[float, ...]
+    fine_noise: tuple[float, ...]
 
     def bar(self, leaf: int, eps: float) -> float:
         """The error that a right gradient may have in a precision: the noise, scaled to it."""
-        return MARGIN * self.noise[leaf] * eps / self.eps[leaf]
+        scaled = self.noise[leaf] * eps / self.eps[leaf]
+        return MARGIN * max(scaled, self.fine_noise[leaf])
+
+    def resolves(self, leaf: int, eps: float) -> bool:
+        """Whether the bar leaves digits. In a coarse precision, such as bfloat16, it need not:
+        there the comparison in float64 tells."""
+        bar = self.bar(leaf, EPS if eps >= COARSE else max(eps, EPS))
+        return bar <= RESOLVED * _largest(self.grads[leaf]) or bar == 0
 
 
-def by_jax(problem: Problem) -> tuple[Reference, Reference | None]:
-    """The gradient by `jax.grad`, and its own derivative; None where it has none."""
+def by_jax(problem: Problem) -> tuple[Reference, tuple[np.ndarray, ...] | None, str]:
+    """The gradient by `jax.grad`; its own derivative in float64, None where it has none; and why
+    it has none."""
     gradient = jax.grad(problem.loss)
+    second, reason = None, ""
     try:
-        first, second = halves(_in_two_precisions(problem, with_derivative(gradient)))
-    except UNKNOWN:
-        return _reference(problem, _in_two_precisions(problem, gradient)), None
-    return _reference(problem, first), _reference(problem, second)
+        fine, second = halves(gradient_in_double(with_derivative(gradient), problem))
+    except Exception as error:  # whatever a gradient raises that has no derivative
+        reason = first_line(error)
+        fine = gradient_in_double(gradient, problem)
+    reference = _reference(problem, gradient, tuple(fine))
+    return reference, None if second is None else tuple(second), reason
 
 
-def _in_two_precisions(problem: Problem, gradient: Callable) -> list[tuple[Any, np.ndarray]]:
-    """The leaves of a gradient, each in the precision of the arguments, or in float32 where they
-    are in float64 already, and in float64."""
-    fine = gradient_in_double(gradient, problem)
+def first_line(error: BaseException) -> str:
+    """An error's type, and the first line of its message."""
+    message = str(error).strip().split("\n")[0]
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _reference(problem: Problem, gradient: Callable, fine: tuple[np.ndarray, ...]) -> Reference:
+    """A gradient in float64, and its noise: what it differs by in a coarser precision, that of
+    the arguments, or float32 where they are in float64 already.
+
+    Where that leaves hardly a digit, the noise does not shrink with the precision as rounding
+    does, as in a chaotic program. Then the noise in float64 is measured too, by moving the
+    arguments by one spacing.
+    """
     if any(is_double(x.dtype) for x in problem.leaves):
-        return list(zip(_computed(SINGLE, gradient, problem), fine, strict=True))
-    return list(zip(jax.jit(gradient)(*problem.point), fine, strict=True))
-
-
-def _reference(problem: Problem, grads: Sequence[tuple[Any, np.ndarray]]) -> Reference:
-    """Gradients in float64, and their noise: what they differ by in a coarser precision."""
+        rough: Sequence[Any] = _computed(SINGLE, gradient, problem)
+    else:
+        rough = jax.jit(gradient)(*problem.point)
     eps = tuple(eps_of(SINGLE.cast(x)) for x in problem.leaves)
-    noise = tuple(
-        max(_largest(_difference(as_double(rough), fine)), e * _largest(fine))
-        for (rough, fine), e in zip(grads, eps, strict=True)
-    )
-    return Reference(tuple(fine for _, fine in grads), noise, eps)
+    apart = [_largest(_difference(as_double(a), b)) for a, b in zip(rough, fine, strict=True)]
+    noise = tuple(max(a, e * _largest(x)) for a, e, x in zip(apart, eps, fine, strict=True))
+    fine_noise = [n * EPS / e for n, e in zip(noise, eps, strict=True)]
+    if any(
+        e < COARSE and n > CHAOTIC * _largest(x) for n, e, x in zip(noise, eps, fine, strict=True)
+    ):
+        moved = _moved_by_one_spacing(problem, gradient)
+        fine_noise = [
+            max(n, _largest(_difference(m, x)))
+            for n, m, x in zip(fine_noise, moved, fine, strict=True)
+        ]
+    return Reference(fine, noise, eps, tuple(fine_noise))
+
+
+def _moved_by_one_spacing(problem: Problem, gradient: Callable) -> tuple[np.ndarray, ...]:
+    """The gradient in float64 where the differentiated leaves are moved by about one spacing."""
+    program = in_precision(DOUBLE, gradient, *problem.point)
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        leaves, arrays = in_double(problem)
+        moved = [x * (1 + EPS * rng.choice([-1, 1], x.shape)) for x in leaves]
+        return tuple(as_double(x) for x in jax.jit(program)(moved, arrays))
 
 
 def coarsest_in_double(problem: Problem, gradient: Callable) -> float:
@@ -118,6 +163,7 @@ def compared(
         error = np.where(same, 0.0, np.nan_to_num(error, nan=np.inf))
         worst = unraveled(np.argmax(error), error.shape)
     unit = spacing(max(_largest(want), _largest(got)), eps)
+    bar = max(bar, float(np.finfo(np.float64).tiny))
     return LeafVerdict(
         leaf=name,
         ok=bool(error[worst] <= bar),

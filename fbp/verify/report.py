@@ -9,10 +9,16 @@ Number = float | complex
 
 
 class Kind(StrEnum):
-    """What a finding is about. The first six make a check fail, the others are said only."""
+    """What a finding is about. The first nine make a check fail, the others are said only."""
 
     WRONG_GRADIENT = "wrong gradient"
     """A leaf's gradient differs from the reference by more than the error bar."""
+    STRUCTURE = "wrong structure"
+    """The gradient has another structure, shape or dtype than its argument."""
+    WRONG_VALUE = "wrong value"
+    """The function's value differs from that of the second implementation."""
+    NOT_REPEATABLE = "differs from call to call"
+    """The gradient is another one when it is computed again."""
     WRONG_RULE = "wrong rule"
     """The rule of one equation gives its operand a wrong cotangent."""
     WRONG_CUSTOM_RULE = "wrong custom rule"
@@ -31,6 +37,8 @@ class Kind(StrEnum):
     """A leaf whose gradient is zero in every entry, and should be."""
     UNRESOLVED = "unresolved"
     """Something could not be compared; the message says what."""
+    NOTE = "note"
+    """What was checked, where that is not plain."""
 
     @property
     def fails(self) -> bool:
@@ -41,6 +49,9 @@ class Kind(StrEnum):
 FAILURES = frozenset(
     {
         Kind.WRONG_GRADIENT,
+        Kind.STRUCTURE,
+        Kind.WRONG_VALUE,
+        Kind.NOT_REPEATABLE,
         Kind.WRONG_RULE,
         Kind.WRONG_CUSTOM_RULE,
         Kind.TRANSFORM,
@@ -120,6 +131,7 @@ class LeafVerdict:
       expected: the entry that the reference has there.
       got: the entry that was found.
       reference: what the leaf was compared with.
+      resolved: whether the error bar leaves any digits; if not, nothing is said to be right.
     """
 
     leaf: str
@@ -130,6 +142,7 @@ class LeafVerdict:
     expected: Number
     got: Number
     reference: str
+    resolved: bool = True
 
     def finding(self, kind: Kind, message: str) -> Finding:
         """The verdict as a finding."""
@@ -144,12 +157,45 @@ class LeafVerdict:
         )
 
     def __str__(self) -> str:
-        mark = "ok   " if self.ok else "WRONG"
+        mark = ("ok   " if self.resolved else "?    ") if self.ok else "WRONG"
         return (
             f"{mark} {self.leaf}: {self.max_ulps:.3g} ULPs of {self.bar_ulps:.3g} allowed, at "
             f"{entry(self.index) or 'the only entry'} (expected {number(self.expected)}, "
             f"got {number(self.got)})"
         )
+
+
+@dataclass(frozen=True)
+class RuleSummary:
+    """A custom rule of the function, and how far it was compared.
+
+    Attributes:
+      name: the function that has it, and where it is written.
+      compared: at how many places of the program it was compared.
+      not_run: at how many it was not, since they lie in a branch that was not taken.
+      used: whether the gradient uses it at all.
+      unjudged: why it could not be judged, where it could not.
+      second_derivative: why the derivative of the rule was not compared; empty if it was.
+    """
+
+    name: str
+    compared: int = 0
+    not_run: int = 0
+    used: bool = True
+    unjudged: tuple[str, ...] = ()
+    second_derivative: str = ""
+
+    def __str__(self) -> str:
+        if not self.used:
+            return f"rule of {self.name}: takes no part in the gradient"
+        parts = [f"compared at {self.compared} site{'s' * (self.compared != 1)}"]
+        if self.not_run:
+            parts.append(f"{self.not_run} did not run")
+        if self.unjudged:
+            parts.append(f"NOT JUDGED: {'; '.join(self.unjudged)}")
+        if self.second_derivative:
+            parts.append(f"its own derivative was not compared ({self.second_derivative[:120]})")
+        return f"rule of {self.name}: {', '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -161,12 +207,18 @@ class Report:
       leaves: one verdict per leaf of the gradient.
       findings: what was found.
       checked: what else was compared, in words.
+      rules: the custom rules of the function, and how far each was compared.
+      unchecked: what could not be checked, and why.
+      command: how to get the report again from the command line, if it comes from there.
     """
 
     subject: str
     leaves: tuple[LeafVerdict, ...] = ()
     findings: tuple[Finding, ...] = ()
     checked: tuple[str, ...] = field(default=())
+    rules: tuple[RuleSummary, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    command: str = ""
 
     @property
     def ok(self) -> bool:
@@ -178,16 +230,42 @@ class Report:
         """The findings that say something is wrong."""
         return tuple(f for f in self.findings if f.kind.fails)
 
+    @property
+    def unresolved(self) -> tuple[str, ...]:
+        """What is neither right nor wrong: leaves without digits, and rules without a verdict."""
+        leaves = [f"{leaf.leaf} is unresolved" for leaf in self.leaves if not leaf.resolved]
+        rules = [rule.name.split(" at ")[0] for rule in self.rules if rule.unjudged]
+        judged = f"the rule{'s' * (len(rules) > 1)} of {', '.join(rules)} could not be judged"
+        return (*leaves, *([judged] if rules else []))
+
+    @property
+    def verdict(self) -> str:
+        """The first line's last words: 'right', 'WRONG', or what is open."""
+        if not self.ok:
+            return "WRONG"
+        if any(not leaf.resolved for leaf in self.leaves):
+            return f"unresolved: {'; '.join(self.unresolved)}"
+        open_ = [*self.unresolved, *(f"{x.split(':')[0]}" for x in self.unchecked)]
+        return f"right, but {'; '.join(open_)}" if open_ else "right"
+
     def __str__(self) -> str:
-        verdict = "right" if self.ok else "WRONG"
         return "\n".join(
             [
-                f"{self.subject}: {verdict}",
+                f"{self.subject}: {self.verdict}",
                 *(f"  {leaf}" for leaf in self.leaves),
                 *(f"  also compared: {x}" for x in self.checked),
+                *(f"  {x}" for x in self.rules),
+                *(f"  {x}" for x in self.unchecked),
+                *([f"  again: {self.command}"] if self.command else []),
                 *("\n" + str(finding) for finding in self.findings),
             ]
         )
+
+    def _repr_html_(self) -> str:
+        """The report in a notebook."""
+        from fbp.verify.page import fragment
+
+        return fragment(self)
 
     def to_json(self) -> str:
         """The report as JSON; a complex number is [real, imaginary], NaN and infinity strings."""

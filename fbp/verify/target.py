@@ -1,82 +1,162 @@
 """A check as words of a command line: a function by its name, and its arguments."""
 
 import importlib
-import os
+import importlib.util
 import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
-
-import jax
-import jax.numpy as jnp
-import numpy as np
 
 from fbp.errors import InputError
 from fbp.verify.check import check
+from fbp.verify.declared import of_library
 from fbp.verify.ladders import Ladder, ladders
+from fbp.verify.points import random_array
 from fbp.verify.report import Report
 
-NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-ARRAY = re.compile(r"([a-z]+\w*)\[((?:\d+(?:,\d+)*)?)\]")
+NAME = re.compile(r"([A-Za-z_][\w.]*|[^:]*\.py):[A-Za-z_][\w.]*")
 
 
 def is_name(word: str) -> bool:
-    """Whether a word names something in a module.
+    """Whether a word names something in a module or in a file.
 
-    >>> is_name("package.module:function"), is_name("configs/digits_mlp.toml")
-    (True, False)
+    >>> is_name("package.module:function"), is_name("losses.py:huber"), is_name("configs/mlp.toml")
+    (True, True, False)
     """
     return NAME.fullmatch(word) is not None
 
 
 def check_target(
-    target: str, words: Sequence[str], pictures: bool
+    target: str,
+    words: Sequence[str],
+    pictures: bool,
+    *,
+    argnums: Sequence[int] = (0,),
+    declared: Sequence[str] = (),
+    reference: str | None = None,
+    gradient: str | None = None,
 ) -> tuple[Report, tuple[Ladder, ...]]:
     """Check the gradient of the function that `target` names, with ladders if they are wanted.
 
     Args:
-      target: `package.module:function`, found from the current directory as well.
-      words: the arguments: one `package.module:name` of a tuple of them or of a function that
-        makes it, or one `dtype[shape]` for each, filled with random numbers.
+      target: `package.module:function` or `file.py:function`, found from the current directory,
+        and from its `src`, as well.
+      words: the arguments: one name of a tuple of them or of a function that makes it, or one
+        `dtype[shape]` for each, filled with random numbers.
       pictures: whether ladders are made.
+      argnums: the numbers of the arguments that are differentiated.
+      declared: names of functions whose rule deviates, of leaves whose gradient is zero; or
+        `name=tolerance`, or `name=module:function` for the function whose derivative a rule is.
+      reference: the name of a second implementation.
+      gradient: the name of the gradient that is checked.
 
-    Raises InputError where there is nothing to check, and where the function raises.
+    Raises InputError where there is nothing to check, and where the function raises; and what
+    `check` raises for Ctrl-C.
     """
-    function = named(target)
-    if not callable(function):
-        raise InputError(f"{target} is no function, but of type {type(function).__name__}.")
+    function = callable_named(target)
     if not words:
         raise InputError(f"{target} is checked at a point: give its arguments with --args.")
     args = arguments(words)
+    chosen: Any = argnums[0] if len(argnums) == 1 else tuple(argnums)
+    settings: dict[str, Any] = {"argnums": chosen}
+    settings["gradient"] = callable_named(gradient) if gradient else None
+    settings_of_check = {
+        "declared": dict(map(_declaration, declared)),
+        "reference": callable_named(reference) if reference else None,
+    }
     try:
-        return check(function, *args), ladders(function, *args) if pictures else ()
+        report = check(function, *args, **settings, **settings_of_check)
+        return report, ladders(function, *args, **settings) if pictures else ()
     except InputError:
         raise
     except (Exception, SystemExit) as error:
         raise _could_not(f"check {target}", error) from error
 
 
+def _declaration(word: str) -> tuple[str, Any]:
+    """What a word declares, and what it stands for."""
+    name, sign, value = word.partition("=")
+    if not sign or name.startswith("args["):
+        return word, None
+    if is_name(value):
+        return name, callable_named(value)
+    try:
+        return name, float(value)
+    except ValueError:
+        raise InputError(
+            f"--declared {word}: give a name, name=tolerance, or name=package.module:function."
+        ) from None
+
+
+def callable_named(word: str) -> Callable:
+    """The function that a word names. Raises InputError where it names none.
+
+    >>> callable_named("math:sqrt")(4.0)
+    2.0
+    """
+    if not is_name(word):
+        raise InputError(f"{word} is no package.module:function and no file.py:function.")
+    function = named(word)
+    if not callable(function):
+        raise InputError(f"{word} is no function, but of type {type(function).__name__}.")
+    return function
+
+
 def named(word: str) -> Any:
-    """What `package.module:name` names; modules in the current directory are found too.
+    """What `package.module:name` or `file.py:name` names; modules in the current directory, and
+    in its `src`, are found too.
 
     Raises InputError where there is nothing of that name.
 
     >>> named("math:pi")
     3.141592653589793
     """
-    module, _, path = word.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    module, _, path = word.rpartition(":")
+    _extend_path([Path.cwd(), Path.cwd() / "src"])
     try:
-        found = importlib.import_module(module)
+        value = (
+            _module_of_file(module) if module.endswith(".py") else importlib.import_module(module)
+        )
     except (Exception, SystemExit) as error:
         raise _could_not(f"import {module}", error) from error
     for name in path.split("."):
-        if not hasattr(found, name):
+        if not hasattr(value, name):
             raise InputError(f"{word}: there is no {path!r} in {module}.")
-        found = getattr(found, name)
-    return found
+        value = getattr(value, name)
+    return value
+
+
+def _extend_path(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        if folder.is_dir() and str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+
+
+def _module_of_file(file: str) -> Any:
+    """The module in a file: of its package, if it lies in one, so that its relative imports work;
+    by itself otherwise."""
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    names, folder = [path.stem], path.parent
+    while (folder / "__init__.py").is_file():
+        names, folder = [folder.name, *names], folder.parent
+    _extend_path([folder])
+    name = ".".join(names)
+    loaded = sys.modules.get(name)
+    if loaded is not None and Path(getattr(loaded, "__file__", None) or "").resolve() == path:
+        return loaded
+    if len(names) > 1:
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def arguments(words: Sequence[str]) -> tuple[Any, ...]:
@@ -94,9 +174,9 @@ def arguments(words: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _tuple(word: str) -> tuple[Any, ...]:
-    found = named(word)
+    value = named(word)
     try:
-        args = found() if isinstance(found, Callable) else found
+        args = value() if callable(value) else value
     except (Exception, SystemExit) as error:
         raise _could_not(f"call {word}", error) from error
     if not isinstance(args, tuple):
@@ -108,24 +188,18 @@ def _tuple(word: str) -> tuple[Any, ...]:
 
 
 def _random(word: str, seed: int) -> Any:
-    match = ARRAY.fullmatch(word)
-    if match is None:
-        raise InputError(
-            f"--args {word}: give one package.module:name of a tuple of the arguments, or one "
-            "dtype[shape] for each argument, as in --args 'float32[5,4]' 'float32[4]'."
-        )
     try:
-        dtype = jnp.dtype(match[1])
-    except TypeError:
-        raise InputError(f"--args {word}: there is no dtype {match[1]}.") from None
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise InputError(
-            f"--args {word}: random arguments are floating-point. Name a tuple of the arguments."
+        return random_array(word, seed)
+    except InputError as error:
+        hint = (
+            ""
+            if "[" in word
+            else (
+                " Or give one package.module:name of a tuple of the arguments, or one dtype[shape] "
+                "for each argument, as in --args 'float32[5,4]' 'float32[4]'."
+            )
         )
-    if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
-        raise InputError(f"--args {word}: set JAX_ENABLE_X64=1 for arrays in float64.")
-    shape = tuple(int(n) for n in match[2].split(",") if n)
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+        raise InputError(f"--args {error}{hint}") from None
 
 
 def _could_not(what: str, error: BaseException) -> InputError:
@@ -134,13 +208,8 @@ def _could_not(what: str, error: BaseException) -> InputError:
     places = [
         f" ({frame.filename}:{frame.lineno})"
         for frame in traceback.extract_tb(error.__traceback__)
-        if not _of_library(frame.filename)
+        if not of_library(frame.filename)
     ]
     return InputError(
         f"could not {what}: {type(error).__name__}: {message}{places[-1] if places else ''}"
     )
-
-
-def _of_library(file: str) -> bool:
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return file.startswith((ours, "<", os.path.dirname(os.__file__))) or "site-packages" in file

@@ -27,7 +27,8 @@ def paint(text: str) -> str:
     b'the gradient of f: \\x1b[1;32mright\\x1b[0m'
     """
     kinds = {kind: RED if kind.fails else YELLOW for kind in Kind}
-    rules = [(r"(?<=: )right$|^  ok(?= )", GREEN), (r"(?<=: )WRONG$|^  WRONG(?= )", RED)]
+    rules = [(r"(?<=: )right(?=$|, but )|^  ok(?= )", GREEN), (r"(?<=: )WRONG$|^  WRONG(?= )", RED)]
+    rules += [(r"(?<=: )unresolved(?=: )|NOT JUDGED", YELLOW)]
     rules += [(f"^{kind}(?=: )", colour) for kind, colour in kinds.items()]
     for pattern, colour in rules:
         text = re.sub(f"({pattern})", rf"\033[1;{colour}m\1\033[0m", text, flags=re.MULTILINE)
