@@ -57,7 +57,7 @@ def mutants(problem: Problem, with_peers: bool) -> list[Mutant]:
     none = (jnp.int32(-1), jnp.int32(0))
     single = jax.jit(gradient).lower(*problem.point, *none).compile()
     wide = in_precision(DOUBLE, gradient, *problem.point, *none)
-    reference, _ = by_jax(problem)
+    reference, *_ = by_jax(problem)
     eps = coarsest_in_double(problem, lambda leaves, arrays: gradient(leaves, arrays, *none))
     loss = in_precision(DOUBLE, problem.loss, *problem.point)
     peers = _peers(problem, single) if with_peers else {}
