@@ -6,6 +6,7 @@ order in which they stand. How far two right results may be apart is measured: t
 is run once more with its arguments moved by one spacing.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -147,12 +148,13 @@ def _compare(a: _Program, b: _Program) -> Difference | None:
 
 
 def _time(pair: tuple[Site, Site], one: Any, moved: Any, two: Any, eps: float) -> tuple:
-    """What orders differences as they happened: by the loop, the iteration in it, the equation."""
+    """What orders differences as they happened: by the loop, the iteration in it, the equation; an
+    equation that holds a program differs after what is within."""
     x, y = pair
     when, *_ = _first_excess(one[x.key], moved[x.key], two[y.key], eps)
     if not x.loops:
-        return (*x.key,)
-    return (x.key[0], when, *x.key[1:])
+        return (*x.key, math.inf)
+    return (x.key[0], when, *x.key[1:], math.inf)
 
 
 Prints = dict[Key, np.ndarray]
