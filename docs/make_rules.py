@@ -23,6 +23,7 @@ from jax.extend.core import Primitive, primitives
 
 import fbp
 from fbp.autodiff import rules
+from fbp.autodiff.rule import TAGS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "rules.md"
@@ -42,27 +43,32 @@ function for each operand. Kinds, from the shortest:
 | derivative | ct * f(x, ..., y) |
 | transpose | f(ct, x, ...), which asks x for its shape only |
 | vjp | f(ct, y, x, ...) |
-| vjp_jointly | one of f(cts, ys, xs, wanted) |
+| vjp_jointly | one of f(cts, ys, xs, needs_ct) |
 | call | the primitive holds programs, see the function |
 
-`None` in the place of a function: that operand has no derivative. Keyword-only arguments are
+`None` instead of a function: that operand has no derivative. Keyword-only arguments are
 parameters of the primitive. `ct` is the cotangent of y.
+
+A tag is a further property of the primitive, which other parts of fbp ask the table for. A rule
+that replaces another one keeps its tags, and `rule.tag(...)` adds one:
+
+{TAGS}
 
 Each case is differentiated by fbp and by JAX, and the results are compared in units in the last
 place. The tests of one primitive: `pytest tests/autodiff/rules -k "sin-"`.
 """
 
-COLUMNS = ["| primitive | kind | rule | cases |", "|---|---|---|---|"]
+COLUMNS = ["| primitive | kind | rule | tags | cases |", "|---|---|---|---|---|"]
 
 NO_RULE = """\
 ## No rule yet
 
-JAX's other primitives, but for those of the inside of a kernel (Pallas, Mosaic, Triton). On the way
-of a gradient these raise `MissingRule`, which names the line, and says how to state a
-rule. Elsewhere they do no harm.
+JAX's other primitives, except those inside kernels (Pallas, Mosaic, Triton). On the path of a
+gradient these raise `MissingRule`, which names the line and says how to state a rule. Elsewhere
+they do no harm.
 """
 
-# What programs of JAX's users hold, but for the inside of kernels (Pallas, Mosaic, Triton).
+# Modules whose primitives occur in users' programs, outside of kernels (Pallas, Mosaic, Triton).
 IMPORTED = (
     "jax.experimental.buffer_callback",
     "jax.experimental.compute_on",
@@ -100,7 +106,7 @@ SOURCES = (
     "jax._src.xla_metadata",
 )
 
-# A program with mutable arrays of its own is made one without them before it is differentiated.
+# A program that creates mutable arrays is rewritten without them before it is differentiated.
 REFS = {"new_ref", "empty_ref", "free_ref", "freeze"}
 
 Rows = dict[str, str]
@@ -113,7 +119,7 @@ def main() -> None:
 
 
 def page(before: str) -> str:
-    """The page; rows of other JAX versions are taken from the one before."""
+    """Return the page; rows of other JAX versions are taken from the one before."""
     ruled = {q.name for q in fbp.RULES}
     known = ruled | {q.name for q in vars(primitives).values() if isinstance(q, Primitive)}
     every = ruled | {q.name for q in _primitives()}
@@ -126,11 +132,13 @@ def page(before: str) -> str:
     parts = [_table(module, others.get(_name(module), {})) for module in families()]
     without = every - ruled - elsewhere - REFS | unruled
     listed = "\n".join(f"- `{name}`" for name in sorted(without))
-    return "\n".join([HEAD, *parts, NO_RULE, listed, ""])
+    meanings = (f"| {tag} | {meaning} |" for tag, meaning in TAGS.items())
+    tags = "\n".join(["| tag | meaning |", "|---|---|", *meanings])
+    return "\n".join([HEAD.replace("{TAGS}", tags), *parts, NO_RULE, listed, ""])
 
 
 def sections(text: str) -> dict[str, Rows]:
-    """A page's rows, by family and primitive."""
+    """Return a page's rows, by family and primitive."""
     parts = re.split(r"^## (.*)\n", text, flags=re.MULTILINE)
     rows = re.compile(r"^(?:\| |- )`(.+?)`.*$", flags=re.MULTILINE)
     return {
@@ -140,7 +148,7 @@ def sections(text: str) -> dict[str, Rows]:
 
 
 def families() -> Iterator[ModuleType]:
-    """The modules that state rules."""
+    """Yield the modules that state rules."""
     for info in pkgutil.iter_modules(rules.__path__, "fbp.autodiff.rules."):
         module = importlib.import_module(info.name)
         if hasattr(module, "RULES"):
@@ -152,7 +160,7 @@ def _name(module: ModuleType) -> str:
 
 
 def _primitives() -> set[Primitive]:
-    """The primitives of this JAX: the public ones, and those in the modules that make others."""
+    """Collect the primitives of this JAX: the public ones, and those of the modules of SOURCES."""
     for name in IMPORTED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -166,26 +174,27 @@ def _table(module: ModuleType, others: Rows) -> str:
     cases = _cases(TESTS / f"test_{name}.py")
     rows = {rule.primitive.name: _row(rule, cases) for rule in module.RULES.values()} | others
     about = _first(module).rstrip(".:")
-    places = ", ".join(
+    files = ", ".join(
         f"[{path}](../{path})"
         for path in (f"fbp/autodiff/rules/{name}.py", f"tests/autodiff/rules/test_{name}.py")
         if (ROOT / path).exists()
     )
-    head = [f"## {name}", "", f"{about}. {places}", "", *COLUMNS]
+    head = [f"## {name}", "", f"{about}. {files}", "", *COLUMNS]
     return "\n".join([*head, *(rows[key] for key in sorted(rows)), ""])
 
 
 def _row(rule: fbp.Rule, cases: Mapping[str, list[Any]]) -> str:
     text = "<br>".join(source(f) for f in rule.functions).replace("|", "\\|") or "none"
-    found = cases.get(rule.primitive.name, [])
-    dtypes = " ".join(dict.fromkeys(dtype for case in found for dtype in case.dtypes))
-    tested = f"{len(found)}: {dtypes}" if found else ""
-    return f"| `{rule.primitive.name}` | {rule.kind} | {text} | {tested} |"
+    mine = cases.get(rule.primitive.name, [])
+    dtypes = " ".join(dict.fromkeys(dtype for case in mine for dtype in case.dtypes))
+    tested = f"{len(mine)}: {dtypes}" if mine else ""
+    tags = " ".join(tag for tag in TAGS if rule.primitive in fbp.RULES.tagged(tag))
+    return f"| `{rule.primitive.name}` | {rule.kind} | {text} | {tags} | {tested} |"
 
 
 def source(function: Callable | None) -> str:
-    """A lambda as it stands in the source; of another function, or of the one that makes it, the
-    name and what it does."""
+    """Return a lambda as it stands in the source; for another function, its name and first
+    paragraph, or those of the function that returns it."""
     if function is None:
         return "`None`"
     if function.__name__ != "<lambda>":
@@ -196,24 +205,24 @@ def source(function: Callable | None) -> str:
 
 
 def _first(documented: Any) -> str:
-    """The first paragraph of a docstring, on one line."""
+    """Return the first paragraph of a docstring, on one line."""
     return (inspect.getdoc(documented) or "").split("\n\n")[0].replace("\n", " ")
 
 
 def _lambdas_of(function: Callable) -> Iterator[ast.Lambda]:
-    """The lambda whose body holds all that the function's code does."""
+    """Yield the lambda whose body holds all positions of the function's code."""
     code = function.__code__
-    places = [(line, column) for line, _, column, _ in code.co_positions() if column]
+    positions = [(line, column) for line, _, column, _ in code.co_positions() if column]
     for node in ast.walk(ast.parse(Path(code.co_filename).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno:
             start = node.body.lineno, node.body.col_offset
             end = node.body.end_lineno or 0, node.body.end_col_offset or 0
-            if all(start <= place < end for place in places):
+            if all(start <= position < end for position in positions):
                 yield node
 
 
 def _cases(path: Path) -> Mapping[str, list[Any]]:
-    """The cases of a family's test file, by primitive."""
+    """Import the cases of a family's test file, by primitive."""
     if not path.exists():
         return {}
     sys.path[:0] = added = [str(path.parent), str(ROOT)]

@@ -27,6 +27,8 @@ LONG_BODY = 40  # lines: what a screen shows
 FORMS = ("The", "A", "An", "What", "Where", "Which", "Whether", "How", "That")
 RAISING = ("require", "check_")  # how helpers that raise are called
 PRIMITIVES_MODULES = ("primitives", "p")
+# Arguments whose names are published: the calls of `fbp.__all__` stay as they are.
+PUBLISHED = {("loop_checkpoints", "places")}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -66,10 +68,17 @@ def definitions(tree: ast.Module) -> Iterator[Definition]:
 
 def bound_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
     """Yield every name that a module binds, with its line: variables, arguments, definitions."""
+    published = {
+        argument
+        for node in definitions(tree)
+        if isinstance(node, Function)
+        for argument in node.args.args
+        if (node.name, argument.arg) in PUBLISHED
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id, node.lineno
-        elif isinstance(node, ast.arg):
+        elif isinstance(node, ast.arg) and node not in published:
             yield node.arg, node.lineno
         elif isinstance(node, Definition):
             yield node.name, node.lineno
@@ -166,7 +175,12 @@ def missing_sections(node: Definition) -> list[str]:
 
 
 def sets_of_primitives(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Yield the assignments of a set, tuple or dictionary that names three primitives or more."""
+    """Yield the assignments of a set, list or tuple that names three primitives or more.
+
+    What such a set says of primitives is a property, and so a tag of their rules. A dictionary is
+    not counted: a table from a primitive to what is done for it is code, and belongs to its
+    module.
+    """
     for node in ast.walk(tree):
         if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
             continue
@@ -174,10 +188,10 @@ def sets_of_primitives(tree: ast.Module) -> Iterator[tuple[str, int]]:
         attributes = [n for n in ast.walk(value) if isinstance(n, ast.Attribute)]
         primitives = {n.attr for n in attributes if n.attr.endswith("_p")}
         is_table = any(isinstance(n, ast.Name) and n.id == "Rules" for n in ast.walk(value))
-        collection = isinstance(value, ast.Set | ast.Tuple | ast.List | ast.Dict) or (
+        collection = isinstance(value, ast.Set | ast.Tuple | ast.List) or (
             isinstance(value, ast.Call)
             and isinstance(value.func, ast.Name)
-            and value.func.id in ("frozenset", "set", "dict", "tuple")
+            and value.func.id in ("frozenset", "set", "list", "tuple")
         )
         if collection and len(primitives) >= 3 and not is_table:
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target

@@ -1,4 +1,4 @@
-"""How a gradient is made: stage a function, run it forward with a tape, run the tape backward."""
+"""The reverse mode: stage a function, run it forward with a tape, run the tape backward."""
 
 from fbp.autodiff import pickled as pickled
 from fbp.autodiff import rule as rule

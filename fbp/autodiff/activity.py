@@ -1,4 +1,5 @@
-"""Activity analysis: which variables lie on a way from differentiated inputs to useful outputs."""
+"""Activity analysis: find the variables between the differentiated inputs and the outputs in
+use."""
 
 import warnings
 from collections.abc import Sequence
@@ -19,8 +20,8 @@ from fbp.autodiff.rule import Rules
 def active_variables(
     rules: Rules, graph: Graph, needs_ct: Sequence[bool], has_out_ct: Sequence[bool]
 ) -> set[Var]:
-    """The variables on a way from a wanted input to a useful output, along which something
-    can be differentiated."""
+    """Find the variables on a path from an input that needs a cotangent to an output that has one,
+    along which a derivative exists."""
     reached = perturbed_variables(rules, graph, needs_ct)
     needed = {
         v
@@ -34,7 +35,7 @@ def active_variables(
 
 
 def perturbed_variables(rules: Rules, graph: Graph, needs_ct: Sequence[bool]) -> set[Var]:
-    """The variables that have a derivative in a wanted input."""
+    """Find the variables that have a derivative with respect to an input that needs a cotangent."""
     reached = {v for v, want in zip(graph.invars, needs_ct, strict=True) if want}
     for eqn in graph.eqns:
         if any(isinstance(v, Var) and v in reached for v in eqn.invars):
@@ -52,13 +53,14 @@ def perturbed_variables(rules: Rules, graph: Graph, needs_ct: Sequence[bool]) ->
 
 
 def differentiable_outputs(eqn: JaxprEqn, *_: Any) -> list[bool]:
-    """The outputs that can have a derivative: the reach of a rule for primitives that may well
-    give integers."""
+    """Say which outputs can have a derivative: the activity of a rule for primitives that may well
+    return integers."""
     return [differentiable(v.aval) for v in eqn.outvars]
 
 
 def _say_unused(eqn: JaxprEqn) -> None:
-    """A rule is stated for a primitive, but here no output of it can have a cotangent."""
+    """Report a rule that is stated for a primitive none of whose outputs can have a cotangent
+    here."""
     types = ", ".join(str(v.aval) for v in eqn.outvars) or "nothing"
     message = (
         f"the rule for '{eqn.primitive}' is of no use at {location(eqn)}: the outputs ({types}) "
@@ -71,6 +73,6 @@ def _say_unused(eqn: JaxprEqn) -> None:
 
 @weakref_cache
 def perturbed_outputs(graph: Graph, rules: Rules, needs_ct: tuple[bool, ...]) -> tuple[bool, ...]:
-    """The outputs of a program that have a derivative in a wanted input."""
+    """Say which outputs of a program depend differentiably on the inputs that need a cotangent."""
     reached = perturbed_variables(rules, graph, needs_ct)
     return tuple(isinstance(v, Var) and v in reached for v in graph.outvars)

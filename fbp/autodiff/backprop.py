@@ -1,11 +1,11 @@
-"""Backpropagation: a program run forward with a tape, then the tape run backward.
+"""Backpropagation: run a program forward with a tape, then run the tape backward.
 
-The forward pass evaluates a Graph equation by equation. Where an equation lies on a way from
-a wanted input to a useful output, its pullback goes on the tape: a function from the
-cotangents of its outputs to those of its inputs. The backward pass walks the tape from its
-end, hands each pullback the cotangents that have arrived, and adds what comes out to the
-cotangents of the inputs. A cotangent that never arrived is zero, and is never made, unless a
-custom_vjp function asks for it: its bwd may give more than a derivative.
+The forward pass evaluates a Graph equation by equation. For an equation on a path from an input
+that needs a cotangent to an output that has one, it records the pullback on the tape: a function
+from the cotangents of the equation's outputs to those of its inputs. The backward pass walks the
+tape from its end, hands each pullback the cotangents that have arrived, and adds the results to
+the cotangents of the inputs. A cotangent that never arrived is zero and is not instantiated,
+unless a custom_vjp function asks for it: its bwd may return more than a derivative.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,18 @@ FP8 layers return in the place of gradients depend on it."""
 
 
 class MissingRule(NotImplementedError):
-    """A primitive on the way of the gradient has no rule: names it, its line, and the mend."""
+    """A primitive on the path of the gradient has no rule.
+
+    The message names the primitive, its source line, and how to state a rule.
+
+    >>> import fbp
+    >>> from jax import lax
+    >>> try:
+    ...     fbp.grad(lax.sin, rules=fbp.Rules())(0.0)
+    ... except fbp.MissingRule as error:
+    ...     print("'sin'" in str(error))
+    True
+    """
 
     def __init__(self, eqn: JaxprEqn, where: str):
         self.eqn, self.where = eqn, where
@@ -46,7 +57,8 @@ def forward(
     needs_ct: Sequence[bool],
     has_out_ct: Sequence[bool],
 ) -> Applied:
-    """Run `graph` on `args`; also the pullback from its useful outputs to its wanted inputs."""
+    """Run `graph` on `args`, and return its outputs and the pullback from the outputs that have a
+    cotangent to the inputs that need one."""
     active = active_variables(rules, graph, needs_ct, has_out_ct)
     check_writes(rules, graph, needs_ct)
     env = Environment(graph, args)
@@ -65,14 +77,14 @@ def forward(
 
 
 def known(rules: Rules, graph: Graph, args: Sequence[Any]) -> list[Any]:
-    """Run `graph` where some of `args` are linear inputs: its outputs, of which those that depend
-    on them are undefined."""
+    """Run `graph` where some of `args` are linear inputs, and return its outputs; those that depend
+    on linear inputs are undefined."""
     return forward(rules, graph, args, [False for _ in args], [False for _ in graph.outvars])[0]
 
 
 def _run_known(rules: Rules, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    """Apply an equation without a pullback. One that holds a program is no unit: its outputs are
-    undefined where the program makes them so."""
+    """Apply an equation without a pullback. Of one that holds a program, only those outputs are
+    undefined that the program leaves so."""
     rule = rules.get(eqn.primitive)
     if (
         rule is None
@@ -85,8 +97,8 @@ def _run_known(rules: Rules, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
 
 
 def check_writes(rules: Rules, graph: Graph, needs_ct: Sequence[bool]) -> None:
-    """Raise if something differentiated is written to a mutable array from outside: who reads it
-    there gets no derivative."""
+    """Raise if a differentiated value is written to a mutable array from outside, whose readers
+    would get no derivative."""
     writes = [eqn for eqn in graph.eqns if eqn.primitive in WRITES]
     reached = perturbed_variables(rules, graph, needs_ct) if writes else set()
     for eqn in writes:
@@ -106,7 +118,8 @@ def backward(
     active: set[Var],
     cts: Cotangents,
 ) -> Cotangents:
-    """Walk the tape from its end; the cotangents of the graph's inputs, None for zero."""
+    """Walk the tape from its end, and return the cotangents of the graph's inputs, None for
+    zero."""
     arrived: dict[Var, Any] = {}
 
     def add(variables, cotangents):
@@ -130,7 +143,7 @@ def backward(
 
 
 def _differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]) -> Applied:
-    """Apply one equation; its outputs and its pullback."""
+    """Apply one equation, and return its outputs and its pullback."""
     if eqn.primitive not in rules:
         raise MissingRule(eqn, source(eqn))
     needs_ct = tuple(isinstance(v, Var) and v in active for v in eqn.invars)
@@ -147,8 +160,8 @@ def _differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]
 
 
 def check_linear(eqn: JaxprEqn, error: Exception) -> None:
-    """Raises LinearInputRead, with the line if it is the user's, for an error that comes of a
-    linear input; what is inside a library's own jit gets the line of that."""
+    """Raise LinearInputRead for an error caused by a linear input, with the user's line; an
+    equation inside a library's jit gets the line of that jit."""
     if reads_linear_input(error) and not getattr(error, "where", ""):
         is_named = isinstance(error, LinearInputRead)
         what = str(error) if is_named else f"'{eqn.primitive}' reads the value of a linear input"

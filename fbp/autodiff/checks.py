@@ -1,4 +1,4 @@
-"""What grad and jacrev ask of their arguments: the conditions and the wording are those of JAX."""
+"""Checks of the arguments of grad and jacrev: conditions and wording are those of JAX."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,18 +12,18 @@ from fbp.autodiff.avals import is_inexact
 
 
 def check_callable(fun: Callable) -> None:
-    """Raises TypeError for what cannot be called."""
+    """Raise TypeError unless `fun` can be called."""
     if not callable(fun):
         raise TypeError(f"Expected a callable value, got {fun!r}")
 
 
 def check_arrays(primals: Any) -> None:
-    """Raises TypeError for a leaf that is not an array or a number, with its path."""
+    """Raise TypeError for a leaf that is not an array or a number, with its path."""
     _check_leaves(primals, lambda _: None)
 
 
 def check_inputs(name: str, primals: tuple, holomorphic: bool, allow_int: bool) -> None:
-    """Raises TypeError for a leaf that has no derivative, with its path."""
+    """Raise TypeError for a leaf that has no derivative, with its path."""
     _check_leaves(primals, lambda leaf: _wrong_input(name, leaf, holomorphic, allow_int))
 
 
@@ -53,7 +53,7 @@ def _wrong_input(name: str, leaf: Any, holomorphic: bool, allow_int: bool) -> st
 
 
 def check_tangents(primals: tuple, tangents: Any) -> None:
-    """Raises ValueError for tangents that have not the structure, shapes and dtypes of primals."""
+    """Raise ValueError unless tangents have the structure, shapes and dtypes of the primals."""
     check_arrays(tangents)
     expected, got = jax.tree.structure(primals), jax.tree.structure(tangents)
     if got != expected:
@@ -74,7 +74,7 @@ def check_tangents(primals: tuple, tangents: Any) -> None:
 
 
 def check_result(fun: Callable, value: Any) -> None:
-    """Raises TypeError for a leaf of a function's value that is not an array or a number."""
+    """Raise TypeError for a leaf of a function's value that is not an array or a number."""
     if not all(valid_jaxtype(leaf) for leaf in jax.tree.leaves(value)):
         for path, leaf in jax.tree_util.tree_leaves_with_path(value):
             if not valid_jaxtype(leaf):
@@ -86,7 +86,7 @@ def check_result(fun: Callable, value: Any) -> None:
 
 
 def check_scalar(avals: Sequence[Any], tree: Any) -> None:
-    """Raises TypeError unless the value is one scalar."""
+    """Raise TypeError unless the value is one scalar."""
     if len(avals) != 1 or not jax.tree_util.treedef_is_leaf(tree):
         raise TypeError(f"Gradient only defined for scalar-output functions. Output was {tree}.")
     (aval,) = avals
@@ -97,7 +97,7 @@ def check_scalar(avals: Sequence[Any], tree: Any) -> None:
 
 
 def check_outputs(name: str, avals: Sequence[Any], holomorphic: bool) -> None:
-    """Raises TypeError unless the values are real (complex if holomorphic)."""
+    """Raise TypeError unless the values are real (complex if holomorphic)."""
     for aval in avals:
         is_complex = jnp.issubdtype(aval.dtype, np.complexfloating)
         if holomorphic and not is_complex:

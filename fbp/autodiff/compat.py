@@ -1,4 +1,4 @@
-"""What differs between JAX versions or has no public name: only this module imports jax._src."""
+"""JAX versions and names without a public home: the only module that imports `jax._src`."""
 
 from typing import Any
 
@@ -24,12 +24,12 @@ WRITES = frozenset({primitives.swap_p, addupdate_p})
 
 
 def named_primitives(*names: str) -> list[Primitive]:
-    """Those of the named primitives that this version of JAX has."""
+    """Return those of the named primitives that this version of JAX has."""
     return [getattr(primitives, name) for name in names if hasattr(primitives, name)]
 
 
 def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
-    """How many of a scan's operands are constants, and how many carry."""
+    """Return how many of a scan's operands are constants, and how many are carried."""
     if "num_consts" in params:
         return params["num_consts"], params["num_carry"]
     consts, carry, _ = params["ft_in"].unpack()

@@ -1,4 +1,4 @@
-"""Drop the equations that nothing reads: dead code elimination."""
+"""Dead code elimination: drop the equations that nothing reads."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,8 +16,8 @@ from fbp.autodiff.interpret import evaluate
 
 
 def without_dead_code(eqn: JaxprEqn, used: Sequence[bool]) -> JaxprEqn:
-    """The same equation without the outputs that are not used and without what only they need,
-    also in the programs that it holds; where JAX cannot take it apart, the equation itself."""
+    """Return the equation without its unused outputs and without what only they need, also in the
+    programs that it holds; the equation itself where JAX cannot take it apart."""
     empty = jax.make_jaxpr(tuple)().jaxpr
     invars = tuple(dict.fromkeys(v for v in eqn.invars if isinstance(v, Var)))
     program = holding(Graph(invars, tuple(eqn.outvars), (eqn,)), empty)
@@ -26,7 +26,7 @@ def without_dead_code(eqn: JaxprEqn, used: Sequence[bool]) -> JaxprEqn:
 
 
 def read_by(graph: Graph) -> set[Var]:
-    """The variables that a program's equations or results read."""
+    """Return the variables that a program's equations or results read."""
     return variables(*(eqn.invars for eqn in graph.eqns), graph.outvars)
 
 
@@ -43,8 +43,8 @@ def dce(graph: Graph) -> Graph:
 
 
 def _as_read(eqn: JaxprEqn, read: set[Var]) -> JaxprEqn:
-    """If nobody reads the residuals of a custom_vjp function's fwd, and the user allows it
-    (`optimize_remat`), the function itself runs in place of its fwd."""
+    """Replace the fwd of a custom_vjp function by the function itself if nothing reads its
+    residuals and the user allows it (`optimize_remat`)."""
     params = eqn.params
     if "fun_jaxpr_thunk" not in params or not read.isdisjoint(eqn.outvars[: params["num_res"]]):
         return eqn

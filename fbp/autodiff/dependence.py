@@ -1,8 +1,8 @@
-"""Which outputs of an equation depend on which of its inputs.
+"""Dependence: find which outputs of an equation depend on which of its inputs.
 
 An equation that holds a program (jit, scan, cond, ...) is not a unit: an output depends on an
-input if the program says so. Where some outputs depend and others do not, the equation can be
-parted in two, each of which computes only its own outputs.
+input if the program says so. If only some outputs depend on an input, the equation can be split
+in two, each of which computes its own outputs alone.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ Mask = tuple[bool, ...]
 
 
 def depends(eqn: JaxprEqn, sources: Mask) -> Mask:
-    """Which outputs depend on the inputs that `sources` marks.
+    """Say which outputs depend on the inputs that `sources` marks.
 
     >>> import jax, jax.numpy as jnp
     >>> f = jax.jit(lambda x, y: (jnp.sin(x), x * y))
@@ -37,7 +37,7 @@ def depends(eqn: JaxprEqn, sources: Mask) -> Mask:
 
 @g.weakref_cache
 def results_depend(graph: Graph, sources: Mask) -> Mask:
-    """Which results of a program depend on the inputs that `sources` marks."""
+    """Say which results of a program depend on the inputs that `sources` marks."""
     dependent = {v for v, source in zip(graph.invars, sources, strict=True) if source}
     for eqn in graph.eqns:
         if not dependent.isdisjoint(variables(eqn.invars)):
@@ -47,32 +47,32 @@ def results_depend(graph: Graph, sources: Mask) -> Mask:
 
 
 def among(atoms: Iterable[Any], chosen: set[Var]) -> Mask:
-    """Which of the atoms are variables among the chosen."""
+    """Say which of the atoms are variables among the chosen."""
     return tuple(isinstance(v, Var) and v in chosen for v in atoms)
 
 
 def dependent_variables(eqns: Sequence[JaxprEqn], sources: Iterable[Var]) -> set[Var]:
-    """The sources, and all that depends on them."""
+    """Return the sources and every variable that depends on them."""
     sources = set(sources)
     return sources | {v for eqn, hit in parted(eqns, sources) if hit for v in eqn.outvars}
 
 
 def effectful(eqns: Sequence[JaxprEqn]) -> set[Var]:
-    """What equations with effects make, which may be another value each time."""
+    """Return the outputs of equations with effects, whose values may differ each time."""
     return {v for eqn in eqns if eqn.effects for v in eqn.outvars}
 
 
 def split_by_dependence(
     eqns: Sequence[JaxprEqn], sources: Iterable[Var]
 ) -> tuple[list[JaxprEqn], list[JaxprEqn]]:
-    """The equations that do not depend on the sources, and those that do."""
+    """Split equations into those that do not depend on the sources, and those that do."""
     pairs = list(parted(eqns, sources))
     return [eqn for eqn, hit in pairs if not hit], [eqn for eqn, hit in pairs if hit]
 
 
 def parted(eqns: Sequence[JaxprEqn], sources: Iterable[Var]) -> Iterator[tuple[JaxprEqn, bool]]:
-    """The equations in their order, each with whether it depends on the sources. One of which
-    some outputs depend, and others can be computed without, becomes two."""
+    """Yield the equations in order, each with whether it depends on the sources. An equation of
+    which some outputs depend, while others can be computed without the sources, becomes two."""
     dependent = set(sources)
     for eqn in eqns:
         if dependent.isdisjoint(variables(eqn.invars)):
@@ -88,15 +88,14 @@ def parted(eqns: Sequence[JaxprEqn], sources: Iterable[Var]) -> Iterator[tuple[J
 
 
 def _without(eqn: JaxprEqn, known: Sequence[Var]) -> JaxprEqn:
-    """What computes the other outputs; where it computes the known ones on the way, they have
-    no name."""
+    """Return an equation for the other outputs; known ones computed on the way get no name."""
     rest = restricted(eqn, tuple(v not in known for v in eqn.outvars))
     return rest.replace(outvars=[Var(v.aval) if v in known else v for v in rest.outvars])
 
 
 def independent(eqn: JaxprEqn, sources: Mask) -> JaxprEqn | None:
-    """What computes the outputs that do not depend on the marked inputs, without those inputs;
-    None if nothing does. An equation with effects is not parted."""
+    """Return an equation for the outputs that do not depend on the marked inputs, without those
+    inputs; None if there is no such output. An equation with effects is not split."""
     hits = depends(eqn, sources)
     if all(hits) or eqn.effects:
         return None
@@ -107,15 +106,16 @@ def independent(eqn: JaxprEqn, sources: Mask) -> JaxprEqn | None:
 
 
 def restricted(eqn: JaxprEqn, used: Mask) -> JaxprEqn:
-    """The equation that computes the used outputs, and reads only what they need; the same one
-    where it cannot be divided."""
+    """Return an equation that computes the used outputs and reads only what they need; the same
+    equation if it cannot be divided."""
     if all(used):
         return eqn
     return (_while_of if eqn.primitive is p.while_p else without_dead_code)(eqn, used)
 
 
 def _while_of(eqn: JaxprEqn, used: Mask) -> JaxprEqn:
-    """A while_loop over what the used outputs and the condition need (JAX 0.10 keeps it all)."""
+    """Return a while_loop over what the used outputs and the condition need (JAX 0.10 keeps every
+    state)."""
     params = eqn.params
     condition, body = g.from_jaxpr(params["cond_jaxpr"]), g.from_jaxpr(params["body_jaxpr"])
     if condition.consts or body.consts:
@@ -154,12 +154,12 @@ def _while_of(eqn: JaxprEqn, used: Mask) -> JaxprEqn:
 
 
 def _of_call(eqn: JaxprEqn, sources: Mask) -> Mask:
-    """One program, of the equation's operands."""
+    """Ask the one program, whose inputs are the equation's operands."""
     return results_depend(g.body(eqn.params), sources)
 
 
 def _of_cond(eqn: JaxprEqn, sources: Mask) -> Mask:
-    """What depends on the index can be anything; else what depends in one of the branches."""
+    """Mark every output if the index depends, else those that depend in one of the branches."""
     if sources[0]:
         return (True,) * len(eqn.outvars)
     branches = (g.from_jaxpr(branch) for branch in eqn.params["branches"])
@@ -168,7 +168,7 @@ def _of_cond(eqn: JaxprEqn, sources: Mask) -> Mask:
 
 
 def _of_scan(eqn: JaxprEqn, sources: Mask) -> Mask:
-    """After enough iterations."""
+    """Mark the outputs that depend after enough iterations."""
     num_consts, num_carry = scan_counts(eqn.params)
     body = g.body(eqn.params)
 
@@ -181,7 +181,8 @@ def _of_scan(eqn: JaxprEqn, sources: Mask) -> Mask:
 
 
 def _of_while(eqn: JaxprEqn, sources: Mask) -> Mask:
-    """After enough iterations; of how many there are, all depends that the body changes."""
+    """Mark the outputs that depend after enough iterations; if their number depends, so does every
+    state that the body changes."""
     params = eqn.params
     condition, body = g.from_jaxpr(params["cond_jaxpr"]), g.from_jaxpr(params["body_jaxpr"])
     num_condition, num_body = params["cond_nconsts"], params["body_nconsts"]
@@ -208,13 +209,14 @@ _MESH = jax.sharding.AbstractMesh((1,), ("i",))
 
 shard_map_p = g.primitive_of(jax.shard_map(tuple, mesh=_MESH, in_specs=(), out_specs=()))
 
-CALLS = (
-    *(p.jit_p, p.closed_call_p, p.call_p, p.remat_p, shard_map_p),
-    *(p.custom_jvp_call_p, p.custom_vjp_call_p),
-)
-
 PROGRAMS: dict[Primitive, Callable[[JaxprEqn, Mask], Mask]] = {
-    **dict.fromkeys(CALLS, _of_call),
+    p.jit_p: _of_call,
+    p.closed_call_p: _of_call,
+    p.call_p: _of_call,
+    p.remat_p: _of_call,
+    p.custom_jvp_call_p: _of_call,
+    p.custom_vjp_call_p: _of_call,
+    shard_map_p: _of_call,
     p.cond_p: _of_cond,
     p.scan_p: _of_scan,
     p.while_p: _of_while,

@@ -1,5 +1,5 @@
-"""Primitives whose outputs have no cotangent, whatever they are applied to: booleans, integers and
-keys, whose tangents have the dtype float0 in JAX."""
+"""Primitives whose outputs never have a cotangent: booleans, integers and keys, whose tangents have
+the dtype float0 in JAX."""
 
 from fbp.autodiff.compat import named_primitives
 from fbp.autodiff.graph import Primitive
@@ -22,7 +22,7 @@ STATE_IT_LATER = (
 
 
 def check_has_cotangent(primitive: Primitive) -> None:
-    """Raises ValueError for a primitive whose outputs never have a cotangent."""
+    """Raise ValueError for a primitive whose outputs never have a cotangent."""
     if primitive in WITHOUT_COTANGENT:
         raise ValueError(
             f"a rule for '{primitive}' would never be used: it gives booleans, integers or keys, "

@@ -29,7 +29,7 @@ NEEDS_A_VALUE = (
 
 @dataclass(frozen=True, eq=False)
 class FlatFunction:
-    """The program, the leaves to run it on, and how its inputs and outputs are put together.
+    """A staged function, the leaves to run it on, and the trees of its inputs and outputs.
 
     The first `len(value_avals)` outputs are the leaves of the value, the others the arrays of
     the auxiliary output.
@@ -46,28 +46,28 @@ class FlatFunction:
 
     @property
     def needs_ct(self) -> tuple[bool, ...]:
-        """The inputs that have a derivative."""
+        """Say which inputs have a derivative."""
         return tuple(differentiable(a) for a in self.in_avals)
 
     @property
     def has_out_ct(self) -> tuple[bool, ...]:
-        """The outputs that have one: never the auxiliary ones."""
+        """Say which outputs have a cotangent: never the auxiliary ones."""
         values = tuple(differentiable(a) for a in self.value_avals)
         return (*values, *(False for _ in self.graph.outvars[len(values) :]))
 
     def split_outs(self, outs: Sequence[Any]) -> tuple[list[Any], Any]:
-        """The leaves of the value, and the auxiliary output."""
+        """Return the leaves of the value, and the auxiliary output."""
         arrays = [x if isinstance(x, jax.Array) else jnp.asarray(x) for x in outs]
         num_values = len(self.value_avals)
         return arrays[:num_values], self.aux_of(arrays[num_values:])
 
     def cotangents(self, cts: Sequence[Any]) -> tuple:
-        """The tree of cotangents: zeros where none arrived, float0 for integers and keys."""
+        """Build the tree of cotangents: zeros where none arrived, float0 for integers and keys."""
         cotangents = [cotangent(ct, aval) for ct, aval in zip(cts, self.in_avals, strict=True)]
         return jax.tree.unflatten(self.in_tree, cotangents)
 
     def without_values(self) -> "FlatFunction":
-        """The same, without what keeps arrays alive."""
+        """Return the same function without the leaves, which keep arrays alive."""
         empty = Graph((), (), ())
         return replace(self, graph=empty, leaves=[], aux_of=tuple)
 
@@ -118,7 +118,7 @@ def _pair(out: Any) -> tuple[Any, Any]:
 
 
 def _separate(aux: Any) -> tuple[list[Any], Callable[[Sequence[Any]], Any]]:
-    """The arrays of a tree, and the tree as a function of them; other leaves stay as they are."""
+    """Return the arrays of a tree, and the tree as a function of them; other leaves stay in it."""
     leaves, tree = jax.tree.flatten(aux)
     is_array = [isinstance(x, jax.Array) for x in leaves]
     others = [None if array else x for x, array in zip(leaves, is_array, strict=True)]

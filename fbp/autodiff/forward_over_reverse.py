@@ -1,10 +1,10 @@
-"""Second derivatives by `jax.jvp` of fbp's gradient, where forward mode has what it needs.
+"""Second derivatives by `jax.jvp` of fbp's gradient, where forward mode agrees with fbp's rules.
 
-The gradient is staged, and its program read: forward mode needs less memory than another reverse
-mode, but it differentiates by JAX's rules. So every primitive must be of a family for which these
-are the same as fbp's; custom_vjp functions, which have no forward rule, changed tables of rules,
-primitives at which fbp differs from JAX on purpose, and the values of manual or explicit meshes are
-left to reverse over reverse.
+The gradient is staged and its program inspected: forward mode needs less memory than another
+reverse mode, but differentiates by JAX's rules. So every primitive's rule must have the tag
+`forward_mode`, which says that JAX's rule is the same. custom_vjp functions, which have no forward
+rule, other tables of rules, primitives at which fbp differs from JAX on purpose, and values on
+manual or explicit meshes are left to reverse over reverse.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 from jax.extend.core import jaxprs_in_params
-from jax.extend.core import primitives as p
 from jax.sharding import AxisType
 
 from fbp.autodiff import graph as g
@@ -20,48 +19,15 @@ from fbp.autodiff.avals import is_plain_real
 from fbp.autodiff.flat_function import FlatFunction, flatten_function
 from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.rule import Rules
-from fbp.autodiff.rules import (
-    calls,
-    cond,
-    constants,
-    convolution,
-    elementwise,
-    fft,
-    indexing,
-    products,
-    reductions,
-    remat,
-    scan,
-    shape,
-    while_loop,
-)
 from fbp.autodiff.table import RULES
 
-FAMILIES = (
-    calls,
-    constants,
-    cond,
-    convolution,
-    elementwise,
-    fft,
-    indexing,
-    products,
-    reductions,
-    remat,
-    scan,
-    shape,
-    while_loop,
-)
-# JAX: NaN at 0^0, the other branch of acosh, NaN at the zeros of a product, no rule for the others.
-DIFFERENT = {p.pow_p, p.acosh_p, p.scatter_mul_p, p.scatter_min_p, p.scatter_max_p, p.reduce_prod_p}
-FORWARD = {q for family in FAMILIES for q in family.RULES} - DIFFERENT
-FORWARD |= {p.custom_jvp_call_p, p.erf_p, p.erfc_p}
+FORWARD = RULES.tagged("forward_mode") - RULES.tagged("differs_from_jax")
 
 
 def stage_for_forward(
     gradient: Callable, primals: tuple, has_aux: bool, rules: Rules
 ) -> FlatFunction | None:
-    """The program of a gradient, if forward mode is to differentiate it."""
+    """Return the staged program of a gradient if forward mode can differentiate it, else None."""
     leaves = jax.tree.leaves(primals)
     if rules is not RULES or not all(is_plain_real(x) for x in leaves):
         return None
@@ -81,7 +47,7 @@ def _has_forward(eqns: Sequence[g.JaxprEqn]) -> bool:
 
 
 def push(staged: FlatFunction, tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """The outputs, and the tangents of the values among them."""
+    """Return the outputs, and the tangents of the values among them."""
     num_values = len(staged.value_avals)
 
     def run(*leaves):

@@ -1,8 +1,7 @@
-"""The one door into JAX's program representation; what differs between JAX versions lives here.
+"""Programs as lists of equations: a `Graph`, staged from a function or read from a jaxpr.
 
-A `Graph` is a program as a list of equations. It is staged from a function as JAX's own jaxprs
-are, read by the reverse mode, cut in two by `partition`, and evaluated again, equation by
-equation, under whatever transformation is in force (jit, vmap, jvp, or none).
+The reverse mode reads a Graph, `partition` cuts it in two, and `interpret` evaluates it, equation
+by equation, under whatever transformation is in force (jit, vmap, jvp, or none).
 """
 
 import functools
@@ -49,9 +48,9 @@ class Graph:
 
 
 def stage(fun: Callable, *args: Any) -> tuple[Graph, Any]:
-    """Trace `fun` to a Graph over the leaves of `args`; also the types of its output tree.
+    """Trace `fun` to a Graph over the leaves of `args`, and return it with its output tree's types.
 
-    As `jax.make_jaxpr` does, but it prepares a jit first, which takes ten times as long as this.
+    Does what `jax.make_jaxpr` does, which prepares a jit first and so takes ten times as long.
     """
     leaves, in_tree = jax.tree.flatten(args)
     out_tree = None
@@ -69,7 +68,7 @@ def stage(fun: Callable, *args: Any) -> tuple[Graph, Any]:
 
 
 def weakref_cache(function: Callable) -> Callable:
-    """Remember the results of `function(program, *options)` while the program lives."""
+    """Cache the results of `function(program, *options)` while the program lives."""
     by_program: Any = weakref.WeakKeyDictionary()
 
     @functools.wraps(function)
@@ -91,7 +90,7 @@ def from_jaxpr(jaxpr: Any) -> Graph:
 
 
 def holds_program(eqn: JaxprEqn) -> bool:
-    """Whether one of an equation's parameters is a program, or a group of programs."""
+    """Test whether one of an equation's parameters is a program, or a group of programs."""
     values = eqn.params.values()
     return any(
         hasattr(x, "eqns") for v in values for x in (v if isinstance(v, tuple | list) else (v,))
@@ -99,15 +98,15 @@ def holds_program(eqn: JaxprEqn) -> bool:
 
 
 def body(params: dict[str, Any]) -> Graph:
-    """The program that a call-like equation holds."""
+    """Return the program that a call-like equation holds."""
     return from_jaxpr(
         next(params[name] for name in ("jaxpr", "call_jaxpr", "call") if name in params)
     )
 
 
 def from_jaxpr_and_consts(jaxpr: Any, consts: Sequence[Any]) -> Graph:
-    """Read a jaxpr together with the values of its constants: since JAX 0.11 these may be its
-    first inputs."""
+    """Read a jaxpr together with the values of its constants, which since JAX 0.11 may be its first
+    inputs."""
     if any(eqn.primitive in MAKES for eqn in jaxpr.eqns):
         jaxpr = discharge_refs(jaxpr, consts)
         consts = jaxpr.consts
@@ -122,19 +121,19 @@ def from_jaxpr_and_consts(jaxpr: Any, consts: Sequence[Any]) -> Graph:
 
 
 def discharge_refs(jaxpr: Any, consts: Sequence[Any] = (), discharge: bool = False) -> Any:
-    """The same program, closed, with values in the place of the mutable arrays that it makes,
-    and, on demand, in the place of those that it gets: their last values are more outputs."""
+    """Replace the mutable arrays that a program creates by values and close the program; on demand
+    also those that it receives, whose last values become further outputs."""
     closed = jaxpr if hasattr(jaxpr, "consts") else ClosedJaxpr(jaxpr, consts)
     return discharge_state(closed, should_discharge=discharge, lower=False)
 
 
 def hoist_consts(graph: Graph) -> Graph:
-    """The same program with its constants as leading inputs."""
+    """Return the same program with its constants as leading inputs."""
     return Graph((*graph.constvars, *graph.invars), graph.outvars, graph.eqns)
 
 
 def holding(graph: Graph, like: Any) -> Any:
-    """The jaxpr of a program without constants, closed or open as `like` is."""
+    """Return the jaxpr of a program without constants, closed or open as `like` is."""
     open_like = getattr(like, "jaxpr", like)
     jaxpr = open_like.replace(
         constvars=[],
@@ -151,8 +150,8 @@ def holding(graph: Graph, like: Any) -> Any:
 
 
 def in_one_equation(graph: Graph, like: Callable, *args: Any) -> Graph:
-    """A program of one equation that holds `graph`: the equation that `like(*args)` stages, with
-    other operands, results and body. Its parameters by operand are still those of `like`."""
+    """Return a program of one equation that holds `graph`: the equation that `like(*args)` stages,
+    with other operands, results and body. Parameters by operand are still those of `like`."""
     (eqn,) = stage(like, *args)[0].eqns
     inner = hoist_consts(graph)
     body = holding(inner, eqn.params["jaxpr"])
@@ -172,7 +171,7 @@ def in_one_equation(graph: Graph, like: Callable, *args: Any) -> Graph:
 
 
 def is_high(eqn: JaxprEqn) -> bool:
-    """Whether an equation is, or holds, a HiPrimitive, which is made simpler before it runs."""
+    """Test whether an equation is, or holds, a HiPrimitive, which is lowered before it runs."""
     return _may_be_high(eqn.primitive) and eqn.primitive.is_high(
         *(a.aval for a in eqn.invars), **eqn.params
     )
@@ -184,22 +183,23 @@ def _may_be_high(primitive: Primitive) -> bool:
 
 
 def source(eqn: JaxprEqn) -> str:
-    """`file:line (function)` of the user's code that made an equation; empty if none did."""
+    """Return `file:line (function)` of the user's code behind an equation; empty if there is
+    none."""
     return source_info_util.summarize(eqn.source_info)
 
 
 def location(eqn: JaxprEqn) -> str:
-    """The same for a message, which needs a word where no line of the user's is known."""
+    """Return the same for a message, with words where no line of the user's is known."""
     return source(eqn) or "a line of a library"
 
 
 def variables(*atoms: Iterable[Atom]) -> set[Var]:
-    """The variables among atoms."""
+    """Return the variables among atoms."""
     return {a for group in atoms for a in group if isinstance(a, Var)}
 
 
 def primitive_of(fun: Callable, *args: Any) -> Primitive:
-    """The primitive of a one-equation function: for those that have no public name."""
+    """Return the primitive of a one-equation function, for primitives without a public name."""
     (eqn,) = stage(fun, *args)[0].eqns
     return eqn.primitive
 

@@ -1,7 +1,8 @@
-"""A jit as its equations, in the place of the equation that holds them.
+"""Inline jits: replace the equation of a jit by the equations of its body.
 
-Within the body of a loop a jit says nothing: the body is compiled as one. As equations, its content
-can be told apart: what is the same in each iteration, what is cheap to compute again, what a sum.
+Within the body of a loop a jit has no effect: the body is compiled as one. Inlined, its equations
+can be told apart: those that are the same in each iteration, those that are cheap to compute
+again, those that are sums.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from fbp.autodiff.graph import Atom, Graph, JaxprEqn, Var
 
 @dataclass
 class _Inlined:
-    """The equations so far, what stands for the variables of the programs that they come from,
+    """The equations so far, the substitutes of the variables of the programs that they come from,
     and the constants of these."""
 
     eqns: list[JaxprEqn]
@@ -25,11 +26,11 @@ class _Inlined:
     constants: dict[Var, Any]
 
     def read(self, atoms: Sequence[Atom]) -> list[Atom]:
-        """What stands for these."""
+        """Substitute the variables among atoms."""
         return [self.atoms.get(a, a) if isinstance(a, Var) else a for a in atoms]
 
     def add(self, eqns: Sequence[JaxprEqn], within: JaxprEqn | None) -> None:
-        """Add equations, those of a jit with variables of their own."""
+        """Add equations, those of a jit with fresh variables."""
         for eqn in eqns:
             eqn = eqn.replace(invars=self.read(eqn.invars))
             if within is not None and len(within.source_info.name_stack):
@@ -52,8 +53,8 @@ class _Inlined:
 
 
 def inlined(graph: Graph) -> Graph:
-    """The same program without jits, but for those that say more: where their operands lie, or
-    how they are compiled."""
+    """Return the same program without jits, except those that state where their operands lie or how
+    they are compiled."""
     if not any(_is_plain_jit(eqn) for eqn in graph.eqns):
         return graph
     new_eqns = _Inlined([], {}, {})
@@ -68,7 +69,7 @@ def inlined(graph: Graph) -> Graph:
 
 
 def _is_plain_jit(eqn: JaxprEqn) -> bool:
-    """Whether an equation is a jit that asks for nothing but to be compiled."""
+    """Test whether an equation is a jit that asks for nothing but to be compiled."""
     if eqn.primitive is not p.jit_p or eqn.ctx.compute_type or eqn.ctx.xla_metadata:
         return False
     return all(

@@ -1,4 +1,5 @@
-"""Run a program equation by equation, under whatever transformation is in force."""
+"""The interpreter: run a program equation by equation, under whatever transformation is in
+force."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,12 +35,12 @@ class Environment:
         self.write(graph.invars, args)
 
     def read(self, atoms: Iterable[Atom]) -> list[Any]:
-        """The values of variables and literals."""
+        """Return the values of variables and literals."""
         values = self.values
         return [a.val if isinstance(a, Literal) else values[a] for a in atoms]
 
     def results(self, graph: Graph) -> list[Any]:
-        """The values of the outputs, each an array: Python's numbers have no shape or dtype."""
+        """Return the values of the outputs as arrays: Python's numbers have no shape or dtype."""
         return [as_array(x) for x in self.read(graph.outvars)]
 
     def write(self, variables: Iterable[Var], values: Iterable[Any]) -> None:
@@ -57,7 +58,7 @@ def bind(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
 
 
 def apply_primitive(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
-    """Apply one equation's primitive to values; linear inputs make linear outputs."""
+    """Apply one equation's primitive to values; outputs of linear inputs are linear."""
     if any(map(is_undefined, args)):
         return undefined(eqn.outvars)
     emitted = emit(eqn, args, source_info_util.current())
@@ -70,7 +71,7 @@ def apply_primitive(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
 
 
 def emit(eqn: JaxprEqn, args: Sequence[Any], source_info: Any) -> list[Any] | None:
-    """Within a trace to a jaxpr, write the equation down as it stands, if its types fit.
+    """Append the equation unchanged to the jaxpr that is being traced, if its types fit.
 
     `Primitive.bind` would derive the output's types again, and trace user rules again.
     """
@@ -100,13 +101,13 @@ def _traced_by(trace: Any, x: Any) -> bool:
 
 
 def _source_within(eqn: JaxprEqn) -> Any:
-    """The equation's source line, and its named scopes within those in force."""
+    """Return the equation's source line, and its named scopes within those in force."""
     around, here = source_info_util.current_name_stack(), eqn.source_info
     return here.replace(name_stack=around + here.name_stack) if len(around) else here
 
 
 class scope:
-    """What is bound inside carries the equation's source line, named scopes and context."""
+    """Give everything bound inside the equation's source line, named scopes and context."""
 
     __slots__ = ("context", "line")
 

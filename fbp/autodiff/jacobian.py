@@ -1,4 +1,4 @@
-"""Derivatives of more than a scalar, and second ones: jacrev, hessian, hvp."""
+"""Derivatives of non-scalar functions, and second derivatives: jacrev, hessian, hvp."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -25,10 +25,26 @@ def jacrev(
     *,
     rules: Rules = RULES,
 ) -> Callable:
-    """The Jacobian, row by row: x -> dy/dx, of the shape of y followed by that of x.
+    """Return the Jacobian, row by row: x -> dy/dx, of the shape of y followed by that of x.
 
-    Takes and returns what `jax.jacrev` does: a tree like y of trees like x. One pullback, mapped
-    over the unit vectors of y. Raises as `grad` does, but for the shape of the value.
+    Takes and returns what `jax.jacrev` does: one pullback, mapped over the unit vectors of y.
+
+    Args:
+      fun: a function of arrays and pytrees; with `has_aux` it returns a pair (value, aux).
+      argnums: the positional arguments to differentiate; with a tuple, one Jacobian per argument.
+      has_aux: whether `fun` returns auxiliary output as well.
+      holomorphic: whether `fun` is complex differentiable, with complex inputs and outputs.
+      allow_int: whether arguments may be integers, whose Jacobians are zeros of dtype float0.
+      rules: the table of rules to differentiate by.
+
+    Returns:
+      A function of the arguments of `fun` that returns a tree like y of trees like x, with entries
+      of shape (*y.shape, *x.shape); with `has_aux`, (Jacobian, aux).
+
+    Raises:
+      TypeError: `fun` cannot be called; when called, for an argument or a value without a
+        derivative.
+      fbp.MissingRule: when called, for a primitive without a rule.
 
     >>> import fbp, jax.numpy as jnp
     >>> print(fbp.jacrev(lambda x: x * x[0])(jnp.array([1.0, 2.0])))
@@ -61,7 +77,7 @@ def jacrev(
 
 
 def _unit_vectors(leaves: Sequence[Any]) -> list[Any]:
-    """The unit vectors of a list of arrays, stacked."""
+    """Stack the unit vectors of a list of arrays."""
     sizes = [x.size for x in leaves]
     ends = np.cumsum(sizes, dtype=int)
     return [
@@ -71,7 +87,7 @@ def _unit_vectors(leaves: Sequence[Any]) -> list[Any]:
 
 
 def _split(rows: Any, leaves: Sequence[Any]) -> list[Any]:
-    """The rows that belong to each leaf, in its shape."""
+    """Split rows into those that belong to each leaf, in its shape."""
     ends = np.cumsum([x.size for x in leaves], dtype=int)
 
     def rows_of(x: Any, end: int) -> Any:
@@ -83,7 +99,7 @@ def _split(rows: Any, leaves: Sequence[Any]) -> list[Any]:
 
 
 def _split_columns(columns: Any, leaves: Sequence[Any]) -> list[Any]:
-    """The columns that belong to each leaf, in its shape."""
+    """Split columns into those that belong to each leaf, in its shape."""
     ends = np.cumsum([x.size for x in leaves], dtype=int)
     return [
         columns[..., end - x.size : end].reshape(*columns.shape[:-1], *x.shape)
@@ -99,11 +115,26 @@ def hessian(
     *,
     rules: Rules = RULES,
 ) -> Callable:
-    """The second derivative: x -> d2y/dx2, of the shape of y followed by that of x, twice.
+    """Return the second derivative: x -> d2y/dx2, of the shape of y followed by that of x, twice.
 
-    Takes and returns what `jax.hessian` does: forward over reverse, by `jax.jvp` of fbp's
-    Jacobian, where its program has a forward derivative like fbp's; else reverse over reverse.
-    Raises as `jacrev` does.
+    Takes and returns what `jax.hessian` does: forward over reverse, by `jax.jvp` of fbp's Jacobian,
+    if its program has a forward derivative like fbp's; else reverse over reverse.
+
+    Args:
+      fun: a function of arrays and pytrees; with `has_aux` it returns a pair (value, aux).
+      argnums: the positional arguments to differentiate; a tuple gives all pairs of arguments.
+      has_aux: whether `fun` returns auxiliary output as well.
+      holomorphic: whether `fun` is complex differentiable, with complex inputs and outputs.
+      rules: the table of rules to differentiate by.
+
+    Returns:
+      A function of the arguments of `fun` that returns a tree like y of trees like x of trees like
+      x, with entries of shape (*y.shape, *x.shape, *x.shape); with `has_aux`, (Hessian, aux).
+
+    Raises:
+      TypeError: `fun` cannot be called; when called, for an argument or a value without a
+        derivative.
+      fbp.MissingRule: when called, for a primitive without a rule.
 
     >>> import fbp, jax.numpy as jnp
     >>> print(fbp.hessian(lambda x: x[0] ** 2 * x[1])(jnp.array([1.0, 2.0])))
@@ -132,13 +163,26 @@ def hessian(
 
 
 def hvp(fun: Callable, primals: tuple, tangents: tuple, *, rules: Rules = RULES) -> tuple:
-    """The Hessian of a scalar function times a vector: one product per primal.
+    """Multiply the Hessian of a scalar function by a vector: one product per primal.
 
-    H v without H, forward over reverse: `jax.jvp` of fbp's gradient, where its program has a
-    forward derivative like fbp's; else reverse over reverse, the pullback of the gradient, at v (H
-    is symmetric). Pearlmutter, Fast exact multiplication by the Hessian, 1994.
+    H v without H, forward over reverse: `jax.jvp` of fbp's gradient, if its program has a forward
+    derivative like fbp's; else reverse over reverse, the pullback of the gradient, at v (H is
+    symmetric). Pearlmutter, Fast exact multiplication by the Hessian, 1994.
 
-    Raises as `grad` does, and ValueError for tangents that are not of the primals' types.
+    Args:
+      fun: a function of the primals that returns a real scalar.
+      primals: the arguments at which to differentiate, as a tuple.
+      tangents: the vector v, a tuple of the structure, shapes and dtypes of the primals.
+      rules: the table of rules to differentiate by.
+
+    Returns:
+      A tuple with one product per primal, of its structure, shapes and dtypes.
+
+    Raises:
+      TypeError: `fun` cannot be called, a primal has no derivative, or the value is not a real
+        scalar.
+      ValueError: the tangents do not fit the primals.
+      fbp.MissingRule: a primitive has no rule.
 
     >>> import fbp, jax.numpy as jnp
     >>> x, v = jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])

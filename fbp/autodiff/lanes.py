@@ -1,9 +1,9 @@
-"""Which axes of a batched program's constants are lanes.
+"""Lane analysis: find which axes of a batched program's constants are lanes.
 
-vmap leaves no trace of what it batched, but an axis goes where its equation takes it: elementwise
-work keeps axis i in axis i, a transposition permutes them, a product has batch, free and contracted
-ones. So axes are the same or not, as types are, and a constant's axis is a lane if it is the same
-as a lane's axis of the state. What an equation does that is not listed here stays unknown.
+vmap leaves no trace of what it batched, but every equation maps axes to axes: elementwise work
+keeps axis i as axis i, a transposition permutes them, a product has batch, free and contracted
+ones. So axes are unified, as in type inference, and a constant's axis is a lane if it is unified
+with a lane axis of the state. Equations that are not listed here leave it unknown.
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ Same = tuple[Axis, Axis]
 
 
 def lanes_of_consts(body: Graph, num_consts: int, num_lanes: int) -> list[dict[int, int]]:
-    """For each constant of a loop's body the axes that are lanes: {lane: axis}.
+    """Find the axes of each constant of a loop's body that are lanes: {lane: axis}.
 
     The leading axes of the state, in and out, are the lanes.
     """
@@ -50,7 +50,8 @@ def _connected(seeds: Iterable[Axis], neighbors: dict[Axis, list[Axis]]) -> set[
 
 
 def _same_in_program(graph: Graph, path: tuple) -> Iterator[Same]:
-    """The pairs of axes that are the same; a program that is called twice has two of each."""
+    """Collect the pairs of axes that are the same; a program that is called twice has two of
+    each."""
     for number, eqn in enumerate(graph.eqns):
         for (v, i), (w, j) in SAME.get(eqn.primitive.name, _nothing)(eqn):
             if isinstance(v, Var) and isinstance(w, Var) and _shape(v)[i] == _shape(w)[j]:
@@ -73,7 +74,7 @@ def _shape(v: Any) -> tuple[int, ...]:
 
 
 def _leading(less: int) -> Callable[[JaxprEqn], Iterator[Same]]:
-    """Axis i is axis i in all operands and results, but for so many of the last ones."""
+    """Map axis i to axis i in all operands and results, except for the last `less` axes."""
 
     def same(eqn: JaxprEqn) -> Iterator[Same]:
         values = (*eqn.invars, *eqn.outvars)
@@ -90,7 +91,7 @@ def _nothing(_: JaxprEqn) -> Iterator[Same]:
 
 
 def _of_operand(axes: Callable[..., Iterable[tuple[int, int]]]) -> Callable:
-    """(axis of the first operand, axis of the result), from the operand's rank and parameters."""
+    """Map axes of the first operand to axes of the result, by the operand's rank and parameters."""
 
     def same(eqn: JaxprEqn) -> Iterator[Same]:
         (x, *_), outs = eqn.invars, eqn.outvars
@@ -109,7 +110,7 @@ def _without(dropped: Callable[[dict], Sequence[int]]) -> Callable:
 
 
 def _reshaped(_: int, __: dict, x: Any, out: Any) -> Iterator[tuple[int, int]]:
-    """Leading axes of the same sizes are the same."""
+    """Map leading axes of the same sizes to each other."""
     for i, (m, n) in enumerate(zip(_shape(x), _shape(out), strict=False)):
         if m != n:
             return
@@ -134,7 +135,7 @@ def _joined(eqn: JaxprEqn) -> Iterator[Same]:
 
 
 def _stacked(eqn: JaxprEqn) -> Iterator[Same]:
-    """Each of the parts lacks one axis of the whole."""
+    """Map axes between a stack and its parts, which lack one of its axes."""
     full_axes, parts = eqn.outvars[0], eqn.invars
     if eqn.primitive.name == "unstack":
         full_axes, parts = eqn.invars[0], eqn.outvars
@@ -187,8 +188,8 @@ def _scattered(eqn: JaxprEqn) -> Iterator[Same]:
 
 
 def _indexed(x, indices, values, window, numbers, name) -> Iterator[Same]:
-    """The axes of the indices are those of the values that belong to no window; some are lanes of
-    the operand as well."""
+    """Map the axes of the indices to those axes of the values that belong to no window; some are
+    lanes of the operand as well."""
     others = [i for i in range(_ndim(values)) if i not in window]
     yield from (((indices, i), (values, j)) for i, j in enumerate(others))
     batched = getattr(numbers, f"{name}_batching_dims")
@@ -198,7 +199,8 @@ def _indexed(x, indices, values, window, numbers, name) -> Iterator[Same]:
 
 
 def programs(eqn: JaxprEqn) -> Iterator[tuple[Graph, Callable]]:
-    """The programs that an equation holds, and (outer, inner, axes more in the outer) for each."""
+    """Return the programs that an equation holds, and (outer, inner, number of further outer axes)
+    for each."""
     params, ins, outs = eqn.params, eqn.invars, eqn.outvars
     if eqn.primitive is p.scan_p:
         num_consts, num_carry = scan_counts(params)

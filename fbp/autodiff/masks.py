@@ -1,11 +1,11 @@
-"""Lists of values, and masks that choose from them."""
+"""Select from lists by boolean masks, and merge lists."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 
 def select(mask: Sequence[bool], values: Iterable[Any]) -> list[Any]:
-    """The values where the mask is true."""
+    """Return the values where the mask is true."""
     return [x for x, keep in zip(values, mask, strict=True) if keep]
 
 
@@ -17,5 +17,5 @@ def merge(mask: Sequence[bool], chosen: Iterable[Any], others: Iterable[Any] | N
 
 
 def not_(mask: Sequence[bool]) -> tuple[bool, ...]:
-    """The complement of a mask."""
+    """Return the complement of a mask."""
     return tuple(not m for m in mask)

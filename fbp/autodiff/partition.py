@@ -1,9 +1,9 @@
-"""Cut a joint program in two: what runs forward and is kept, what runs backward.
+"""Cut a joint program in two: a forward half, whose values are saved, and a backward half.
 
 A joint program computes a function's outputs and, from their cotangents, those of its inputs.
 What does not depend on a cotangent is known in the forward pass; the rest is the backward
-pass, which reads some of the known values. Which of them are stored, and which are computed
-again from those that are, is the choice of a `Store` (see `store.py`).
+pass, which reads some of the known values. A `SavePolicy` (see `save_policy.py`) chooses which of
+them to store; the others are computed again from those.
 """
 
 import operator
@@ -26,10 +26,10 @@ from fbp.autodiff.undefined import UndefinedPrimal, is_undefined, undefined
 
 @dataclass(frozen=True)
 class Signature:
-    """Which values a function and its pullback exchange.
+    """The values that a function and its pullback exchange.
 
-    `linear` and `linear_outs` are the inputs and outputs without a value, `useful` the outputs
-    whose cotangents go in, `given` the inputs whose cotangents come out.
+    `linear` and `linear_outs` mark the inputs and outputs without a value, `has_out_ct` the outputs
+    whose cotangents go in, `has_in_ct` the inputs whose cotangents come out.
     """
 
     linear: tuple[bool, ...]
@@ -40,7 +40,7 @@ class Signature:
 
     @property
     def sizes(self) -> tuple[int, int]:
-        """The numbers of inputs and of outputs that have a value."""
+        """Count the inputs and the outputs that have a value."""
         return self.linear.count(False), self.linear_outs.count(False)
 
 
@@ -61,9 +61,9 @@ def joint(
     linear: tuple[bool, ...],
     carried: tuple[bool, ...] = (),
 ) -> Joint:
-    """Stage a graph together with its pullback from the useful outputs to the wanted inputs.
+    """Stage a graph together with its pullback to the inputs that need a cotangent.
 
-    Outputs are linear that depend on linear inputs, and those that are `carried` on to one.
+    An output is linear if it depends on a linear input, or if it is `carried` to one.
     """
     in_avals = [v.aval for v in graph.invars]
     out_avals = tuple(v.aval for v in graph.outvars)
@@ -87,7 +87,7 @@ def joint(
 
 
 def linear_outputs(graph: Graph, rules: Rules, linear: tuple[bool, ...]) -> tuple[bool, ...]:
-    """The outputs of a program that depend on its linear inputs."""
+    """Say which outputs of a program depend on its linear inputs."""
     if not any(linear):
         return tuple(False for _ in graph.outvars)
     nothing = [tuple(False for _ in atoms) for atoms in (graph.invars, graph.outvars)]
@@ -104,7 +104,8 @@ class Residual(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """The halves: `forward` ends in the stored values, `backward` begins with the residuals."""
+    """The two halves: `forward` ends with the stored values, `backward` starts with the
+    residuals."""
 
     forward: Graph
     backward: Graph
@@ -112,7 +113,7 @@ class Cut:
 
 
 def cut(program: Joint, store: SavePolicy) -> Cut:
-    """Cut a joint program in two; what is made from literals alone is never stored."""
+    """Cut a joint program in two, and store nothing that is computed from literals alone."""
     graph, (num_ins, num_outs) = program.graph, program.signature.sizes
     ins, cts = graph.invars[:num_ins], graph.invars[num_ins:]
     outs, in_cts = graph.outvars[:num_outs], graph.outvars[num_outs:]
@@ -147,8 +148,8 @@ def cut(program: Joint, store: SavePolicy) -> Cut:
 def _from_constants(
     eqns: Sequence[JaxprEqn], ins: set[Var], constants: set[Var], rules: Rules
 ) -> tuple[list[JaxprEqn], set[Var]]:
-    """The equations, and the values that no pass has to keep: what is made from literals alone,
-    and what is cheaply made from the program's constants."""
+    """Return the equations, and the values that need not be stored: those computed from literals
+    alone, and those computed cheaply from the program's constants."""
     pairs = list(parted(eqns, ins | constants | effectful(eqns)))
     defined: set[Var] = set()
     for eqn, depends in pairs:
@@ -168,12 +169,12 @@ class ForwardBackward:
     residuals: tuple[Residual, ...]
 
     def run(self, ins: Sequence[Any]) -> tuple[list[Any], Callable[[Cotangents], Cotangents]]:
-        """Run forward; the outputs, and the pullback that runs backward."""
+        """Run forward, and return the outputs and the pullback, which runs backward."""
         outs, residuals = self.run_forward(ins)
         return outs, lambda cts: self.run_backward(residuals, cts)
 
     def run_forward(self, ins: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """The outputs and the residuals."""
+        """Return the outputs and the residuals."""
         linear, linear_outs = self.signature.linear, self.signature.linear_outs
         ins = select(not_(linear), ins)
         results = evaluate(self.forward, ins)
@@ -184,7 +185,7 @@ class ForwardBackward:
         return outs, [values[r.origin][r.index] for r in self.residuals]
 
     def run_backward(self, residuals: Sequence[Any], cts: Cotangents) -> Cotangents:
-        """The cotangents of the inputs."""
+        """Return the cotangents of the inputs."""
         has_out_ct, avals = self.signature.has_out_ct, self.signature.out_avals
         arrived = [
             zeros(cotangent_type(a)) if ct is None else ct
@@ -196,7 +197,7 @@ class ForwardBackward:
 def partition(
     program: Joint, store: SavePolicy, wrap: Callable[[Graph, str], Graph] = lambda half, _: half
 ) -> ForwardBackward:
-    """Cut a joint program, and wrap each half in what the whole was wrapped in."""
+    """Cut a joint program, and wrap each half as the whole was wrapped."""
     parts = cut(program, store)
     return ForwardBackward(
         program.signature,

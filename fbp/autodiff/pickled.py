@@ -16,7 +16,7 @@ Reduced = tuple[Callable, tuple]
 
 
 def reduce_rules(rules: Rules) -> Reduced:
-    """The names of the standard rules that a table holds, None for all; and its other rules."""
+    """Return the names of the standard rules in a table, None for all, and its other rules."""
     if rules is RULES:
         return standard, ()
     others = [rule for primitive, rule in rules.items() if RULES.get(primitive) is not rule]
@@ -27,7 +27,7 @@ def reduce_rules(rules: Rules) -> Reduced:
 
 
 def reduce_rule(rule: Rule) -> Reduced:
-    """A standard rule by name, another by its primitive's and by the functions that it has."""
+    """Return a standard rule by name, another by its primitive's name and its functions."""
     if RULES.get(rule.primitive) is rule:
         return standard_rule, (rule.primitive.name,)
     parts = rule.kind, rule.functions, rule.apply, rule.activity, rule.under_policy, rule.tags
@@ -35,12 +35,12 @@ def reduce_rule(rule: Rule) -> Reduced:
 
 
 def standard() -> Rules:
-    """The standard table."""
+    """Return the standard table."""
     return RULES
 
 
 def table(names: list[str] | None, others: list[Rule], deferred: bool) -> Rules:
-    """The standard rules of these names, with others on top."""
+    """Return the standard rules of these names, with others on top."""
     if names is None:
         return RULES | others
     chosen = [standard_rule(name) for name in names]
@@ -48,18 +48,18 @@ def table(names: list[str] | None, others: list[Rule], deferred: bool) -> Rules:
 
 
 def standard_rule(name: str) -> Rule:
-    """A rule of the standard table."""
+    """Return a rule of the standard table."""
     return RULES[_named(None, name)]
 
 
 def stated_rule(module: str | None, name: str, *parts: Any) -> Rule:
-    """A rule from the address of its primitive."""
+    """Return a rule from the address of its primitive."""
     return Rule(_named(module, name), *parts)
 
 
 def _address(primitive: Primitive) -> tuple[str | None, str]:
-    """The module and the name under which any process finds a primitive; no module for those of the
-    standard table."""
+    """Return the module and the name under which any process finds a primitive; no module for those
+    of the standard table."""
     if BY_NAME.get(primitive.name) is primitive:
         return None, primitive.name
     for module, names in _modules():

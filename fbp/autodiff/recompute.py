@@ -1,7 +1,7 @@
-"""Compute again what was not stored: whole equations, or what is left of an equation that holds
-programs when some of its outputs, or of what its programs computed, were.
+"""Recomputation of what was not stored: of whole equations, or of the remaining part of an equation
+that holds programs if some of its outputs, or some values of its programs, were stored.
 
-Prints, checks and other equations that have an effect and no output are not run again.
+Prints, checks and other equations with an effect and no output are not run again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,8 @@ from fbp.autodiff.interpret import evaluate
 def rematerialized(
     eqns: Sequence[JaxprEqn], read: set[Var], available: set[Var]
 ) -> tuple[list[JaxprEqn], set[Var]]:
-    """The equations to run again to make `read` from what is available, and all that is read."""
+    """Return the equations to run again to compute `read` from what is available, and all variables
+    that are read."""
     read, again = set(read), []
     copies = {eqn.invars[0]: eqn for eqn in eqns if is_copy(eqn) and eqn.outvars[0] in available}
     for eqn in reversed(eqns):
@@ -35,7 +36,7 @@ def rematerialized(
 def rest(
     eqn: JaxprEqn, read: set[Var], available: set[Var], copies: dict[Any, JaxprEqn]
 ) -> JaxprEqn:
-    """What makes those outputs of an equation that are read and not available."""
+    """Return an equation for those outputs of an equation that are read and not available."""
     if len(eqn.outvars) == 1 and eqn.outvars[0] in copies:
         return copied_back(copies[eqn.outvars[0]])
     known = {v for v in eqn.outvars if v in available}
@@ -45,41 +46,41 @@ def rest(
 
 
 def is_copy(eqn: JaxprEqn) -> bool:
-    """Whether an equation moves a value to another memory."""
+    """Test whether an equation moves a value to another memory."""
     return eqn.primitive is p.device_put_p and len(eqn.invars) == 1
 
 
 def copied_back(eqn: JaxprEqn) -> JaxprEqn:
-    """What moves a value back to the memory that it came from."""
+    """Return an equation that moves a value back to the memory that it came from."""
     (value,), (copy,) = eqn.invars, eqn.outvars
     memory: Any = struct(value.aval).memory_space
     return _one_equation(lambda x: jax.device_put(x, memory), [copy], [value])
 
 
 def repeatable(eqn: JaxprEqn) -> bool:
-    """Whether an equation can run again without its effects."""
+    """Test whether an equation can run again without its effects."""
     return not eqn.effects or (
         eqn.primitive in PARTIAL
-        and all(not e.outvars or repeatable(e) for body in bodies(eqn) for e in body.eqns)
+        and all(not e.outvars or repeatable(e) for body in body_graphs(eqn) for e in body.eqns)
     )
 
 
-def bodies(eqn: JaxprEqn) -> list[Graph]:
-    """The programs that a jit, scan or cond holds."""
+def body_graphs(eqn: JaxprEqn) -> list[Graph]:
+    """Return the programs that a jit, scan or cond holds."""
     if eqn.primitive is p.cond_p:
         return [g.from_jaxpr(branch) for branch in eqn.params["branches"]]
     return [g.body(eqn.params)]
 
 
-def stacked(eqn: JaxprEqn) -> Iterator[tuple[Var, tuple[Any, ...]]]:
-    """The outputs that hold what a body computed as it is, and its names in each body."""
+def body_outputs(eqn: JaxprEqn) -> Iterator[tuple[Var, tuple[Any, ...]]]:
+    """Yield the outputs that hold what a body computed unchanged, with its names in each body."""
     first = scan_counts(eqn.params)[1] if eqn.primitive is p.scan_p else 0
-    by_body = [body.outvars[first:] for body in bodies(eqn)]
+    by_body = [body.outvars[first:] for body in body_graphs(eqn)]
     yield from zip(eqn.outvars[first:], zip(*by_body, strict=True), strict=True)
 
 
 def _remaining(body: Graph, known_values: Sequence[Any], results: Sequence[Any]) -> Graph:
-    """The program that makes `results` from its inputs and the given values."""
+    """Return the program that computes `results` from its inputs and the known values."""
     inputs = {*body.invars, *body.constvars}
     defined = {v for eqn in body.eqns for v in eqn.outvars}
     eqns, _ = rematerialized(
@@ -92,11 +93,11 @@ def _remaining(body: Graph, known_values: Sequence[Any], results: Sequence[Any])
 
 
 class Unread:
-    """The name of a value that nobody reads."""
+    """A name for a value that nothing reads."""
 
 
 def _rest_of_jit(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
-    (body,) = bodies(eqn)
+    (body,) = body_graphs(eqn)
     known_values, needs_ct, names, results = _parted(eqn, known, read)
     program = _remaining(body, [v for (v,) in names], [v for (v,) in results])
     return _one_equation(
@@ -105,7 +106,7 @@ def _rest_of_jit(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
 
 
 def _rest_of_scan(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
-    (body,), params = bodies(eqn), eqn.params
+    (body,), params = body_graphs(eqn), eqn.params
     num_consts, num_carry = scan_counts(params)
     known_values, needs_ct, names, results = _parted(eqn, known, read)
     last = body.outvars[:num_carry]
@@ -131,7 +132,7 @@ def _rest_of_cond(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
     known_values, needs_ct, names, results = _parted(eqn, known, read)
     programs = [
         _remaining(body, [v[i] for v in names], [v[i] for v in results])
-        for i, body in enumerate(bodies(eqn))
+        for i, body in enumerate(body_graphs(eqn))
     ]
     runs = [lambda *args, program=program: evaluate(program, args) for program in programs]
     return _one_equation(
@@ -140,15 +141,15 @@ def _rest_of_cond(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
 
 
 def _parted(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> tuple[list, list, list, list]:
-    """The outputs that are known and those that are read, and the names of both in the bodies."""
-    entries = list(stacked(eqn))
+    """Return the known outputs, those to compute, and the names of both in the bodies."""
+    entries = list(body_outputs(eqn))
     known_values = {out: names for out, names in entries if out in known}
     needs_ct = {out: names for out, names in entries if out in read and out not in known}
     return list(known_values), list(needs_ct), list(known_values.values()), list(needs_ct.values())
 
 
 def _one_equation(run: Callable, invars: Sequence[Any], outvars: Sequence[Any]) -> JaxprEqn:
-    """A function as one equation of a program."""
+    """Stage a function as one equation."""
 
     def rematerialized(*args):
         return run(*args)

@@ -1,4 +1,4 @@
-"""What a rule is: how the cotangent of a primitive's output becomes those of its operands.
+"""Rules: from the cotangent of a primitive's output to those of its operands.
 
 There are five ways to state one, from the shortest:
 
@@ -6,21 +6,21 @@ There are five ways to state one, from the shortest:
     derivative(p, f, ...)  elementwise y = p(x, ...): ct * f(x, ..., y), one f per operand
     transpose(p, f, ...)   linear in an operand: f(ct, x, ...), which asks x only for its shape
     vjp(p, f, ...)         any primitive with one output: f(ct, y, x, ...), one f per operand
-    vjp_jointly(p, f)      all operands at once: f(cts, outs, ins, wanted), one cotangent each
+    vjp_jointly(p, f)      all operands at once: f(cts, outs, ins, needs_ct), one cotangent each
 
 and `call(p, f)` for primitives that hold programs (jit, scan, ...): see `calls.py`.
 
-A function names, keyword-only, the equation's parameters that it reads. None in the place of
-a function says that the operand has no derivative (an index, a predicate); None in the place
-of a cotangent is a zero that is never made.
+A function names, keyword-only, the equation's parameters that it reads. None instead of a function
+says that the operand has no derivative (an index, a predicate); None instead of a cotangent is a
+zero that is never instantiated.
 
 A boolean, an integer and a key have no cotangent (in JAX their tangents have the dtype float0),
-so that a rule for a primitive that gives nothing else, such as `x > t`, would never be used: to
+so that a rule for a primitive with no other outputs, such as `x > t`, would never be used: to
 state one raises. The surrogate derivative of a spike is that of the function which ends in a
 float: a `jax.custom_jvp` or `jax.custom_vjp` function whose value is `(x > t).astype(x.dtype)`.
 
-What else is known of a primitive is a tag of its rule: `TAGS` says which there are, and what asks
-for them. A rule that replaces another one without tags of its own has the tags of that one.
+Further properties of a primitive are tags of its rule: `TAGS` lists them by what asks for them.
+A rule that replaces another one without tags of its own has the tags of that one.
 """
 
 import inspect
@@ -47,6 +47,9 @@ TAGS = {
     "pole": "infinite at a finite point",
     "singular": "not differentiable at singular or degenerate matrices",
     "symmetric": "a function of symmetric matrices, which reads them as such",
+    "forward_mode": "JAX's forward mode may differentiate it, in second derivatives",
+    "differs_from_jax": "JAX's forward derivative is another one, or there is none",
+    "collective": "exchanges values along a mesh axis, or reads the device's index",
 }
 
 Cotangents = list[Any]
@@ -56,11 +59,24 @@ Applied = tuple[list[Any], Pullback]
 
 @dataclass(frozen=True)
 class Rule:
-    """One primitive's rule: its kind, the functions as they stand in the table, and what they
-    mean: `apply` runs the primitive and gives its outputs and pullback; `reach` says which
-    outputs have a derivative in the wanted inputs (None: all of them); `under_policy` gives what
-    takes the place of `apply` in a checkpoint with a policy (None: nothing does); `tags` are what
-    else is known of the primitive (None: what the rule that this one replaces says)."""
+    """The rule of one primitive.
+
+    Attributes:
+      primitive: the primitive.
+      kind: how the rule is stated: constant, derivative, transpose, vjp, vjp_jointly or call.
+      functions: the functions as they stand in the table.
+      apply: runs the primitive, and returns its outputs and its pullback.
+      activity: says which outputs have a derivative with respect to the inputs that need a
+        cotangent (None: all of them).
+      under_policy: returns the `apply` of a checkpoint with a policy (None: the same).
+      tags: further properties of the primitive, keys of `TAGS` (None: those of the rule that this
+        one replaces).
+
+    >>> import fbp
+    >>> from jax import lax
+    >>> fbp.RULES[lax.sin_p]
+    <rule of sin: derivative>
+    """
 
     primitive: Primitive
     kind: str
@@ -96,8 +112,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Call:
-    """A use of a primitive: the equation, the rules in force, which of its inputs want a
-    cotangent, and which of its outputs can get one."""
+    """A use of a primitive: the equation, the rules in force, which of its inputs need a cotangent,
+    and which of its outputs have one."""
 
     eqn: JaxprEqn
     rules: "Rules"
@@ -106,7 +122,7 @@ class Call:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The equation's parameters."""
+        """Return the equation's parameters."""
         return self.eqn.params
 
 
@@ -213,7 +229,13 @@ def _flatten(entry: "Rule | Rules | list[Rule]") -> Iterator[Rule]:
 
 
 def constant(*primitives: Primitive) -> list[Rule]:
-    """Primitives without a derivative.
+    """Return the rules of primitives without a derivative.
+
+    Args:
+      *primitives: primitives whose outputs are piecewise constant, or not numbers.
+
+    Returns:
+      One rule per primitive.
 
     >>> from jax import lax
     >>> [rule.kind for rule in constant(lax.floor_p, lax.sign_p)]
@@ -232,7 +254,18 @@ def constant(*primitives: Primitive) -> list[Rule]:
 
 
 def derivative(primitive: Primitive, *functions: Callable | None) -> Rule:
-    """y = p(x, ...) elementwise: the cotangent of an operand is ct * f(x, ..., y).
+    """State the rule of an elementwise y = p(x, ...): an operand's cotangent is ct * f(x, ..., y).
+
+    Args:
+      primitive: the primitive p, with one output.
+      *functions: one f per operand, None for an operand without a derivative; it returns an array
+        that broadcasts with y, or a number.
+
+    Returns:
+      A rule, for `fbp.RULES | rule`.
+
+    Raises:
+      ValueError: the primitive's outputs never have a cotangent.
 
     >>> from jax import lax
     >>> derivative(lax.sin_p, lambda x, y: lax.cos(x)).kind
@@ -254,9 +287,19 @@ def derivative(primitive: Primitive, *functions: Callable | None) -> Rule:
 
 
 def transpose(primitive: Primitive, *functions: Callable | None) -> Rule:
-    """p is linear in an operand: its cotangent is f(ct, x, ...), where x is asked for its shape.
+    """State the rule of a p that is linear in an operand: its cotangent is f(ct, x, ...).
 
-    Fewer functions than operands: the last one serves the rest (concatenate, add).
+    Args:
+      primitive: the primitive p, with one output.
+      *functions: one f per operand, None for an operand without a derivative; with fewer functions
+        than operands, the last one serves the rest (concatenate, add). It may read the shape and
+        dtype of the operand x, but not its values.
+
+    Returns:
+      A rule, for `fbp.RULES | rule`.
+
+    Raises:
+      ValueError: the primitive's outputs never have a cotangent.
 
     >>> from jax import lax
     >>> transpose(lax.neg_p, lambda ct, x: lax.neg(ct)).kind
@@ -266,7 +309,18 @@ def transpose(primitive: Primitive, *functions: Callable | None) -> Rule:
 
 
 def vjp(primitive: Primitive, *functions: Callable | None) -> Rule:
-    """Any primitive with one output y: the cotangent of an operand is f(ct, y, x, ...).
+    """State the rule of a primitive with one output y: an operand's cotangent is f(ct, y, x, ...).
+
+    Args:
+      primitive: the primitive.
+      *functions: one f per operand, None for an operand without a derivative; with fewer functions
+        than operands, the last one serves the rest.
+
+    Returns:
+      A rule, for `fbp.RULES | rule`.
+
+    Raises:
+      ValueError: the primitive's outputs never have a cotangent.
 
     >>> from jax import lax
     >>> vjp(lax.abs_p, lambda ct, y, x: lax.mul(ct, lax.sign(x))).kind
@@ -276,10 +330,24 @@ def vjp(primitive: Primitive, *functions: Callable | None) -> Rule:
 
 
 def vjp_jointly(primitive: Primitive, function: Callable) -> Rule:
-    """All operands at once: f(cts, outs, ins, wanted) gives one cotangent, or None, per operand.
+    """State one function for all operands: f(cts, outs, ins, needs_ct) returns their cotangents.
 
-    `cts` and `outs` have one entry per output (a cotangent may be None, for zero), `wanted`
-    one bool per operand.
+    Args:
+      primitive: the primitive.
+      function: gets one cotangent (None for zero) and one array per output, one array per operand,
+        and one bool per operand that says whether its cotangent is needed; it returns one
+        cotangent, or None, per operand.
+
+    Returns:
+      A rule, for `fbp.RULES | rule`.
+
+    Raises:
+      ValueError: the primitive's outputs never have a cotangent.
+
+    >>> from jax import lax
+    >>> swap = lambda cts, outs, ins, needs_ct: [lax.neg(cts[0])]
+    >>> vjp_jointly(lax.neg_p, swap).kind
+    'vjp_jointly'
     """
     check_has_cotangent(primitive)
     names = _named_params(function)
@@ -296,17 +364,28 @@ def call(
     activity: Activity | None = None,
     under_policy: Callable[[Callable], Callable] | None = None,
 ) -> Rule:
-    """A primitive that holds programs: f(call, ins) gives the outputs and the pullback.
+    """State the rule of a primitive that holds programs: f(call, ins) returns outputs and pullback.
 
-    `reach(eqn, rules, wanted)` says which outputs have a derivative in the wanted inputs;
-    `under_policy(policy)` is the f that lets a checkpoint's policy see into the programs.
+    Args:
+      primitive: the primitive.
+      function: the f.
+      activity: `activity(eqn, rules, needs_ct)` says which outputs have a derivative with respect
+        to the inputs that need a cotangent; None for all outputs.
+      under_policy: `under_policy(policy)` returns the f with which a checkpoint's policy sees into
+        the programs.
+
+    Returns:
+      A rule, for `fbp.RULES | rule`.
+
+    Raises:
+      ValueError: the primitive's outputs never have a cotangent.
     """
     check_has_cotangent(primitive)
     return Rule(primitive, "call", (function,), within_scope(function), activity, under_policy)
 
 
 def within_scope(function: Callable[[Call, list[Any]], Applied]) -> Callable:
-    """What is bound in applying a rule carries the source line and scopes of the equation."""
+    """Give everything bound while applying a rule the source line and scopes of the equation."""
 
     def apply(call: Call, ins: list[Any]) -> Applied:
         with scope(call.eqn):
@@ -334,7 +413,7 @@ def _per_operand(primitive, kind, functions, reads_output) -> Rule:
 
 
 def _local(pull: Callable[..., Cotangents]) -> Callable[[Call, list[Any]], Applied]:
-    """Run the primitive as it is; the pullback remembers its inputs and outputs."""
+    """Run the primitive unchanged; the pullback holds its inputs and outputs."""
 
     def apply(call: Call, ins: list[Any]) -> Applied:
         outs = bind(call.eqn, ins)
@@ -344,7 +423,7 @@ def _local(pull: Callable[..., Cotangents]) -> Callable[[Call, list[Any]], Appli
 
 
 def _arrays(ins: list[Any]) -> list[Any]:
-    """The operands with a shape each, which the numbers that stand in a program do not have."""
+    """Convert the Python numbers among operands to arrays, which have a shape."""
     return [np.asarray(x, getattr(x, "dtype", None)) if isinstance(x, NUMBERS) else x for x in ins]
 
 
@@ -352,12 +431,12 @@ NUMBERS = (float, int, complex)
 
 
 def times_slope(ct: Any, slope: Any) -> Any:
-    """ct times the derivative, which may be a number."""
+    """Multiply ct by the derivative, which may be a number."""
     return lax.mul(ct, np.asarray(slope, ct.dtype) if isinstance(slope, int | float) else slope)
 
 
 def unbroadcast(ct: Any, x: Any) -> Any:
-    """An operand of size 1 is spread over its partner's axis: its cotangent is the sum along it."""
+    """Sum a cotangent over the axes along which an operand of size 1 was broadcast."""
     if ct is None or x.shape == ct.shape:
         return ct
     spread = [i for i, n in enumerate(ct.shape) if x.ndim != ct.ndim or x.shape[i] != n]

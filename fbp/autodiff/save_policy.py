@@ -1,8 +1,8 @@
-"""What a backward pass stores: everything it reads, what a policy names, or a minimum cut.
+"""Save policies: store all that the backward pass reads, what a policy names, or a minimum cut.
 
-A store is a function of the known equations, of the values that the backward pass reads, and
-of the values that are free (inputs and constants). It answers which values to store; the
-others are computed again from those.
+A SavePolicy is a function of the known equations, of the values that the backward pass reads, and
+of the values that are free (inputs and constants). It returns the values to store; the others are
+computed again from those.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from jax.extend.core import primitives as p
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import struct
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, variables
-from fbp.autodiff.recompute import bodies, is_copy, repeatable, stacked
+from fbp.autodiff.recompute import body_graphs, body_outputs, is_copy, repeatable
 from fbp.autodiff.rule import Rules
 
 SavePolicy = Callable[[Sequence[JaxprEqn], set[Var], set[Var]], set[Var]]
@@ -37,7 +37,7 @@ Policy = Callable[..., Any]
 
 def by_policy(policy: Policy | None) -> SavePolicy:
     """Store what a `jax.checkpoint_policies` policy names, in the bodies of scans and conds too;
-    without a policy, nothing; what cannot be computed again without its effects, always."""
+    without a policy, nothing. Always store what cannot be computed again without its effects."""
 
     def store(eqns: Sequence[JaxprEqn], read: set[Var], free: set[Var]) -> set[Var]:
         stored: set[Var] = set()
@@ -50,15 +50,16 @@ def by_policy(policy: Policy | None) -> SavePolicy:
             elif verdict == "Save" or moves or not repeatable(eqn):
                 stored.update(eqn.outvars)
             elif eqn.primitive in (p.scan_p, p.cond_p):
-                within = {v for body in bodies(eqn) for v in store(body.eqns, read, free)}
-                stored.update(v for v, names in stacked(eqn) if within & variables(names))
+                within = {v for body in body_graphs(eqn) for v in store(body.eqns, read, free)}
+                stored.update(v for v, names in body_outputs(eqn) if within & variables(names))
         return stored
 
     return store
 
 
 def with_offloading(graph: Graph, policy: Policy | None) -> Graph:
-    """The same program with a copy of each value that a policy moves to another memory."""
+    """Return the same program with a copy of each value that a policy offloads to another
+    memory."""
     if policy is None:
         return graph
     eqns = []
@@ -70,7 +71,7 @@ def with_offloading(graph: Graph, policy: Policy | None) -> Graph:
 
 
 def with_named_values(policy: Policy | None, graph: Graph) -> tuple[Graph, list[Var]]:
-    """The same program with what a policy moves, and the values that the policy names."""
+    """Return the program with offloading copies, and the values that the policy names."""
     if policy is None:
         return graph, []
     graph = with_offloading(graph, policy)
@@ -85,7 +86,7 @@ def _copy(value: Var, kind: str) -> JaxprEqn:
 
 
 def _verdict(policy: Policy, eqn: JaxprEqn) -> str:
-    """Save, Offload or Recompute."""
+    """Return Save, Offload or Recompute."""
     verdict = _judge(policy, eqn)
     if isinstance(verdict, bool):
         return "Save" if verdict else "Recompute"
@@ -100,8 +101,8 @@ def _judge(policy: Policy, eqn: JaxprEqn) -> Any:
 def minimum_cut(
     cost: Callable[[Var], int], rules: Rules, policy: Policy | None = None
 ) -> SavePolicy:
-    """Store the values of least total cost from which all that is read can be made again, given
-    those that a policy names.
+    """Store the values of least total cost from which all that is read can be computed again,
+    besides those that a policy names.
 
     A maximum flow from what cannot be computed again to what is read: each value is an edge
     whose capacity is its cost, and by the max-flow min-cut theorem (Ford and Fulkerson, 1956)
@@ -143,15 +144,15 @@ UNCUTTABLE = 2**30
 
 
 def is_cheap(eqn: JaxprEqn, rules: Rules) -> bool:
-    """Whether an equation is cheaper to run again than its outputs are to store and load; a jit
-    is if all that it holds is."""
+    """Test whether running an equation again is cheaper than storing and loading its outputs; a jit
+    is cheap if all that it holds is."""
     if eqn.primitive is p.jit_p and not eqn.effects:
         return all(is_cheap(e, rules) for e in g.body(eqn.params).eqns)
     return eqn.primitive in rules.tagged("recomputable") and not eqn.effects
 
 
 def sorted_values(eqns: Sequence[JaxprEqn], free: set[Var]) -> list[Var]:
-    """Every value once, inputs first."""
+    """Return every value once, inputs first."""
     inputs = variables(*(eqn.invars for eqn in eqns)) | free
     defined = [v for eqn in eqns for v in eqn.outvars]
     return [*(inputs - set(defined)), *defined]
@@ -160,7 +161,7 @@ def sorted_values(eqns: Sequence[JaxprEqn], free: set[Var]) -> list[Var]:
 def _source_side(
     capacities: dict[tuple[int, int], int], source: int, sink: int, size: int
 ) -> set[int]:
-    """The nodes that the source still reaches when the flow is at its maximum."""
+    """Return the nodes that the source still reaches when the flow is at its maximum."""
     from scipy.sparse import csr_array  # not with fbp: it takes time
     from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 

@@ -1,4 +1,4 @@
-"""The whole table of rules: the families, merged."""
+"""The standard table of rules: the families, merged."""
 
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.rules import (

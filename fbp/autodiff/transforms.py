@@ -1,4 +1,4 @@
-"""The calls that users make: grad, value_and_grad, vjp, with the signatures of JAX's."""
+"""The public transforms grad, value_and_grad and vjp, with the signatures of JAX's."""
 
 import functools
 import operator
@@ -34,12 +34,27 @@ def grad(
     *,
     rules: Rules = RULES,
 ) -> Callable:
-    """The gradient of a scalar function: x -> df/dx, of the shape of x.
+    """Return the gradient of a scalar function: x -> df/dx, of the shape of x.
 
-    Takes and returns what `jax.grad` does: with `argnums` a tuple, one gradient per argument;
-    with `has_aux`, `fun` returns (value, aux) and the result is (gradient, aux). `rules` is the
-    table to differentiate by. Raises TypeError for an integer argument (unless `allow_int`) and
-    for a value that is not a real scalar, and MissingRule for a primitive without a rule.
+    Takes and returns what `jax.grad` does.
+
+    Args:
+      fun: a function of arrays and pytrees that returns a real scalar; with `has_aux`, a pair
+        (scalar, aux).
+      argnums: the positional arguments to differentiate; with a tuple, one gradient per argument.
+      has_aux: whether `fun` returns auxiliary output as well.
+      holomorphic: whether `fun` is complex differentiable, with complex inputs and outputs.
+      allow_int: whether arguments may be integers, whose gradients are zeros of dtype float0.
+      rules: the table of rules to differentiate by.
+
+    Returns:
+      A function of the arguments of `fun` that returns the gradient, of the structure, shapes and
+      dtypes of the arguments; with `has_aux`, (gradient, aux).
+
+    Raises:
+      TypeError: `fun` cannot be called; when called, for an argument without a derivative (an
+        integer, unless `allow_int`), and for a value that is not a real scalar.
+      fbp.MissingRule: when called, for a primitive without a rule.
 
     >>> import fbp, jax.numpy as jnp
     >>> print(fbp.grad(jnp.tanh)(0.2))
@@ -64,9 +79,25 @@ def value_and_grad(
     *,
     rules: Rules = RULES,
 ) -> Callable:
-    """A scalar function's value and gradient: x -> (f(x), df/dx), or ((f(x), aux), df/dx).
+    """Return a scalar function's value and gradient: x -> (f(x), df/dx), or ((f(x), aux), df/dx).
 
-    The arguments are those of `grad`.
+    Args:
+      fun: a function of arrays and pytrees that returns a real scalar; with `has_aux`, a pair
+        (scalar, aux).
+      argnums: the positional arguments to differentiate; with a tuple, one gradient per argument.
+      has_aux: whether `fun` returns auxiliary output as well.
+      holomorphic: whether `fun` is complex differentiable, with complex inputs and outputs.
+      allow_int: whether arguments may be integers, whose gradients are zeros of dtype float0.
+      rules: the table of rules to differentiate by.
+
+    Returns:
+      A function of the arguments of `fun` that returns the value, or (value, aux), and the
+      gradient, of the structure, shapes and dtypes of the arguments.
+
+    Raises:
+      TypeError: `fun` cannot be called; when called, for an argument without a derivative (an
+        integer, unless `allow_int`), and for a value that is not a real scalar.
+      fbp.MissingRule: when called, for a primitive without a rule.
 
     >>> import fbp, jax.numpy as jnp
     >>> value, gradient = fbp.value_and_grad(lambda x: jnp.sum(x**2))(jnp.array([1.0, 2.0]))
@@ -110,11 +141,23 @@ def vjp(
 def vjp(
     fun: Callable, *primals: Any, has_aux: bool = False, rules: Rules = RULES
 ) -> tuple[Any, VJP] | tuple[Any, VJP, Any]:
-    """A function's value and its pullback: (f(x), ct -> ct df/dx), and aux with `has_aux`.
+    """Return a function's value and its pullback: (f(x), ct -> ct df/dx), and aux with `has_aux`.
 
-    The pullback takes a cotangent of the shape of f(x) and returns a tuple with one per primal.
-    It is a pytree whose leaves are its residuals, so that it passes through jit, vmap and scan.
-    Raises as `grad` does; the pullback raises ValueError for a cotangent that does not fit.
+    Args:
+      fun: a function of arrays and pytrees; with `has_aux` it returns a pair (value, aux).
+      *primals: the arguments at which to differentiate.
+      has_aux: whether `fun` returns auxiliary output as well.
+      rules: the table of rules to differentiate by.
+
+    Returns:
+      The value and the pullback, and aux with `has_aux`. The pullback takes a cotangent of the
+      structure, shapes and dtypes of the value, and returns a tuple with one cotangent per primal.
+      It is a pytree whose leaves are its residuals, so that it passes through jit, vmap and scan.
+
+    Raises:
+      TypeError: `fun` cannot be called, or a primal or a value is not an array.
+      fbp.MissingRule: a primitive has no rule.
+      ValueError: by the pullback, for a cotangent that does not fit.
 
     >>> import fbp, jax.numpy as jnp
     >>> y, pullback = fbp.vjp(jnp.sin, 0.0)
@@ -141,7 +184,7 @@ def vjp(
 
 
 def normalize_argnums(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
-    """The numbers of arguments as integers."""
+    """Return the argument numbers as integers."""
     if isinstance(argnums, Sequence):
         return tuple(operator.index(i) for i in argnums)
     return operator.index(argnums)
@@ -150,7 +193,7 @@ def normalize_argnums(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
 def argnums_partial(
     fun: Callable, argnums: int | tuple[int, ...], args: tuple, kwargs: dict[str, Any]
 ) -> tuple[Callable, tuple]:
-    """The function of the differentiated arguments alone, and those arguments."""
+    """Return the function of the differentiated arguments alone, and those arguments."""
     chosen = (argnums,) if isinstance(argnums, int) else argnums
     if not all(-len(args) <= i < len(args) for i in chosen):
         needed = max(i + 1 if i >= 0 else -i for i in chosen)

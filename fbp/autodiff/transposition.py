@@ -15,11 +15,20 @@ from fbp.autodiff.undefined import reads_linear_input, undefined
 
 
 def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Callable:
-    """The transpose of a linear function A: ct -> A' ct, a tuple with one entry per primal.
+    """Return the transpose of a linear function A: ct -> A' ct, a tuple with one entry per primal.
 
-    The primals say shapes and dtypes; their values are not looked at. Raises TypeError for
-    inputs or outputs that are not floating or complex, for a cotangent that does not fit, and,
-    with the line, for a function that is not linear.
+    Args:
+      fun: a linear function of arrays and pytrees.
+      *primals: its arguments, or their types: only shapes and dtypes are read.
+      rules: the table of rules to transpose by.
+
+    Returns:
+      A function from a cotangent of the type of the value to one cotangent per primal.
+
+    Raises:
+      TypeError: inputs or outputs are not floating or complex; when called, for a cotangent that
+        does not fit, and, with the line, for a function that is not linear.
+      fbp.MissingRule: when called, for a primitive without a rule.
 
     >>> import fbp, jax, jax.numpy as jnp
     >>> x = jax.ShapeDtypeStruct((2,), "float32")

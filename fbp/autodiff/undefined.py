@@ -1,6 +1,6 @@
-"""Linear inputs, whose values nothing reads: tangents, and the arguments of a linear function.
+"""Linear inputs, which have no value to read: tangents, and the arguments of a linear function.
 
-A program is run with an `UndefinedPrimal` in the place of each. What depends on it is undefined
+A program is run with an `UndefinedPrimal` for each. Outputs that depend on one are undefined
 too; everything else is computed.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class LinearInputRead(TypeError):
-    """Something reads the value of a linear input, which has none, at a line of the program."""
+    """An equation reads the value of a linear input, which has none."""
 
     def __init__(self, what: str, where: str = ""):
         self.where = where
@@ -17,7 +17,7 @@ class LinearInputRead(TypeError):
 
 
 class UndefinedPrimal:
-    """Stands for a linear input, or for what depends on one: a type, but no value to read."""
+    """A linear input, or a value that depends on one: a type, but no value to read."""
 
     __slots__ = ("aval",)
 
@@ -40,15 +40,15 @@ class UndefinedPrimal:
 
 
 def is_undefined(x: Any) -> bool:
-    """Whether x is, or depends on, a linear input."""
+    """Test whether x is, or depends on, a linear input."""
     return isinstance(x, UndefinedPrimal)
 
 
 def reads_linear_input(error: Exception) -> bool:
-    """Whether an error says that something has read the value of a linear input."""
+    """Test whether an error was raised by reading the value of a linear input."""
     return isinstance(error, LinearInputRead) or UndefinedPrimal.__name__ in str(error)
 
 
 def undefined(variables: Iterable[Any]) -> list[Any]:
-    """What stands for these variables where they depend on a linear input."""
+    """Return the undefined values of variables that depend on a linear input."""
     return [UndefinedPrimal(v.aval) for v in variables]

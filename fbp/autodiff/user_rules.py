@@ -1,5 +1,5 @@
-"""User rules: custom_jvp and custom_vjp hide them behind traced thunks, which differ from the
-equations' other parameters in that they are called, not read."""
+"""Call the rules of custom_jvp and custom_vjp functions, which their equations hold as traced
+thunks: unlike other parameters, these are called, not read."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +15,9 @@ from fbp.autodiff.graph import Graph, from_jaxpr_and_consts
 
 
 def custom_jvp_graph(eqn: JaxprEqn, active: Sequence[bool]) -> tuple[Graph, list[bool], list[bool]]:
-    """The user's rule as a program (primals, tangents) -> (outs, tangents), which of the inputs
-    have a tangent in it (all, unless the rule takes symbolic zeros), and which outputs have."""
+    """Return the user's rule as a program (primals, tangents) -> (outs, tangents), which of the
+    inputs have a tangent in it (all, unless the rule takes symbolic zeros), and which outputs
+    have."""
     has_tangent_in = [a or not eqn.params["symbolic_zeros"] for a in active]
     rule = eqn.params["jvp_jaxpr_fun"]
     jaxpr, consts, out_zeros = rule.call_wrapped(*(not x for x in has_tangent_in))
@@ -26,7 +27,7 @@ def custom_jvp_graph(eqn: JaxprEqn, active: Sequence[bool]) -> tuple[Graph, list
 def custom_vjp_forward(
     eqn: JaxprEqn, args: Sequence[Any], active: Sequence[bool]
 ) -> tuple[list[Any], list[Any]]:
-    """Run the user's `fwd`: the outputs and the residuals for `bwd`."""
+    """Run the user's `fwd`, and return the outputs and the residuals for `bwd`."""
     _, fwd, _ = eqn.primitive.get_bind_params(eqn.params)["subfuns"]
     args = [as_array(x) for x in args]
     pairs = [x for pair in zip(args, active, strict=True) for x in pair]
@@ -39,7 +40,7 @@ def custom_vjp_forward(
 
 
 def custom_vjp_backward(eqn: JaxprEqn, residuals: list[Any], cts: list[Any]) -> list[Any]:
-    """Run the user's `bwd`: one cotangent, or None for zero, per input."""
+    """Run the user's `bwd`, and return one cotangent, or None for zero, per input."""
     _, _, bwd = eqn.primitive.get_bind_params(eqn.params)["subfuns"]
     if eqn.params["symbolic_zeros"]:
         cts = [

@@ -71,37 +71,116 @@ class Case:
 
 
 def normal(*shape: int) -> Make:
-    """Draw normal random numbers of a shape."""
+    """Draw normal random numbers of a shape, for complex dtypes in both parts.
+
+    Args:
+      *shape: the shape to draw.
+
+    Returns:
+      A function of a generator and a dtype that returns an array, for `Case.args`.
+
+    >>> import numpy as np
+    >>> normal(2, 3)(np.random.default_rng(0), np.dtype("float32")).shape
+    (2, 3)
+    """
     return lambda rng, dtype: _random(rng.standard_normal, shape, dtype)
 
 
 def uniform(low: float, high: float, *shape: int) -> Make:
-    """Draw uniform random numbers in [low, high), for complex dtypes in both parts."""
+    """Draw uniform random numbers in [low, high), for complex dtypes in both parts.
+
+    Args:
+      low: the lower bound.
+      high: the upper bound.
+      *shape: the shape to draw.
+
+    Returns:
+      A function of a generator and a dtype that returns an array, for `Case.args`.
+
+    >>> import numpy as np
+    >>> bool(uniform(1, 2, 5)(np.random.default_rng(0), np.dtype("float32")).min() >= 1)
+    True
+    """
     return lambda rng, dtype: _random(lambda s: rng.uniform(low, high, s), shape, dtype)
 
 
 def ties(*shape: int) -> Make:
-    """Draw small integers as floating numbers: many are equal, some are zero."""
+    """Draw small integers as floating numbers: many are equal, some are zero.
+
+    Args:
+      *shape: the shape to draw.
+
+    Returns:
+      A function of a generator and a dtype that returns an array, for `Case.args`.
+
+    >>> import numpy as np
+    >>> print(np.unique(ties(50)(np.random.default_rng(0), np.dtype("float32"))))
+    [-2. -1.  0.  1.  2.]
+    """
     return lambda rng, dtype: _random(lambda s: rng.integers(-2, 3, s), shape, dtype)
 
 
 def values(*entries: Any) -> Make:
-    """Return these numbers as a vector of the dtype that is tested."""
+    """Return these numbers as a vector of the dtype that is tested.
+
+    Args:
+      *entries: the numbers.
+
+    Returns:
+      A function of a generator and a dtype that returns an array, for `Case.args`.
+
+    >>> import numpy as np
+    >>> print(values(0, np.inf)(np.random.default_rng(0), np.dtype("float32")))
+    [ 0. inf]
+    """
     return lambda _rng, dtype: np.array(entries).astype(dtype)
 
 
 def number(value: Any) -> Make:
-    """Return this number as a scalar array of the dtype that is tested."""
+    """Return this number as a scalar array of the dtype that is tested.
+
+    Args:
+      value: the number.
+
+    Returns:
+      A function of a generator and a dtype that returns an array of shape (), for `Case.args`.
+
+    >>> import numpy as np
+    >>> print(number(2)(np.random.default_rng(0), np.dtype("float32")))
+    2.0
+    """
     return lambda _rng, dtype: np.asarray(value).astype(dtype)
 
 
 def fixed(array: Any) -> Make:
-    """Return this array whatever the dtype that is tested: an index, a predicate."""
+    """Return this array whatever the dtype that is tested: an index, a predicate.
+
+    Args:
+      array: the array.
+
+    Returns:
+      A function of a generator and a dtype that returns the array, for `Case.args`.
+
+    >>> import numpy as np
+    >>> print(fixed([True, False])(np.random.default_rng(0), np.dtype("float32")))
+    [ True False]
+    """
     return lambda _rng, _dtype: np.asarray(array)
 
 
 def real(make: Make) -> Make:
-    """Draw from `make` in the real dtype of the precision that is tested."""
+    """Draw from `make` in the real dtype of the precision that is tested.
+
+    Args:
+      make: a function of a generator and a dtype, such as `normal(3)`.
+
+    Returns:
+      The same function of a generator and the real dtype, for `Case.args`.
+
+    >>> import numpy as np
+    >>> real(normal(3))(np.random.default_rng(0), np.dtype("complex64")).dtype
+    dtype('float32')
+    """
     return lambda rng, dtype: make(rng, jnp.finfo(dtype).dtype)
 
 
@@ -114,6 +193,12 @@ def _random(draw: Callable, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def precision(dtype: str) -> AbstractContextManager[Any]:
     """Return a context in which arrays of this dtype can be made: 64 bits are off by default.
+
+    Args:
+      dtype: the name of a dtype, such as "float64".
+
+    Returns:
+      A context manager.
 
     >>> import jax.numpy as jnp
     >>> with precision("float64"):
@@ -131,6 +216,9 @@ def check_first_order(cases: Sequence[Case], dtype: str, *, rules: Rules = RULES
       dtype: the dtype to draw the arguments in, such as "float32".
       rules: the table of rules that fbp differentiates by.
 
+    Returns:
+      None, if all cases agree.
+
     Raises:
       AssertionError: names the case, the distance in ULPs, and both arrays.
       fbp.MissingRule: a primitive of a case has no rule.
@@ -144,8 +232,17 @@ def check_first_order(cases: Sequence[Case], dtype: str, *, rules: Rules = RULES
 def check_composed(cases: Sequence[Case], dtype: str, *, rules: Rules = RULES) -> None:
     """Check the derivatives of the pullbacks: vmap(fbp), fbp(fbp), fbp(jax), jax(fbp), jvp(fbp).
 
-    Cases with `composed=False` are left out. The arguments are those of `check_first_order`, and
-    so is what is raised; the tolerance is eight times that of the case.
+    Args:
+      cases: the cases to differentiate; those with `composed=False` are left out.
+      dtype: the dtype to draw the arguments in, such as "float32".
+      rules: the table of rules that fbp differentiates by.
+
+    Returns:
+      None, if all cases agree within eight times their tolerance.
+
+    Raises:
+      AssertionError: names the case, the distance in ULPs, and both arrays.
+      fbp.MissingRule: a primitive of a case has no rule.
 
     >>> from jax import lax
     >>> check_composed([Case(lax.sin_p, lax.sin, ((3,), ))], "float32")
@@ -154,8 +251,19 @@ def check_composed(cases: Sequence[Case], dtype: str, *, rules: Rules = RULES) -
 
 
 def check_eagerly(cases: Sequence[Case], dtype: str, *, rules: Rules = RULES) -> None:
-    """Check as `check_first_order` does, but run each equation alone, without a compiler to
-    improve the whole.
+    """Check as `check_first_order` does, but run each equation alone, compiled by itself.
+
+    Args:
+      cases: the cases to differentiate, each at its own arguments.
+      dtype: the dtype to draw the arguments in, such as "float32".
+      rules: the table of rules that fbp differentiates by.
+
+    Returns:
+      None, if all cases agree.
+
+    Raises:
+      AssertionError: names the case, the distance in ULPs, and both arrays.
+      fbp.MissingRule: a primitive of a case has no rule.
 
     >>> from jax import lax
     >>> check_eagerly([Case(lax.sin_p, lax.sin, ((3,), ))], "float32")
@@ -167,6 +275,17 @@ def first_order_distances(
     cases: Sequence[Case], dtype: str, *, rules: Rules = RULES
 ) -> list[float]:
     """Return the largest difference from JAX's of each case, as a multiple of its tolerance.
+
+    Args:
+      cases: the cases to differentiate, each at its own arguments.
+      dtype: the dtype to draw the arguments in, such as "float32".
+      rules: the table of rules that fbp differentiates by.
+
+    Returns:
+      One number per case; one or less passes `check_first_order`.
+
+    Raises:
+      fbp.MissingRule: a primitive of a case has no rule.
 
     >>> from jax import lax
     >>> first_order_distances([Case(lax.neg_p, lax.neg, ((3,), ))], "float32")
@@ -181,8 +300,8 @@ def first_order_distances(
                 for case, args in zip(cases, inputs, strict=True)
             ]
 
-        found = jax.jit(run)(inputs)
-        return [_multiple(case, results) for case, results in zip(cases, found, strict=True)]
+        compared = jax.jit(run)(inputs)
+        return [_multiple(case, results) for case, results in zip(cases, compared, strict=True)]
 
 
 def ulps(got: Any, want: Any) -> float:
@@ -190,6 +309,13 @@ def ulps(got: Any, want: Any) -> float:
 
     An error is measured against the largest entry, since that is what cancellation in a sum of
     terms of this size leaves. Arrays without a derivative must be equal.
+
+    Args:
+      got: the array to judge.
+      want: the array that it should be, of the same shape.
+
+    Returns:
+      The difference in ULPs of the dtype of `want`; infinite for unequal integers.
 
     Raises:
       AssertionError: entries that are not finite differ.
@@ -234,7 +360,7 @@ def _check(
 
 
 def _fbp(rules: Rules) -> Any:
-    """fbp with a table of rules, as a library with `vjp`."""
+    """Return fbp with a table of rules, as a library with `vjp`."""
     return SimpleNamespace(vjp=functools.partial(fbp.vjp, rules=rules))
 
 
@@ -295,8 +421,8 @@ def _of_floats(fun: Callable, args: Sequence[Any]) -> tuple[Callable, tuple]:
     inexact = [jnp.issubdtype(a.dtype, np.inexact) for a in args]
 
     def of_floats(*floats):
-        given = iter(floats)
-        return fun(*(next(given) if f else a for f, a in zip(inexact, args, strict=True)))
+        remaining = iter(floats)
+        return fun(*(next(remaining) if f else a for f, a in zip(inexact, args, strict=True)))
 
     return of_floats, tuple(a for f, a in zip(inexact, args, strict=True) if f)
 
@@ -314,7 +440,7 @@ def _cotangents_of(library: Any, fun: Callable, cts: Any) -> Callable:
 
 
 def _cotangents(fun: Callable, *args: Any) -> Any:
-    """Random cotangents for the outputs of a function, float0 for integers."""
+    """Draw random cotangents for the outputs of a function, float0 for integers."""
     rng = np.random.default_rng(7)
 
     def make(out: Any) -> Any:

@@ -9,7 +9,17 @@ from tools import house
 
 ROOT = Path(__file__).parents[2]
 # The folders that keep to it so far; the others of fbp join when they do.
-FOLDERS = ("nn", "train", "sweep", "report", "plan", "laboratory", "commands")
+FOLDERS = (
+    "autodiff",
+    "testing",
+    "nn",
+    "train",
+    "sweep",
+    "report",
+    "plan",
+    "laboratory",
+    "commands",
+)
 TREES = {path.relative_to(ROOT): tree for path, tree in house.modules(ROOT / "fbp").items()}
 PATHS = [path for path in TREES if len(path.parts) == 2 or path.parts[1] in FOLDERS]
 

@@ -1,1 +1,1 @@
-"""The table of rules, a file per family."""
+"""The rules, one file per family."""

@@ -1,8 +1,9 @@
 """The backward half of a scan: from the last iteration to the first, in chunks if that pays.
 
-The cotangent of a constant is a sum over the iterations. Where sums can be computed at once
-(`deferred_sums.py`), the loop runs in chunks: within one, what is summed is stacked; after it, its
-sums are added. So many small products are one large one, and no stack is longer than a chunk.
+The cotangent of a constant is a sum over the iterations. Where sums can be deferred
+(`deferred_sums.py`), the loop runs in chunks: within a chunk the terms are stacked, after it they
+are summed at once. So many small products become one large one, and no stack is longer than a
+chunk.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +23,13 @@ from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.masks import merge, not_, select
 from fbp.autodiff.partition import Signature
 from fbp.autodiff.rules.deferred_sums import Iteration, Sum, worthwhile
-from fbp.autodiff.rules.loops import Loop
+from fbp.autodiff.rules.loops import LoopLayout
 
 
 class Reads(NamedTuple):
-    """What the backward pass reads of an iteration: what is the same in all of them; the last
-    states, each with the first state that it is in the next iteration; and what is stacked."""
+    """The values that the backward pass reads of an iteration: those that are the same in all
+    iterations; the last states, each with the first state that it becomes in the next iteration;
+    and those that are stacked."""
 
     once: list[Var]
     last: dict[Var, Var]
@@ -36,7 +38,8 @@ class Reads(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Totals:
-    """The cotangents of the constants: which are computed at once, from what, and the others."""
+    """The cotangents of the constants: those that are deferred, with their terms, and the
+    others."""
 
     terms: Sequence[Any]
     wait: list[bool]
@@ -44,16 +47,16 @@ class Totals:
     stacks: list[Var]
 
     def zeros(self, late: bool) -> list[Any]:
-        """Where the sums begin: those that wait, or the others."""
+        """Return the initial values of the deferred sums, or of the others."""
         return [zeros(v.aval) for v in select(self.wait if late else not_(self.wait), self.terms)]
 
 
 def backward_scan(
-    loop: Loop, step: Graph, signature: Signature, reads: Reads, budget: int
+    loop: LoopLayout, step: Graph, signature: Signature, reads: Reads, budget: int
 ) -> Graph:
-    """(once, last, stacked, cotangents) -> cotangents of (consts, init, xs), from `step`, which
-    is one iteration: (what it reads, cotangents) -> cotangents. What it stacks for its sums has
-    `room` bytes for each iteration of the loop."""
+    """Run `step`, one iteration (residuals, cotangents) -> cotangents, from the last to the first:
+    (once, last, stacked, cotangents) -> cotangents of (consts, init, xs). Deferred sums stack at
+    most `budget` bytes per iteration."""
     num_carry, num_ys = (mask.count(True) for mask in loop.outs(signature.has_out_ct))
     cts = step.invars[len(step.invars) - num_carry - num_ys :]
     carry_cts, ys_cts = cts[:num_carry], cts[num_carry:]
@@ -62,18 +65,7 @@ def backward_scan(
     totals = _totals(step, num_terms, reads, ys_cts, budget * loop.length // chunk)
     body = _body(loop, step, signature, reads, totals)
 
-    def sweep(once, state, slices, length):
-        state, (xs_cts, stacks) = lax.scan(
-            lambda state, slices: body(once, state, slices),
-            state,
-            slices,
-            length=length,
-            reverse=not loop.reverse,
-            unroll=loop.unroll,
-        )
-        env = dict(zip((*reads.stacked, *ys_cts), (*slices[0], *slices[1]), strict=True))
-        env |= dict(zip(totals.stacks, stacks, strict=True))
-        return state, xs_cts, [s.finish(env) for s in totals.late]
+    sweep = _sweep(loop, body, (*reads.stacked, *ys_cts), totals)
 
     def run(once, last, stacked, carry_cts, ys_cts):
         state, slices = (carry_cts, last, totals.zeros(late=False)), (stacked, ys_cts)
@@ -107,10 +99,30 @@ def backward_scan(
     )[0]
 
 
+def _sweep(loop: LoopLayout, body: Callable, slice_vars: Sequence[Var], totals: Totals) -> Callable:
+    """Return a scan of the body over part of the iterations, which ends with its deferred sums."""
+
+    def sweep(once, state, slices, length):
+        state, (xs_cts, stacks) = lax.scan(
+            lambda state, slices: body(once, state, slices),
+            state,
+            slices,
+            length=length,
+            reverse=not loop.reverse,
+            unroll=loop.unroll,
+        )
+        env = dict(zip(slice_vars, (*slices[0], *slices[1]), strict=True))
+        env |= dict(zip(totals.stacks, stacks, strict=True))
+        return state, xs_cts, [s.finish(env) for s in totals.late]
+
+    return sweep
+
+
 def _body(
-    loop: Loop, step: Graph, signature: Signature, reads: Reads, totals: Totals
+    loop: LoopLayout, step: Graph, signature: Signature, reads: Reads, totals: Totals
 ) -> Callable[..., tuple[Any, Any]]:
-    """One iteration: (once, (carry's cotangents, last, totals), slices) -> (the same, stacks)."""
+    """Return one iteration: (once, (carry's cotangents, last, totals), slices) -> (the same,
+    stacks)."""
     num_terms, added = len(totals.terms), select(not_(totals.wait), totals.terms)
     graph = dce(replace(step, outvars=(*added, *step.outvars[num_terms:], *totals.stacks)))
     has_out_ct, has_in_ct = loop.outs(signature.has_out_ct)[0], loop.ins(signature.has_in_ct)[1]
@@ -151,13 +163,13 @@ def _totals(
     return Totals(terms, wait, late, list(stacks))
 
 
-def _chunk(loop: Loop) -> int:
-    """How many iterations to run before what was stacked is summed."""
+def _chunk(loop: LoopLayout) -> int:
+    """Choose how many iterations to run before their stacks are summed."""
     fitting = [n for n in range(8, 33) if loop.length % n == 0 and loop.length >= 4 * n]
     chunk = max(fitting, default=loop.length) if loop.unroll == 1 else loop.length
     return max(1, chunk)
 
 
 def _regrouped(x: Any, shape: tuple[int, ...], axes: int) -> Any:
-    """The leading axes in another shape."""
+    """Reshape the leading axes."""
     return lax.reshape(x, (*shape, *x.shape[axes:]))

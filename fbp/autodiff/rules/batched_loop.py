@@ -1,12 +1,12 @@
-"""A batch of loops as one loop, in which each that has ended adds exactly nothing.
+"""A batch of loops as one loop, in which a lane that has ended contributes exactly zero.
 
-vmap makes of a loop one whose condition has a value per lane, and which goes on while one of them
-holds. The body runs on every lane, and a select drops what it makes of a lane that has ended.
-Backward, dropping is not enough: zero times an infinite derivative is NaN, and no constant is a
-state at which every body has a finite one. The lane's first state is: from it the lane has stepped,
-so that the derivative there is a factor of the lane's own gradient. A lane that has ended takes
-that step again. A lane that takes no step at all takes the first step of one that does, with its
-state and its constants.
+vmap turns a loop into one whose condition has a value per lane, and which runs while one of them
+holds. The body runs on every lane, and a select discards its result for a lane that has ended.
+Backward, discarding is not enough: zero times an infinite derivative is NaN, and no constant is a
+state at which every body has a finite one. The lane's first state is: the lane has stepped from
+it, so that the derivative there is a factor of the lane's own gradient. A lane that has ended
+takes that step again. A lane that takes no step at all takes the first step of one that does,
+with its state and its constants.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.interpret import Environment, bind, evaluate
 from fbp.autodiff.lanes import lanes_of_consts
 from fbp.autodiff.rules.collectives import pvary_p
-from fbp.autodiff.rules.lane_select import where
+from fbp.autodiff.rules.lane_select import select_lanes
 
 Lanes = dict[int, int]
 
@@ -35,7 +35,8 @@ Lanes = dict[int, int]
 def one_loop(
     body: Graph, condition: Graph, num_condition_consts: int, num_body_consts: int
 ) -> Graph:
-    """The program that runs a batch of loops as one: (condition's constants, body's, state)."""
+    """Build the program that runs a batch of loops as one: (condition's constants, body's,
+    state)."""
     if varying(condition.outvars[0].aval):
         body = flat(body)
     before, body = spread_before(body, num_body_consts)
@@ -59,12 +60,12 @@ def one_loop(
         def step(state):
             more = goes_on(state)
             at = [
-                x if same else where(more, old, x)
+                x if same else select_lanes(more, old, x)
                 for same, old, x in zip(fixed, state, first, strict=True)
             ]
             new_state = evaluate(body, (*consts, *at))
             return [
-                old if same else where(more, new, old)
+                old if same else select_lanes(more, new, old)
                 for same, new, old in zip(fixed, new_state, state, strict=True)
             ]
 
@@ -76,14 +77,14 @@ def one_loop(
 
 
 def spreads(body: Graph, num_consts: int) -> list[JaxprEqn]:
-    """The equations that spread what depends on constants alone over a mesh."""
+    """Find the equations that broadcast values of the constants alone over a mesh."""
     known, _ = split_by_dependence(body.eqns, body.invars[num_consts:])
     return [eqn for eqn in known if eqn.primitive is pvary_p]
 
 
 @g.weakref_cache
 def flat(body: Graph) -> Graph:
-    """The same program with the programs of its jits in their places, if they spread anything."""
+    """Return the same program with its jits inlined, if they broadcast anything over a mesh."""
 
     def run(graph, args):
         env = Environment(graph, args)
@@ -107,8 +108,8 @@ def _spreads_within(graph: Graph) -> bool:
 
 
 def spread_before(body: Graph, num_consts: int) -> tuple[Graph, Graph]:
-    """What spreads constants over a mesh, for before the loop, and the body without it: its
-    transpose is a sum over devices, which may not all take the same number of steps."""
+    """Return a program that broadcasts constants over a mesh, to run before the loop, and the body
+    without it: its transpose is a sum over devices, which may take different numbers of steps."""
     consts, state = body.invars[:num_consts], body.invars[num_consts:]
     moved = spreads(body, num_consts)
     new_state = tuple(eqn.outvars[0] for eqn in moved)
@@ -120,7 +121,8 @@ def spread_before(body: Graph, num_consts: int) -> tuple[Graph, Graph]:
 def _first_step(
     steps: Any, consts: Sequence[Any], lanes: Sequence[Lanes], init: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
-    """The constants and the first states, those of another lane where a lane takes no step."""
+    """Return the constants and the first states, those of another lane for a lane without a
+    step."""
     every = {i: i for i in range(steps.ndim)}
     if not steps.size:
         return list(consts), list(map(lax.stop_gradient, init))
@@ -136,8 +138,8 @@ def _first_step(
 
 
 def _stepping_lanes(steps: Any, shared: set[int]) -> tuple[tuple, tuple]:
-    """For each lane the indices of one that takes a step, if there is one among those with the
-    same constants, where constants are shared along an axis; and those of the first one."""
+    """Return for each lane the indices of one that takes a step, among those with the same
+    constants if constants are shared along an axis; of the first lane if there is none."""
     number = np.arange(steps.size, dtype=np.int32).reshape(steps.shape)
     stepping = jnp.where(steps, number, steps.size)
     others = tuple(i for i in range(steps.ndim) if i not in shared)
@@ -148,7 +150,7 @@ def _stepping_lanes(steps: Any, shared: set[int]) -> tuple[tuple, tuple]:
 
 
 def _borrowed(steps: Any, donor: tuple, x: Any, lanes: Lanes) -> Any:
-    """A value where its lane takes a step, that of the donor elsewhere."""
+    """Return a value in lanes that take a step, and that of the donor in the others."""
     if not lanes:
         return x
     ordered = sorted(lanes)
@@ -157,5 +159,5 @@ def _borrowed(steps: Any, donor: tuple, x: Any, lanes: Lanes) -> Any:
     absent = tuple(i for i in range(steps.ndim) if i not in lanes)
     index = tuple(lax.squeeze(donor[i], absent) for i in ordered)
     other = jnp.broadcast_to(x.at[index].get(mode="clip"), x.shape)
-    selected = where(jnp.any(steps, axis=absent), x, lax.stop_gradient(other))
+    selected = select_lanes(jnp.any(steps, axis=absent), x, lax.stop_gradient(other))
     return jnp.moveaxis(selected, front, axes)

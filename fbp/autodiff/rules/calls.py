@@ -25,19 +25,19 @@ Params = dict[str, Any]
 
 
 def inline(call: Call, ins: list[Any]) -> Applied:
-    """A call is its body."""
+    """Differentiate a call as its body."""
     return forward(call.rules, g.body(call.params), ins, call.needs_ct, call.has_out_ct)
 
 
 def opaque(call: Call, ins: list[Any]) -> Applied:
-    """The call runs as it is; its derivative is that of its body."""
+    """Run the call unchanged, and differentiate its body."""
     if any(map(is_undefined, ins)):
         return inline(call, ins)
     return apply_primitive(call.eqn, ins), inline(call, ins)[1]
 
 
 def unknown(call: Call, what: str) -> Applied:
-    """No output is known, nor linear: something that has to be known depends on a linear input."""
+    """Raise for linear outputs if a value that must be known depends on a linear input."""
 
     def pull(_):
         raise LinearInputRead(f"{what} depends on the value of a linear input", g.source(call.eqn))
@@ -46,12 +46,12 @@ def unknown(call: Call, what: str) -> Applied:
 
 
 def call_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> Sequence[bool]:
-    """A call reaches what its body reaches."""
+    """Say which outputs of a call are perturbed: those of its body."""
     return perturbed_outputs(g.body(eqn.params), rules, needs_ct)
 
 
 def jit(call: Call, ins: list[Any]) -> Applied:
-    """A jit stays a jit: one for the forward pass, one for the backward pass."""
+    """Pull back through a jit by two jits: one for the forward pass, one for the backward pass."""
     settings = tuple((k, v) for k, v in call.params.items() if k != "jaxpr")
     return _jit(g.body(call.params), call.rules, masks(call, ins), settings).run(ins)
 
@@ -71,7 +71,8 @@ def _jit(
 
 
 def _jitted(half: Graph, params: Params) -> Graph:
-    """The jit of a program with these parameters, those by operand from the first operand on."""
+    """Return the jit of a program with these parameters, those by operand for its first
+    operands."""
     graph = g.in_one_equation(half, JIT, 0.0)
     (eqn,) = graph.eqns
     chosen = dict(params)
@@ -85,7 +86,8 @@ def _jitted(half: Graph, params: Params) -> Graph:
 
 
 def _forward_params(params: Params, parts: ForwardBackward) -> Params:
-    """Inputs and outputs lie as the user said; what the backward pass reads is not given away."""
+    """Lay out inputs and outputs as the user said, and do not donate what the backward pass
+    reads."""
     known, has_value = not_(parts.signature.linear), not_(parts.signature.linear_outs)
     read = {r.index for r in parts.residuals if r.origin == "input"}
     donated = select(known, params["donated_invars"])
@@ -99,7 +101,7 @@ def _forward_params(params: Params, parts: ForwardBackward) -> Params:
 
 
 def _backward_params(params: Params, parts: ForwardBackward) -> Params:
-    """A cotangent lies where its primal does."""
+    """Lay out a cotangent as its primal."""
     has_out_ct, has_in_ct = parts.signature.has_out_ct, parts.signature.has_in_ct
     free = [None] * len(parts.residuals)
     return params | {
@@ -115,7 +117,7 @@ BY_OPERAND = ("in_shardings", "in_layouts", "donated_invars", "out_shardings", "
 
 
 def masks(call: Call, ins: list[Any]) -> Masks:
-    """Which inputs are wanted, which outputs useful, which inputs linear."""
+    """Say which inputs need a cotangent, which outputs have one, and which inputs are linear."""
     return call.needs_ct, call.has_out_ct, tuple(map(is_undefined, ins))
 
 
@@ -135,4 +137,4 @@ RULES = Rules(
     call(p.call_p, inline, call_activity),
     call(COMPOSITE, opaque, call_activity),
     call(CUSTOM_VMAP, opaque, call_activity),
-)
+).tag("forward_mode")

@@ -1,10 +1,10 @@
-"""Collectives: what the devices of a named axis (or the members of a vmap) exchange.
+"""Collectives: values exchanged by the devices of a named axis (or the members of a vmap).
 
 Written for all members at once, each collective is a linear map of the values of all of them,
-and the rule is its transpose. A type that says along which axes a value varies tells one value,
-the same everywhere, from one value per member: then a sum's transpose is a copy, and a copy's a
-sum. Without such types there is one value per member, and a sum that all of them get is its own
-transpose.
+and the rule is its transpose. A type that says along which axes a value varies distinguishes one
+value, the same everywhere, from one value per member: then a sum's transpose is a copy, and a
+copy's a sum. Without such types there is one value per member, and a sum that all of them get is
+its own transpose.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ AxisNames = Any
 
 
 def within_axis(fun: Callable, check_vma: bool = True) -> Primitive:
-    """The last primitive of a function that uses the axis "i"."""
+    """Return the last primitive of a function that uses the axis "i"."""
     mesh = AbstractMesh((1,), ("i",), axis_types=(AxisType.Explicit,))
     rows = PartitionSpec("i")
     mapped = jax.shard_map(
@@ -36,17 +36,17 @@ def within_axis(fun: Callable, check_vma: bool = True) -> Primitive:
 
 
 def invariant(x: Any) -> Any:
-    """The sum: the same everywhere."""
+    """Sum over the axis: the result is the same everywhere."""
     return lax.psum(x, "i")
 
 
 def reduced(x: Any) -> Any:
-    """The same everywhere, with a cotangent that is still to be summed."""
+    """Cast to a value that is the same everywhere, with a cotangent that is still to be summed."""
     return lax.pcast(invariant(x), "i", to="reduced")
 
 
 def unreduced(x: Any) -> Any:
-    """A term of a sum that is still to be made."""
+    """Cast to a term of a sum that is still to be taken."""
     return lax.pcast(x, "i", to="unreduced")
 
 
@@ -64,7 +64,7 @@ pbroadcast_p = within_axis(lambda x: lax.pbroadcast(x, "i", 0), check_vma=False)
 
 
 def sum_again(ct: Any, x: Any, *, axes: Sequence[Any], axis_index_groups: Any) -> Any:
-    """y_i = sum_j x_j for every i: x_j gets sum_i ct_i. Over the array's own axes, a copy."""
+    """Pull back y_i = sum_j x_j for every i: x_j gets sum_i ct_i. Over array axes, copy."""
     positional = [axis for axis in axes if isinstance(axis, int)]
     names = tuple(axis for axis in axes if not isinstance(axis, int))
     total = p.psum_p.bind(ct, axes=names, axis_index_groups=axis_index_groups) if names else ct
@@ -73,12 +73,12 @@ def sum_again(ct: Any, x: Any, *, axes: Sequence[Any], axis_index_groups: Any) -
 
 
 def send_back(ct: Any, _: Any, *, perm: Sequence[tuple[int, int]], axis_name: AxisNames) -> Any:
-    """What i sent to j comes back from j to i."""
+    """Pull back a permutation: send from j to i what i sent to j."""
     return lax.ppermute(ct, axis_name, [(target, source) for source, target in perm])
 
 
 def to_source(ct: Any, _: Any, *, axis_name: AxisNames, source: int) -> Any:
-    """All have the source's value: it gets the sum of their cotangents, the others nothing."""
+    """Pull back a broadcast: the source gets the sum of all cotangents, the others zero."""
     total = lax.psum(ct, axis_name)
     is_source = lax.eq(lax.axis_index(axis_name), source)
     return lax.select(lax.full(ct.shape, is_source), total, lax.full_like(total, 0))
@@ -87,7 +87,7 @@ def to_source(ct: Any, _: Any, *, axis_name: AxisNames, source: int) -> Any:
 def part_of_member(
     ct: Any, _: Any, *, axis_name: AxisNames, all_gather_dimension: int, axis_size: int, tiled: bool
 ) -> Any:
-    """The part of a gathered array that is this member's."""
+    """Pull back an all-gather of equal cotangents: take this member's part."""
     size = ct.shape[all_gather_dimension] // axis_size
     start = lax.mul(lax.axis_index(axis_name), lax.full((), size, "int32"))
     part = lax.dynamic_slice_in_dim(ct, start, size, all_gather_dimension)
@@ -97,7 +97,7 @@ def part_of_member(
 def scatter_sum(
     ct: Any, _: Any, *, axis_name: AxisNames, all_gather_dimension: int, tiled: bool, **more: Any
 ) -> Any:
-    """All have all parts: a part's owner gets the sum of the cotangents of that part."""
+    """Pull back an all-gather: the owner of a part gets the sum of the cotangents of that part."""
     return lax.psum_scatter(
         ct,
         axis_name,
@@ -108,7 +108,7 @@ def scatter_sum(
 
 
 def gather(to: str) -> Callable:
-    """Each has the sum of one part: the cotangents of all parts go to all."""
+    """Pull back a reduce-scatter: send the cotangents of all parts to all members."""
 
     def rule(ct, _, *, axis_name, scatter_dimension, tiled, **more):
         return lax.all_gather(
@@ -132,7 +132,7 @@ def exchange_back(
     concat_axis: int,
     axis_index_groups: Any,
 ) -> Any:
-    """What was split is concatenated and the other way round."""
+    """Pull back an all-to-all: split the dimension that was concatenated, and vice versa."""
     return lax.all_to_all(
         ct, axis_name, concat_axis, split_axis, axis_index_groups=axis_index_groups, tiled=True
     )
@@ -141,8 +141,8 @@ def exchange_back(
 def exchange_ragged_back(
     cts: Cotangents, _outs: Any, ins: Any, needs_ct: Sequence[bool], *, axis_name, axis_index_groups
 ) -> Cotangents:
-    """Rows that member i wrote at an offset of j's output go back to where i read them; what was
-    in the output and is written over has no cotangent."""
+    """Pull back a ragged all-to-all: send rows that member i wrote at an offset of j's output back
+    to where i read them; overwritten rows of the output have no cotangent."""
     (ct,), (operand, _, input_offsets, send_sizes, output_offsets, recv_sizes) = cts, ins
 
     def as_others_see(x):
@@ -167,7 +167,7 @@ def exchange_ragged_back(
 
 
 def _covered(shape: Sequence[int], starts: Any, sizes: Any) -> Any:
-    """Which rows lie within one of the intervals [start, start + size)."""
+    """Say which rows lie within one of the intervals [start, start + size)."""
     row = lax.broadcasted_iota(starts.dtype, (shape[0], starts.shape[0]), 0)
     spread = lambda x: lax.broadcast_in_dim(x, row.shape, [1])
     inside = lax.bitwise_and(
@@ -177,26 +177,32 @@ def _covered(shape: Sequence[int], starts: Any, sizes: Any) -> Any:
 
 
 def cast(to: str) -> Callable:
-    """A change of type alone: the cotangent changes the other way."""
+    """Pull back a change of type alone: cast the cotangent the other way."""
     return lambda ct, x, *, axes: lax.pcast(ct, tuple(axes), to=to)
 
 
-RULES = Rules(
-    transpose(p.psum_p, sum_again),
-    transpose(p.ppermute_p, send_back),
-    transpose(pbroadcast_p, to_source),
-    transpose(p.all_gather_p, scatter_sum),
-    transpose(reduce_scatter_p, gather(to="varying")),
-    transpose(p.all_to_all_p, exchange_back),
-    vjp_jointly(p.ragged_all_to_all_p, exchange_ragged_back),
-    constant(p.axis_index_p),
-    transpose(psum_invariant_p, lambda ct, x, *, axes: pvary_p.bind(ct, axes=axes)),
+CASTS = Rules(  # of types alone: nothing is exchanged
     transpose(pvary_p, lambda ct, x, *, axes: psum_invariant_p.bind(ct, axes=axes)),
-    transpose(all_gather_invariant_p, part_of_member),
-    transpose(all_gather_reduced_p, scatter_sum),
-    transpose(unreduced_reduce_scatter_p, gather(to="reduced")),
-    transpose(unreduced_psum_p, cast(to="reduced")),
     transpose(preduced_p, lambda ct, x, *, axes: lax.psum(ct, tuple(axes))),
-    transpose(vary_unreduced_cast_p, cast(to="varying")),
     transpose(reduced_vary_cast_p, cast(to="unreduced")),
+)
+
+RULES = Rules(
+    CASTS,
+    Rules(
+        transpose(p.psum_p, sum_again),
+        transpose(p.ppermute_p, send_back),
+        transpose(pbroadcast_p, to_source),
+        transpose(p.all_gather_p, scatter_sum),
+        transpose(reduce_scatter_p, gather(to="varying")),
+        transpose(p.all_to_all_p, exchange_back),
+        vjp_jointly(p.ragged_all_to_all_p, exchange_ragged_back),
+        constant(p.axis_index_p),
+        transpose(psum_invariant_p, lambda ct, x, *, axes: pvary_p.bind(ct, axes=axes)),
+        transpose(all_gather_invariant_p, part_of_member),
+        transpose(all_gather_reduced_p, scatter_sum),
+        transpose(unreduced_reduce_scatter_p, gather(to="reduced")),
+        transpose(unreduced_psum_p, cast(to="reduced")),
+        transpose(vary_unreduced_cast_p, cast(to="varying")),
+    ).tag("collective"),
 )

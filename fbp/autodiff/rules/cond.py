@@ -1,4 +1,4 @@
-"""Branches: cond and switch. The branch that ran forward runs backward."""
+"""cond and switch: the branch that ran forward runs backward."""
 
 import functools
 from collections.abc import Sequence
@@ -25,7 +25,8 @@ Location = tuple[str, int]
 
 
 def cond(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
-    """One cond for the forward pass, one for the backward pass."""
+    """Pull back through a cond by two conds: one for the forward pass, one for the backward
+    pass."""
     if is_undefined(ins[0]):
         return unknown(call, "the index of a cond or switch")
     first, *others = (g.from_jaxpr(b) for b in call.params["branches"])
@@ -79,7 +80,7 @@ def _cond(
 
 
 def _on_platforms(graph: Graph, platforms: Any) -> Graph:
-    """If the branches are for platforms, only that of the platform in use is compiled."""
+    """Compile only the branch of the platform in use, if branches are per platform."""
     if platforms is None:
         return graph
     chosen = {"branches_platforms": platforms}
@@ -92,7 +93,7 @@ def _on_platforms(graph: Graph, platforms: Any) -> Graph:
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """One branch, cut in two, in the terms of the whole cond."""
+    """One branch, cut in two, in terms of the whole cond."""
 
     forward: Graph
     backward: Graph
@@ -105,18 +106,19 @@ class Branch:
 
     @property
     def stored_types(self) -> list[Any]:
-        """The types of what this branch stores."""
+        """Return the types of the values that this branch stores."""
         return [struct(v.aval) for v in self.stored]
 
     def run_forward(self, slots: Sequence[Any], *operands: Any) -> list[Any]:
-        """The outputs, and what is stored, each in a place of its type; zeros elsewhere."""
+        """Return the outputs, and the stored values, each in a slot of its type; zeros in the
+        others."""
         results = evaluate(self.forward, operands)
         outs, stored = results[: len(self.outs)], results[len(self.outs) :]
         filled = dict(zip(_slot_numbers(slots, self.stored_types), stored, strict=True))
         return [*outs, *(filled[i] if i in filled else zeros(t) for i, t in enumerate(slots))]
 
     def slots_of(self, slots: Sequence[Any]) -> list[tuple[Var, Location]]:
-        """What the backward pass reads, and where that lies."""
+        """Return where the residuals of the backward pass lie, and their values."""
         stored = zip(self.stored, _slot_numbers(slots, self.stored_types), strict=True)
         where: dict[Any, Location] = {v: ("stored", i) for v, i in stored}
         where |= {v: ("output", i) for i, v in enumerate(self.outs) if isinstance(v, Var)}
@@ -126,7 +128,7 @@ class Branch:
     def run_backward(
         self, slots: Sequence[Any], has_in_ct: Sequence[bool], values: dict[Location, Any], cts: Any
     ) -> list[Any]:
-        """The cotangents of the inputs, zeros where only another branch gives one."""
+        """Return the cotangents of the inputs, zeros where only another branch returns one."""
         residuals = [values[slot] for _, slot in self.slots_of(slots)]
         in_cts = merge(self.has_in_ct, evaluate(self.backward, (*residuals, *cts)))
         return [
@@ -162,7 +164,7 @@ def _branch(
 
 
 def _union(signatures: Sequence[Signature]) -> Signature:
-    """A value is linear, or a cotangent given, where it is in some branch."""
+    """Mark a value as linear, or a cotangent as returned, if some branch does."""
 
     def any_of(masks):
         return tuple(any(column) for column in zip(*masks, strict=True))
@@ -175,7 +177,7 @@ def _union(signatures: Sequence[Signature]) -> Signature:
 
 
 def _slots(types_by_branch: Sequence[Sequence[Any]]) -> list[Any]:
-    """The fewest places in which each branch finds one for everything that it stores."""
+    """Return the types of the fewest slots in which each branch can store all of its residuals."""
     slots: list[Any] = []
     for types in types_by_branch:
         for t in types:
@@ -184,7 +186,7 @@ def _slots(types_by_branch: Sequence[Sequence[Any]]) -> list[Any]:
 
 
 def _slot_numbers(slots: Sequence[Any], types: Sequence[Any]) -> list[int]:
-    """The place in the room of each of a branch's values."""
+    """Assign each value of a branch a slot of its type."""
     free = list(enumerate(slots))
     slots_of = []
     for t in types:
@@ -195,7 +197,7 @@ def _slot_numbers(slots: Sequence[Any], types: Sequence[Any]) -> list[int]:
 
 
 def cond_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> list[bool]:
-    """A cond reaches what one of its branches reaches."""
+    """Say which outputs of a cond are perturbed: those of any of its branches."""
     branches = (g.from_jaxpr(b) for b in eqn.params["branches"])
     by_branch = [perturbed_outputs(b, rules, needs_ct[1:]) for b in branches]
     return [any(hits) for hits in zip(*by_branch, strict=True)]
@@ -203,4 +205,4 @@ def cond_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> li
 
 RULES = Rules(
     call(p.cond_p, cond, cond_activity, lambda policy: functools.partial(cond, policy=policy))
-)
+).tag("forward_mode")

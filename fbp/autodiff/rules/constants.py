@@ -1,4 +1,4 @@
-"""Primitives without a derivative: what they give is constant almost everywhere, or no number."""
+"""Primitives without a derivative: their outputs are piecewise constant, or not numbers."""
 
 from fbp.autodiff.compat import named_primitives
 from fbp.autodiff.discrete import WITHOUT_COTANGENT
@@ -8,6 +8,7 @@ ROUNDING = "floor_p ceil_p round_p sign_p stop_gradient_p"
 OTHERS = "bitcast_convert_type_p iota_p"
 
 RULES = Rules(constant(*WITHOUT_COTANGENT, *named_primitives(*f"{ROUNDING} {OTHERS}".split()))).tag(
+    "forward_mode",
     piecewise_constant="eq ne lt le gt ge is_finite argmax argmin sign floor ceil round",
     elementwise="round sign",
     analytic="stop_gradient",

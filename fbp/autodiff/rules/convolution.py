@@ -22,14 +22,13 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.avals import partitioned, sharding_like, zeros
+from fbp.autodiff.avals import as_dtype, partitioned, sharding_like, zeros
 from fbp.autodiff.rule import Rules, transpose
-from fbp.autodiff.rules.products import as_dtype
 
 
 class Extent(NamedTuple):
-    """How far input, kernel and output reach in one spatial dimension, holes included, and how
-    far the kernel begins before the input."""
+    """The sizes of input, kernel and output in one spatial dimension, holes included, and how far
+    before the input the kernel starts."""
 
     x: int
     w: int
@@ -38,7 +37,7 @@ class Extent(NamedTuple):
 
 
 def reaches(ct: Any, x: Any, w: Any, params: dict[str, Any]) -> list[Extent]:
-    """The reach in each spatial dimension."""
+    """Return the extents in each spatial dimension."""
 
     def extent(n: int, dilation: int) -> int:
         return (n - 1) * dilation + 1 if n else 0
@@ -54,7 +53,7 @@ def reaches(ct: Any, x: Any, w: Any, params: dict[str, Any]) -> list[Extent]:
 
 
 def input_cotangent(ct: Any, x: Any, w: Any, **params: Any) -> Any:
-    """ct_x: the dilated cotangent convolved with the reversed kernel."""
+    """Pull back to x: ct_x is the dilated cotangent convolved with the reversed kernel."""
     if ct.size == 0 or x.size == 0:
         return zeros(x)
     (batch, feature, *_), (out, into, *window), y_spec = params["dimension_numbers"]
@@ -76,7 +75,7 @@ def input_cotangent(ct: Any, x: Any, w: Any, **params: Any) -> Any:
 
 
 def kernel_cotangent(ct: Any, x: Any, w: Any, **params: Any) -> Any:
-    """ct_w: the input convolved with the dilated cotangent."""
+    """Pull back to w: ct_w is the input convolved with the dilated cotangent."""
     if ct.size == 0 or w.size == 0:
         return zeros(w)
     (batch, feature, *space), (out, into, *window), y_spec = params["dimension_numbers"]
@@ -95,8 +94,8 @@ def kernel_cotangent(ct: Any, x: Any, w: Any, **params: Any) -> Any:
 
 
 def convolve(lhs: Any, rhs: Any, params: dict[str, Any], like: Any, reverse: bool = False) -> Any:
-    """The convolution, with the kernel or its reversal, in the wider of the two dtypes; divided
-    over devices as the operand that it is the cotangent of."""
+    """Convolve with the kernel or its reversal, in the wider of the two dtypes, sharded as the
+    operand whose cotangent it is."""
     dtype = params["preferred_element_type"]
     if lhs.dtype != rhs.dtype:
         lhs, rhs = as_dtype(lhs, dtype), as_dtype(rhs, dtype)
@@ -123,7 +122,7 @@ def convolve(lhs: Any, rhs: Any, params: dict[str, Any], like: Any, reverse: boo
 
 
 def move_groups(a: Any, groups: int, source: int, target: int) -> Any:
-    """Dimension `source` is (g, n), `target` m: make them n and (g, m)."""
+    """Reshape dimension `source`, (g, n), and dimension `target`, m, to n and (g, m)."""
     if groups == 1:
         return a
     shape = list(a.shape)
@@ -135,4 +134,6 @@ def move_groups(a: Any, groups: int, source: int, target: int) -> Any:
     return lax.reshape(lax.transpose(lax.reshape(a, split), order), shape)
 
 
-RULES = Rules(transpose(p.conv_general_dilated_p, input_cotangent, kernel_cotangent))
+RULES = Rules(transpose(p.conv_general_dilated_p, input_cotangent, kernel_cotangent)).tag(
+    "forward_mode"
+)

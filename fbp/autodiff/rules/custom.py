@@ -24,7 +24,7 @@ from fbp.autodiff.user_rules import custom_jvp_graph, custom_vjp_backward, custo
 
 
 def custom_jvp(call: Call, ins: list[Any]) -> Applied:
-    """The user's rule makes tangents, linearly from tangents: its transpose makes cotangents."""
+    """Transpose the user's rule, which is linear from tangents to tangents."""
     if any(map(is_undefined, ins)):
         return inline(call, ins)
     num_consts = call.params["num_consts"]
@@ -50,8 +50,8 @@ def pushed_forward(
     active: Sequence[bool],
     has_tangent_out: Sequence[bool],
 ) -> Applied:
-    """A program (primals, tangents) -> (outs, tangents) run forward, and its transpose from the
-    tangents of those outputs that have one to the active ones of the inputs."""
+    """Run a program (primals, tangents) -> (outs, tangents) forward, and return its outputs and its
+    transpose from the tangents of the outputs that have one to those of the active inputs."""
     tangents = undefined(rule.invars[len(primals) :])
     outs, pullback = forward(
         call.rules,
@@ -84,7 +84,7 @@ def _linear_in_tangents(eqn: JaxprEqn) -> Iterator[None]:
 
 
 def custom_vjp(call: Call, ins: list[Any]) -> Applied:
-    """The user's fwd runs forward, the user's bwd runs backward."""
+    """Run the user's fwd forward, and the user's bwd backward."""
     if any(map(is_undefined, ins)):
         outs = known(call.rules, g.body(call.params), ins)
         return outs, unknown(call, "what a custom_vjp function is applied to")[1]
@@ -93,15 +93,15 @@ def custom_vjp(call: Call, ins: list[Any]) -> Applied:
 
 
 def optimized_forward(call: Call, ins: list[Any]) -> Applied:
-    """The fwd of a custom_vjp function with `optimize_remat`, differentiated once more."""
+    """Differentiate the fwd of a custom_vjp function with `optimize_remat` once more."""
     return forward(
         call.rules, g.from_jaxpr(call.params["fwd_jaxpr"]), ins, call.needs_ct, call.has_out_ct
     )
 
 
 def linear(call: Call, ins: list[Any]) -> Applied:
-    """y = A(r) x: the cotangent of x is that of the user's transpose, itself a linear_call whose
-    transpose is A(r); that of r is the body's."""
+    """Pull back y = A(r) x: to x by the user's transpose, itself a linear_call whose transpose is
+    A(r); to r by the body."""
     params = call.params
     body, num_consts = g.from_jaxpr(params["callee"]), params["num_callee_consts"]
     num_fixed = num_consts + params["num_res"]
@@ -131,7 +131,7 @@ def linear(call: Call, ins: list[Any]) -> Applied:
 
 
 def hi_primitive(call: Call, ins: list[Any]) -> Applied:
-    """A primitive of `jax.experimental.hijax`: its vjp_fwd runs forward, its vjp_bwd backward."""
+    """Run the vjp_fwd of a `jax.experimental.hijax` primitive forward, and its vjp_bwd backward."""
     prim = call.params["_prim"]
     if any(map(is_undefined, ins)):
         return unknown(call, f"what {prim} is applied to")
@@ -164,7 +164,7 @@ def _linear_identity(x: Any) -> Any:
     return linear_call(lambda _, x: x, lambda _, ct: ct, (), x)
 
 
-def _optimised_identity(x: Any) -> Any:
+def _optimized_identity(x: Any) -> Any:
     fun = jax.custom_vjp(lambda x: x)
     fun.defvjp(lambda x: (x, x), lambda _, ct: (ct,), optimize_remat=True)
     (eqn,) = g.stage(fun, x)[0].eqns
@@ -174,7 +174,7 @@ def _optimised_identity(x: Any) -> Any:
 RULES = Rules(
     call(p.custom_jvp_call_p, custom_jvp, differentiable_outputs),
     call(p.custom_vjp_call_p, custom_vjp, differentiable_outputs),
-    call(g.primitive_of(_optimised_identity, 0.0), optimized_forward, differentiable_outputs),
+    call(g.primitive_of(_optimized_identity, 0.0), optimized_forward, differentiable_outputs),
     call(g.primitive_of(_linear_identity, 0.0), linear, differentiable_outputs),
     call(call_hi_primitive_p, hi_primitive, differentiable_outputs),
-)
+).tag(forward_mode="custom_jvp_call")

@@ -1,8 +1,8 @@
-"""What a backward loop adds up, iteration by iteration, computed at once when the loop has ended.
+"""Deferred sums of a backward loop: computed at once after the loop, not iteration by iteration.
 
-The cotangent of a loop's constant is a sum over the iterations. Where each term is a product
+The cotangent of a loop's constant is a sum over the iterations. If each term is a product
 of two values of the iteration (or a sum over one), the values are stacked instead, and one
-product over all iterations makes the sum:  sum_t a_t b_t = [a_1 ... a_T] [b_1 ... b_T]'.
+product over all iterations computes the sum:  sum_t a_t b_t = [a_1 ... a_T] [b_1 ... b_T]'.
 One large product is faster than many small ones and their additions.
 """
 
@@ -23,7 +23,7 @@ Finish = Callable[[dict[Var, Any]], Any]
 
 @dataclass(frozen=True)
 class Sum:
-    """A sum over iterations: what to stack, and the sum as a function of what is stacked."""
+    """A sum over iterations: the values to stack, and the sum as a function of the stacks."""
 
     stacked: tuple[Var, ...]
     finish: Finish
@@ -31,26 +31,27 @@ class Sum:
 
 @dataclass(frozen=True)
 class Iteration:
-    """An iteration: the equation that makes each value, and which values differ by iteration."""
+    """One iteration: the equation that computes each value, and the values that differ by
+    iteration."""
 
     producer: dict[Var, JaxprEqn]
     varying: set[Var]
 
     def sum(self, v: Atom) -> Sum | None:
-        """The sum of a value over the iterations, if it can wait for the loop's end."""
+        """Return the sum of a value over the iterations, or None if it cannot be deferred."""
         eqn = self.producer.get(v) if isinstance(v, Var) else None
         if eqn is None or eqn.primitive not in FORMS:
             return None
         return FORMS[eqn.primitive](self, eqn)
 
     def operands(self, eqn: JaxprEqn) -> tuple[Var, ...] | None:
-        """An equation's operands, if all of them differ by iteration."""
+        """Return an equation's operands, or None unless all of them differ by iteration."""
         operands = tuple(v for v in eqn.invars if isinstance(v, Var) and v in self.varying)
         return operands if len(operands) == len(eqn.invars) else None
 
 
 def _sum_of_sums(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
-    """sum (a + b) = sum a + sum b"""
+    """Defer sum (a + b) = sum a + sum b."""
     a, b = (iteration.sum(v) for v in eqn.invars)
     if a is None or b is None:
         return None
@@ -59,13 +60,13 @@ def _sum_of_sums(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
 
 
 def _moved(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
-    """sum T a = T sum a, where T moves elements."""
+    """Defer sum T a = T sum a, where T moves elements."""
     a = iteration.sum(eqn.invars[0])
     return a and Sum(a.stacked, lambda env: apply_primitive(eqn, [a.finish(env)])[0])
 
 
 def _product(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
-    """sum a b: the iterations are one more contracted dimension."""
+    """Defer sum a b: the iterations are one more contracted dimension."""
     operands = iteration.operands(eqn)
     if operands is None:
         return None
@@ -85,7 +86,7 @@ def _product(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
 
 
 def _merged(x: Any, axes: int) -> Any:
-    """The iterations and the axes after them as one axis, so that no product has to move them."""
+    """Merge the iterations and the axes after them, so that a product need not transpose them."""
     first, rest = x.shape[: axes + 1], x.shape[axes + 1 :]
     return lax.reshape(x, (prod(first), *rest)) if axes else x
 
@@ -96,7 +97,7 @@ def _is_sharded(operands: Sequence[Var]) -> bool:
 
 
 def _reduced(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
-    """sum of sums over axes: the iterations are one more axis."""
+    """Defer a sum of sums over axes: the iterations are one more axis."""
     operands = iteration.operands(eqn)
     if operands is None:
         return None
@@ -105,7 +106,7 @@ def _reduced(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
 
 
 def _later(axes: Sequence[int]) -> tuple[int, ...]:
-    """Axes of one iteration, counted where the iterations are axis 0."""
+    """Shift the axes of one iteration to make room for axis 0, the iterations."""
     return tuple(i + 1 for i in axes)
 
 
@@ -121,10 +122,10 @@ FORMS: dict[Primitive, Callable[[Iteration, JaxprEqn], Sum | None]] = {
 def worthwhile(
     sums: Sequence[Sum | None], terms: Sequence[Any], stacked: set[Var], budget: int
 ) -> list[bool]:
-    """Which sums to defer: those for which no more is stacked than would be added, per iteration,
-    and all together no more than `room` bytes.
+    """Choose the sums to defer: those that stack no more bytes per iteration than they would add.
 
-    What is stacked already, or for another sum, costs nothing; the largest sums choose first.
+    Together they stack at most `budget` bytes. What is stacked already, or for another sum, costs
+    nothing; the largest sums choose first.
     """
     stacked, chosen = set(stacked), [False] * len(sums)
     for i in sorted(range(len(sums)), key=lambda i: -num_bytes(terms[i].aval)):

@@ -1,4 +1,4 @@
-"""Where values lie: a cotangent goes back to where its value came from."""
+"""Placement of values: a cotangent returns to the device and layout of its value."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,17 +13,17 @@ from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp_jointly
 
 
 def constrain(ct: Any, _: Any, **params: Any) -> Any:
-    """A cotangent is sharded as its value is."""
+    """Pull back a sharding constraint: shard the cotangent as the value."""
     return p.sharding_constraint_p.bind(ct, **params)
 
 
 def lay_out(ct: Any, _: Any, **params: Any) -> Any:
-    """A cotangent has its value's order of elements in memory."""
+    """Pull back a layout constraint: lay the cotangent out as the value."""
     return layout_constraint_p.bind(ct, **params)
 
 
 def reshard_back(ct: Any, x: Any, *, concrete_mesh: Any) -> Any:
-    """The cotangent is sharded as the operand was, in the terms of the operand's mesh."""
+    """Pull back a reshard: shard the cotangent as the operand, on the operand's mesh."""
     sharding = cotangent_type(struct(x)).sharding
     with jax.sharding.use_abstract_mesh(sharding.mesh):
         return reshard_p.bind(ct, dst_sharding=sharding, concrete_mesh=concrete_mesh)
@@ -32,7 +32,7 @@ def reshard_back(ct: Any, x: Any, *, concrete_mesh: Any) -> Any:
 def transfer_back(
     cts: Cotangents, _outs: Any, ins: Any, _needs_ct: Any, *, srcs: Sequence[Any]
 ) -> Cotangents:
-    """Put on a device: the cotangent is put where the value was, if that is known."""
+    """Pull back a device_put: put the cotangent where the value was, if that is known."""
     return [
         None if ct is None else put_in(ct, x, src)
         for ct, x, src in zip(cts, ins, srcs, strict=True)
@@ -40,7 +40,7 @@ def transfer_back(
 
 
 def put_in(ct: Any, x: Any, src: Any) -> Any:
-    """The cotangent of x, on the device where x was, or at least in that kind of memory."""
+    """Put the cotangent of x on the device of x, or at least in that kind of memory."""
     space = struct(x).memory_space
     src = space if src is None and struct(ct).memory_space != space else src
     return ct if src is None else jax.device_put(ct, src)

@@ -1,5 +1,5 @@
-"""Effects: prints and checks run once, in the forward pass; what comes back from the host or from
-foreign code has no derivative."""
+"""Effects: prints and checks run once, in the forward pass; results of callbacks and foreign calls
+have no derivative."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,8 @@ from fbp.autodiff.rule import Applied, Call, Rules, call, constant
 
 
 def without_derivative(call: Call, ins: list[Any]) -> Applied:
-    """What the program does there cannot be seen, so only its author can state a derivative."""
+    """Run a callback or foreign call, and raise on the way back: only its author can state a
+    derivative."""
     raise ValueError(
         f"'{call.eqn.primitive}', used at {g.location(call.eqn)}, runs code that JAX cannot "
         "differentiate: wrap it in a jax.custom_vjp or jax.custom_jvp function that states its "

@@ -50,7 +50,7 @@ from fbp.autodiff.rule import (
 
 
 def lifted(operation: Any) -> Any:
-    """A binary operation of lax that also takes a Python number, in the other's dtype."""
+    """Lift a binary operation of lax to Python numbers, in the dtype of the other operand."""
 
     def apply(a: Any, b: Any) -> Any:
         if isinstance(a, int | float):
@@ -67,76 +67,77 @@ eq, ge, gt, lt, ne = map(lifted, (lax.eq, lax.ge, lax.gt, lax.lt, lax.ne))
 
 
 def filled(x: Any, value: float) -> Any:
-    """An array like x, of one value."""
+    """Return an array like x, filled with one value."""
     return full(struct(x), value)
 
 
-def spread(x: Any, y: Any) -> Any:
-    """x, which may be a number, in the shape of y."""
+def broadcast_like(x: Any, y: Any) -> Any:
+    """Broadcast x, which may be a number, to the shape of y."""
     x = np.asarray(x, y.dtype) if isinstance(x, int | float) else x
     return x if x.shape == y.shape else lax.broadcast_in_dim(x, y.shape, range(x.ndim))
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """a where the condition holds, b elsewhere; one of them may be a number."""
+    """Select a where the condition holds, else b; one of them may be a number."""
     a = filled(b, a) if isinstance(a, int | float) else a
     b = filled(a, b) if isinstance(b, int | float) else b
     return select(condition, a, b)
 
 
 def balanced_ties(ct: Any, z: Any, x: Any, y: Any) -> Any:
-    """ct where z, the larger or the smaller of x and y, is x; half of it where it is both."""
+    """Pull back z = max(x, y) or min(x, y): ct where z is x alone, half of it where it is both."""
     return select(eq(x, z), select(eq(y, z), mul(ct, 0.5), ct), filled(ct, 0))
 
 
 def share(ct: Any, other: Any, x: Any, out_dtype: Any = None) -> Any:
-    """The cotangent of x in a product, of which `out_dtype` may say in what dtype it is."""
+    """Pull back a product to x: ct times the other operand, in the dtype of x if `out_dtype` is
+    set."""
     return mul(ct, other) if out_dtype is None else lax.mul(ct, other, out_dtype=x.dtype)
 
 
 def by_denominator(ct: Any, z: Any, x: Any, y: Any) -> Any:
-    """-ct z / y, for a quotient z = x / y. Where y is spread, the sum comes first, and z is not
-    read: -sum(ct x) / y / y. Not divided by y^2, which is 0 or infinite before 1 / y is."""
+    """Pull back z = x / y: ct_y = -ct z / y. If y is broadcast, sum first and do not read z:
+    -sum(ct x) / y / y. Never divide by y^2, which is 0 or infinite before 1 / y is."""
     if y.shape == ct.shape:
         return neg(div(mul(ct, z), y))
     return neg(div(div(unbroadcast(mul(ct, x), y), y), y))
 
 
 def power_of_base(x: Any, y: Any, z: Any) -> Any:
-    """d x^y / dx = y x^(y-1), and 0 where y = 0 whatever x is.
+    """Return d x^y / dx = y x^(y-1), and 0 where y = 0 whatever x is.
 
-    Where y = 0 and x^-1 is a number the formula stands: it has a derivative in y.
+    Where y = 0 and x^-1 is finite the formula stands: it has a derivative in y.
     """
     if np.ndim(y) == 0 and not isinstance(y, jax.Array):  # a number that the program holds
         y = np.asarray(y, x.dtype)
         return mul(y, lax.pow(x, y - np.ones((), x.dtype))) if y else 0
     y = lax.convert_element_type(y, z.dtype)
-    has_slope = spread(lax.bitwise_or(ne(y, 0), gt(abs(x), 0)), z)
-    exponent = select(has_slope, spread(sub(y, 1), z), filled(z, 1))
+    has_slope = broadcast_like(lax.bitwise_or(ne(y, 0), gt(abs(x), 0)), z)
+    exponent = select(has_slope, broadcast_like(sub(y, 1), z), filled(z, 1))
     return where(has_slope, mul(y, lax.pow(x, exponent)), 0)
 
 
 def slope_of_integer_power(x: Any, z: Any, *, y: int) -> Any:
-    """y x^(y-1)"""
+    """Return d x^y / dx = y x^(y-1)."""
     if y in (0, 1):
         return y
     return mul(y, x if y == 2 else integer_pow(x, y - 1))
 
 
 def power_of_exponent(x: Any, y: Any, z: Any) -> Any:
-    """d x^y / dy = log(x) x^y, and 0 where x = 0."""
-    x = spread(x, z)
+    """Return d x^y / dy = log(x) x^y, and 0 where x = 0."""
+    x = broadcast_like(x, z)
     return mul(log(where(eq(x, 0), 1, x)), z)
 
 
 def truncated_quotient(x: Any, y: Any) -> Any:
-    """x / y rounded towards zero, as rem does."""
+    """Return x / y rounded towards zero, as rem does."""
     quotient = div(x, y)
     return mul(sign(quotient), floor(abs(quotient)))
 
 
 def sign_ct(ct: Any, y: Any, x: Any) -> Any:
-    """The cotangent of x from that of |x|: ct or -ct, for complex x ct conj(x) / |x|."""
+    """Pull back y = |x|: ct or -ct, for complex x ct conj(x) / |x|."""
     if not is_complex(x.dtype):
         return select(ge(x, 0), ct, neg(ct))
     modulus = where(eq(y, 0), 1, y)
@@ -144,24 +145,24 @@ def sign_ct(ct: Any, y: Any, x: Any) -> Any:
 
 
 def to_dtype(ct: Any, x: Any) -> Any:
-    """Back to the dtype of x; to a real one, the real part."""
+    """Pull back a conversion: convert to the dtype of x, to the real part for a real x."""
     if is_complex(ct.dtype) and not is_complex(x.dtype):
         ct = real(ct)
     return lax.convert_element_type(ct, x.dtype)
 
 
 def as_tangent(ct: Any, x: Any) -> Any:
-    """In the dtype of the cotangents of x: an extended dtype may have its own."""
+    """Convert to the dtype of the cotangents of x: an extended dtype may have its own."""
     return lax.convert_element_type(ct, tangent_dtype(x.dtype))
 
 
 def conjugate(ct: Any, x: Any) -> Any:
-    """The transpose of conj, whose operand may be real."""
+    """Pull back y = conj(x), where x may be real."""
     return conj(ct) if is_complex(x.dtype) else real(ct)
 
 
 def select_n_cts(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any) -> Cotangents:
-    """Each case of select_n gets the cotangent where it was selected."""
+    """Pull back select_n: each case gets the cotangent where it was selected."""
     (ct,), which, zero = cts, jnp.asarray(ins[0]), filled(cts[0], 0)
 
     def chosen(i: int) -> Any:
@@ -173,7 +174,7 @@ def select_n_cts(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any) -> Cotange
 
 
 def powers(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any) -> Cotangents:
-    """y = c_0 + c_1 x + ... + c_n x^n, by Horner's rule."""
+    """Pull back y = c_0 + c_1 x + ... + c_n x^n, by Horner's rule."""
     (ct,), (x, *coefficients) = cts, ins
     degree = len(coefficients) - 1
     slope = filled(ct, 0)
@@ -187,7 +188,7 @@ def powers(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any) -> Cotangents:
 
 
 def barrier_cts(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any) -> Cotangents:
-    """A barrier for the cotangents that there are."""
+    """Pull back a barrier: a barrier for the cotangents that are not zero."""
     indices = [i for i, ct in enumerate(cts) if ct is not None]
     in_cts = dict(zip(indices, lax.optimization_barrier([cts[i] for i in indices]), strict=True))
     return [in_cts.get(i) for i in range(len(ins))]
@@ -291,6 +292,8 @@ RULES = Rules(
     KINKS.tag("elementwise", "recomputable"),
     TYPES,
 ).tag(
+    "forward_mode",
+    differs_from_jax="pow acosh",  # NaN at 0^0, the other branch of acosh
     elementwise="convert_element_type",
     same_finiteness="neg abs copy reduce_precision",
     selects="select_n max min clamp",

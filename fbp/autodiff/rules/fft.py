@@ -19,8 +19,8 @@ from jax.lax import FftType
 from fbp.autodiff.rule import Rules, transpose
 
 
-def transposed(ct: Any, _: Any, *, fft_type: Any, fft_lengths: tuple[int, ...]) -> Any:
-    """The transform's transpose."""
+def transform_back(ct: Any, _: Any, *, fft_type: Any, fft_lengths: tuple[int, ...]) -> Any:
+    """Pull back a Fourier transform by its transpose."""
     size = prod(fft_lengths)
     if fft_type == FftType.RFFT:
         halved = lax.div(lax.conj(ct), stands_for(ct, fft_lengths[-1]))
@@ -34,8 +34,8 @@ def transposed(ct: Any, _: Any, *, fft_type: Any, fft_lengths: tuple[int, ...]) 
 
 
 def stands_for(half: Any, length: int) -> np.ndarray:
-    """How many frequencies of a real array each of the stored half stands for: along the last
-    axis, and of size 1 along the others."""
+    """Count the frequencies of a real array that each of the stored half stands for: along the last
+    axis, of size 1 along the others."""
     count = np.full(half.shape[-1], 2)
     count[:1] = 1
     if length % 2 == 0:
@@ -43,4 +43,4 @@ def stands_for(half: Any, length: int) -> np.ndarray:
     return count.reshape(*(1 for _ in half.shape[1:]), -1).astype(half.dtype)
 
 
-RULES = Rules(transpose(p.fft_p, transposed))
+RULES = Rules(transpose(p.fft_p, transform_back)).tag("forward_mode")

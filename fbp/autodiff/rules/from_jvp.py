@@ -1,4 +1,4 @@
-"""A rule stated forward, as the author of a primitive states it for JAX: fbp transposes it."""
+"""Rules stated forward, as JAX's rule authors state them: fbp transposes them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,11 +21,21 @@ from fbp.autodiff.undefined import is_undefined
 def rule_from_jvp(
     primitive: Primitive, pushforward: Callable, transpose: Callable | None = None
 ) -> Rule:
-    """A primitive of somebody else's, with the rules that its author wrote for JAX.
+    """Make a rule from what the author of a primitive states for JAX: fbp transposes it.
 
-    `pushforward(primals, tangents, **params)` gives outputs and tangents, as in
-    `jax.interpreters.ad.primitive_jvps`; if it applies the primitive itself to tangents,
-    `transpose(ct, *operands, **params)` gives their cotangents, as in `primitive_transposes`.
+    Args:
+      primitive: the primitive to differentiate.
+      pushforward: `pushforward(primals, tangents, **params)` returns outputs and tangents, as in
+        `jax.interpreters.ad.primitive_jvps`.
+      transpose: needed if `pushforward` applies the primitive itself to tangents:
+        `transpose(ct, *operands, **params)` returns one cotangent, or None, per operand, as in
+        `primitive_transposes`.
+
+    Returns:
+      A rule, for `fbp.RULES | rule`.
+
+    Raises:
+      ValueError: the primitive's outputs never have a cotangent.
 
     >>> import fbp
     >>> from jax import lax
@@ -50,7 +60,8 @@ def rule_from_jvp(
 
 
 def _program(pushforward: Callable, call: Call, ins: list[Any]) -> tuple[Graph, list[bool]]:
-    """The rule as a program of the primals and the wanted tangents, and which outputs have one."""
+    """Stage the rule as a program of the primals and the active tangents; return it with which
+    outputs have a tangent."""
     prim = call.eqn.primitive
     avals = [v.aval for v in call.eqn.invars]
     has_tangent_out: list[bool] = []
@@ -70,7 +81,7 @@ def _program(pushforward: Callable, call: Call, ins: list[Any]) -> tuple[Graph, 
 
 
 def _transposed(transpose: Callable | None, call: Call, ins: list[Any]) -> Applied:
-    """The primitive applied to tangents: the author's transpose makes their cotangents."""
+    """Apply the primitive to tangents, and pull back by the author's transpose."""
     prim = call.eqn.primitive
     if transpose is None:
         raise TypeError(

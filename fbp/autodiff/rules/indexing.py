@@ -1,7 +1,7 @@
 """Reading and writing parts of an array: slices, gathers, scatters.
 
 The cotangent of what was read is written where it was read, that of what was written is read
-there. A place that was overwritten passes nothing on to what stood there before.
+there. An entry that was overwritten passes no cotangent to its former value.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from fbp.autodiff.undefined import is_undefined
 
 
 def unslice(ct: Any, x: Any, starts: Sequence[int], strides: Sequence[int] | None) -> Any:
-    """Undo a slice: zeros before, between and after its elements."""
+    """Pull back a slice: pad with zeros before, between and after its elements."""
     steps = strides or (1,) * ct.ndim
     spans = [(n - 1) * step + 1 if n else 0 for n, step in zip(ct.shape, steps, strict=True)]
     config = [
@@ -33,12 +33,12 @@ def unslice(ct: Any, x: Any, starts: Sequence[int], strides: Sequence[int] | Non
 
 
 def write_block(x: Any, block: Any, starts: Sequence[Any]) -> Any:
-    """x with the block at `starts` overwritten."""
+    """Overwrite the block of x at `starts`."""
     return p.dynamic_update_slice_p.bind(x, block, *starts)
 
 
 def read_block(x: Any, starts: Sequence[Any], shape: tuple[int, ...]) -> Any:
-    """The block of x at `starts`."""
+    """Read the block of x at `starts`."""
     return p.dynamic_slice_p.bind(x, *starts, slice_sizes=shape)
 
 
@@ -47,7 +47,7 @@ def read_block(x: Any, starts: Sequence[Any], shape: tuple[int, ...]) -> Any:
 
 @dataclass(frozen=True)
 class Windows:
-    """The places of an array that a scatter writes, one for each element of its updates."""
+    """The positions of an array that a scatter writes, one for each element of its updates."""
 
     indices: Any
     updates: Any
@@ -55,7 +55,7 @@ class Windows:
 
     @property
     def unique(self) -> bool:
-        """Whether no place is written twice."""
+        """Test whether no position is written twice."""
         return self.params["unique_indices"]
 
     @property
@@ -63,7 +63,7 @@ class Windows:
         return {k: self.params[k] for k in ("indices_are_sorted", "unique_indices", "mode")}
 
     def read(self, x: Any, missing: int = 0) -> Any:
-        """The elements of x at the places, and `missing` for those that lie outside."""
+        """Read the elements of x at the positions, `missing` for those out of bounds."""
         written = self.params["dimension_numbers"]
         window = iter(self.updates.shape[i] for i in written.update_window_dims)
         single = {*written.inserted_window_dims, *written.operand_batching_dims}
@@ -78,13 +78,13 @@ class Windows:
         return lax.gather(x, self.indices, dims, sizes, fill_value=missing, **self._how)
 
     def write(self, scatter: Any, x: Any, updates: Any) -> Any:
-        """x, scattered to: `scatter` says whether updates replace, add, ..."""
+        """Scatter updates to x: `scatter` says whether they replace, add, ..."""
         return scatter(x, self.indices, updates, self.params["dimension_numbers"], **self._how)
 
 
 def unread(ct: Any, x: Any, indices: Any, params: dict[str, Any]) -> Any:
-    """Undo a gather: each place of x sums the cotangents of those who read it, in their dtype:
-    the rule of a custom_vjp function may give another than its input's."""
+    """Pull back a gather: add the cotangents of all reads of a position of x, in their dtype, which
+    the rule of a custom_vjp function may have chosen."""
     read = params["dimension_numbers"]
     dims = ScatterDimensionNumbers(
         update_window_dims=read.offset_dims,
@@ -98,7 +98,7 @@ def unread(ct: Any, x: Any, indices: Any, params: dict[str, Any]) -> Any:
 
 
 def replaced(ct: Any, windows: Windows) -> Any:
-    """The cotangent of what stood there before: zero where something was written."""
+    """Pull back to the overwritten array: zero where something was written."""
     if windows.params["update_jaxpr"] is not None:
         raise NotImplementedError(
             "reverse mode through x.at[i].apply(f), or lax.scatter_apply: write "
@@ -108,7 +108,7 @@ def replaced(ct: Any, windows: Windows) -> Any:
 
 
 def replacing(ct: Any, y: Any, windows: Windows) -> Any:
-    """The cotangent of what was written: where a place was written twice, only the last counts."""
+    """Pull back to the updates: if a position was written twice, only the last write counts."""
     arrived, updates = windows.read(ct), windows.updates
     if windows.unique:
         return arrived
@@ -122,21 +122,21 @@ def replacing(ct: Any, y: Any, windows: Windows) -> Any:
 
 
 def same(a: Any, b: Any) -> Any:
-    """Whether two numbers are the same, NaN included."""
+    """Test entries for equality, NaN included."""
     is_complex = np.issubdtype(a.dtype, np.complexfloating)
     return lax.eq(a, b) if is_complex else p.eq_to_p.bind(a, b)
 
 
-def factors(ct: Any, x: Any, windows: Windows) -> Any:
-    """The cotangent of what was multiplied with: ct times all other factors of that place."""
+def other_factors(ct: Any, x: Any, windows: Windows) -> Any:
+    """Pull back a scatter_mul to its updates: ct times all other factors of that position."""
     if windows.unique:
         return lax.mul(windows.read(ct), windows.read(x))
     return repeated_factors(ct, x, windows)
 
 
 def repeated_factors(ct: Any, x: Any, windows: Windows) -> Any:
-    """The same where a place may have several factors: multiply one window after another and
-    remember the product before each, then walk back with the cotangent of the product."""
+    """Pull back a scatter_mul whose positions may have several factors: multiply one window after
+    another, storing the product before each, then walk back with the cotangent of the product."""
     window = windows.params["dimension_numbers"].update_window_dims
     order = [*(i for i in range(windows.updates.ndim) if i not in window), *window]
     shape = [windows.updates.shape[i] for i in order]
@@ -171,7 +171,8 @@ def repeated_factors(ct: Any, x: Any, windows: Windows) -> Any:
 
 
 def extremum(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any, **params: Any) -> Cotangents:
-    """The cotangent of a largest or smallest element: shared evenly by all that equal it."""
+    """Pull back a scatter_min or scatter_max: all that equal the extremum share its cotangent
+    evenly."""
     (ct,), (y,), (x, indices, updates) = cts, outs, ins
     windows = Windows(indices, updates, params)
     stayed, written = lax.eq(x, y), lax.eq(updates, windows.read(y))
@@ -229,11 +230,13 @@ RULES = Rules(
             lax.scatter_mul, ct, updates
         ),
         None,
-        lambda ct, x, i, updates, **params: factors(ct, x, Windows(i, updates, params)),
+        lambda ct, x, i, updates, **params: other_factors(ct, x, Windows(i, updates, params)),
     ),
     vjp_jointly(p.scatter_min_p, extremum),
     vjp_jointly(p.scatter_max_p, extremum),
 ).tag(
+    "forward_mode",
+    differs_from_jax="scatter-mul scatter-min scatter-max",  # JAX has no forward rule
     analytic="slice dynamic_slice dynamic_update_slice gather scatter",
     recomputable="slice",
 )

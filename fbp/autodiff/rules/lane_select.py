@@ -1,9 +1,9 @@
-"""A select by lanes whose result has the type of what it selects from.
+"""A select by lanes whose result has the type of its first case.
 
-Within `shard_map` a loop may take another number of steps on each device, while a counter in its
-state, the same everywhere at first, is typed as one that does not vary: JAX's `while_loop` types a
-state by its body alone. `lax.select` types its result by the mask as well, which then is not the
-type of the state.
+Within `shard_map` a loop may take different numbers of steps on different devices, while a counter
+in its state, the same everywhere at first, is typed as one that does not vary: JAX's `while_loop`
+types a state by its body alone. `lax.select` types its result by the mask as well, and so not as
+the state is typed.
 """
 
 from typing import Any
@@ -17,8 +17,8 @@ from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.loop_checks import typed_as_the_same
 
 
-def where(mask: Any, a: Any, b: Any) -> Any:
-    """a in the lanes, the leading axes, where the mask is true, b elsewhere."""
+def select_lanes(mask: Any, a: Any, b: Any) -> Any:
+    """Select a in the lanes, the leading axes, where the mask is true, else b."""
     mask = lax.broadcast_in_dim(mask, a.shape, range(mask.ndim))
     if varying(mask) | varying(b) <= varying(a):
         return lax.select(mask, a, b)
@@ -26,7 +26,8 @@ def where(mask: Any, a: Any, b: Any) -> Any:
 
 
 def no_derivative(_: Call, ins: list[Any]) -> Applied:
-    """What differs between devices and is typed as the same on all has no right cotangent."""
+    """Raise: a value that differs between devices and is typed as the same on all has no correct
+    cotangent."""
     raise ValueError(typed_as_the_same(varying(ins[0]) - varying(ins[1])))
 
 

@@ -16,12 +16,12 @@ from fbp.autodiff.rules.matrices import (
     halved,
     hermitian,
     lower,
-    of_triangle,
+    matmul,
     plus,
     rows,
     solve,
-    times,
     transposed,
+    triangle_gradient,
     unpermuted,
     upper,
 )
@@ -31,22 +31,22 @@ Gradients = Sequence[Any]
 
 @gradients
 def cholesky(grads: Gradients, outs: Sequence[Any], _: Any) -> Any:
-    """A = L L^H:  A' = Φ(L^-H (P + P^H) L^-1),  P = Φ(L^H L')  (Murray 2016).
+    """Pull back A = L L^H:  A' = Φ(L^-H (P + P^H) L^-1),  P = Φ(L^H L')  (Murray 2016).
 
     A is read from its lower triangle, and so is its gradient; JAX 0.10 spreads it over both.
     """
     (factor_grad,), factor = grads, lower(outs[0])
-    inner = halved(times(adjoint(factor), factor_grad))
+    inner = halved(matmul(adjoint(factor), factor_grad))
     inner = solve(factor, inner, lower=True, adjoint=True)
     outer = solve(factor, inner, lower=True, right=True)
-    return of_triangle(outer, lower=True)
+    return triangle_gradient(outer, lower=True)
 
 
 @gradients
 def lu(grads: Gradients, outs: Sequence[Any], a: Any) -> Any:
-    """P A = L U, both in one matrix:  (P A)' = L^-H (tril(L^H L', -1) + triu(U' U^H)) U^-H.
+    """Pull back P A = L U, packed:  (P A)' = L^-H (tril(L^H L', -1) + triu(U' U^H)) U^-H.
 
-    What a matrix that is not square has more is A2 = L2 U, or A2 = L U2  (de Hoog et al. 2011).
+    The further part of a matrix that is not square is A2 = L2 U or L U2 (de Hoog et al. 2011).
     """
     packed, _, permutation = outs
     m, n = a.shape[-2:]
@@ -63,13 +63,13 @@ def lu(grads: Gradients, outs: Sequence[Any], a: Any) -> Any:
     lower_grad = upper_grad = columns(rows(grads[0], 0, k), 0, k)
     if m > n:
         rest = over_upper(rows(grads[0], k, m))
-        upper_grad = lax.sub(upper_grad, times(adjoint(rows(packed, k, m)), rest))
+        upper_grad = lax.sub(upper_grad, matmul(adjoint(rows(packed, k, m)), rest))
     if m < n:
         rest = under_lower(columns(grads[0], k, n))
-        lower_grad = lax.sub(lower_grad, times(rest, adjoint(columns(packed, k, n))))
+        lower_grad = lax.sub(lower_grad, matmul(rest, adjoint(columns(packed, k, n))))
 
-    below = lower(lax.add(lower_grad, times(adjoint(left), lower_grad)), 1)
-    above = upper(times(upper_grad, adjoint(right)))
+    below = lower(lax.add(lower_grad, matmul(adjoint(left), lower_grad)), 1)
+    above = upper(matmul(upper_grad, adjoint(right)))
     total = over_upper(under_lower(lax.add(below, above)))
     if m != n:
         total = lax.concatenate([total, rest], a.ndim - 2 if m > n else a.ndim - 1)
@@ -78,10 +78,10 @@ def lu(grads: Gradients, outs: Sequence[Any], a: Any) -> Any:
 
 @gradients
 def qr(grads: Gradients, outs: Sequence[Any], a: Any, *, pivoting: bool) -> Any:
-    """A = Q R:  A' = (Q' + Q M) R^-H,  M = hermitian(R R'^H - Q'^H Q)  (Walter et al. 2012).
+    """Pull back A = Q R:  A' = (Q' + Q M) R^-H,  M = hermitian(R R'^H - Q'^H Q).
 
-    What a wide matrix has more is A2 = Q R2; what a full Q has more follows from its first
-    columns. With pivoting, A's columns are permuted.
+    Walter et al. 2012. The further columns of a wide matrix are A2 = Q R2; those of a full Q follow
+    from its first ones. With pivoting, A's columns are permuted.
     """
     q, r, *permutation = outs
     q_grad, r_grad = grads[:2]
@@ -94,22 +94,22 @@ def qr(grads: Gradients, outs: Sequence[Any], a: Any, *, pivoting: bool) -> Any:
     r_grad = lax.full_like(r, 0) if r_grad is None else r_grad
 
     square, rest = columns(r, 0, k), columns(r, k, n)
-    inner = times(square, adjoint(columns(r_grad, 0, k)))
+    inner = matmul(square, adjoint(columns(r_grad, 0, k)))
     if m < n:
-        q_grad = plus(q_grad, times(q, times(rest, adjoint(columns(r_grad, k, n)))))
+        q_grad = plus(q_grad, matmul(q, matmul(rest, adjoint(columns(r_grad, k, n)))))
     if q_grad is not None:
-        inner = lax.sub(inner, times(adjoint(q_grad), q))
-    a_grad = plus(q_grad, times(q, hermitian(inner)))
+        inner = lax.sub(inner, matmul(adjoint(q_grad), q))
+    a_grad = plus(q_grad, matmul(q, hermitian(inner)))
     a_grad = solve(square, a_grad, lower=False, right=True, adjoint=True)
     if m < n:
-        a_grad = lax.concatenate([a_grad, times(q, columns(r_grad, k, n))], a.ndim - 1)
+        a_grad = lax.concatenate([a_grad, matmul(q, columns(r_grad, k, n))], a.ndim - 1)
     return transposed(unpermuted(transposed(a_grad), *permutation)) if pivoting else a_grad
 
 
 def completed(q_grad: Any, q: Any, k: int) -> Any:
-    """The gradient of the first k columns Q1 of a full Q = [Q1 Q2] = I - V T V^H.
+    """Return the gradient of the first k columns Q1 of a full Q = [Q1 Q2] = I - V T V^H.
 
-    V = [V1 V2] by rows, and T, make Q2 = [0 I] + (Q1 - [I 0]) Z^H with Z = V2 V1^-1, that is,
+    V = [V1 V2] by rows, and T, determine Q2 = [0 I] + (Q1 - [I 0]) Z^H with Z = V2 V1^-1, that is,
     (Q1 - [I 0])'s lower rows over its upper ones  (Roberts and Roberts 2020, for full matrices
     Schreiber and Van Loan 1989).
     """
@@ -119,9 +119,9 @@ def completed(q_grad: Any, q: Any, k: int) -> Any:
     identity = diagonal_matrix(lax.full((*q.shape[:-2], k), 1, q.dtype))
     top = lax.sub(rows(q1, 0, k), identity)
     z = adjoint(general_solve(top, adjoint(rows(q1, k, m)), is_adjoint=True))
-    less = times(adjoint(q2_grad), lax.add(q1, times(q2, z)))
-    through_z = lax.concatenate([times(adjoint(z), less), lax.neg(less)], q.ndim - 2)
-    direct = lax.add(columns(q_grad, 0, k), times(q2_grad, z))
+    less = matmul(adjoint(q2_grad), lax.add(q1, matmul(q2, z)))
+    through_z = lax.concatenate([matmul(adjoint(z), less), lax.neg(less)], q.ndim - 2)
+    direct = lax.add(columns(q_grad, 0, k), matmul(q2_grad, z))
     return lax.add(direct, through_z)
 
 

@@ -1,5 +1,5 @@
-"""What a loop of unknown length cannot do backward: run an effect again to compute a state again,
-or sum over devices in each step, where they take different numbers of steps."""
+"""Checks of loops of unknown length: an effect cannot run again to compute a state again, nor can
+devices that take different numbers of steps sum in each step."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,7 +15,7 @@ from fbp.autodiff.rules.effects import IO_CALLBACK
 
 
 def check_again(eqns: Sequence[JaxprEqn]) -> None:
-    """Raise if what is computed again would have an effect again."""
+    """Raise if recomputation would repeat an effect."""
     for eqn in eqns:
         if eqn.primitive in (IO_CALLBACK, p.swap_p):
             raise ValueError(
@@ -56,5 +56,5 @@ def varies(axes: Iterable[str]) -> str:
 
 
 def advice(axes: Iterable[str]) -> str:
-    """How a value is made one that varies."""
+    """Say how to make a value vary over devices."""
     return f"with jax.lax.pcast(x, {tuple(sorted(axes))}, to='varying')."

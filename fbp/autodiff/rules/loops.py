@@ -1,4 +1,4 @@
-"""What scan and while_loop share: constants, a carry, and what holds of them in the end."""
+"""What scan and while_loop share: constants, a carry, and the fixed points of its properties."""
 
 import operator
 from collections.abc import Iterable, Sequence
@@ -14,8 +14,8 @@ from fbp.autodiff.rules.calls import Masks
 
 
 @dataclass(frozen=True)
-class Loop:
-    """The shape of a loop: body (constants, carry, xs) -> (carry, ys)."""
+class LoopLayout:
+    """The signature of a loop: body (constants, carry, xs) -> (carry, ys)."""
 
     num_consts: int
     num_carry: int
@@ -24,7 +24,7 @@ class Loop:
     unroll: int | bool = 1
 
     def ins(self, values: Sequence[Any]) -> tuple[tuple, tuple, tuple]:
-        """Constants, carry, and what is scanned over."""
+        """Split inputs into constants, carry, and xs."""
         end = self.num_consts + self.num_carry
         return (
             tuple(values[: self.num_consts]),
@@ -33,17 +33,17 @@ class Loop:
         )
 
     def outs(self, values: Sequence[Any]) -> tuple[tuple, tuple]:
-        """Carry, and what is stacked."""
+        """Split outputs into carry and ys."""
         return tuple(values[: self.num_carry]), tuple(values[self.num_carry :])
 
     def with_carry(self, values: Sequence[Any], carry: Iterable[Any]) -> tuple:
-        """The same inputs with another carry."""
+        """Return the same inputs with another carry."""
         consts, _, xs = self.ins(values)
         return (*consts, *carry, *xs)
 
 
-def fixed_point(rules: Rules, body: Graph, masks: Masks, loop: Loop) -> Masks:
-    """What holds for a carry's input holds for its output, and the other way round."""
+def fixed_point(rules: Rules, body: Graph, masks: Masks, loop: LoopLayout) -> Masks:
+    """Extend masks until they hold for the carry's inputs and outputs alike."""
     needs_ct, has_out_ct, linear = masks
     everywhere_in = tuple(differentiable(v.aval) for v in body.invars)
     everywhere_out = tuple(differentiable(v.aval) for v in body.outvars)
@@ -67,8 +67,10 @@ def fixed_point(rules: Rules, body: Graph, masks: Masks, loop: Loop) -> Masks:
     return loop.with_carry(needs_ct, carry), (*carry, *ys), linear
 
 
-def linear_in_the_end(loop: Loop, linear: tuple[bool, ...], num_outs: int) -> tuple[bool, ...]:
-    """The outputs of a body that the next iteration takes as linear inputs."""
+def linear_in_the_end(
+    loop: LoopLayout, linear: tuple[bool, ...], num_outs: int
+) -> tuple[bool, ...]:
+    """Say which outputs of a body the next iteration takes as linear inputs."""
     carry = loop.ins(linear)[1]
     return (*carry, *(False for _ in range(num_outs - len(carry))))
 
@@ -80,9 +82,10 @@ def _either(mask: Sequence[bool], atoms: Sequence[Any], chosen: set[Var]) -> tup
 
 
 def perturbed_in_the_end(
-    body: Graph, rules: Rules, needs_ct: tuple[bool, ...], loop: Loop
+    body: Graph, rules: Rules, needs_ct: tuple[bool, ...], loop: LoopLayout
 ) -> tuple[bool, ...]:
-    """The outputs that have a derivative in a wanted input after enough iterations."""
+    """Say which outputs have a derivative with respect to the marked inputs after enough
+    iterations."""
     while True:
         hits = perturbed_outputs(body, rules, needs_ct)
         pairs = zip(loop.ins(needs_ct)[1], loop.outs(hits)[0], strict=True)
@@ -92,7 +95,7 @@ def perturbed_in_the_end(
         needs_ct = again
 
 
-def without_linear(loop: Loop, signature: Signature) -> Loop:
-    """The loop over what has a value."""
+def without_linear(loop: LoopLayout, signature: Signature) -> LoopLayout:
+    """Return the loop over the inputs and outputs that have a value."""
     consts, carry, _ = loop.ins(signature.linear)
     return replace(loop, num_consts=consts.count(False), num_carry=carry.count(False))

@@ -1,4 +1,4 @@
-"""The words in which the rules of linear algebra are written, for stacks of matrices.
+"""The vocabulary of the rules of linear algebra, for stacks of matrices.
 
 Textbooks pair a gradient g with a change dA as Re tr(g^H dA); JAX's cotangent is g's conjugate.
 """
@@ -11,11 +11,11 @@ import numpy as np
 from jax import lax
 from jax.lax import GatherDimensionNumbers
 
-from fbp.autodiff.avals import is_complex
+from fbp.autodiff.avals import as_dtype, is_complex
 
 
 def gradients(formula: Callable) -> Callable:
-    """A joint rule from a formula in gradients: one operand, which follows the outputs."""
+    """Make a joint rule of a formula in gradients, for a primitive with one operand."""
 
     @functools.wraps(formula)
     def pull(cts: Sequence[Any], outs: Sequence[Any], ins: Sequence[Any], _: Any, **params: Any):
@@ -25,34 +25,35 @@ def gradients(formula: Callable) -> Callable:
 
 
 def conj(x: Any) -> Any:
-    """The complex conjugate; None stays None."""
+    """Return the complex conjugate; None stays None."""
     return lax.conj(x) if x is not None and is_complex(x.dtype) else x
 
 
 def plus(x: Any, y: Any) -> Any:
-    """x + y, where None is zero."""
+    """Add x and y, where None is zero."""
     return y if x is None else x if y is None else lax.add(x, y)
 
 
 def transposed(a: Any) -> Any:
-    """a^T"""
+    """Return a^T."""
     return lax.transpose(a, (*range(a.ndim - 2), a.ndim - 1, a.ndim - 2))
 
 
 def adjoint(a: Any) -> Any:
-    """a^H"""
+    """Return a^H."""
     return conj(transposed(a))
 
 
-def times(a: Any, b: Any) -> Any:
-    """a b"""
+def matmul(a: Any, b: Any) -> Any:
+    """Return the matrix product a b."""
     return lax.batch_matmul(a, b, lax.Precision.HIGHEST)
 
 
 def solve(
     a: Any, b: Any, *, right: bool = False, adjoint: bool = False, lower: bool, unit: bool = False
 ) -> Any:
-    """a^-1 b, or b a^-1 on the right; a^-H for a^-1: a is a triangle of what is given."""
+    """Return a^-1 b, or b a^-1 on the right, with a^-H for a^-1 if `adjoint`, for a triangle of
+    a."""
     return lax.linalg.triangular_solve(
         a,
         b,
@@ -68,27 +69,27 @@ def solve(
 
 
 def lower(a: Any, below: int = 0) -> Any:
-    """The lower triangle, from the diagonal on or from so many places below it."""
-    return where(_entries(a, lambda row, column: row >= column + np.int32(below)), a)
+    """Return the lower triangle, from the diagonal on or from `below` places below it."""
+    return masked(_entries(a, lambda row, column: row >= column + np.int32(below)), a)
 
 
 def upper(a: Any, above: int = 0) -> Any:
-    """The upper triangle, from the diagonal on or from so many places above it."""
-    return where(_entries(a, lambda row, column: row + np.int32(above) <= column), a)
+    """Return the upper triangle, from the diagonal on or from `above` places above it."""
+    return masked(_entries(a, lambda row, column: row + np.int32(above) <= column), a)
 
 
 def halved(a: Any) -> Any:
-    """Φ: the lower triangle, with half the diagonal."""
+    """Return Φ(a): the lower triangle, with half the diagonal."""
     return lax.mul(lax.add(lower(a), lower(a, 1)), np.asarray(0.5, a.dtype))
 
 
 def hermitian(a: Any) -> Any:
-    """Φ(a) + Φ(a)^H: the Hermitian matrix whose lower triangle is a's."""
+    """Return Φ(a) + Φ(a)^H: the Hermitian matrix whose lower triangle is that of a."""
     return lax.add(halved(a), adjoint(halved(a)))
 
 
-def where(mask: Any, a: Any) -> Any:
-    """a where the mask is true, zero elsewhere."""
+def masked(mask: Any, a: Any) -> Any:
+    """Return a where the mask is true, zero elsewhere."""
     return lax.select(mask, a, lax.full_like(a, 0))
 
 
@@ -98,48 +99,39 @@ def _entries(a: Any, relation: Callable) -> Any:
 
 
 def diagonal(a: Any) -> Any:
-    """The diagonal of a square matrix."""
-    return lax.reduce_sum(where(_entries(a, lax.eq), a), axes=[a.ndim - 1])
+    """Return the diagonal of a square matrix."""
+    return lax.reduce_sum(masked(_entries(a, lax.eq), a), axes=[a.ndim - 1])
 
 
 def diagonal_matrix(d: Any) -> Any:
-    """The matrix with this diagonal."""
-    return along_rows(d, lambda a: where(_entries(a, lax.eq), a))
+    """Return the matrix with this diagonal."""
+    return along_rows(d, lambda a: masked(_entries(a, lax.eq), a))
 
 
 def along_rows(d: Any, use: Callable = lambda a: a) -> Any:
-    """The square matrix whose every row is d."""
+    """Return the square matrix whose every row is d."""
     shape = (*d.shape, d.shape[-1])
     return use(lax.broadcast_in_dim(d, shape, (*range(d.ndim - 1), d.ndim)))
 
 
 def scale_columns(a: Any, d: Any) -> Any:
-    """a diag(d), for real or complex d."""
+    """Return a diag(d), for real or complex d."""
     columns = lax.broadcast_in_dim(d, a.shape, (*range(a.ndim - 2), a.ndim - 1))
     return lax.mul(a, as_dtype(columns, a.dtype))
 
 
-def as_dtype(x: Any, dtype: Any) -> Any:
-    """In another dtype: a complex number as a real one is its real part."""
-    if x.dtype == dtype:
-        return x
-    if is_complex(x.dtype) and not is_complex(dtype):
-        x = lax.real(x)
-    return lax.convert_element_type(x, dtype)
-
-
 def rows(a: Any, start: int, stop: int) -> Any:
-    """a[start:stop, :]"""
+    """Return a[start:stop, :]."""
     return lax.slice_in_dim(a, start, stop, axis=a.ndim - 2)
 
 
 def columns(a: Any, start: int, stop: int) -> Any:
-    """a[:, start:stop]"""
+    """Return a[:, start:stop]."""
     return lax.slice_in_dim(a, start, stop, axis=a.ndim - 1)
 
 
 def unpermuted(a: Any, permutation: Any) -> Any:
-    """The matrix of which a is b[permutation, :]."""
+    """Return b for a = b[permutation, :]."""
     axis, batch = a.ndim - 2, tuple(range(a.ndim - 2))
     positions = lax.broadcasted_iota(permutation.dtype, permutation.shape, axis)
     _, inverse = lax.sort_key_val(permutation, positions)
@@ -159,14 +151,14 @@ def unpermuted(a: Any, permutation: Any) -> Any:
     )
 
 
-def of_triangle(a: Any, lower: bool) -> Any:
-    """The gradient of the triangle from which a Hermitian matrix is read."""
+def triangle_gradient(a: Any, lower: bool) -> Any:
+    """Return the gradient of the triangle from which a Hermitian matrix is read."""
     read = halved(lax.add(a, adjoint(a)))
     return read if lower else adjoint(read)
 
 
 def general_solve(a: Any, b: Any, is_adjoint: bool) -> Any:
-    """a^-H b"""
+    """Return a^-H b."""
     packed, _, permutation = lax.linalg.lu(a)
     y = solve(packed, b, lower=False, adjoint=True)
     y = solve(packed, y, lower=True, unit=True, adjoint=True)

@@ -1,7 +1,7 @@
-"""Reductions by any monoid, given as a program (x, y) -> z on numbers, or on several of them.
+"""Reductions by any monoid, a program (x, y) -> z on numbers, or on several of them.
 
 The reduction is written as a tree of pairs, level by level, and the tree is differentiated.
-Neighbours are paired, so that a monoid need not be commutative.
+Neighbors are paired, so that a monoid need not be commutative.
 """
 
 import itertools
@@ -24,14 +24,14 @@ Arrays = list[Any]
 
 
 def elementwise(monoid: Graph, first: Arrays, second: Arrays) -> Arrays:
-    """The monoid on arrays of one shape."""
+    """Apply the monoid to arrays of one shape."""
     flat = [lax.reshape(x, (x.size,)) for x in (*first, *second)]
     combined = jax.vmap(lambda *numbers: evaluate(monoid, numbers))(*flat)
     return [lax.reshape(z, x.shape) for z, x in zip(combined, first, strict=True)]
 
 
 def fold(monoid: Graph, xs: Arrays, starts: Arrays) -> Arrays:
-    """The reduction along the first axis, `starts` before all."""
+    """Reduce along the first axis, starting from `starts`."""
     while (n := xs[0].shape[0]) > 1:
         even, odd = ([lax.slice_in_dim(x, i, n - n % 2, 2) for x in xs] for i in (0, 1))
         pairs = elementwise(monoid, even, odd)
@@ -44,7 +44,7 @@ def fold(monoid: Graph, xs: Arrays, starts: Arrays) -> Arrays:
 
 
 def along_axes(xs: Arrays, starts: Arrays, params: dict[str, Any]) -> Arrays:
-    """What a reduction along axes reduces, in front."""
+    """Move the axes of a reduction to the front, as one."""
     axes = params["dimensions"]
     remaining = [i for i in range(xs[0].ndim) if i not in axes]
     count = prod(xs[0].shape[i] for i in axes)
@@ -57,8 +57,8 @@ def along_axes(xs: Arrays, starts: Arrays, params: dict[str, Any]) -> Arrays:
 
 
 def in_windows(xs: Arrays, starts: Arrays, params: dict[str, Any]) -> Arrays:
-    """What a reduction over sliding windows reduces, in front: for each place in the window, a
-    strided slice of the padded array. The padding stands for what is not there."""
+    """Gather the entries of sliding windows in front: for each offset in the window, a strided
+    slice of the padded array."""
     sizes, holes = params["window_dimensions"], params["window_dilation"]
     spans = [(n - 1) * hole for n, hole in zip(sizes, holes, strict=True)]
     offsets = [range(0, span + 1, hole) for span, hole in zip(spans, holes, strict=True)]
@@ -82,7 +82,7 @@ def in_windows(xs: Arrays, starts: Arrays, params: dict[str, Any]) -> Arrays:
 def folded(
     primitive: Any, monoid: Callable[[dict], Graph], gathered: Callable[..., Arrays]
 ) -> Rule:
-    """The primitive's outputs, and the pullback of the tree that makes the same."""
+    """Run the primitive, and pull back through the tree that computes the same."""
 
     def apply(use: Call, ins: list[Any]) -> Applied:
         half = len(ins) // 2
@@ -102,7 +102,7 @@ def folded(
 
 
 def monoid_of_window(params: dict[str, Any]) -> Graph:
-    """The monoid of a reduction over sliding windows."""
+    """Return the monoid of a reduction over sliding windows."""
     return from_jaxpr_and_consts(params["jaxpr"], params["consts"])
 
 

@@ -12,13 +12,13 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.avals import partitioned, sharding_like
+from fbp.autodiff.avals import as_dtype, partitioned, sharding_like
 from fbp.autodiff.rule import Rules, transpose
 
 
 class Factor(NamedTuple):
-    """The dimensions of a factor: shared by both (b), summed over (k) and its own (m or n);
-    also where its own dimensions stand in the product."""
+    """The dimensions of a factor: shared by both (b), summed over (k) and free (m or n); also the
+    positions of its free dimensions in the product."""
 
     batch: tuple[int, ...]
     summed: tuple[int, ...]
@@ -41,10 +41,10 @@ def factors(
     return factors[0], factors[1]
 
 
-def times(
+def factor_cotangent(
     ct: Any, z: Any, of_x: Factor, of_z: Factor, params: dict[str, Any], x: Any = None
 ) -> Any:
-    """The cotangent of x: ct times z, in the order that leaves least to transpose."""
+    """Return the cotangent of x: ct times z, in the order that leaves least to transpose."""
     sharding = None if x is None else sharding_like(x)
     how = {k: params[k] for k in ("precision", "preferred_element_type")}
     batch = tuple(range(len(of_x.batch)))
@@ -59,34 +59,27 @@ def times(
 
 
 def pair(lhs: Any, rhs: Any) -> Any:
-    """Dimension numbers, from the summed and the batch dimensions of each side."""
+    """Return dimension numbers from the summed and the batch dimensions of each side."""
     return tuple(zip(lhs, rhs, strict=True))
 
 
 def is_sorted(order: Sequence[int]) -> bool:
-    """Whether a permutation leaves all in its place."""
+    """Test whether a permutation is the identity."""
     return list(order) == sorted(order)
 
 
-def as_dtype(ct: Any, dtype: Any) -> Any:
-    """In the operand's dtype: what was summed in more precision is rounded once."""
-    if ct.dtype == dtype:
-        return ct
-    if np.issubdtype(ct.dtype, np.complexfloating) and not np.issubdtype(dtype, np.complexfloating):
-        ct = lax.real(ct)
-    return lax.convert_element_type(ct, dtype)
-
-
-def left(ct: Any, x: Any, z: Any, **params: Any) -> Any:
-    """The cotangent of the left factor."""
+def left_cotangent(ct: Any, x: Any, z: Any, **params: Any) -> Any:
+    """Pull back y = x z to x."""
     of_x, of_z = factors(x, z, params["dimension_numbers"])
-    return as_dtype(times(ct, z, of_x, of_z, params, x), x.dtype)
+    return as_dtype(factor_cotangent(ct, z, of_x, of_z, params, x), x.dtype)
 
 
-def right(ct: Any, x: Any, z: Any, **params: Any) -> Any:
-    """The cotangent of the right factor."""
+def right_cotangent(ct: Any, x: Any, z: Any, **params: Any) -> Any:
+    """Pull back y = x z to z."""
     of_x, of_z = factors(x, z, params["dimension_numbers"])
-    return as_dtype(times(ct, x, of_z, of_x, params, z), z.dtype)
+    return as_dtype(factor_cotangent(ct, x, of_z, of_x, params, z), z.dtype)
 
 
-RULES = Rules(transpose(p.dot_general_p, left, right)).tag("analytic")
+RULES = Rules(transpose(p.dot_general_p, left_cotangent, right_cotangent)).tag(
+    "analytic", "forward_mode"
+)

@@ -1,10 +1,10 @@
-"""Ragged products: a dimension of x is divided into stretches, whose lengths are data.
+"""Ragged products: a dimension of x is divided into groups, whose sizes are data.
 
 Where g is the group that an index belongs to, there are three products:
 
-    y[b,m,n] = sum_k x[b,m,k] z[g(m),b,k,n]         a dimension of x's own is ragged
-    y[g,b,m,n] = sum_(k in g) x[b,m,k] z[b,k,n]     a dimension that is summed over
-    y[b,m,n] = sum_k x[b,m,k] z[b,k,n]              a shared one: the groups change nothing
+    y[b,m,n] = sum_k x[b,m,k] z[g(m),b,k,n]         a free dimension of x is ragged
+    y[g,b,m,n] = sum_(k in g) x[b,m,k] z[b,k,n]     a summed dimension is
+    y[b,m,n] = sum_k x[b,m,k] z[b,k,n]              a batch dimension is: groups change nothing
 
 The cotangents of the first are a product of the first kind and one of the second, those of
 the second are two of the first.
@@ -18,16 +18,17 @@ import numpy as np
 from jax import lax
 from jax.lax import RaggedDotDimensionNumbers
 
+from fbp.autodiff.avals import as_dtype
 from fbp.autodiff.graph import primitive_of
 from fbp.autodiff.rule import Rules, transpose
 from fbp.autodiff.rules import products
-from fbp.autodiff.rules.products import Factor, as_dtype, factors, pair
+from fbp.autodiff.rules.products import Factor, factors, pair
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """The factors, the ragged dimension of x, the dimension of z that holds the groups (none
-    but in the first kind), the groups' sizes, and how to multiply."""
+    """The factors, the ragged dimension of x, the dimension of z that holds the groups (only in the
+    first kind), the groups' sizes, and how to multiply."""
 
     of_x: Factor
     of_z: Factor
@@ -38,21 +39,21 @@ class Ragged:
 
     @property
     def batch(self) -> tuple[int, ...]:
-        """The product's dimensions that both factors share."""
+        """Return the product's batch dimensions."""
         first = self.ragged in self.of_x.summed
         return tuple(range(first, first + len(self.of_x.batch)))
 
     def multiply(
         self, x: Any, z: Any, sides: Any, ragged: int, groups: Sequence[int], order: Sequence[int]
     ) -> Any:
-        """Another product over the same groups, its dimensions sorted by `order`."""
+        """Multiply over the same groups, and sort the dimensions by `order`."""
         numbers = RaggedDotDimensionNumbers(pair(*sides), (ragged,), groups)
         out = lax.ragged_dot_general(x, z, self.sizes, numbers, **self.how)
         return lax.transpose(out, np.argsort(order))
 
 
 def described(x: Any, z: Any, sizes: Any, params: dict[str, Any]) -> Ragged:
-    """What the parameters say."""
+    """Read a ragged product from its parameters."""
     numbers = params["ragged_dot_dimension_numbers"]
     (ragged,), groups = numbers.lhs_ragged_dimensions, numbers.rhs_group_dimensions
     of_x, of_z = factors(x, z, numbers.dot_dimension_numbers, groups)
@@ -65,12 +66,12 @@ def described(x: Any, z: Any, sizes: Any, params: dict[str, Any]) -> Ragged:
     return Ragged(of_x, of_z, ragged, groups, sizes, how)
 
 
-def left(ct: Any, x: Any, z: Any, sizes: Any, **params: Any) -> Any:
-    """The cotangent of the ragged factor."""
+def ragged_factor_cotangent(ct: Any, x: Any, z: Any, sizes: Any, **params: Any) -> Any:
+    """Pull back a ragged product to the ragged factor."""
     use = described(x, z, sizes, params)
     of_x, of_z = use.of_x, use.of_z
     if use.ragged in of_x.batch:
-        return products.left(ct, x, z, **plain(params))
+        return products.left_cotangent(ct, x, z, **plain(params))
     if use.ragged in of_x.summed:
         return as_dtype(by_group(use, z, of_z, ct, of_x), x.dtype)
     sides = (of_z.free_in_product, use.batch), (of_z.free, of_z.batch)
@@ -80,12 +81,12 @@ def left(ct: Any, x: Any, z: Any, sizes: Any, **params: Any) -> Any:
     return as_dtype(use.multiply(ct, z, sides, ragged_dim, use.groups, order), x.dtype)
 
 
-def right(ct: Any, x: Any, z: Any, sizes: Any, **params: Any) -> Any:
-    """The cotangent of the other factor."""
+def other_factor_cotangent(ct: Any, x: Any, z: Any, sizes: Any, **params: Any) -> Any:
+    """Pull back a ragged product to the other factor."""
     use = described(x, z, sizes, params)
     of_x, of_z = use.of_x, use.of_z
     if use.ragged in of_x.batch:
-        return products.right(ct, x, z, **plain(params))
+        return products.right_cotangent(ct, x, z, **plain(params))
     if use.ragged in of_x.summed:
         return as_dtype(by_group(use, x, of_x, ct, of_z), z.dtype)
     sides = (of_x.free, of_x.batch), (of_x.free_in_product, use.batch)
@@ -95,8 +96,8 @@ def right(ct: Any, x: Any, z: Any, sizes: Any, **params: Any) -> Any:
 
 
 def by_group(use: Ragged, a: Any, of_a: Factor, ct: Any, of_other: Factor) -> Any:
-    """The cotangent of a factor of the second kind from `a`, the other one: its ragged
-    dimension is no longer summed over."""
+    """Pull back the second kind to one factor, from `a`, the other: its ragged dimension becomes
+    free."""
     a = lax.transpose(a, (*of_a.batch, *of_a.summed, *of_a.free))
     shared, summed = len(of_a.batch), len(of_a.summed)
     free = tuple(range(shared + summed, a.ndim))
@@ -107,7 +108,7 @@ def by_group(use: Ragged, a: Any, of_a: Factor, ct: Any, of_other: Factor) -> An
 
 
 def plain(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of the product without groups."""
+    """Return the parameters of the product without groups."""
     numbers = params["ragged_dot_dimension_numbers"]
     return params | {"dimension_numbers": numbers.dot_dimension_numbers}
 
@@ -120,4 +121,4 @@ RAGGED_DOT_GENERAL = primitive_of(
     np.ones(1, np.int32),
 )
 
-RULES = Rules(transpose(RAGGED_DOT_GENERAL, left, right, None))
+RULES = Rules(transpose(RAGGED_DOT_GENERAL, ragged_factor_cotangent, other_factor_cotangent, None))

@@ -1,6 +1,5 @@
-"""Random numbers as functions of their distribution's parameters: how a sample moves with a
-parameter while its quantile stays (the implicit derivative: Figurnov, Mohamed and Mnih, 2018).
-"""
+"""Random numbers as functions of their distribution's parameters, differentiated at a fixed
+quantile (the implicit derivative: Figurnov, Mohamed and Mnih, 2018)."""
 
 from typing import Any
 
@@ -15,7 +14,8 @@ speed: Any = lax.random_gamma_grad
 
 
 def slope_of_gamma_sample(key: Any, a: Any, y: Any, *, log_space: bool) -> Any:
-    """The sample's slope in its shape parameter, or that of its logarithm."""
+    """Return the derivative of a sample, or of its logarithm, with respect to its shape
+    parameter."""
     if not log_space:
         return speed(a, y)
     smallest = float(jnp.finfo(y.dtype).tiny)
@@ -24,7 +24,7 @@ def slope_of_gamma_sample(key: Any, a: Any, y: Any, *, log_space: bool) -> Any:
 
 
 def quantile(low: Any, high: Any, y: Any) -> Any:
-    """u in y = low + u (high - low)"""
+    """Return u of y = low + u (high - low)."""
     return div(sub(y, low), sub(high, low))
 
 

@@ -16,37 +16,38 @@ from fbp.autodiff.graph import stage
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call, transpose, vjp
 
 
-def spread(ct: Any, x: Any, axes: Sequence[int]) -> Any:
+def broadcast_along(ct: Any, x: Any, axes: Sequence[int]) -> Any:
     """Copy a reduced array along the axes that the reduction of x removed."""
     remaining = [i for i in range(x.ndim) if i not in axes]
     return lax.broadcast_in_dim(ct, x.shape, remaining, out_sharding=sharding_like(x))
 
 
 def shared(ct: Any, y: Any, x: Any, axes: Sequence[int]) -> Any:
-    """An extreme value's cotangent, split evenly between the places where it stands."""
-    here = lax.convert_element_type(lax.eq(x, spread(y, x, axes)), ct.dtype)
+    """Pull back a maximum or minimum: split the cotangent evenly between the entries that attain
+    it."""
+    here = lax.convert_element_type(lax.eq(x, broadcast_along(y, x, axes)), ct.dtype)
     share = lax.div(ct, lax.reduce_sum(here, axes=tuple(axes)))
-    return lax.mul(here, spread(share, x, axes))
+    return lax.mul(here, broadcast_along(share, x, axes))
 
 
 def times_the_others(ct: Any, x: Any, axes: Sequence[int]) -> Any:
-    """d prod(x) / dx_i is the product of the others: those before times those after.
+    """Pull back a product: d prod(x) / dx_i = the product before i times the product after i.
 
-    No division, so that zeros among the factors do no harm.
+    It divides by nothing, so that zeros among the factors do no harm.
     """
     remaining = [i for i in range(x.ndim) if i not in axes]
     order = (*axes, *remaining)
     count = prod(x.shape[i] for i in axes)
     if count == 1:
-        return spread(ct, x, axes)
+        return broadcast_along(ct, x, axes)
     factors = lax.reshape(lax.transpose(x, order), (count, *(x.shape[i] for i in remaining)))
     others = lax.mul(exclusive_product(factors), exclusive_product(factors, reverse=True))
     unpacked = lax.reshape(others, [x.shape[i] for i in order])
-    return lax.mul(spread(ct, x, axes), lax.transpose(unpacked, np.argsort(order)))
+    return lax.mul(broadcast_along(ct, x, axes), lax.transpose(unpacked, np.argsort(order)))
 
 
 def exclusive_product(x: Any, reverse: bool = False) -> Any:
-    """The product of all that stands before, along the first axis; after, if reversed."""
+    """Multiply all entries before each one along the first axis; all after it, if reversed."""
     one = np.ones((), x.dtype)
     shift = (-1, 1, 0) if reverse else (1, -1, 0)
     shifted = lax.pad(x, one, [shift, *[(0, 0, 0)] * (x.ndim - 1)]) if x.shape[0] else x
@@ -54,7 +55,7 @@ def exclusive_product(x: Any, reverse: bool = False) -> Any:
 
 
 def scanned(primitive: Any, combine: Any) -> Rule:
-    """A cumulative reduction is differentiated as the associative scan that defines it."""
+    """Differentiate a cumulative reduction as the associative scan that defines it."""
 
     def apply(use: Call, ins: list[Any]) -> Applied:
         axis, reverse = use.params["axis"], use.params["reverse"]
@@ -66,7 +67,7 @@ def scanned(primitive: Any, combine: Any) -> Rule:
 
 
 RULES = Rules(
-    transpose(p.reduce_sum_p, lambda ct, x, *, axes: spread(ct, x, axes)),
+    transpose(p.reduce_sum_p, lambda ct, x, *, axes: broadcast_along(ct, x, axes)),
     vjp(p.reduce_max_p, lambda ct, y, x, *, axes: shared(ct, y, x, axes)),
     vjp(p.reduce_min_p, lambda ct, y, x, *, axes: shared(ct, y, x, axes)),
     vjp(p.reduce_prod_p, lambda ct, y, x, *, axes: times_the_others(ct, x, axes)),
@@ -79,7 +80,9 @@ RULES = Rules(
     scanned(p.cummin_p, lax.min),
     scanned(p.cumlogsumexp_p, jnp.logaddexp),
 ).tag(
+    "forward_mode",
+    differs_from_jax="reduce_prod",  # NaN at the zeros of a product
     analytic="""
         reduce_sum reduce_prod reduce_max reduce_min cumsum cumprod cummax cummin
-    """
+    """,
 )

@@ -1,5 +1,5 @@
-"""Mutable arrays: those that a function makes are values before it is differentiated (see
-`graph.open_graph`), those that come from elsewhere are constants (see `backprop.check_writes`)."""
+"""Mutable arrays: those that a function creates are replaced by values before it is differentiated
+(see `graph.discharge_refs`), those from outside are constants (see `backprop.check_writes`)."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from fbp.autodiff.rule import Applied, Call, Rules, call, constant
 
 
 def run_state(call: Call, ins: list[Any]) -> Applied:
-    """The arrays' last values as a function of their first."""
+    """Differentiate the arrays' last values as a function of their first."""
     params = call.params
     pure = g.discharge_refs(params["jaxpr"], discharge=True)
     program = g.from_jaxpr_and_consts(pure, pure.consts)

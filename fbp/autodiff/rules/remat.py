@@ -1,4 +1,4 @@
-"""Checkpoint: the backward pass computes again what the policy does not store."""
+"""jax.checkpoint: the backward pass computes again what the policy does not store."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ from fbp.autodiff.save_policy import Policy, by_policy, with_offloading
 
 
 def checkpoint(call: Call, ins: list[Any]) -> Applied:
-    """The backward pass computes again what the policy does not store."""
+    """Store what the policy names, and compute the rest again in the backward pass."""
     params = call.params
     prevent_cse = any(jax.tree.leaves(params["prevent_cse"]))  # one bool, or one per input
     return _checkpoint(
@@ -29,7 +29,7 @@ def checkpoint(call: Call, ins: list[Any]) -> Applied:
 
 
 def barrier(args: Sequence[Any]) -> list[Any]:
-    """What is computed before is not used after; a barrier for each way to vary over devices."""
+    """Keep XLA from sharing computations across; one barrier for each way to vary over devices."""
     types = [jax.typeof(x) for x in args]
     varying = [None if isinstance(t, AbstractRef) else t.mat.varying for t in types]
     passed = list(args)
@@ -62,9 +62,9 @@ def _checkpoint(
 
 @g.weakref_cache
 def under_policy(rules: Rules, policy: Policy) -> Rules:
-    """The rules by which a policy sees into programs within programs."""
+    """Return the rules that let a policy see into programs within programs."""
     seen = [rule for rule in rules.values() if rule.under_policy is not None]
     return rules | [replace(rule, apply=within_scope(rule.under_policy(policy))) for rule in seen]
 
 
-RULES = Rules(call(p.remat_p, checkpoint, call_activity))
+RULES = Rules(call(p.remat_p, checkpoint, call_activity)).tag("forward_mode")

@@ -1,9 +1,9 @@
-"""Where a loop of unknown length keeps its state, so that it can be run backward.
+"""The saved states of a loop of unknown length, from which it is run backward.
 
-While the loop runs, every stride-th state is saved, and the stride doubles when the places run
+While the loop runs, every stride-th state is saved, and the stride doubles when the slots run
 out (Wang, Moin and Iaccarino, Minimal repetition dynamic checkpointing algorithm for unsteady
 adjoint calculation, 2009). When its length is known, the states between two saved ones are
-computed again, and on the way those are saved that make the repetitions fewest (Griewank and
+computed again, and some of them saved, such that the repetitions are fewest (Griewank and
 Walther, Algorithm 799: revolve, 2000).
 """
 
@@ -21,7 +21,7 @@ FREE = -1
 MOST_REPETITIONS = 64
 
 
-class Checkpoints(NamedTuple):
+class SavedStates(NamedTuple):
     """Saved states, each with the number of its step; one more place takes what is not kept."""
 
     steps: jax.Array
@@ -33,7 +33,7 @@ class Checkpoints(NamedTuple):
         slot = jnp.argmax(self.steps)
         return self.steps[slot], [lax.dynamic_index_in_dim(s, slot, 0, False) for s in self.states]
 
-    def save(self, step: Any, state: Sequence[Any], keep: Any) -> "Checkpoints":
+    def save(self, step: Any, state: Sequence[Any], keep: Any) -> "SavedStates":
         """Save a state in a free place, if it is to be kept."""
         num_slots = self.steps.size
         slot = jnp.where(keep, jnp.argmin(self.steps), num_slots)
@@ -42,30 +42,30 @@ class Checkpoints(NamedTuple):
             lax.dynamic_update_index_in_dim(saved, x, slot, 0)
             for saved, x in zip(self.states, state, strict=True)
         ]
-        return Checkpoints(steps, states)
+        return SavedStates(steps, states)
 
-    def without(self, dropped: Any) -> "Checkpoints":
+    def without(self, dropped: Any) -> "SavedStates":
         """Free some places."""
         return self._replace(steps=jnp.where(dropped, FREE, self.steps))
 
 
 def free(steps: jax.Array) -> jax.Array:
-    """How many places are free."""
+    """Count the free slots."""
     return jnp.sum(steps == FREE, dtype=np.int32)
 
 
-def empty(num_slots: int, state: Sequence[Any]) -> Checkpoints:
-    """No state is saved yet."""
+def empty(num_slots: int, state: Sequence[Any]) -> SavedStates:
+    """Return slots in which no state is saved."""
     free_slots = [lax.broadcast(x, (num_slots + 1,)) for x in state]
-    return Checkpoints(jnp.full(num_slots, FREE, np.int32), free_slots)
+    return SavedStates(jnp.full(num_slots, FREE, np.int32), free_slots)
 
 
 def save_online(
-    saved: Checkpoints, step: Any, state: Sequence[Any], stride: Any
-) -> tuple[Checkpoints, Any]:
-    """Save a state while the loop's length is unknown; the stride to go on with.
+    saved: SavedStates, step: Any, state: Sequence[Any], stride: Any
+) -> tuple[SavedStates, Any]:
+    """Save a state while the loop's length is unknown, and return the stride to continue with.
 
-    All places are for a stride of 1; a longer one leaves half of them to `first_stop`.
+    All slots are for a stride of 1; a longer one leaves half of them to `first_stop`.
     """
 
     def is_full(carry: Any) -> Any:
@@ -82,8 +82,8 @@ def save_online(
 
 
 def first_stop(free_slots: Any, length: Any, num_slots: int) -> Any:
-    """How far to go before the next state is saved, if `length` states are to be visited from
-    the last to the first, the first is saved, and `room` places are free.
+    """Return how far to go before saving the next state, if `length` states are to be visited from
+    the last to the first, the first is saved, and `free_slots` of `num_slots` are free.
 
     With s saved states and r repetitions, binomial(s + r, s) states can be visited.
     """
@@ -98,7 +98,7 @@ def first_stop(free_slots: Any, length: Any, num_slots: int) -> Any:
 
 @cache
 def _visited(most: int) -> np.ndarray:
-    """binomial(s + r, s) for s saved states (rows) and r repetitions (columns)."""
+    """Return binomial(s + r, s) for s saved states (rows) and r repetitions (columns)."""
     largest = np.iinfo(np.int32).max
     rows = [
         [min(comb(s + r, s), largest) for r in range(MOST_REPETITIONS)] for s in range(most + 1)

@@ -1,8 +1,8 @@
 """scan stays a scan, forward and backward.
 
 The body's joint program is cut once. Per iteration the forward scan stacks the values of least
-total size from which the backward one can make the rest; values that depend only on the
-constants are made once, outside; what is stacked already (scanned inputs, outputs) is read again.
+total size from which the backward one can compute the rest; values that depend only on the
+constants are computed once, outside; what is stacked already (xs, ys) is read again.
 """
 
 import functools
@@ -28,7 +28,7 @@ from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.backward_scan import Reads, backward_scan
 from fbp.autodiff.rules.calls import Masks, masks
 from fbp.autodiff.rules.loops import (
-    Loop,
+    LoopLayout,
     fixed_point,
     linear_in_the_end,
     perturbed_in_the_end,
@@ -38,15 +38,16 @@ from fbp.autodiff.save_policy import Policy, is_cheap, minimum_cut, with_named_v
 
 
 def scan(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
-    """Run the loop, stacking what its pullback reads; the pullback runs from the other end."""
+    """Pull back through a scan by two scans: the forward one stacks the residuals of the backward
+    one."""
     params = call.params
-    loop = Loop(*scan_counts(params), params["length"], params["reverse"], params["unroll"])
+    loop = LoopLayout(*scan_counts(params), params["length"], params["reverse"], params["unroll"])
     return _scan(g.body(params), call.rules, masks(call, ins), loop, policy).run(ins)
 
 
 @g.weakref_cache
 def _scan(
-    body: Graph, rules: Rules, masks: Masks, loop: Loop, policy: Policy | None
+    body: Graph, rules: Rules, masks: Masks, loop: LoopLayout, policy: Policy | None
 ) -> ForwardBackward:
     needs_ct, has_out_ct, linear = fixed_point(rules, body, masks, loop)
     carried = linear_in_the_end(loop, linear, len(body.outvars))
@@ -55,14 +56,17 @@ def _scan(
 
 
 def scan_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> tuple[bool, ...]:
-    """A scan reaches what its body reaches in the end."""
-    return perturbed_in_the_end(g.body(eqn.params), rules, needs_ct, Loop(*scan_counts(eqn.params)))
+    """Say which outputs of a scan are perturbed after enough iterations of its body."""
+    return perturbed_in_the_end(
+        g.body(eqn.params), rules, needs_ct, LoopLayout(*scan_counts(eqn.params))
+    )
 
 
-def _partition(program: Joint, rules: Rules, loop: Loop, policy: Policy | None) -> ForwardBackward:
+def _partition(
+    program: Joint, rules: Rules, loop: LoopLayout, policy: Policy | None
+) -> ForwardBackward:
     """Cut the body's joint program, and put a scan around each half."""
-    signature = program.signature
-    num_ins, num_outs = signature.sizes
+    signature, (num_ins, num_outs) = program.signature, program.signature.sizes
     known = without_linear(loop, signature)
     consts, carry, xs = known.ins(program.graph.invars[:num_ins])
     graph, once = _with_invariants(inlined(program.graph), consts)
@@ -70,7 +74,6 @@ def _partition(program: Joint, rules: Rules, loop: Loop, policy: Policy | None) 
     carry_out, ys = known.outs(outs)
     available = {*xs, *g.variables(ys)}
     next_of = {a: b for a, b in zip(carry, carry_out, strict=True) if isinstance(b, Var)}
-
     read_by_rules: set[Var] = set()
 
     def store(eqns, read, free):
@@ -83,12 +86,7 @@ def _partition(program: Joint, rules: Rules, loop: Loop, policy: Policy | None) 
     read = [r.var for r in parts.residuals]
     invariants = [v for v in read if v in once]
     handed_down = _handed_down(next_of, [v for v in read if v not in once], available)
-    stacked_already = {
-        v: ("input", known.num_consts + known.num_carry + i) for i, v in enumerate(xs)
-    }
-    stacked_already |= {
-        v: ("output", known.num_carry + i) for i, v in enumerate(ys) if isinstance(v, Var)
-    }
+    stacked_already = _stacked_already(known, xs, ys)
     scanned = [v for v in read if v not in once and v not in handed_down]
     stacks = [v for v in scanned if v not in stacked_already]
     hoisted = [v for v in invariants if v not in consts]
@@ -98,32 +96,40 @@ def _partition(program: Joint, rules: Rules, loop: Loop, policy: Policy | None) 
     where = stacked_already | {v: ("input", i) for i, v in enumerate(consts)}
     where |= {v: ("stored", i) for i, v in enumerate((*stacks, *named, *hoisted))}
     where |= {v: ("output", carry_out.index(v)) for v in handed_down}
-    outputs = replace(forward_graph, outvars=(*outs, *stacks, *named))
-    step, ahead = _step(outputs, once, rules)
+    step, ahead = _step(replace(forward_graph, outvars=(*outs, *stacks, *named)), once, rules)
     before = _before(parts.forward, once, consts, (*hoisted, *ahead))
-    forward = _forward_loop(known, step, before, len(hoisted))
     reads = Reads(invariants, handed_down, scanned)
     budget = _budget(read_by_rules - once - {*xs}, stacks)
-    backward = backward_scan(loop, parts.backward, signature, reads, budget)
     return ForwardBackward(
         _loop_signature(signature, loop),
-        forward,
-        backward,
+        _forward_loop(known, step, before, len(hoisted)),
+        backward_scan(loop, parts.backward, signature, reads, budget),
         tuple(Residual(*where[v], v) for v in (*invariants, *handed_down, *scanned)),
     )
+
+
+def _stacked_already(
+    loop: LoopLayout, xs: Sequence[Any], ys: Sequence[Any]
+) -> dict[Var, tuple[str, int]]:
+    """Return the values that are stacked in any case: where xs and ys lie."""
+    first = loop.num_consts + loop.num_carry
+    inputs = {v: ("input", first + i) for i, v in enumerate(xs)}
+    return inputs | {
+        v: ("output", loop.num_carry + i) for i, v in enumerate(ys) if isinstance(v, Var)
+    }
 
 
 def _handed_down(
     next_of: dict[Var, Var], read: Sequence[Var], available: set[Var]
 ) -> dict[Var, Var]:
-    """The last states that are read beside the first states of the same iterations: they are
-    what the backward loop has read as the first states of the iteration before."""
+    """Return the last states that are read as well as the first states of the same iterations: the
+    backward loop has read them as the first states of the iteration that it ran before."""
     return {b: a for a, b in next_of.items() if a in read and b in read and b not in available}
 
 
 def _budget(read: set[Var], stacks: Sequence[Var]) -> int:
-    """Bytes per iteration for what the backward loop stacks: what was saved by not storing all
-    that its rules read."""
+    """Return the bytes per iteration that the backward loop may stack: those saved by not storing
+    all that its rules read."""
     return _bytes(read) - _bytes(stacks)
 
 
@@ -131,8 +137,8 @@ def _bytes(values: Iterable[Var]) -> int:
     return sum(num_bytes(v.aval) for v in values)
 
 
-def _loop_signature(body: Signature, loop: Loop) -> Signature:
-    """The body's signature, with outputs stacked and a cotangent for every wanted carry."""
+def _loop_signature(body: Signature, loop: LoopLayout) -> Signature:
+    """Return the body's signature, with ys stacked and a cotangent for every active carry."""
     carry, ys = loop.outs(body.out_avals)
     return replace(
         body,
@@ -142,8 +148,7 @@ def _loop_signature(body: Signature, loop: Loop) -> Signature:
 
 
 def _with_invariants(graph: Graph, consts: Sequence[Var]) -> tuple[Graph, set[Var]]:
-    """The program, and its values that are the same in every iteration: what computes them
-    computes nothing else."""
+    """Return the program and its loop invariants, computed by equations of their own."""
     varying = {v for v in graph.invars if v not in consts} | effectful(graph.eqns)
     pairs = list(parted(graph.eqns, varying))
     hoisted_results = {v for eqn, varies in pairs if not varies for v in eqn.outvars} - varying
@@ -154,14 +159,14 @@ def _with_invariants(graph: Graph, consts: Sequence[Var]) -> tuple[Graph, set[Va
 def _before(
     graph: Graph, once: set[Var], consts: Sequence[Var], hoisted_results: Sequence[Var]
 ) -> Graph:
-    """What is made once, from the constants."""
+    """Return the program that computes loop invariants from the constants."""
     eqns = tuple(eqn for eqn in graph.eqns if not once.isdisjoint(eqn.outvars))
     return dce(replace(graph, invars=tuple(consts), outvars=tuple(hoisted_results), eqns=eqns))
 
 
 def _step(graph: Graph, once: set[Var], rules: Rules) -> tuple[Graph, list[Var]]:
-    """One iteration, and those of its first inputs that are made ahead of all iterations: what
-    is the same in all of them and not cheap to compute again."""
+    """Return one iteration, and those of its first inputs that are computed before the loop: loop
+    invariants that are not cheap to compute again."""
     is_ahead = [not once.isdisjoint(eqn.outvars) and not is_cheap(eqn, rules) for eqn in graph.eqns]
     ahead = [v for eqn in select(is_ahead, graph.eqns) for v in eqn.outvars]
     eqns = tuple(select(not_(is_ahead), graph.eqns))
@@ -172,7 +177,7 @@ def _step(graph: Graph, once: set[Var], rules: Rules) -> tuple[Graph, list[Var]]
 
 
 def _cost(graph, once, consts, stacked_already, loop):
-    """Bytes per iteration: none for what is there anyway, a share for what is made once."""
+    """Return bytes per iteration: none for values stored anyway, a share for loop invariants."""
     free = {*consts, *graph.constvars, *stacked_already}
 
     def cost(v: Var) -> int:
@@ -184,8 +189,8 @@ def _cost(graph, once, consts, stacked_already, loop):
     return cost
 
 
-def _forward_loop(loop: Loop, step: Graph, before: Graph, num_hoisted: int) -> Graph:
-    """(consts, init, xs) -> (carry, ys, stacks, what is made once)."""
+def _forward_loop(loop: LoopLayout, step: Graph, before: Graph, num_hoisted: int) -> Graph:
+    """Return the program (consts, init, xs) -> (carry, ys, stacks, loop invariants)."""
 
     def run(*ins):
         consts, init, xs = loop.ins(ins)
@@ -206,4 +211,4 @@ def _forward_loop(loop: Loop, step: Graph, before: Graph, num_hoisted: int) -> G
 
 RULES = Rules(
     call(p.scan_p, scan, scan_activity, lambda policy: functools.partial(scan, policy=policy))
-)
+).tag("forward_mode")

@@ -1,7 +1,7 @@
-"""Rearranging arrays: each output element is one input element, so each cotangent goes back.
+"""Rearranging arrays: each output element is one input element, to which its cotangent returns.
 
-Where one element was copied to many places, its cotangent is the sum over them; where it was
-dropped, zero.
+An element that was copied to several positions gets the sum of their cotangents; one that was
+dropped gets zero.
 """
 
 import math
@@ -26,7 +26,7 @@ from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp_jointly
 
 
 def in_shape_of(x: Any, ct: Any) -> Any:
-    """The cotangent, reshaped as x is and divided over devices as it."""
+    """Reshape the cotangent as x, and shard it as x."""
     sharding = sharding_like(x)
     if sharding is not None and sharding.spec.unreduced != struct(ct).sharding.spec.unreduced:
         sharding = None  # what is still to be summed, and what is not, stays so
@@ -34,7 +34,7 @@ def in_shape_of(x: Any, ct: Any) -> Any:
 
 
 def restore(ct: Any, x: Any, dimensions: Sequence[int] | None) -> Any:
-    """Undo a reshape that read the elements of x in the order of `dimensions`."""
+    """Pull back a reshape that read the elements of x in the order of `dimensions`."""
     if dimensions is None:
         return in_shape_of(x, ct)
     read = lax.reshape(ct, [x.shape[i] for i in dimensions])
@@ -42,7 +42,7 @@ def restore(ct: Any, x: Any, dimensions: Sequence[int] | None) -> Any:
 
 
 def sum_copies(ct: Any, x: Any, broadcast_dimensions: Sequence[int]) -> Any:
-    """Undo a broadcast of x: the sum over the dimensions that are new or were stretched."""
+    """Pull back a broadcast of x: sum over the dimensions that are new or were stretched."""
     if ct.size == x.size:
         return in_shape_of(x, ct)
     copied = {
@@ -53,7 +53,7 @@ def sum_copies(ct: Any, x: Any, broadcast_dimensions: Sequence[int]) -> Any:
 
 
 def sum_along(axes: Sequence[int], ct: Any) -> Any:
-    """The sum of a cotangent over axes; an extended dtype says itself what a sum is."""
+    """Sum a cotangent over axes, by its own addition for an extended dtype."""
     if not is_extended(ct.dtype):
         return lax.reduce_sum(ct, axes=axes)
     rest = [i for i in range(ct.ndim) if i not in axes]
@@ -65,7 +65,7 @@ def sum_along(axes: Sequence[int], ct: Any) -> Any:
 
 
 def sum_tiles(ct: Any, x: Any, reps: Sequence[int]) -> Any:
-    """Undo tiling: the sum over the repetitions of each dimension."""
+    """Pull back tiling: sum over the repetitions of each dimension."""
     split = [n for pair in zip(reps, x.shape, strict=True) for n in pair]
     sharding = sharding_like(x)
     sharding = sharding and partitioned(
@@ -76,7 +76,7 @@ def sum_tiles(ct: Any, x: Any, reps: Sequence[int]) -> Any:
 
 
 def unpad(ct: Any, padding_config: Sequence[tuple[int, int, int]]) -> Any:
-    """Undo padding: cut off what was added, fill with zeros what was cut off."""
+    """Pull back padding to the operand: remove the padding, fill with zeros what was cut off."""
     if any(low < 0 or high < 0 for low, high, _ in padding_config):
         undo = [(max(-low, 0), max(-high, 0), 0) for low, high, _ in padding_config]
         ct = lax.pad(ct, np.zeros((), ct.dtype), undo)
@@ -89,13 +89,13 @@ def unpad(ct: Any, padding_config: Sequence[tuple[int, int, int]]) -> Any:
 
 
 def sum_padding(ct: Any, x: Any, padding_config: Sequence[tuple[int, int, int]]) -> Any:
-    """The padding value's cotangent: the sum over all places where it stands."""
+    """Pull back padding to the padding value: sum over all its positions."""
     padded = lax.pad(lax.full(x.shape, False), True, padding_config)
     return lax.reduce_sum(lax.select(padded, ct, zeros(ct)), axes=range(ct.ndim))
 
 
 def pieces(cts: Cotangents, outs: Any) -> list[Any]:
-    """The cotangents of an array's parts, with zeros where none arrived."""
+    """Return the cotangents of an array's parts, with zeros where none arrived."""
     types = [cotangent_type(struct(y)) for y in outs]
     return [zeros(t) if ct is None else ct for ct, t in zip(cts, types, strict=True)]
 
@@ -132,6 +132,7 @@ RULES = Rules(
         lax.unstack_p, lambda cts, ys, xs, needs_ct, *, axis: [lax.stack(pieces(cts, ys), axis)]
     ),
 ).tag(
+    "forward_mode",
     analytic="reshape squeeze transpose rev broadcast_in_dim concatenate pad",
     recomputable="reshape squeeze transpose rev broadcast_in_dim",
     same_finiteness="reshape squeeze transpose rev broadcast_in_dim",

@@ -1,11 +1,11 @@
 """shard_map: each device runs the body on its part, forward and backward.
 
 The body's joint program is staged where the mesh's axes have names, and cut once; each half
-becomes a shard_map. A value that the backward half reads is stored as one part per device.
+becomes a shard_map. A residual is stored as one part per device.
 
-A body whose types say along which axes a value varies (`check_vma`) says itself where
-cotangents are summed. In one whose types do not, an output that is the same on all devices
-of an axis shares its cotangent among them, and an input that is gets the sum of theirs.
+A body whose types say along which axes a value varies (`check_vma`) itself states where
+cotangents are summed. Without such types, an output that is the same on all devices of an axis
+shares its cotangent among them, and an input that is gets the sum of theirs.
 """
 
 import math
@@ -34,10 +34,9 @@ Specs = tuple[PartitionSpec, ...]
 
 @dataclass(frozen=True)
 class Mapped:
-    """How a shard_map divides its inputs, and puts its outputs together.
+    """The way a shard_map divides its inputs, and assembles its outputs.
 
-    Of the axes that have a name in the body, those are `dividing` that no vmap around it is
-    divided over.
+    `dividing` are the axes with a name in the body over which no enclosing vmap is divided.
     """
 
     mesh: Any
@@ -50,7 +49,7 @@ class Mapped:
     out_avals: tuple[Any, ...]
 
     def shard_map(self, fun: Callable, in_specs: Sequence, out_specs: Sequence) -> Callable:
-        """`fun`, mapped over the same axes of the same mesh."""
+        """Map `fun` over the same axes of the same mesh."""
         return jax.shard_map(
             fun,
             mesh=self.mesh,
@@ -61,13 +60,13 @@ class Mapped:
         )
 
     def within(self, make: Callable[[], Any]) -> Any:
-        """What `make` returns where the body's axes are in scope."""
+        """Call `make` where the body's axes are in scope."""
         results = []
         jax.make_jaxpr(self.shard_map(lambda: results.append(make()) or (), (), ()))()
         return results[0]
 
     def per_device(self, aval: Any) -> PartitionSpec:
-        """One part for each device on which a value of the body may differ."""
+        """Return the spec of one part for each device on which a value of the body may differ."""
         if not self.check_vma:
             return PartitionSpec(self._in_order(self.dividing))
         manual = aval.mat
@@ -78,7 +77,7 @@ class Mapped:
         )
 
     def replicated(self, spec: PartitionSpec) -> tuple[str, ...]:
-        """The axes along which all devices have the same, if no type says so."""
+        """Return the axes along which all devices have the same value, if no type says so."""
         if self.check_vma:
             return ()
         groups = ((entry,) if isinstance(entry, str) else entry or () for entry in spec.partitions)
@@ -86,12 +85,12 @@ class Mapped:
         return self._in_order(self.dividing - mentioned)
 
     def shared(self, ct: Any, spec: PartitionSpec) -> Any:
-        """Each device's share of the cotangent of an output."""
+        """Return each device's share of the cotangent of an output."""
         number = math.prod(self.mesh.shape[name] for name in self.replicated(spec))
         return ct if number == 1 else lax.div(ct, np.asarray(number, ct.dtype))
 
     def summed(self, ct: Any, spec: PartitionSpec) -> Any:
-        """The cotangent of an input, from each device's."""
+        """Return the cotangent of an input from those of the devices."""
         names = self.replicated(spec)
         return lax.psum(ct, names) if names else ct
 
@@ -100,7 +99,7 @@ class Mapped:
 
 
 def shard_map(call: Call, ins: list[Any]) -> Applied:
-    """One shard_map for the forward pass, one for the backward pass."""
+    """Pull back through a shard_map by two: one for the forward pass, one for the backward pass."""
     params = call.params
     mapped = Mapped(
         params["mesh"],
@@ -129,7 +128,7 @@ def _shard_map(body: Graph, rules: Rules, masks: Masks, mapped: Mapped) -> Forwa
 
 
 def _unsharded(program: Joint, forward: Graph) -> dict[tuple[str, int], Any]:
-    """The variables outside of the body: inputs, outputs, and what is stored."""
+    """Return the variables outside of the body: inputs, outputs, and stored values."""
     num_outs = program.signature.sizes[1]
     where = {("input", i): v for i, v in enumerate(forward.invars)}
     where |= {("output", i): v for i, v in enumerate(forward.outvars[:num_outs])}
@@ -137,7 +136,7 @@ def _unsharded(program: Joint, forward: Graph) -> dict[tuple[str, int], Any]:
 
 
 def _specs(mapped: Mapped, program: Joint, parts: Cut) -> tuple[Specs, Specs, Specs]:
-    """Of the inputs and outputs that have a value, and of what is stored."""
+    """Return the specs of the inputs and outputs that have a value, and of the stored values."""
     signature = program.signature
     stored = parts.forward.outvars[signature.sizes[1] :]
     return (
@@ -148,7 +147,7 @@ def _specs(mapped: Mapped, program: Joint, parts: Cut) -> tuple[Specs, Specs, Sp
 
 
 def _forward(mapped: Mapped, program: Joint, parts: Cut) -> Graph:
-    """(inputs) -> (outputs, what is stored); a scalar is stored as a row of one."""
+    """Return (inputs) -> (outputs, stored values); a scalar is stored as an array of one."""
     ins, outs, stored = _specs(mapped, program, parts)
 
     def run(*args):
@@ -161,7 +160,7 @@ def _forward(mapped: Mapped, program: Joint, parts: Cut) -> Graph:
 
 
 def _backward(mapped: Mapped, program: Joint, parts: Cut, residuals: Sequence[Residual]) -> Graph:
-    """(residuals, cotangents of the outputs) -> cotangents of the inputs."""
+    """Return (residuals, cotangents of the outputs) -> cotangents of the inputs."""
     signature = program.signature
     ins, outs, stored = _specs(mapped, program, parts)
     by_origin: dict[str, Specs] = {"input": ins, "output": outs, "stored": stored}

@@ -17,7 +17,7 @@ from fbp.autodiff.graph import JaxprEqn
 from fbp.autodiff.interpret import apply_primitive
 from fbp.autodiff.rule import Applied, Call, Cotangents, Rules, call, vjp_jointly
 from fbp.autodiff.rules import matrices
-from fbp.autodiff.rules.matrices import conj, times, transposed
+from fbp.autodiff.rules.matrices import conj, matmul, transposed
 
 
 def triangular_solve(
@@ -27,14 +27,17 @@ def triangular_solve(
     needs_ct: Sequence[bool],
     **params: Any,
 ) -> Cotangents:
-    """A X = B, or X A = B, where A, A^T, conj(A) or A^H is a triangle of what is given."""
+    """Pull back A X = B, or X A = B, where A, A^T, conj(A) or A^H is a triangle of the operand."""
     (ct,), (x,), (a, _) = cts, outs, ins
     back = params | {"transpose_a": not params["transpose_a"]}
     ct_b = p.triangular_solve_p.bind(a, ct, **back)
-    return [of_triangle(ct_b, x, **params) if needs_ct[0] else None, ct_b if needs_ct[1] else None]
+    return [
+        triangle_cotangent(ct_b, x, **params) if needs_ct[0] else None,
+        ct_b if needs_ct[1] else None,
+    ]
 
 
-def of_triangle(
+def triangle_cotangent(
     ct_b: Any,
     x: Any,
     *,
@@ -44,8 +47,8 @@ def of_triangle(
     conjugate_a: bool,
     unit_diagonal: bool,
 ) -> Any:
-    """-ct_B X^T, or -X^T ct_B on the right, for the triangle that was read."""
-    product = times(ct_b, transposed(x)) if left_side else times(transposed(x), ct_b)
+    """Return ct_A = -ct_B X^T, or -X^T ct_B on the right, for the triangle that was read."""
+    product = matmul(ct_b, transposed(x)) if left_side else matmul(transposed(x), ct_b)
     product = lax.neg(transposed(product) if transpose_a else product)
     part = matrices.lower if lower else matrices.upper
     return part(conj(product) if conjugate_a else product, int(unit_diagonal))
@@ -58,7 +61,7 @@ def tridiagonal_solve(
     needs_ct: Sequence[bool],
     **params: Any,
 ) -> Cotangents:
-    """A X = B, where row i of A is l_i, d_i, u_i at columns i - 1, i, i + 1."""
+    """Pull back A X = B, where row i of A is l_i, d_i, u_i at columns i - 1, i, i + 1."""
     (ct,), (x,), (below, diagonal, above, _) = cts, outs, ins
     ct_b = p.tridiagonal_solve_p.bind(shifted(above, 1), diagonal, shifted(below, -1), ct, **params)
 
@@ -73,17 +76,19 @@ def tridiagonal_solve(
 
 
 def shifted(x: Any, by: int, axis: int = -1) -> Any:
-    """x moved one place on or back along an axis; a zero moves in."""
+    """Shift x along an axis by one, and fill with zero."""
     config = [(0, 0, 0)] * x.ndim
     config[axis] = (by, -by, 0)
     return lax.pad(x, np.zeros((), x.dtype), config)
 
 
 def linear_solve(call: Call, ins: list[Any]) -> Applied:
-    """A X = B, where A is a program (matvec) and so are the solution and that of A^T X = B.
+    """Pull back A X = B, where A is a program (matvec), and so are the two solvers.
 
-    The cotangent of what A is made of is that of the program A x, from -ct_B. Raises TypeError
-    if the program of the transpose is missing.
+    The cotangents of A's constants are those of the program A x, from -ct_B.
+
+    Raises:
+      TypeError: the equations have no solver of the transposed ones, A^T X = B.
     """
     equations = LinearEquations(call, ins)
     outs = apply_primitive(call.eqn, ins)
@@ -91,7 +96,7 @@ def linear_solve(call: Call, ins: list[Any]) -> Applied:
 
 
 class LinearEquations:
-    """The operands of a linear solve: what each of its programs is made of, and the right side."""
+    """The operands of a linear solve: the constants of each of its programs, and the right side."""
 
     def __init__(self, call: Call, ins: list[Any]):
         self.call = call
@@ -101,7 +106,7 @@ class LinearEquations:
         self.b = list(operands)
 
     def transposed(self, ct: list[Any]) -> list[Any]:
-        """A^-T ct"""
+        """Return A^-T ct."""
         if self.programs.transpose_solve is None:
             raise TypeError(
                 "transpose_solve required for backwards mode automatic differentiation of "
@@ -117,7 +122,7 @@ class LinearEquations:
         return solution[: len(self.b)]
 
     def cotangents(self, outs: list[Any], cts: Cotangents) -> Cotangents:
-        """Those of all operands."""
+        """Return the cotangents of all operands."""
         x, ct = outs[: len(self.b)], cts[: len(self.b)]
         ct_b = self.transposed([zeros(y) if c is None else c for c, y in zip(ct, x, strict=True)])
         num_a = self.counts.matvec
@@ -132,8 +137,8 @@ class LinearEquations:
 
 
 def solve_activity(eqn: JaxprEqn, _: Rules, needs_ct: tuple[bool, ...]) -> list[bool]:
-    """The solution depends on the right side and on what A is made of; what else the solver
-    returns has no derivative."""
+    """Mark the solution if it depends on the right side or on A's constants; other results of the
+    solver have no derivative."""
     counts = eqn.params["const_lengths"]
     num_b = len(eqn.invars) - sum(counts)
     depends = any(needs_ct[: counts.matvec]) or any(needs_ct[sum(counts) :])

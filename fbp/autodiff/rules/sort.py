@@ -1,4 +1,4 @@
-"""Sorting and selection: each cotangent returns to the place that its value came from."""
+"""Sorting and selection: each cotangent returns to the position that its value came from."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from fbp.autodiff.rule import Applied, Call, Cotangents, Rules, call, vjp_jointl
 
 
 def sort(use: Call, ins: list[Any]) -> Applied:
-    """Sort the places along: they say where each cotangent goes back to."""
+    """Sort the positions along with the values: each cotangent returns to its value's position."""
     dimension = use.params["dimension"]
     positions = lax.broadcasted_iota(np.int32, ins[0].shape, dimension)
     *outs, order = lax.sort(
@@ -31,7 +31,7 @@ def sort(use: Call, ins: list[Any]) -> Applied:
 
 
 def unsort(ct: Any, positions: Any, x: Any, axis: int) -> Any:
-    """The cotangent of x from that of elements that stood at `places` along an axis."""
+    """Pull back a selection of the elements of x at `positions` along an axis."""
     others = tuple(i for i in range(x.ndim) if i != axis)
     numbers = lax.ScatterDimensionNumbers(
         update_window_dims=(),
@@ -47,14 +47,14 @@ def unsort(ct: Any, positions: Any, x: Any, axis: int) -> Any:
 
 
 def top_k(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any, **params: Any) -> Cotangents:
-    """The k largest values along an axis (the last, where JAX does not say)."""
+    """Pull back the k largest values along an axis (the last, where JAX does not say)."""
     return [unsort(cts[0], outs[1], ins[0], params.get("axis", ins[0].ndim - 1))]
 
 
 def approx_top_k(
     cts: Cotangents, outs: Any, ins: Any, needs_ct: Any, *, reduction_dimension: int
 ) -> Cotangents:
-    """About the k largest values along a dimension."""
+    """Pull back the approximately k largest values along a dimension."""
     return [unsort(cts[0], outs[1], ins[0], reduction_dimension % ins[0].ndim)]
 
 

@@ -7,8 +7,8 @@ indices, and BCOO by gather, scatter, sums and products, which have rules:
     dot_general:  y[out(i_k)] += d_k x[in(i_k)]     spsolve:  A(d) x = b
 
 The primitive itself runs forward, its definition backward, so that no cotangent is as large as the
-dense array but where that is an operand or a result. `jax.experimental.sparse` takes a quarter of
-a second to import: a rule is made when a program of its user first has the primitive.
+dense array unless that is an operand or a result. `jax.experimental.sparse` takes a quarter of
+a second to import: a rule is made when a program first contains the primitive.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ Definition = Callable[..., Any]
 
 
 def by_definition(primitive: Primitive, definition: Definition | None = None) -> Rule:
-    """State that a primitive is what a function computes, by default its implementation in JAX."""
+    """Define a primitive by a function, by default its implementation in JAX."""
     define = primitive.impl if definition is None else definition
 
     def program(eqn: JaxprEqn) -> Graph:
@@ -59,7 +59,7 @@ def _bcoo(name: str, *operands: Any, **params: Any) -> Any:
 
 
 def _described(shape: Sequence[int]) -> Any:
-    """The description of an array of this shape, as BCOO's primitives take it."""
+    """Return the description of an array of this shape, as BCOO's primitives take it."""
     from jax.experimental import sparse
 
     nothing = jnp.zeros(0), jnp.zeros((0, len(shape)), int)
@@ -71,7 +71,7 @@ def _pairs(row: Any, column: Any) -> Any:
 
 
 def _row_pairs(indices: Any, indptr: Any) -> Any:
-    """The indices of entries of which those of row i stand from indptr[i] on."""
+    """Return the indices of entries of which those of row i start at indptr[i]."""
     nse = indices.shape[-1]
     rows = partial(jnp.searchsorted, side="right")
     row = jnp.vectorize(rows, signature="(n),(k)->(k)")(indptr, jnp.arange(nse, dtype=indptr.dtype))
@@ -87,8 +87,8 @@ def product(
     preferred_element_type: Any,
     lhs_spinfo: Any,
 ) -> Any:
-    """y[out(i_k)] += d_k x[in(i_k)]: of each entry's index, what is summed over says where x is
-    read, the rest where it is added."""
+    """Return y[out(i_k)] += d_k x[in(i_k)]: the contracted part of each entry's index says where x
+    is read, the rest where it is added."""
     (contracted, with_contracted), (batched, with_batched) = dimension_numbers
     num_batch, num_indexed = indices.ndim - 2, indices.ndim - 2 + indices.shape[-1]
     shape = (*lhs_spinfo.shape[:num_batch], data.shape[num_batch])
@@ -127,7 +127,7 @@ def _coo_product(data: Any, pairs: Any, x: Any, shape: Sequence[int], transpose:
 
 
 def _entries(mat: Any, *, nse: int, n_batch: int = 0, n_dense: int = 0, index_dtype: Any) -> Any:
-    """The entries that are not zero, and their indices, from which no derivative comes."""
+    """Return the nonzero entries, and their indices, which carry no derivative."""
     options = {"nse": nse, "n_batch": n_batch, "n_dense": n_dense, "index_dtype": index_dtype}
     return _bcoo("fromdense", mat, **options)
 
@@ -148,7 +148,7 @@ def _todense(data: Any, pairs: Any, shape: Sequence[int]) -> Any:
 
 
 def _solve(cts: list[Any], outs: Any, ins: Any, needs_ct: Any, **params: Any) -> list[Any]:
-    """A(d) x = b: the cotangent of b is A^-T ct, that of d_k is -b[i_k] x[j_k] of it."""
+    """Pull back A(d) x = b: the cotangent of b is c = A^-T ct, that of d_k is -c[i_k] x[j_k]."""
     from jax.experimental import sparse
 
     (ct,), (x,), (data, indices, indptr, _) = cts, outs, ins

@@ -26,18 +26,29 @@ from jax.lax import (
 from jax.lax import bitwise_and as both
 
 from fbp.autodiff.rule import Rules, derivative
-from fbp.autodiff.rules.elementwise import add, div, eq, filled, gt, lt, mul, spread, sub, where
+from fbp.autodiff.rules.elementwise import (
+    add,
+    broadcast_like,
+    div,
+    eq,
+    filled,
+    gt,
+    lt,
+    mul,
+    sub,
+    where,
+)
 
 
 def slope_of_i1e(x: Any, y: Any) -> Any:
-    """d (e^-|x| I1(x)) / dx = e^-|x| I0(x) - (sign x + 1/x) e^-|x| I1(x), and 1/2 at 0."""
+    """Return d (e^-|x| I1(x)) / dx = e^-|x| I0(x) - (sign x + 1/x) e^-|x| I1(x), and 1/2 at 0."""
     zero = eq(x, 0)
     x = where(zero, 1, x)
     return where(zero, 0.5, sub(bessel_i0e(x), mul(y, add(sign(x), div(1, x)))))
 
 
 def not_stated(what: str) -> Callable:
-    """The place of a derivative that nobody has stated: raises where it is asked for."""
+    """Raise for a derivative that nobody has stated, when it is asked for."""
 
     def slope(*_: Any) -> Any:
         raise NotImplementedError(f"the derivative of {what} has no rule.")
@@ -46,21 +57,21 @@ def not_stated(what: str) -> Callable:
 
 
 def of_arrays(slope: Callable) -> Callable:
-    """A slope that takes operands of one shape, for operands of which some are numbers."""
+    """Broadcast the operands of a slope that takes operands of one shape."""
 
-    return lambda *operands: slope(*(spread(x, operands[-1]) for x in operands))
+    return lambda *operands: slope(*(broadcast_like(x, operands[-1]) for x in operands))
 
 
 # Gamma
 
 
 def gamma_density(a: Any, x: Any) -> Any:
-    """The density of the gamma distribution, x^(a-1) e^-x / Gamma(a)."""
+    """Return the density of the gamma distribution, x^(a-1) e^-x / Gamma(a)."""
     return exp(sub(mul(sub(a, 1), log(x)), add(x, lgamma(a))))
 
 
 def log_slope_of_density(a: Any, x: Any) -> Any:
-    """d log(gamma_density) / da = log x - digamma(a)"""
+    """Return d log(gamma_density) / da = log x - digamma(a)."""
     return sub(log(x), digamma(a))
 
 
@@ -68,18 +79,18 @@ def log_slope_of_density(a: Any, x: Any) -> Any:
 
 
 def beta_density(a: Any, b: Any, x: Any) -> Any:
-    """The density of the beta distribution, x^(a-1) (1-x)^(b-1) / B(a, b)."""
+    """Return the density of the beta distribution, x^(a-1) (1-x)^(b-1) / B(a, b)."""
     powers = add(mul(sub(b, 1), log1p(neg(x))), mul(sub(a, 1), log(x)))
     return exp(sub(powers, log_beta(a, b)))
 
 
 def log_beta(a: Any, b: Any) -> Any:
-    """log B(a, b)"""
+    """Return log B(a, b)."""
     return sub(add(lgamma(a), lgamma(b)), lgamma(add(a, b)))
 
 
 def betainc_by_a(a: Any, b: Any, x: Any, y: Any) -> Any:
-    """d I_x(a, b) / da: an integral over [0, x] below the mean, and over [x, 1] above it.
+    """Return d I_x(a, b) / da: an integral over [0, x] below the mean, over [x, 1] above it.
 
     I_x(a, b) = 1 - I_(1-x)(b, a) exchanges the two; at x = 0 and x = 1 the derivative is 0.
     """
@@ -92,12 +103,12 @@ def betainc_by_a(a: Any, b: Any, x: Any, y: Any) -> Any:
 
 
 def betainc_by_b(a: Any, b: Any, x: Any, y: Any) -> Any:
-    """d I_x(a, b) / db = -d I_(1-x)(b, a) / db"""
+    """Return d I_x(a, b) / db = -d I_(1-x)(b, a) / db."""
     return neg(betainc_by_a(b, a, sub(1, x), y))
 
 
 def tail_integral(a: Any, b: Any, x: Any, by_first: Any) -> Any:
-    """The integral over [0, x] of the density times log t - E log t, which is d I_x / da, or
+    """Return the integral over [0, x] of the density times log t - E log t, which is d I_x / da, or
     times log(1-t) - E log(1-t), which is d I_x / db.
 
     By the double exponential formula (Takahasi and Mori, 1974), with t = x w^(1/c) and
@@ -119,7 +130,7 @@ def tail_integral(a: Any, b: Any, x: Any, by_first: Any) -> Any:
 
 
 def double_exponential(x: Any) -> tuple[Any, Any]:
-    """The logarithms of nodes w = 1 / (1 + e^(-pi sinh u)) in (0, 1) for each element of x,
+    """Return the logarithms of nodes w = 1 / (1 + e^(-pi sinh u)) in (0, 1) for each element of x,
     along a new first axis, and their weights."""
     u, step = np.linspace(-3.3, 3.3, 128, retstep=True)
     log_w, log_rest = (-np.logaddexp(0, side * pi * np.sinh(u)) for side in (-1, 1))
@@ -170,7 +181,4 @@ RULES = Rules(
         of_arrays(betainc_by_b),
         of_arrays(lambda a, b, x, y: beta_density(a, b, x)),
     ),
-).tag(
-    "elementwise",
-    pole="erf_inv lgamma digamma polygamma zeta",
-)
+).tag("elementwise", pole="erf_inv lgamma digamma polygamma zeta", forward_mode="erf erfc")

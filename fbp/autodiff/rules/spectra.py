@@ -1,8 +1,8 @@
 """Eigenvalues and singular values, with their vectors. Formulas are for gradients (see `matrices`).
 
-Vectors turn by no phase of their own but where it is fixed otherwise (`eig`), as in JAX. Where
-two eigenvalues or singular values are equal, their vectors have no derivative; what a function that
-has one keeps of them is in `ties`.
+A vector's phase is taken not to turn unless it is fixed otherwise (`eig`), as in JAX. Vectors of
+equal eigenvalues or singular values have no derivative; `ties` has what a differentiable function
+of them needs.
 """
 
 from collections.abc import Sequence
@@ -12,32 +12,31 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.avals import is_complex
+from fbp.autodiff.avals import as_dtype, is_complex
 from fbp.autodiff.interpret import apply_primitive
 from fbp.autodiff.rule import Applied, Call, Rules, call, vjp_jointly
 from fbp.autodiff.rules.matrices import (
     adjoint,
     along_rows,
-    as_dtype,
     columns,
     conj,
     diagonal,
     diagonal_matrix,
     general_solve,
     gradients,
-    of_triangle,
+    matmul,
     plus,
     scale_columns,
-    times,
     transposed,
+    triangle_gradient,
 )
-from fbp.autodiff.rules.ties import column_ties, quotient, ties
+from fbp.autodiff.rules.ties import column_ties, quotient, vector_ties
 
 Gradients = Sequence[Any]
 
 
 def differences(w: Any) -> Any:
-    """w_j - w_i at row i and column j."""
+    """Return w_j - w_i at row i and column j."""
     return lax.sub(along_rows(w), transposed(along_rows(w)))
 
 
@@ -54,7 +53,7 @@ def check_complete(complete: bool, vectors: str, subset_by_index: Any) -> None:
 def eigh(
     grads: Gradients, outs: Sequence[Any], a: Any, *, lower: bool, subset_by_index: Any
 ) -> Any:
-    """A V = V diag(w):  A' = V (diag(w') + F * K) V^H,  F_ij = 1 / (w_j - w_i),  K the
+    """Pull back A V = V diag(w):  A' = V (diag(w') + F * K) V^H,  F_ij = 1 / (w_j - w_i),  K the
     skew-Hermitian part of V^H V'  (Giles 2008; its other part ends in no Hermitian matrix).
 
     A is read from one triangle, and so is its gradient. Raises NotImplementedError for the
@@ -65,15 +64,16 @@ def eigh(
     inner = None if w_grad is None else as_dtype(diagonal_matrix(w_grad), a.dtype)
     if v_grad is not None:
         check_complete(v.shape[-1] == v.shape[-2], "eigenvectors", subset_by_index)
-        g, n = times(adjoint(v), v_grad), a.shape[-1]
+        g, n = matmul(adjoint(v), v_grad), a.shape[-1]
         skew = skew_hermitian(g)
-        tied = ties(skew, [g], [v_grad], w_grad, n)
+        tied = vector_ties(skew, [g], [v_grad], w_grad, n)
         inner = plus(inner, quotient(skew, differences(w), w, n, tied))
-    return of_triangle(times(times(v, inner), adjoint(v)), lower)
+    return triangle_gradient(matmul(matmul(v, inner), adjoint(v)), lower)
 
 
 def eig(call: Call, ins: list[Any]) -> Applied:
-    """A V = V diag(w), also U with A^H U = U diag(w)^H. The derivative needs V in any case."""
+    """Pull back A V = V diag(w), also U with A^H U = U diag(w)^H. The derivative needs V in any
+    case."""
     (a,), params = ins, call.params
     has_left, has_right = (params[f"compute_{s}_eigenvectors"] for s in ("left", "right"))
     out = p.eig_p.bind(a, **params | {"compute_right_eigenvectors": True})
@@ -93,7 +93,7 @@ def eig(call: Call, ins: list[Any]) -> Applied:
 
 
 def eigenvector_gradient(w_grad: Any, v_grad: Any, w: Any, v: Any) -> Any:
-    """A V = V diag(w):  A' = V^-H (diag(w') + conj(F) * V^H V'') V^H,  F as in `eigh`.
+    """Pull back A V = V diag(w):  A' = V^-H (diag(w') + conj(F) * V^H V'') V^H,  F as in `eigh`.
 
     LAPACK makes each vector's norm 1 and its largest entry real, which fixes the vector's
     multiple: V'' is V' without what would change the norm or turn that entry,
@@ -114,15 +114,15 @@ def eigenvector_gradient(w_grad: Any, v_grad: Any, w: Any, v: Any) -> Any:
         )
         turned = lax.complex(zero, lax.select(is_largest, phases, zero))
         fixed = lax.sub(lax.sub(v_grad, scale_columns(v, stretch)), turned)
-        g, n = times(adjoint(v), fixed), v.shape[-1]
-        tied = ties(g, [g], [fixed], lax.full_like(w, 0) if w_grad is None else w_grad, n)
+        g, n = matmul(adjoint(v), fixed), v.shape[-1]
+        tied = vector_ties(g, [g], [fixed], lax.full_like(w, 0) if w_grad is None else w_grad, n)
         tied = tied._replace(zero=tied.unused)  # G_ij = 0 says nothing, unless V is unitary
         inner = plus(inner, quotient(g, conj(differences(w)), w, n, tied))
-    return general_solve(v, times(inner, adjoint(v)), is_adjoint=True)
+    return general_solve(v, matmul(inner, adjoint(v)), is_adjoint=True)
 
 
 def svd(call: Call, ins: list[Any]) -> Applied:
-    """A = U diag(s) V^H. The derivative of s alone needs U and V as well.
+    """Pull back A = U diag(s) V^H. The derivative of s alone needs U and V as well.
 
     Raises NotImplementedError for the vectors of some of the singular values.
     """
@@ -137,12 +137,13 @@ def svd(call: Call, ins: list[Any]) -> Applied:
 
 
 def svd_gradient(grads: Gradients, outs: Sequence[Any], a: Any) -> Any:
-    """A = U S V^H:  A' = (U N + (U' - U U^H U') S^-1) V^H + U S^-1 (V' - V V^H V')^H  (Giles 2008),
+    """Pull back A = U S V^H:  A' = (U N + (U' - U U^H U') S^-1) V^H + U S^-1 (V' - V V^H V')^H
 
+    (Giles 2008), with
     N = S' + i Im(diag(U^H U')) S^-1 + (K + L) / (s_j - s_i) + (K - L) / (s_j + s_i),  by pairs, for
     K and L the skew-Hermitian parts of U^H U' and V^H V': U and V turn together, and apart.
 
-    Full U = [U1 U2], where U2's columns are any basis of what U1 leaves, and likewise V: the
+    Full U = [U1 U2], where U2's columns are any basis of the complement of U1, and likewise V: the
     derivative is that of the basis which turns least, dU2 = -U1 dU1^H U2; JAX raises.
     """
     s, u, vh = outs
@@ -154,22 +155,22 @@ def svd_gradient(grads: Gradients, outs: Sequence[Any], a: Any) -> Any:
     sides = [(x, grad) for x, grad in ((u, u_grad), (v, v_grad)) if grad is not None]
     if sides:
         inner = plus(inner, turned(sides, s, s_grad, max(a.shape[-2:]), u_grad is not None))
-    out = times(times(u, inner), adjoint(v))
+    out = matmul(matmul(u, inner), adjoint(v))
     if u_grad is not None and u.shape[-2] > k:
-        out = lax.add(out, times(beyond(u, u_grad, s, s_grad), adjoint(v)))
+        out = lax.add(out, matmul(beyond(u, u_grad, s, s_grad), adjoint(v)))
     if v_grad is not None and v.shape[-2] > k:
-        out = lax.add(out, times(u, adjoint(beyond(v, v_grad, s, s_grad))))
+        out = lax.add(out, matmul(u, adjoint(beyond(v, v_grad, s, s_grad))))
     return out
 
 
 def turned(sides: Sequence[Any], s: Any, s_grad: Any, n: int, has_left: bool) -> Any:
-    """N - S', from the vectors and gradients of one side or of both."""
-    inner = [times(adjoint(x), grad) for x, grad in sides]
+    """Return N - S', from the vectors and gradients of one side or of both."""
+    inner = [matmul(adjoint(x), grad) for x, grad in sides]
     skews = [skew_hermitian(g) for g in inner]
     together = skews[0] if len(skews) == 1 else lax.add(*skews)
     apart = lax.sub(*skews) if len(skews) == 2 else skews[0] if has_left else lax.neg(skews[0])
-    tied = ties(together, inner, [grad for _, grad in sides], s_grad, n)
-    apart_tied = ties(apart, inner, [grad for _, grad in sides], s_grad, n)
+    tied = vector_ties(together, inner, [grad for _, grad in sides], s_grad, n)
+    apart_tied = vector_ties(apart, inner, [grad for _, grad in sides], s_grad, n)
     total = lax.add(
         quotient(together, differences(s), s, n, tied),
         quotient(apart, sums(s), s, n, apart_tied),
@@ -180,36 +181,36 @@ def turned(sides: Sequence[Any], s: Any, s_grad: Any, n: int, has_left: bool) ->
 
 
 def beyond(x: Any, grad: Any, s: Any, s_grad: Any) -> Any:
-    """(X' - X X^H X') S^-1: what lies outside of the space that the vectors span."""
-    rest = lax.sub(grad, times(x, times(adjoint(x), grad)))
+    """Return (X' - X X^H X') S^-1: the part outside of the span of the vectors."""
+    rest = lax.sub(grad, matmul(x, matmul(adjoint(x), grad)))
     by = lax.broadcast_in_dim(s, x.shape, (*range(x.ndim - 2), x.ndim - 1))
     return quotient(rest, by, s, x.shape[-2], column_ties(rest, grad, s_grad, x.shape[-2]))
 
 
 def thin(u: Any, u_grad: Any, k: int) -> tuple[Any, Any]:
-    """U1 and its gradient, from those of [U1 U2]:  U1' - U2 U2'^H U1."""
+    """Return U1 and its gradient from those of [U1 U2]:  U1' - U2 U2'^H U1."""
     if u.shape[-1] == k:
         return u, u_grad
     u1, u2 = columns(u, 0, k), columns(u, k, u.shape[-1])
     if u_grad is None:
         return u1, None
     u1_grad, u2_grad = columns(u_grad, 0, k), columns(u_grad, k, u.shape[-1])
-    return u1, lax.sub(u1_grad, times(u2, times(adjoint(u2_grad), u1)))
+    return u1, lax.sub(u1_grad, matmul(u2, matmul(adjoint(u2_grad), u1)))
 
 
 def skew_hermitian(x: Any) -> Any:
-    """(X - X^H) / 2, without the diagonal, which a phase of each vector changes."""
+    """Return (X - X^H) / 2, without the diagonal, which a phase of each vector changes."""
     skew = lax.mul(lax.sub(x, adjoint(x)), np.asarray(0.5, x.dtype))
     return lax.sub(skew, diagonal_matrix(diagonal(skew))) if is_complex(x.dtype) else skew
 
 
 def sums(s: Any) -> Any:
-    """s_j + s_i at row i and column j."""
+    """Return s_j + s_i at row i and column j."""
     return lax.add(along_rows(s), transposed(along_rows(s)))
 
 
 def phases(d: Any, s: Any) -> Any:
-    """i Im(d) / s, and 0 where s is 0."""
+    """Return i Im(d) / s, and 0 where s is 0."""
     zero = lax.full_like(s, 0)
     is_zero = lax.eq(s, zero)
     ratio = lax.div(lax.imag(d), lax.select(is_zero, lax.full_like(s, 1), s))

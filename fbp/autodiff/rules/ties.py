@@ -21,9 +21,9 @@ ROUNDINGS = 10  # as much as some ten operations make, each n eps of the largest
 
 
 class Ties(NamedTuple):
-    """By pairs of vectors, of equal values: whether the numerator is 0 to rounding, whether the
-    quotient is 0, and whether it is 0 nearby too, since neither vector is used (else its own
-    derivative is not known)."""
+    """Masks by pairs of equal values: whether the numerator is 0 to rounding, whether the quotient
+    is 0, and whether it is 0 nearby too, since neither vector is used (else its own derivative is
+    unknown)."""
 
     still: Any
     zero: Any
@@ -31,13 +31,14 @@ class Ties(NamedTuple):
 
 
 def rounding(largest: Any, n: int) -> Any:
-    """What rounding may make of 0, from terms of this size."""
+    """Return the rounding error of a 0 that is computed from terms of this size."""
     eps = np.finfo(largest.dtype).eps
     return lax.mul(largest, np.asarray(ROUNDINGS * n * eps, largest.dtype))
 
 
 def quotient(x: Any, by: Any, w: Any, n: int, ties: Ties) -> Any:
-    """x / by, and 0 where `by`, made from values w, is 0 to rounding and `ties` say so."""
+    """Return x / by, and 0 where `by`, computed from values w, is 0 to rounding and `ties` say
+    so."""
     tied = lax.le(lax.abs(by), _spread(rounding(_largest(w, (-1,)), n), by.shape))
     nothing = lax.bitwise_and(tied, ties.zero)
     unknown = lax.bitwise_and(tied, ties.still)
@@ -47,11 +48,12 @@ def quotient(x: Any, by: Any, w: Any, n: int, ties: Ties) -> Any:
     return lax.select(nothing, lax.full_like(x, 0), ratio)
 
 
-def ties(
+def vector_ties(
     numerator: Any, inner: Sequence[Any], grads: Sequence[Any], values_grad: Any, n: int
 ) -> Ties:
-    """From the numerator K, the gradients V' of one or two sets of vectors, G = V^H V' of each,
-    and the gradient of the values, None if the function does not use them."""
+    """Return the ties of pairs of vectors, from the numerator K, the gradients V' of one or two
+    sets of vectors, G = V^H V' of each, and the gradient of the values, None if they are not
+    used."""
     norms = [_column_norms(x) for x in grads]
     total = norms[0] if len(norms) == 1 else lax.add(*norms)
     level = rounding(_largest(total, (-1,)), n)
@@ -71,7 +73,7 @@ def ties(
 
 
 def column_ties(x: Any, grad: Any, values_grad: Any, n: int) -> Ties:
-    """The same of columns x, each of which is divided by its own value."""
+    """Return the ties of columns x, each of which is divided by its own value."""
     norms = _column_norms(grad)
     level = _spread(rounding(_largest(norms, (-1,)), n), norms.shape)
     zero = still = lax.le(_column_norms(x), level)
@@ -84,7 +86,7 @@ def column_ties(x: Any, grad: Any, values_grad: Any, n: int) -> Ties:
 
 
 def _accounted(inner: Sequence[Any], small: Any, values_grad: Any, n: int) -> Any:
-    """Not where equal values have different gradients, but the vectors have none: of V f(w) V^H
+    """Exclude pairs of equal values with different gradients whose vectors have none: of V f(w) V^H
     with f(w) = 0 the gradient of V is 0, and says nothing of the limit."""
     idle = _both(_all(small(diagonal(g)) for g in inner))
     level = rounding(_largest(values_grad, (-1,)), n)

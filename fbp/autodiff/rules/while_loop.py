@@ -2,7 +2,7 @@
 
 Forward, the loop saves some of its states. Backward, the states between them are computed
 again, and each step is run backward from its state. Memory is that of the saved states,
-whatever the length; `checkpoints.py` says which they are.
+whatever the length; `revolve.py` chooses them.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,14 +21,27 @@ from fbp.autodiff.dependence import split_by_dependence
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.interpret import evaluate
 from fbp.autodiff.masks import merge, not_, select
-from fbp.autodiff.partition import ForwardBackward, Joint, Residual, cut, joint, linear_outputs
+from fbp.autodiff.partition import (
+    ForwardBackward,
+    Joint,
+    Residual,
+    Signature,
+    cut,
+    joint,
+    linear_outputs,
+)
 from fbp.autodiff.recompute import rematerialized
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call
 from fbp.autodiff.rules.batched_loop import flat, one_loop, spreads
 from fbp.autodiff.rules.calls import Masks, masks, unknown
 from fbp.autodiff.rules.loop_checks import check_again, check_steps
-from fbp.autodiff.rules.loops import Loop, fixed_point, linear_in_the_end, perturbed_in_the_end
-from fbp.autodiff.rules.revolve import Checkpoints, empty, first_stop, free, save_online
+from fbp.autodiff.rules.loops import (
+    LoopLayout,
+    fixed_point,
+    linear_in_the_end,
+    perturbed_in_the_end,
+)
+from fbp.autodiff.rules.revolve import SavedStates, empty, first_stop, free, save_online
 from fbp.autodiff.save_policy import save_nothing
 from fbp.autodiff.undefined import undefined
 
@@ -39,14 +52,14 @@ NUM_SLOTS = 32
 class While:
     """while condition(consts, fixed, state): state = body(consts, fixed, state)
 
-    What the body hands on as it got it is fixed, not a part of the state. `order` sorts the
-    equation's operands: the condition's constants, the body's, what is fixed, the state.
+    A part of the state that the body returns unchanged is fixed. `order` sorts the equation's
+    operands: the condition's constants, the body's, the fixed ones, the state.
     """
 
     condition: Graph
     body: Graph
     num_condition_consts: int
-    loop: Loop
+    loop: LoopLayout
     is_fixed: tuple[bool, ...]
     order: tuple[int, ...]
 
@@ -73,14 +86,14 @@ def _read(body: Graph, condition: Graph, num_condition_consts: int, num_body_con
             outvars=tuple(select(not_(fixed), body.outvars)),
         ),
         num_condition_consts,
-        Loop(num_body_consts + sum(fixed), len(fixed) - sum(fixed)),
+        LoopLayout(num_body_consts + sum(fixed), len(fixed) - sum(fixed)),
         fixed,
         (*range(first), *select(fixed, num_slots), *select(not_(fixed), num_slots)),
     )
 
 
 def while_loop(call: Call, ins: list[Any], num_slots: int) -> Applied:
-    """Run the loop, saving at most `places` states; the pullback visits them in reverse."""
+    """Run the loop, saving at most `num_slots` states; the pullback visits them in reverse."""
     params = call.params
     body, condition = g.from_jaxpr(params["body_jaxpr"]), g.from_jaxpr(params["cond_jaxpr"])
     counts = params["cond_nconsts"], params["body_nconsts"]
@@ -116,7 +129,7 @@ def while_loop(call: Call, ins: list[Any], num_slots: int) -> Applied:
 def _forward_backward(
     program: While, rules: Rules, masks: Masks, num_slots: int
 ) -> ForwardBackward | None:
-    """The loop forward and backward; None if it depends on linear inputs how long it runs."""
+    """Return the loop forward and backward; None if its length depends on linear inputs."""
     loop, num = program.loop, program.num_condition_consts
     needs_ct, has_out_ct, linear = masks
     body_masks = fixed_point(rules, program.body, (needs_ct[num:], has_out_ct, linear[num:]), loop)
@@ -134,15 +147,8 @@ def _forward_backward(
         consts,
         select(not_(linear_state), state),
     )
-    run = Run(program, step, rules, of_condition)
-    loop_signature = replace(
-        signature,
-        linear=(*of_condition, *signature.linear),
-        has_in_ct=(
-            *(False for _ in of_condition),
-            *loop.with_carry(signature.has_in_ct, signature.has_out_ct),
-        ),
-    )
+    run = ForwardLoop(program, step, rules, of_condition)
+    loop_signature = _loop_signature(signature, loop, of_condition)
     if not any(has_out_ct):
         return ForwardBackward(loop_signature, g.stage(run.forward, *ins)[0], Graph((), (), ()), ())
     forward, (_, saved, length) = g.stage(partial(_run_forward, run, num_slots), *ins)
@@ -162,9 +168,22 @@ def _forward_backward(
     )
 
 
+def _loop_signature(body: Signature, loop: LoopLayout, of_condition: tuple[bool, ...]) -> Signature:
+    """Return the body's signature, with the condition's constants and a cotangent for every active
+    state."""
+    return replace(
+        body,
+        linear=(*of_condition, *body.linear),
+        has_in_ct=(
+            *(False for _ in of_condition),
+            *loop.with_carry(body.has_in_ct, body.has_out_ct),
+        ),
+    )
+
+
 @dataclass(frozen=True, eq=False)
-class Run:
-    """The loop over what has a value: neither a linear constant nor a linear state."""
+class ForwardLoop:
+    """The loop over the inputs that have a value: neither a linear constant nor a linear state."""
 
     program: While
     step: Joint
@@ -172,7 +191,7 @@ class Run:
     linear_of_condition: tuple[bool, ...]
 
     def more(self, condition_consts: Any, consts: Any) -> Callable[[Any], Any]:
-        """Whether to go on from a state."""
+        """Test whether to continue from a state."""
         condition, linear = self.program.condition, self.step.signature.linear
         num = len(self.linear_of_condition)
         of_state = linear[num - len(condition.invars) :]
@@ -187,7 +206,7 @@ class Run:
         return more
 
     def forward(self, condition_consts: Any, consts: Any, init: Any) -> list[Any]:
-        """The last state."""
+        """Run one step, and return the next state."""
         advance = _forward_step(self.program, self.step)
         return lax.while_loop(
             self.more(condition_consts, consts), partial(advance, consts), list(init)
@@ -195,9 +214,9 @@ class Run:
 
 
 def _run_forward(
-    run: Run, num_slots: int, condition_consts: Any, consts: Any, init: Any
-) -> tuple[list[Any], Checkpoints, Any]:
-    """Run the loop; its last state, the saved ones, and how many steps it took."""
+    run: ForwardLoop, num_slots: int, condition_consts: Any, consts: Any, init: Any
+) -> tuple[list[Any], SavedStates, Any]:
+    """Run the loop, and return its last state, the saved ones, and the number of steps."""
     more, advance = run.more(condition_consts, consts), _forward_step(run.program, run.step)
 
     def save_and_go_on(carry: Any) -> Any:
@@ -220,7 +239,7 @@ def _run_forward(
 
 
 def _forward_step(program: While, step: Joint) -> Callable[[Sequence[Any], Sequence[Any]], list]:
-    """One iteration of what has a value, with the effects that wait for no cotangent."""
+    """Run one iteration of what has a value, with the effects that wait for no cotangent."""
     body = program.body
     if any(step.signature.linear) or any(eqn.effects for eqn in step.graph.eqns):
         body = cut(step, save_nothing).forward
@@ -228,7 +247,7 @@ def _forward_step(program: While, step: Joint) -> Callable[[Sequence[Any], Seque
 
 
 def _again(step: Joint) -> Graph:
-    """One iteration of what has a value, without its effects, which it had the first time."""
+    """Run one iteration of what has a value, without its effects, which it had the first time."""
     num_ins, num_outs = step.signature.sizes
     ins, outs = step.graph.invars[:num_ins], step.graph.outvars[:num_outs]
     before, _ = split_by_dependence(step.graph.eqns, step.graph.invars[num_ins:])
@@ -238,7 +257,8 @@ def _again(step: Joint) -> Graph:
 
 
 def _back(step: Joint) -> Graph:
-    """One iteration backward, with the effects of the backward pass, from the state before it."""
+    """Run one iteration backward, with the effects of the backward pass, from the state before
+    it."""
     num_ins = step.signature.sizes[0]
     backward = cut(step, save_nothing).backward
     before, _ = split_by_dependence(backward.eqns, step.graph.invars[num_ins:])
@@ -247,9 +267,9 @@ def _back(step: Joint) -> Graph:
 
 
 def _run_backward(
-    step: Joint, loop: Loop, consts: Any, saved: Checkpoints, length: Any, state_cts: Any
+    step: Joint, loop: LoopLayout, consts: Any, saved: SavedStates, length: Any, state_cts: Any
 ) -> list[Any]:
-    """The cotangents of the constants, and those of the first state."""
+    """Return the cotangents of the constants, and those of the first state."""
     signature, again, back = step.signature, _again(step), _back(step)
     consts_have_ct, state_has_ct, _ = loop.ins(signature.has_in_ct)
     types = [cotangent_type(a) for a in select(signature.has_out_ct, signature.out_avals)]
@@ -284,17 +304,26 @@ def _run_backward(
 
 
 def while_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> tuple[bool, ...]:
-    """A loop reaches what its body reaches in the end."""
+    """Say which outputs of a loop are perturbed after enough iterations of its body."""
     body, num_consts = g.from_jaxpr(eqn.params["body_jaxpr"]), eqn.params["body_nconsts"]
     needs_ct = needs_ct[eqn.params["cond_nconsts"] :]
-    return perturbed_in_the_end(body, rules, needs_ct, Loop(num_consts, len(body.outvars)))
+    return perturbed_in_the_end(body, rules, needs_ct, LoopLayout(num_consts, len(body.outvars)))
 
 
-def loop_checkpoints(num_slots: int = NUM_SLOTS) -> Rule:
-    """The rule for while_loop that saves at most so many states of a loop.
+def loop_checkpoints(places: int = NUM_SLOTS) -> Rule:
+    """Return the rule for while_loop that saves at most so many states of a loop.
 
     More states take more memory, and fewer steps are computed again: a loop of n steps at most
-    r times, where binomial(places + r, r) >= n. Raises ValueError for less than one.
+    r times, where binomial(places + r, r) >= n (Griewank and Walther, Algorithm 799, 2000).
+
+    Args:
+      places: the number of states that a loop saves, each of the size of its carry.
+
+    Returns:
+      A rule, for `fbp.RULES | rule`.
+
+    Raises:
+      ValueError: less than one.
 
     >>> import fbp, jax
     >>> def power(x, n):
@@ -302,9 +331,9 @@ def loop_checkpoints(num_slots: int = NUM_SLOTS) -> Rule:
     >>> print(fbp.grad(power, rules=fbp.RULES | fbp.loop_checkpoints(4))(2.0, 10))
     5120.0
     """
-    if num_slots < 1:
-        raise ValueError(f"a loop needs a place for at least one state, but got {num_slots}.")
-    return call(p.while_p, lambda call, ins: while_loop(call, ins, num_slots), while_activity)
+    if places < 1:
+        raise ValueError(f"a loop needs a place for at least one state, but got {places}.")
+    return call(p.while_p, lambda call, ins: while_loop(call, ins, places), while_activity)
 
 
-RULES = Rules(loop_checkpoints())
+RULES = Rules(loop_checkpoints()).tag("forward_mode")

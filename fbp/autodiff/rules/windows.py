@@ -15,7 +15,8 @@ from fbp.autodiff.rule import Rules, transpose, vjp
 
 
 def sum_over_windows(ct: Any, x: Any, **params: Any) -> Any:
-    """Undo a window sum: x_q went into y_s where stride s + dilation_w t - low = dilation_x q."""
+    """Pull back a window sum: x_q went into y_s where stride s + dilation_w t - low = dilation_x
+    q."""
     window, strides = params["window_dimensions"], params["window_strides"]
     holes, dilation = params["window_dilation"], params["base_dilation"]
     if ct.size == 0 or x.size == 0:
@@ -49,7 +50,7 @@ def to_selected(ct: Any, x: Any, select: Any, params: dict[str, Any]) -> Any:
 
 
 def selected(x: Any, select: Any, params: dict[str, Any]) -> Any:
-    """The flat index of the element that each window selected: the first of the best."""
+    """Return the flat index of the element that each window selected: the first of the best."""
     better, worst = (lax.gt, -np.inf) if select is p.ge_p else (lax.lt, np.inf)
 
     def best(a, b):
