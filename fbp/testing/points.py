@@ -22,9 +22,11 @@ def points(*types: str, largest: int = 4) -> st.SearchStrategy[tuple[jax.Array, 
         drawn once for all arguments.
       largest: the largest length of a named side; the smallest is 1.
 
-    Returns a strategy of tuples of arrays, with normal random entries.
+    Returns:
+      A strategy of tuples of arrays, with normal random entries.
 
-    Raises InputError for words that are no types.
+    Raises:
+      InputError: a word is not a type.
 
     >>> from hypothesis import given, settings
     >>> @settings(max_examples=3)

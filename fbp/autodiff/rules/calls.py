@@ -29,7 +29,7 @@ def inline(call: Call, ins: list[Any]) -> Applied:
     return forward(call.rules, g.body(call.params), ins, call.needs_ct, call.has_out_ct)
 
 
-def opaque(call: Call, ins: list[Any]) -> Applied:
+def call_unchanged(call: Call, ins: list[Any]) -> Applied:
     """Run the call unchanged, and differentiate its body."""
     if any(map(is_undefined, ins)):
         return inline(call, ins)
@@ -135,6 +135,6 @@ RULES = Rules(
     call(p.jit_p, jit, call_activity, under_policy=lambda policy: inline),
     call(p.closed_call_p, inline, call_activity),
     call(p.call_p, inline, call_activity),
-    call(COMPOSITE, opaque, call_activity),
-    call(CUSTOM_VMAP, opaque, call_activity),
+    call(COMPOSITE, call_unchanged, call_activity),
+    call(CUSTOM_VMAP, call_unchanged, call_activity),
 ).tag("forward_mode")
