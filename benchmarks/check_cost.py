@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 import fbp
 from benchmarks.program import normal, weight
@@ -69,7 +70,7 @@ def work(run: Callable[[], Any]) -> float:
 
         def call(*args: Any) -> Any:
             nonlocal total
-            if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args)):
+            if not any(isinstance(x, Tracer) for x in jax.tree.leaves(args)):
                 cost = compiled.lower(*args).compile().cost_analysis()
                 total += dict(cost or {}).get("flops", 0.0)
             return compiled(*args)

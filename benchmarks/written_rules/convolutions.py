@@ -1,4 +1,6 @@
 """Convolutions and pooling."""
+# pyright: basic, reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# The rules are written as users write them, without types.
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,6 @@
 """Rules within modules of Equinox and Flax."""
+# pyright: basic, reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# The rules are written as users write them, without types.
 
 import equinox as eqx
 import jax

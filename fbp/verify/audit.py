@@ -394,7 +394,7 @@ def _decided(
 
 def _rounding(one: Audited, operand: int, truth: Any, own: bool) -> float:
     """What rounding does to a right rule's number, in units of the cotangent."""
-    eps = float(jnp.finfo(one.use.use.eqn.invars[operand].aval.dtype).eps)
+    eps = float(jnp.finfo(avals.struct(one.use.use.eqn.invars[operand]).dtype).eps)
     share = MULTIPLE * eps if own else FINE
     return share * float(np.max(abs(truth), initial=0))
 
@@ -460,7 +460,7 @@ def _beside_surrogate(
         truth = np.asarray(jax.jit(program)(rest[operand - consts], chosen, rest), np.float64)
     stated = np.asarray(arrays["stated"][j][1], np.float64)
     size = max(float(np.max(abs(truth), initial=0)), 1e-300)
-    eps = float(jnp.finfo(use.eqn.invars[operand].aval.dtype).eps)
+    eps = float(jnp.finfo(avals.struct(use.eqn.invars[operand]).dtype).eps)
     bar = MULTIPLE * max(float(np.max(abs(narrow - truth))), eps * size)
     apart = abs(stated - truth)
     entry = int(np.argmax(apart))
@@ -530,7 +530,8 @@ def _beside_values(
 def _eps_of_values(body: Any) -> float:
     """The relative precision in which a function's values are computed in float64: that of the
     coarsest dtype in it that has no other."""
-    types = [v.aval for s in sites(body) for v in s.eqn.outvars if avals.differentiable(v.aval)]
+    values = [avals.struct(v) for s in sites(body) for v in s.eqn.outvars]
+    types = [a for a in values if avals.differentiable(a)]
     return max(float(jnp.finfo(a.dtype).eps) for a in types)
 
 
@@ -590,7 +591,7 @@ def _finding(one: Audited, operand: int | None, verdict: Verdict, allowed: Any) 
     elif kind is Kind.WRONG_CUSTOM_RULE:
         end = f". Mend the rule, or, if it deviates on purpose, say so: declared=[{name.name}]."
     subject = str(name) if kind is Kind.KINK else f"the {is_rule(eqn)} rule of {name}"
-    shape = eqn.invars[operand].aval.shape if operand is not None else ()
+    shape = avals.struct(eqn.invars[operand]).shape if operand is not None else ()
     check = next((c for c in ("own", "fine", "repeat") if (c, operand) in one.numbers), None)
     iteration = one.numbers[check, operand][1] if check else _iteration(one.use)
     if one.use.site.key and one.ins:
@@ -623,7 +624,7 @@ def _other_value(one: Audited, output: int | None, row: Row, when: tuple[int, ..
             f"the {is_rule(eqn)} rule of {one.name} returns another value than the function: under "
             f"differentiation output {output} is another. Let the rule return the function's value."
         ),
-        index=unraveled(int(row.entry), eqn.outvars[output].aval.shape),
+        index=unraveled(int(row.entry), avals.struct(eqn.outvars[output]).shape),
         expected=row.expected,
         got=row.got,
         primitive=str(eqn.primitive),

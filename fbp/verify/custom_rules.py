@@ -198,10 +198,10 @@ def _tried(uses: Uses, args: Sequence[Any], twice: bool) -> list[Tried]:
     with jax.enable_x64(True):
         run = jax.jit(lambda args: observe(uses.graph, args, Watch(measure, merge_rows))[1])
         records = jax.device_get(run(list(args)))
-    return [
-        Tried(*notes[key], *map(np.asarray, seen.record), bool(seen.ran))
-        for key, seen in sorted(records.items())
-    ]
+    results: list[Any] = []
+    for key, seen in sorted(records.items()):
+        results.append([*notes[key], *map(np.asarray, seen.record), bool(seen.ran)])
+    return [Tried(*result) for result in results]
 
 
 def operands(

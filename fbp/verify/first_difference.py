@@ -217,7 +217,7 @@ def _pairs(a: list[Site], b: list[Site]) -> list[tuple[Site, Site]]:
 
 def _token(site: Site) -> tuple:
     name, backward = site.eqn.primitive.name, is_backward(site.eqn)
-    return name, backward, site.loops, tuple(v.aval.shape for v in site.eqn.outvars)
+    return name, backward, site.loops, tuple(avals.struct(v).shape for v in site.eqn.outvars)
 
 
 def _excess(one: Any, moved: Any, two: Any, eps: float) -> Any:

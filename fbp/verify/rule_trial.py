@@ -136,7 +136,7 @@ def judged_operands(use: Use) -> list[int]:
     return [
         i
         for i, (v, w) in enumerate(zip(use.eqn.invars, use.wanted, strict=True))
-        if w and avals.differentiable(v.aval) and v.aval.size
+        if w and avals.differentiable(v.aval) and avals.struct(v).size
     ]
 
 
@@ -170,7 +170,8 @@ def _scales(use: Use) -> Any:
 
 def _eps(use: Use) -> float:
     """The spacing at 1 of the finest dtype among operands and outputs."""
-    types = [v.aval for v in (*use.eqn.invars, *use.eqn.outvars) if avals.differentiable(v.aval)]
+    values = [avals.struct(v) for v in (*use.eqn.invars, *use.eqn.outvars)]
+    types = [a for a in values if avals.differentiable(a)]
     return min(float(jnp.finfo(a.dtype).eps) for a in types)
 
 
@@ -303,7 +304,7 @@ def compare(
     arrays = arrays_of(use, rule, ins, cts)
     numbers, coarse = judged_operands(use), _coarsest(rule, use)
     for j, number in enumerate(numbers):
-        eps = float(jnp.finfo(use.eqn.invars[number].aval.dtype).eps)
+        eps = float(jnp.finfo(avals.struct(use.eqn.invars[number]).dtype).eps)
         for check, row in _of_operand(arrays, j, eps, coarse, _literals(rule, use)).items():
             add(check, number, row)
     for number, check, row in _of_values(use, rule, ins):
@@ -447,7 +448,7 @@ def _rounded(atom: Any) -> bool:
     long mantissa, unlike 0.5 or 3."""
     if not isinstance(atom, Literal) or not avals.differentiable(atom.aval):
         return False
-    if float(jnp.finfo(atom.aval.dtype).eps) <= EPS:
+    if float(jnp.finfo(avals.struct(atom).dtype).eps) <= EPS:
         return False
     values = np.ravel(np.asarray(atom.val).astype(np.float64))
     mantissa = np.frexp(values[np.isfinite(values)])[0] * 64
@@ -503,7 +504,7 @@ def second_order(
     magnitudes."""
     moves, weights = (
         [
-            np.random.default_rng([k, i]).uniform(0.25, 1, use.eqn.invars[i].aval.shape)
+            np.random.default_rng([k, i]).uniform(0.25, 1, avals.struct(use.eqn.invars[i]).shape)
             for i in numbers
         ]
         for k in (3, 4)
@@ -532,7 +533,7 @@ def _mismatched(use: Use, rule: Staged) -> tuple[tuple[int, str, str], ...]:
     types, found = iter(rule.types), []
     stated = [next(types) if m else None for m in rule.made]
     for number in judged_operands(use):
-        ct, x = stated[number], use.eqn.invars[number].aval
+        ct, x = stated[number], avals.struct(use.eqn.invars[number])
         if ct is not None and (ct.shape, ct.dtype) != (x.shape, x.dtype):
             found.append((number, ct.str_short(), x.str_short()))
     return tuple(found)

@@ -112,8 +112,8 @@ def _fits(problem: Problem, gradient: Any) -> int:
     """How many leaves a result has that are gradients by their paths and shapes."""
     by_path = _by_path(problem, gradient)
     return sum(
-        np.shape(by_path.get(path)) == np.shape(leaf) and by_path.get(path) is not None
-        for path, leaf in zip(problem.paths, problem.leaves, strict=True)
+        found is not None and np.shape(found) == np.shape(leaf)
+        for found, leaf in zip(map(by_path.get, problem.paths), problem.leaves, strict=True)
     )
 
 
