@@ -234,7 +234,12 @@ def test_missing_rule_is_one_line_and_status_2(fbp_fails, config, monkeypatch):
 
 def test_ctrl_c_ends_with_130_and_keeps_what_was_measured(config, tmp_path):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "fbp", "sweep", str(config), "--out", str(run)]
+    # A job that a shell runs in the background ignores SIGINT, and so would its children.
+    script = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "runpy.run_module('fbp', run_name='__main__', alter_sys=True)"
+    )
+    command = [sys.executable, "-c", script, "sweep", str(config), "--out", str(run)]
     with subprocess.Popen(
         [*command, "--set", "train.steps=1000000", "--set", "train.evaluate_every=100"],
         stdout=subprocess.PIPE,

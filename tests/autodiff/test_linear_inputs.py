@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 import fbp
 from fbp.autodiff import graph as g
-from fbp.autodiff.undefined import LinearInputRead, UndefinedPrimal, is_undefined
+from fbp.autodiff.undefined import LinearInputRead, UndefinedPrimal, is_undefined, undefined
 from tests.support.agreement import assert_same
 
 X = jnp.float32(1.3)
@@ -255,6 +255,6 @@ def test_an_equation_that_holds_a_program_is_known_output_by_output():
         return jax.jit(lambda x, t: (jnp.sin(x), jnp.cos(x) * t, t))(x, t)
 
     graph, _ = g.stage(fun, X, X)
-    outs = fbp.autodiff.backprop.known(fbp.RULES, graph, [X, *g.undefined(graph.invars[1:])])
+    outs = fbp.autodiff.backprop.known(fbp.RULES, graph, [X, *undefined(graph.invars[1:])])
     assert [is_undefined(x) for x in outs] == [False, True, True]
     assert_same(outs[0], jnp.sin(X))

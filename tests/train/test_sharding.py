@@ -99,7 +99,7 @@ def test_steps_of_adam_on_a_mesh_are_those_of_one_device(name):
     alone, as in the bias of attention's keys, which no softmax sees, its sign is chance."""
     *got, params = run(name, "adam", mesh_of(4, 2))
     *want, expected = on_one_device(name, "adam")
-    assert_same(got, want, tolerance=ULPS)
+    assert_same(got, want, tolerance=2 * ULPS)  # nu is the square of a gradient
     if name == "transformer":
         for tree in (params, expected):
             del tree["block_0"]["attention"]["attention"]["qkv_bias"]

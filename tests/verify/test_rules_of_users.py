@@ -1,6 +1,7 @@
 """Rules as users write them: each kind of fault is found, and its right twin is not."""
 
-import equinox as eqx
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from fbp.verify import Kind, check, first_difference
 from fbp.verify.finite_difference import few_values
+from tests.support.clients import client
 
 
 def ruled(function, bwd, fwd=None):
@@ -139,6 +141,8 @@ def with_a_whole_number(wrong):
 
 
 def by_equinox(wrong):
+    eqx = client("equinox")
+
     @eqx.filter_custom_vjp
     def scaled(x, scale):
         return scale * jnp.sin(x)
@@ -298,7 +302,9 @@ def test_value_and_grad_and_aux_are_taken_apart():
     assert check(with_aux, X, gradient=jax.grad(with_aux, has_aux=True)).ok
 
 
-class Module(eqx.Module):
+class Module(NamedTuple):
+    """As a module of Equinox: what is no array is a leaf too."""
+
     weight: jax.Array
     name: str
     deep: bool
