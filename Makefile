@@ -43,8 +43,8 @@ test-newest: .venv-newest/test
 	.venv-newest/bin/python $(PYTEST)
 
 CORE := $(addprefix tests/autodiff/, test_coverage.py test_transforms.py test_rule.py \
-  test_partition.py test_pullback.py test_store.py test_recompute.py test_jacobian.py \
-  test_transposition.py rules/test_calls.py rules/test_custom.py rules/test_control.py) \
+  test_partition.py test_pullback.py test_save_policy.py test_recompute.py test_jacobian.py \
+  test_transposition.py rules/test_calls.py rules/test_custom.py rules/test_cond.py) \
   tests/docs/test_rules_page.py
 
 test-core: .venv-newest/core
