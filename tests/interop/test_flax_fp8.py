@@ -6,8 +6,9 @@ import pytest
 
 import fbp
 from tests.support.agreement import assert_same
+from tests.support.clients import client
 
-nn = pytest.importorskip("flax.linen")
+nn = client("flax.linen")
 
 OPERATIONS = ["Fp8DotGeneralOp", "Fp8DirectDotGeneralOp", "NANOOFp8DotGeneralOp"]
 X = jax.random.normal(jax.random.key(1), (4, 8))

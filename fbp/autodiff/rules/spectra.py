@@ -66,7 +66,7 @@ def eigh(
         check_complete(v.shape[-1] == v.shape[-2], "eigenvectors", subset_by_index)
         g, n = matmul(adjoint(v), v_grad), a.shape[-1]
         skew = skew_hermitian(g)
-        tied = vector_ties(skew, [g], [v_grad], w_grad, n)
+        (tied,) = vector_ties([skew], [g], [v_grad], w_grad, n)
         inner = plus(inner, quotient(skew, differences(w), w, n, tied))
     return triangle_gradient(matmul(matmul(v, inner), adjoint(v)), lower)
 
@@ -115,7 +115,8 @@ def eigenvector_gradient(w_grad: Any, v_grad: Any, w: Any, v: Any) -> Any:
         turned = lax.complex(zero, lax.select(is_largest, phases, zero))
         fixed = lax.sub(lax.sub(v_grad, scale_columns(v, stretch)), turned)
         g, n = matmul(adjoint(v), fixed), v.shape[-1]
-        tied = vector_ties(g, [g], [fixed], lax.full_like(w, 0) if w_grad is None else w_grad, n)
+        used = lax.full_like(w, 0) if w_grad is None else w_grad
+        (tied,) = vector_ties([g], [g], [fixed], used, n)
         tied = tied._replace(zero=tied.unused)  # G_ij = 0 says nothing, unless V is unitary
         inner = plus(inner, quotient(g, conj(differences(w)), w, n, tied))
     return general_solve(v, matmul(inner, adjoint(v)), is_adjoint=True)
@@ -169,8 +170,8 @@ def turned(sides: Sequence[Any], s: Any, s_grad: Any, n: int, has_left: bool) ->
     skews = [skew_hermitian(g) for g in inner]
     together = skews[0] if len(skews) == 1 else lax.add(*skews)
     apart = lax.sub(*skews) if len(skews) == 2 else skews[0] if has_left else lax.neg(skews[0])
-    tied = vector_ties(together, inner, [grad for _, grad in sides], s_grad, n)
-    apart_tied = vector_ties(apart, inner, [grad for _, grad in sides], s_grad, n)
+    grads = [grad for _, grad in sides]
+    tied, apart_tied = vector_ties([together, apart], inner, grads, s_grad, n)
     total = lax.add(
         quotient(together, differences(s), s, n, tied),
         quotient(apart, sums(s), s, n, apart_tied),

@@ -49,9 +49,9 @@ def quotient(x: Any, by: Any, w: Any, n: int, ties: Ties) -> Any:
 
 
 def vector_ties(
-    numerator: Any, inner: Sequence[Any], grads: Sequence[Any], values_grad: Any, n: int
-) -> Ties:
-    """Return the ties of pairs of vectors, from the numerator K, the gradients V' of one or two
+    numerators: Sequence[Any], inner: Sequence[Any], grads: Sequence[Any], values_grad: Any, n: int
+) -> list[Ties]:
+    """Return the ties of pairs of vectors for each numerator K, from the gradients V' of one or two
     sets of vectors, G = V^H V' of each, and the gradient of the values, None if they are not
     used."""
     norms = [_column_norms(x) for x in grads]
@@ -61,15 +61,20 @@ def vector_ties(
     def small(x):
         return lax.le(lax.abs(x), _spread(level, x.shape))
 
-    unused = _both(small(total))
-    zero = still = small(numerator)
+    masks = []
     if values_grad is not None:
         absent = _all(small(g) for g in inner)
-        zero = lax.bitwise_and(zero, lax.bitwise_and(absent, transposed(absent)))
-        zero = lax.bitwise_and(zero, _accounted(inner, small, values_grad, n))
-    unused = lax.bitwise_and(zero, unused)
-    on_diagonal = _diagonal_mask(numerator)
-    return Ties(still, lax.bitwise_or(zero, on_diagonal), lax.bitwise_or(unused, on_diagonal))
+        masks = [absent, transposed(absent), _accounted(inner, small, values_grad, n)]
+    no_vector = _both(small(total))
+    on_diagonal = _diagonal_mask(inner[0])
+
+    def ties(numerator):
+        still = small(numerator)
+        zero = _all([still, *masks])
+        unused = lax.bitwise_and(zero, no_vector)
+        return Ties(still, lax.bitwise_or(zero, on_diagonal), lax.bitwise_or(unused, on_diagonal))
+
+    return [ties(numerator) for numerator in numerators]
 
 
 def column_ties(x: Any, grad: Any, values_grad: Any, n: int) -> Ties:
