@@ -24,6 +24,7 @@ from fbp.autodiff import linear_transpose as linear_transpose
 from fbp.autodiff import loop_checkpoints as loop_checkpoints
 from fbp.autodiff import rule as rule
 from fbp.autodiff import rule_from_jvp as rule_from_jvp
+from fbp.autodiff import tape as tape
 from fbp.autodiff import value_and_grad as value_and_grad
 from fbp.autodiff import vjp as vjp
 from fbp.errors import InputError as InputError
@@ -65,6 +66,7 @@ __all__ = [
     "rule",
     "rule_from_jvp",
     "sweep",
+    "tape",
     "train",
     "value_and_grad",
     "verify",

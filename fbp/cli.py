@@ -16,6 +16,7 @@ from fbp.commands.fit import FitCommand
 from fbp.commands.plan import PlanCommand
 from fbp.commands.predict import PredictCommand
 from fbp.commands.report import ReportCommand
+from fbp.commands.show import ShowCommand
 from fbp.commands.sweep import SweepCommand
 
 Command = (
@@ -24,6 +25,7 @@ Command = (
     | Annotated[ReportCommand, subcommand("report")]
     | Annotated[CheckCommand, subcommand("check")]
     | Annotated[ExperimentsCommand, subcommand("experiments")]
+    | Annotated[ShowCommand, subcommand("show")]
     | Annotated[FitCommand, subcommand("fit")]
     | Annotated[PredictCommand, subcommand("predict")]
 )

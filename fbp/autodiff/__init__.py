@@ -7,6 +7,8 @@ from fbp.autodiff.jacobian import hessian as hessian
 from fbp.autodiff.jacobian import hvp as hvp
 from fbp.autodiff.jacobian import jacrev as jacrev
 from fbp.autodiff.pullback import VJP as VJP
+from fbp.autodiff.recording import TapeEntry as TapeEntry
+from fbp.autodiff.recording import tape as tape
 from fbp.autodiff.rule import Rule as Rule
 from fbp.autodiff.rule import Rules as Rules
 from fbp.autodiff.rules.from_jvp import rule_from_jvp as rule_from_jvp

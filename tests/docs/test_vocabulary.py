@@ -16,6 +16,7 @@ FOLDERS = (
     "train",
     "sweep",
     "report",
+    "show",
     "plan",
     "laboratory",
     "commands",

@@ -1,0 +1,91 @@
+"""`fbp show`: watch a small network learn, on a page."""
+
+import webbrowser
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from fbp.commands.sweep import Settings
+from fbp.config_file import config_of, read_tables
+from fbp.errors import InputError
+
+if TYPE_CHECKING:
+    from fbp.show import Lesson
+
+BUNDLED = ("xor", "moons")
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class ShowCommand:
+    """Train a small network and write a page on which it is seen to learn.
+
+    The network as circles and edges, the signal going forward, the error coming back along every
+    edge with the numbers that fbp computed, the weights changing, and the walk down the valley
+    with three learning rates. The page is one file that needs no network.
+    """
+
+    lesson: Annotated[Positional[str], arg(metavar="LESSON")] = "xor"
+    """xor, moons, or a TOML file with an MLP of at most 60 edges, see configs/."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Directory of the page; runs/show_NAME if not given."""
+    overwrite: FlagCreatePairsOff[bool] = False
+    """Replace the page that is in the directory."""
+    seed: Annotated[int | None, arg(metavar="N")] = None
+    """What the first weights are drawn from; 1 if not given."""
+    rate: Annotated[float | None, arg(metavar="R")] = None
+    """The learning rate."""
+    settings: Settings = ()
+    """Set a key of the config, such as network.widths=[3]. May be given several times."""
+    open: FlagCreatePairsOff[bool] = False
+    """Open the page in the browser."""
+
+    def __call__(self) -> None:
+        """Record the run, write the page, and say where it is."""
+        from fbp.show import record, write_page
+
+        if self.rate is not None and not 0 < self.rate < float("inf"):
+            raise InputError(f"--rate is {self.rate}: give a positive number")
+        if self.seed is not None and not 0 <= self.seed < 2**32:
+            raise InputError(f"--seed is {self.seed}: give a number from 0 to 2**32 - 1")
+        lesson, name = self._lesson()
+        page = (self.out or Path("runs") / f"show_{name}") / PAGE
+        if page.exists() and not self.overwrite:
+            raise InputError(f"{page} is there: give --overwrite, or another --out")
+        try:
+            page.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {page.parent}: {error.strerror}") from None
+        recording = record(lesson, self._seed)
+        write_page(page, recording)
+        film = recording.film
+        for note in lesson.notes:
+            print(f"note: {note}")
+        print(
+            f"{lesson.name}: {'-'.join(map(str, lesson.widths))}, learning rate {lesson.rate:g}, "
+            f"mean loss {film.losses[0]:.3g} -> {film.losses[-1]:.3g} in {film.steps[-1]} steps"
+        )
+        if film.diverged is not None:
+            print(f"the loss is not finite from step {film.diverged} on: give a smaller --rate")
+        print(f"page: {page}")
+        if self.open:
+            webbrowser.open(page.resolve().as_uri())
+
+    @property
+    def _seed(self) -> int:
+        return 1 if self.seed is None else self.seed
+
+    def _lesson(self) -> tuple["Lesson", str]:
+        from fbp.show import lesson_of, moons, xor
+
+        if self.lesson in BUNDLED:
+            if self.settings:
+                raise InputError(f"--set goes with a config, and {self.lesson} is ready-made")
+            lesson = {"xor": xor, "moons": moons}[self.lesson]()
+            return replace(lesson, rate=self.rate or lesson.rate), self.lesson
+        if not self.lesson.endswith(".toml") and not Path(self.lesson).exists():
+            raise InputError(f"{self.lesson} is no lesson: give xor, moons, or a TOML file")
+        config = config_of(read_tables(Path(self.lesson), self.settings), self.lesson)
+        return lesson_of(config, self.rate, self._seed), config.name
