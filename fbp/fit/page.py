@@ -94,7 +94,7 @@ def _classes(story: Story) -> str:
     more = "" if len(rows) <= MOST_CLASSES else f" The first {MOST_CLASSES} of {len(rows)} classes."
     return (
         f"<h2>Every class</h2>\n<p>{escape(means + more)}</p>\n"
-        f'<div class="scroll names">\n{shown}\n</div>'
+        f'<div class="scroll names" tabindex="0">\n{shown}\n</div>'
     )
 
 

@@ -37,7 +37,9 @@ def html_table(
     titles: Sequence[str], rows: Sequence[Sequence[Cell]], best: int | None = None
 ) -> str:
     """Make a table of rows of cells under their titles; the best row is marked."""
-    head = "".join(f'<th scope="col">{escape(title)}</th>' for title in titles)
+    head = "".join(
+        f'<th scope="col">{escape(title)}</th>' if title else "<td></td>" for title in titles
+    )
     body = "\n".join(_row(row, number == best) for number, row in enumerate(rows))
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 

@@ -104,7 +104,8 @@ def _leaves(leaves: Sequence[LeafVerdict]) -> str:
     table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
     references = tuple(dict.fromkeys(leaf.reference for leaf in leaves))
     return (
-        f'<h2>Every leaf</h2>\n<p>{escape(UNITS)}</p>\n<div class="scroll">\n{table}\n</div>\n'
+        f"<h2>Every leaf</h2>\n<p>{escape(UNITS)}</p>\n"
+        f'<div class="scroll" tabindex="0">\n{table}\n</div>\n'
         + _paragraph("Compared with", references)
     )
 
