@@ -16,6 +16,8 @@ from fbp.autodiff import VJP as VJP
 from fbp.autodiff import MissingRule as MissingRule
 from fbp.autodiff import Rule as Rule
 from fbp.autodiff import Rules as Rules
+from fbp.autodiff import at as at
+from fbp.autodiff import edit as edit
 from fbp.autodiff import grad as grad
 from fbp.autodiff import hessian as hessian
 from fbp.autodiff import hvp as hvp
@@ -24,6 +26,8 @@ from fbp.autodiff import linear_transpose as linear_transpose
 from fbp.autodiff import loop_checkpoints as loop_checkpoints
 from fbp.autodiff import rule as rule
 from fbp.autodiff import rule_from_jvp as rule_from_jvp
+from fbp.autodiff import sites as sites
+from fbp.autodiff import tap as tap
 from fbp.autodiff import tape as tape
 from fbp.autodiff import value_and_grad as value_and_grad
 from fbp.autodiff import vjp as vjp
@@ -52,7 +56,9 @@ __all__ = [
     "MissingRule",
     "Rule",
     "Rules",
+    "at",
     "data",
+    "edit",
     "fit",
     "grad",
     "hessian",
@@ -65,7 +71,9 @@ __all__ = [
     "report",
     "rule",
     "rule_from_jvp",
+    "sites",
     "sweep",
+    "tap",
     "tape",
     "train",
     "value_and_grad",

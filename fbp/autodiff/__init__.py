@@ -3,6 +3,10 @@
 from fbp.autodiff import pickled as pickled
 from fbp.autodiff import rule as rule
 from fbp.autodiff.backprop import MissingRule as MissingRule
+from fbp.autodiff.edits import at as at
+from fbp.autodiff.edits import edit as edit
+from fbp.autodiff.edits.listing import sites as sites
+from fbp.autodiff.edits.taps import tap as tap
 from fbp.autodiff.jacobian import hessian as hessian
 from fbp.autodiff.jacobian import hvp as hvp
 from fbp.autodiff.jacobian import jacrev as jacrev

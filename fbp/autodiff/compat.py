@@ -10,6 +10,7 @@ from jax._src.core import (  # no public names, nor have the next two
 from jax._src.hijax import call_hi_primitive_p
 from jax._src.interpreters.ad import NullAccum, ValAccum  # public since JAX 0.11
 from jax._src.lax.lax import from_edtype_p, to_edtype_p  # no public names
+from jax._src.source_info_util import Scope  # no public name
 from jax._src.state.discharge import discharge_state, run_state_p
 from jax._src.state.primitives import addupdate_p
 from jax.extend.core import (
@@ -36,6 +37,12 @@ def scan_counts(params: dict[str, Any]) -> tuple[int, int]:
     return len(list(consts)), len(list(carry))
 
 
+def scopes(eqn: Any) -> tuple[str, ...]:
+    """Return the named scopes of an equation, from the outside; the names of transforms, such as
+    `vmap`, are none."""
+    return tuple(x.name for x in eqn.source_info.name_stack.stack if isinstance(x, Scope))
+
+
 __all__ = [
     "MAKES",
     "WRITES",
@@ -51,5 +58,6 @@ __all__ = [
     "ref_p",
     "run_state_p",
     "scan_counts",
+    "scopes",
     "to_edtype_p",
 ]

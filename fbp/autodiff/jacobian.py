@@ -142,13 +142,13 @@ def hessian(
      [2. 0.]]
     """
     inner = jacrev(fun, argnums, has_aux, holomorphic, rules=rules)
-    reverse = jacrev(inner, argnums, has_aux, holomorphic, rules=rules)
+    reverse = jacrev(inner, argnums, has_aux, holomorphic, rules=rules.table)
     argnums = normalize_argnums(argnums)
 
     @functools.wraps(fun)
     def second(*args, **kwargs):
         partial, primals = argnums_partial(inner, argnums, args, kwargs)
-        staged = None if holomorphic else stage_for_forward(partial, primals, has_aux, rules)
+        staged = None if holomorphic else stage_for_forward(partial, primals, has_aux, rules.table)
         if staged is None:
             return reverse(*args, **kwargs)
         columns = jax.vmap(lambda *ts: push(staged, ts), out_axes=(None, -1))
@@ -190,9 +190,9 @@ def hvp(fun: Callable, primals: tuple, tangents: tuple, *, rules: Rules = RULES)
     [4. 2.]
     """
     gradient = grad(fun, tuple(range(len(primals))), rules=rules)
-    staged = stage_for_forward(gradient, primals, False, rules)
+    staged = stage_for_forward(gradient, primals, False, rules.table)
     if staged is None:
-        _, pullback = vjp(gradient, *primals, rules=rules)
+        _, pullback = vjp(gradient, *primals, rules=rules.table)
         return pullback(tangents)
     check_tangents(primals, tangents)
     arrived = [

@@ -8,7 +8,7 @@ from typing import Any
 
 from jax.extend.core import Primitive, primitives
 
-from fbp.autodiff.rule import Rule, Rules
+from fbp.autodiff.rule import Edit, Rule, Rules
 from fbp.autodiff.table import RULES
 
 BY_NAME = {primitive.name: primitive for primitive in RULES}
@@ -17,6 +17,8 @@ Reduced = tuple[Callable, tuple]
 
 def reduce_rules(rules: Rules) -> Reduced:
     """Return the names of the standard rules in a table, None for all, and its other rules."""
+    if rules.edits:
+        return edited, (rules.table, rules.edits, rules.key)
     if rules is RULES:
         return standard, ()
     others = [rule for primitive, rule in rules.items() if RULES.get(primitive) is not rule]
@@ -37,6 +39,11 @@ def reduce_rule(rule: Rule) -> Reduced:
 def standard() -> Rules:
     """Return the standard table."""
     return RULES
+
+
+def edited(rules: Rules, edits: tuple[Edit, ...], key: Any) -> Rules:
+    """Return a table with edits."""
+    return Rules(rules, *edits).with_key(key)
 
 
 def table(names: list[str] | None, others: list[Rule], deferred: bool) -> Rules:

@@ -41,6 +41,7 @@ TAGS = {
     "elementwise": "each output entry is computed from the operands' entries at the same index",
     "recomputable": "cheaper to compute again than to store and to load",
     "same_finiteness": "an output entry is finite exactly where the entry it comes from is",
+    "moves": "returns its operand's entries: moved, repeated, cast, or on other devices",
     "analytic": "of complex operands JAX computes what the real function continues to",
     "piecewise_constant": "constant on either side of its steps",
     "selects": "leaves out some of its operands' entries",
@@ -129,6 +130,16 @@ class Call:
 Activity = Callable[[JaxprEqn, "Rules", tuple[bool, ...]], Sequence[bool]]
 
 
+class Edit:
+    """A change of a program or of its backward pass at chosen sites: `fbp.edit` makes them.
+
+    A table holds edits beside its rules, in the order in which they were added: `table | edit`.
+    """
+
+    def __or__(self, other: "Rule | Rules | Edit") -> "Rules":
+        return Rules(self) | other
+
+
 @dataclass(frozen=True, eq=False)
 class Rules(Mapping):
     """An immutable table of rules; `table | rules` is a new table in which the right side wins.
@@ -144,14 +155,23 @@ class Rules(Mapping):
     tags: Mapping[Primitive, frozenset[str]]
     deferred: Mapping[str, Callable[[Primitive], Rule]]
     """By the name of a primitive whose module is not loaded: what makes its rule when it is."""
+    table: "Rules"
+    """The same rules without edits."""
+    edits: tuple[Edit, ...]
+    """What is changed at chosen sites, in the order in which a cotangent meets it at one site."""
+    key: Any
+    """The key of the edits that draw random numbers."""
 
     def __init__(
         self,
-        *rules: "Rule | Rules | list[Rule]",
+        *rules: "Rule | Rules | Edit | list[Rule]",
         deferred: Mapping[str, Callable[[Primitive], Rule]] = MappingProxyType({}),
     ):
-        table, tags, later = {}, {}, dict(deferred)
+        table, tags, later, edits, key = {}, {}, dict(deferred), [], None
         for entry in rules:
+            if isinstance(entry, Edit):
+                edits.append(entry)
+                continue
             for rule in _flatten(entry):
                 table[rule.primitive] = rule
                 if rule.tags is not None:
@@ -159,9 +179,24 @@ class Rules(Mapping):
             if isinstance(entry, Rules):
                 tags |= entry.tags
                 later |= entry.deferred
+                edits += entry.edits
+                key = entry.key if key is None else key
         object.__setattr__(self, "by_primitive", MappingProxyType(table))
         object.__setattr__(self, "tags", MappingProxyType(tags))
         object.__setattr__(self, "deferred", MappingProxyType(later))
+        object.__setattr__(self, "edits", tuple(edits))
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "table", self._without_edits(rules))
+
+    def _without_edits(self, entries: Sequence[Any]) -> "Rules":
+        """Return the table of rules alone: the same object for tables that differ in edits, since
+        what is remembered of a program is remembered by table."""
+        others = [entry for entry in entries if not isinstance(entry, Edit)]
+        if len(others) == len(entries) and not self.edits:
+            return self
+        if len(others) == 1 and isinstance(others[0], Rules):
+            return others[0].table
+        return Rules(*(x.table if isinstance(x, Rules) else x for x in others))
 
     def __getitem__(self, primitive: Primitive) -> Rule:
         rule = self.by_primitive.get(primitive)
@@ -180,10 +215,55 @@ class Rules(Mapping):
         return self is other
 
     def __repr__(self) -> str:
-        return f"<rules of {len(self)} primitives>"
+        if not self.edits:
+            return f"<rules of {len(self)} primitives>"
+        lines = [f"  {i}. {edit}" for i, edit in enumerate(self.edits, start=1)]
+        return "\n".join([f"<rules of {len(self)} primitives, and edits:", *lines]) + ">"
 
-    def __or__(self, other: "Rule | Rules | list[Rule]") -> "Rules":
+    def __or__(self, other: "Rule | Rules | Edit | list[Rule]") -> "Rules":
         return Rules(self, other)
+
+    def without(self, *edits: Edit) -> "Rules":
+        """Return the same rules without these edits, or without any.
+
+        Args:
+          *edits: edits of this table; none for all.
+
+        Returns:
+          A table.
+
+        Raises:
+          ValueError: an edit that the table does not have.
+
+        >>> import fbp
+        >>> halved = fbp.edit.cotangent("block", fbp.edit.scale(0.5))
+        >>> (fbp.RULES | halved).without(halved).edits
+        ()
+        """
+        if absent := [edit for edit in edits if edit not in self.edits]:
+            raise ValueError(f"the table has no edit {absent[0]}: it has {list(self.edits)}.")
+        left = [edit for edit in self.edits if edits and edit not in edits]
+        return Rules(self.table, *left).with_key(self.key) if left else self.table
+
+    def with_key(self, key: Any) -> "Rules":
+        """Return the same rules and edits with a key, for the edits that draw random numbers.
+
+        Each site, and each iteration of a loop, gets a key of its own, folded from this one.
+
+        Args:
+          key: a `jax.random.key`, which may be traced.
+
+        Returns:
+          A table.
+
+        >>> import fbp, jax
+        >>> noisy = fbp.RULES | fbp.edit.cotangent("block", fbp.edit.noise(0.1))
+        >>> noisy.with_key(jax.random.key(0)).edits == noisy.edits
+        True
+        """
+        keyed = Rules(self.table, *self.edits)
+        object.__setattr__(keyed, "key", key)
+        return keyed
 
     def tag(self, *tags: str, **names_by_tag: str) -> "Rules":
         """Return the same table with these tags on all rules, and others on some.
@@ -451,6 +531,11 @@ def _named_params(f: Callable | None) -> tuple[str, ...] | None:
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+def keyword_params(function: Callable) -> tuple[str, ...]:
+    """Return the equation's parameters that a function names, keyword-only."""
+    return _named_params(function) or ()
 
 
 def _pick(params: Mapping[str, Any], names: tuple[str, ...] | None) -> Mapping[str, Any]:

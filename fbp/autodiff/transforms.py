@@ -8,8 +8,6 @@ from typing import Any, Literal, overload
 import jax
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.avals import cotangent_type, full, struct
-from fbp.autodiff.backprop import forward
 from fbp.autodiff.checks import (
     check_arrays,
     check_callable,
@@ -17,6 +15,7 @@ from fbp.autodiff.checks import (
     check_outputs,
     check_scalar,
 )
+from fbp.autodiff.edits.opened import Taps, cleared_parts, opened, value_and_cotangents
 from fbp.autodiff.flat_function import flatten_function
 from fbp.autodiff.partition import joint, partition
 from fbp.autodiff.pullback import VJP
@@ -78,6 +77,7 @@ def value_and_grad(
     allow_int: bool = False,
     *,
     rules: Rules = RULES,
+    taps: Taps | None = None,
 ) -> Callable:
     """Return a scalar function's value and gradient: x -> (f(x), df/dx), or ((f(x), aux), df/dx).
 
@@ -89,10 +89,12 @@ def value_and_grad(
       holomorphic: whether `fun` is complex differentiable, with complex inputs and outputs.
       allow_int: whether arguments may be integers, whose gradients are zeros of dtype float0.
       rules: the table of rules to differentiate by.
+      taps: by name, what to read out of the backward pass: `fbp.tap` makes them.
 
     Returns:
       A function of the arguments of `fun` that returns the value, or (value, aux), and the
-      gradient, of the structure, shapes and dtypes of the arguments.
+      gradient, of the structure, shapes and dtypes of the arguments; with `taps`, also a dict of
+      what they read.
 
     Raises:
       TypeError: `fun` cannot be called; when called, for an argument without a derivative (an
@@ -114,14 +116,15 @@ def value_and_grad(
         staged = flatten_function(partial, primals, has_aux)
         check_scalar(staged.value_avals, staged.out_tree)
         check_outputs("grad", staged.value_avals, holomorphic)
-        outs, pullback = forward(
-            rules, staged.graph, staged.leaves, staged.needs_ct, staged.has_out_ct
-        )
+        program = opened(rules, staged, taps)
+        outs, cts = value_and_cotangents(program, staged.leaves, staged.needs_ct, staged.has_out_ct)
         (value,), aux = staged.split_outs(outs)
-        one = full(cotangent_type(struct(value)), 1)
-        grads = staged.cotangents(pullback([one, *(None for _ in outs[1:])]))
+        grads = staged.cotangents(cts[: len(staged.leaves)])
         grads = grads[0] if isinstance(argnums, int) else grads
-        return ((value, aux) if has_aux else value), grads
+        value = (value, aux) if has_aux else value
+        if taps is None:
+            return value, grads
+        return value, grads, program.tapped(cts[len(staged.leaves) :])
 
     return value_and_gradient
 
@@ -167,16 +170,18 @@ def vjp(
     check_callable(fun)
     check_arrays(primals)
     staged = flatten_function(fun, primals, has_aux)
-    num_consts = len(staged.graph.consts)
+    edited = opened(rules, staged)
+    num_consts = len(edited.graph.consts)
     program = joint(
-        g.hoist_consts(staged.graph),
-        rules,
+        g.hoist_consts(edited.graph),
+        edited.rules,
         (*(False for _ in range(num_consts)), *staged.needs_ct),
         staged.has_out_ct,
         (False,) * (num_consts + len(staged.leaves)),
     )
-    parts = partition(program, save_everything)
-    outs, residuals = parts.run_forward((*staged.graph.consts, *staged.leaves))
+    edited.check_reached()
+    parts = cleared_parts(edited, partition(program, save_everything))
+    outs, residuals = parts.run_forward((*edited.graph.consts, *staged.leaves))
     values, aux = staged.split_outs(outs)
     value = jax.tree.unflatten(staged.out_tree, values)
     pullback = VJP(residuals, staged.without_values(), parts)

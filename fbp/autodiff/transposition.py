@@ -8,7 +8,8 @@ import jax
 from fbp.autodiff.avals import cotangent_type, differentiable
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.checks import check_callable
-from fbp.autodiff.flat_function import flatten_function
+from fbp.autodiff.edits.opened import opened
+from fbp.autodiff.flat_function import FlatFunction, flatten_function
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.table import RULES
 from fbp.autodiff.undefined import reads_linear_input, undefined
@@ -46,22 +47,19 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Call
         )
 
     def transposed(ct: Any) -> tuple:
-        cts, tree = jax.tree.flatten(ct)
-        if tree != staged.out_tree:
-            raise TypeError(
-                "cotangent tree does not match function output, expected "
-                f"{staged.out_tree} but got {tree}"
-            )
-        got = [jax.typeof(x) for x in cts]
-        needs_ct = [cotangent_type(a) for a in staged.value_avals]
-        if [(a.shape, a.dtype) for a in got] != [(a.shape, a.dtype) for a in needs_ct]:
-            raise TypeError(
-                f"cotangent type does not match function output, expected {needs_ct} but got {got}"
-            )
+        cts = check_cotangents(staged, ct)
         ins = undefined(staged.graph.invars)
+        program = opened(rules, staged)
+
+        def run(*cts: Any) -> list[Any]:
+            _, pullback = forward(
+                program.rules, program.graph, ins, staged.needs_ct, staged.has_out_ct
+            )
+            program.check_reached()
+            return pullback(list(cts))
+
         try:
-            _, pullback = forward(rules, staged.graph, ins, staged.needs_ct, staged.has_out_ct)
-            return staged.cotangents(pullback(cts))
+            return staged.cotangents(program.cleared(run, *cts))
         except (TypeError, AttributeError) as error:
             if not reads_linear_input(error):
                 raise
@@ -71,3 +69,20 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Call
             ) from error
 
     return transposed
+
+
+def check_cotangents(staged: FlatFunction, ct: Any) -> list[Any]:
+    """Return the leaves of a cotangent of the value of a function, or raise if it does not fit."""
+    cts, tree = jax.tree.flatten(ct)
+    if tree != staged.out_tree:
+        raise TypeError(
+            "cotangent tree does not match function output, expected "
+            f"{staged.out_tree} but got {tree}"
+        )
+    got = [jax.typeof(x) for x in cts]
+    needs_ct = [cotangent_type(a) for a in staged.value_avals]
+    if [(a.shape, a.dtype) for a in got] != [(a.shape, a.dtype) for a in needs_ct]:
+        raise TypeError(
+            f"cotangent type does not match function output, expected {needs_ct} but got {got}"
+        )
+    return cts

@@ -143,7 +143,7 @@ def _read(made: Flow, graph: Graph, key: Key, around: Place | None) -> None:
             place = Place(site_of(eqn, i, inside), (*around.around, around.eqn), around.loops)
         made.places[place.site.key] = place
         made.made_by.update(((key, v), (place, j)) for j, v in enumerate(eqn.outvars))
-        for inside, body in bodies(place.site):
+        for inside, body, _ in bodies(place.site):
             looping = inside.loops > place.site.loops
             loops = (*place.loops, _loop(eqn, inside.key, body)) if looping else place.loops
             within = Place(inside, place.around, loops)

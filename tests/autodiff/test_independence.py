@@ -155,6 +155,7 @@ def test_networks_without_jax_have_jaxs_gradients(name, dtype):
 SEAM = {
     *("empty_ref_p", "get_axis_env", "ref_p", "addupdate_p", "run_state_p", "discharge_state"),
     *("call_hi_primitive_p", "NullAccum", "ValAccum", "from_edtype_p", "to_edtype_p"),
+    "Scope",
 }
 """What has no public name in every version of JAX that fbp supports."""
 

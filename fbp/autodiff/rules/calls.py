@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax
-from jax import lax
-from jax.custom_batching import custom_vmap
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
@@ -16,12 +13,12 @@ from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.interpret import apply_primitive
 from fbp.autodiff.masks import not_, select
 from fbp.autodiff.partition import ForwardBackward, joint, partition
+from fbp.autodiff.restage import COMPOSITE, CUSTOM_VMAP, Params, jitted
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.save_policy import save_everything
 from fbp.autodiff.undefined import LinearInputRead, is_undefined, undefined
 
 Masks = tuple[tuple[bool, ...], tuple[bool, ...], tuple[bool, ...]]
-Params = dict[str, Any]
 
 
 def inline(call: Call, ins: list[Any]) -> Applied:
@@ -65,24 +62,9 @@ def _jit(
     backward = _backward_params(params, parts) | {"name": f"{params['name']}_backward"}
     return replace(
         parts,
-        forward=_jitted(parts.forward, _forward_params(params, parts)),
-        backward=_jitted(parts.backward, backward),
+        forward=jitted(parts.forward, _forward_params(params, parts)),
+        backward=jitted(parts.backward, backward),
     )
-
-
-def _jitted(half: Graph, params: Params) -> Graph:
-    """Return the jit of a program with these parameters, those by operand for its first
-    operands."""
-    graph = g.in_one_equation(half, JIT, 0.0)
-    (eqn,) = graph.eqns
-    chosen = dict(params)
-    for key, (default,) in ((key, eqn.params[key]) for key in BY_OPERAND):
-        operands = eqn.outvars if key.startswith("out") else eqn.invars[len(half.constvars) :]
-        has_in_ct = [*params[key], *(None for _ in operands)]
-        values = [default if x is None else x for x, _ in zip(has_in_ct, operands, strict=False)]
-        others = () if key.startswith("out") else (default for _ in half.constvars)
-        chosen[key] = (*others, *values)
-    return replace(graph, eqns=(eqn.replace(params=eqn.params | chosen),))
 
 
 def _forward_params(params: Params, parts: ForwardBackward) -> Params:
@@ -113,23 +95,10 @@ def _backward_params(params: Params, parts: ForwardBackward) -> Params:
     }
 
 
-BY_OPERAND = ("in_shardings", "in_layouts", "donated_invars", "out_shardings", "out_layouts")
-
-
 def masks(call: Call, ins: list[Any]) -> Masks:
     """Say which inputs need a cotangent, which outputs have one, and which inputs are linear."""
     return call.needs_ct, call.has_out_ct, tuple(map(is_undefined, ins))
 
-
-def _batched_by_hand(x: Any) -> Any:
-    fun = custom_vmap(lambda x: x)
-    fun.def_vmap(lambda _, batched, x: (x, batched[0]))
-    return fun(x)
-
-
-JIT = jax.jit(lambda x: x)
-COMPOSITE = g.primitive_of(lax.composite(lambda x: x, "fbp.identity"), 0.0)
-CUSTOM_VMAP = g.primitive_of(_batched_by_hand, 0.0)
 
 RULES = Rules(
     call(p.jit_p, jit, call_activity, under_policy=lambda policy: inline),

@@ -188,7 +188,7 @@ CASTS = Rules(  # of types alone: nothing is exchanged
 )
 
 RULES = Rules(
-    CASTS,
+    CASTS.tag("moves"),
     Rules(
         transpose(p.psum_p, sum_again),
         transpose(p.ppermute_p, send_back),

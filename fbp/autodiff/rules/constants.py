@@ -12,6 +12,7 @@ RULES = Rules(constant(*WITHOUT_COTANGENT, *named_primitives(*f"{ROUNDING} {OTHE
     piecewise_constant="eq ne lt le gt ge is_finite argmax argmin sign floor ceil round",
     elementwise="round sign",
     analytic="stop_gradient",
+    moves="stop_gradient",
     same_finiteness="stop_gradient",
     recomputable="eq ne lt le gt ge and or not sign stop_gradient iota is_finite",
 )

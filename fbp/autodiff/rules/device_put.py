@@ -63,4 +63,4 @@ RULES = Rules(
     transpose(layout_constraint_p, lay_out),
     transpose(reshard_p, reshard_back),
     vjp_jointly(p.device_put_p, transfer_back),
-)
+).tag("moves")

@@ -296,6 +296,7 @@ RULES = Rules(
     differs_from_jax="pow acosh",  # NaN at 0^0, the other branch of acosh
     elementwise="convert_element_type",
     same_finiteness="neg abs copy reduce_precision",
+    moves="convert_element_type copy name reduce_precision",
     selects="select_n max min clamp",
     pole="log log1p rsqrt atanh tan",
     analytic="""

@@ -135,5 +135,6 @@ RULES = Rules(
     "forward_mode",
     analytic="reshape squeeze transpose rev broadcast_in_dim concatenate pad",
     recomputable="reshape squeeze transpose rev broadcast_in_dim",
+    moves="reshape squeeze transpose rev broadcast_in_dim",
     same_finiteness="reshape squeeze transpose rev broadcast_in_dim",
 )
