@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.extend.core import primitives as p
 from jax.sharding import get_abstract_mesh
 
@@ -62,11 +63,11 @@ class Opened:
         return {name: by_site(sites, values) for name, (sites, _), values in by_name}
 
     def cleared(self, run: Callable, *args: Any) -> Any:
-        """Call a function that differentiates the program; if that has edits, stage what it does,
-        and leave out what is left of them."""
-        if not self.edited:
-            return run(*args)
+        """Call a function that differentiates the program; if that has edits and may itself be
+        differentiated, stage what it does, and leave out what is left of them."""
         leaves, tree = jax.tree.flatten(args)
+        if not (self.edited and any(isinstance(x, Tracer) for x in (*leaves, *self.graph.consts))):
+            return run(*args)
         staged, out = g.stage(lambda *xs: run(*jax.tree.unflatten(tree, xs)), *map(struct, leaves))
         return jax.tree.unflatten(jax.tree.structure(out), evaluate(without_sites(staged), leaves))
 

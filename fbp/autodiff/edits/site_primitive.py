@@ -2,9 +2,9 @@
 
 `site` returns what its program returns; without a program it returns its first operand. Its
 rule is what the edit that stands there says. So an edit goes wherever an equation goes: into the
-bodies of jit, scan, cond, while_loop and shard_map, and through the rules of those. It is never
-compiled: `without_sites` clears away what the reverse mode has left of it, so that a second
-derivative is that of the edited gradient.
+bodies of jit, scan, cond, while_loop and shard_map, and through the rules of those. What the
+reverse mode leaves of it, `without_sites` clears away, so that a second derivative is that of the
+edited gradient.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax.extend.core import Primitive
-from jax.interpreters import batching
+from jax.interpreters import batching, mlir
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.activity import differentiable_outputs, perturbed_outputs
@@ -122,6 +122,7 @@ def _batched(args: Any, dims: Any, **params: Any) -> tuple[list[Any], list[Any]]
 EMPTY = jax.make_jaxpr(tuple)().jaxpr
 site_p.def_impl(run)
 site_p.def_effectful_abstract_eval(_out_types)
+mlir.register_lowering(site_p, mlir.lower_fun(run))
 batching.primitive_batchers[site_p] = _batched
 
 

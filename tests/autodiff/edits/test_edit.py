@@ -228,6 +228,13 @@ def test_edits_go_through_vjp_hessian_and_linear_transpose():
     assert_close(fbp.linear_transpose(linear, X, rules=rules)(X)[0], -3 * X)
 
 
+def test_the_tape_records_an_edited_gradient():
+    rules = fbp.RULES | edit.cotangent("square", edit.scale(-1.0))
+    _, gradient, entries = fbp.tape(f, rules=rules)(X)
+    assert_close(gradient, -AT_Y * 2 * X)
+    assert "mul" in [entry.primitive for entry in entries]
+
+
 def test_edits_under_vmap_see_one_example():
     rules = fbp.RULES | edit.cotangent("square", edit.clip_norm(1.0))
     got = jax.vmap(fbp.grad(f, rules=rules))(jnp.stack([X, 2 * X]))
