@@ -26,6 +26,7 @@ from fbp.autodiff import linear_transpose as linear_transpose
 from fbp.autodiff import loop_checkpoints as loop_checkpoints
 from fbp.autodiff import rule as rule
 from fbp.autodiff import rule_from_jvp as rule_from_jvp
+from fbp.autodiff import rules_of_authors as rules_of_authors
 from fbp.autodiff import sites as sites
 from fbp.autodiff import tap as tap
 from fbp.autodiff import tape as tape
@@ -71,6 +72,7 @@ __all__ = [
     "report",
     "rule",
     "rule_from_jvp",
+    "rules_of_authors",
     "sites",
     "sweep",
     "tap",

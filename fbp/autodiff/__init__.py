@@ -2,6 +2,7 @@
 
 from fbp.autodiff import pickled as pickled
 from fbp.autodiff import rule as rule
+from fbp.autodiff.authors import rules_of_authors as rules_of_authors
 from fbp.autodiff.backprop import MissingRule as MissingRule
 from fbp.autodiff.edits import at as at
 from fbp.autodiff.edits import edit as edit

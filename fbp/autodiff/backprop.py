@@ -20,17 +20,28 @@ from fbp.autodiff.compat import WRITES, call_hi_primitive_p
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, holds_program, location, source
 from fbp.autodiff.interpret import Environment, bind, scope
 from fbp.autodiff.rule import Applied, Call, Cotangents, Pullback, Rules
+from fbp.autodiff.stated_for_jax import stated_for_jax
 from fbp.autodiff.undefined import LinearInputRead, is_undefined, reads_linear_input
 
 STATED_BY_USERS = frozenset({primitives.custom_vjp_call_p, call_hi_primitive_p})
 """Their bwd runs where all cotangents are zero too, as it does in JAX: the statistics that Flax's
 FP8 layers return in the place of gradients depend on it."""
 
+STATE_ONE = (
+    "State one and pass it: fbp.grad(f, rules=fbp.RULES | fbp.rule.vjp(primitive, lambda ct, y, "
+    "*xs: ...)). docs/rules.md lists the primitives that have one."
+)
+OF_ITS_AUTHOR = (
+    "Its author states a derivative for JAX, which fbp takes when you pass it: "
+    "fbp.grad(f, rules=fbp.rules_of_authors())"
+)
+
 
 class MissingRule(NotImplementedError):
     """A primitive on the path of the gradient has no rule.
 
-    The message names the primitive, its source line, and how to state a rule.
+    The message names the primitive, its source line, and how to state a rule, or, if its author
+    states one for JAX, how to take that.
 
     >>> import fbp
     >>> from jax import lax
@@ -41,12 +52,12 @@ class MissingRule(NotImplementedError):
     True
     """
 
-    def __init__(self, eqn: JaxprEqn, where: str):
-        self.eqn, self.where = eqn, where
+    def __init__(self, eqn: JaxprEqn, where: str, remedy: str = ""):
+        remedy = remedy or (OF_ITS_AUTHOR if eqn.primitive in stated_for_jax() else STATE_ONE)
+        self.eqn, self.where, self.remedy = eqn, where, remedy
         super().__init__(
-            f"no rule for the primitive '{eqn.primitive}', used at {where or location(eqn)}. State "
-            "one and pass it: fbp.grad(f, rules=fbp.RULES | fbp.rule.vjp(primitive, lambda ct, y, "
-            "*xs: ...)). docs/rules.md lists the primitives that have one."
+            f"no rule for the primitive '{eqn.primitive}', used at {where or location(eqn)}. "
+            f"{remedy}"
         )
 
 
@@ -153,7 +164,9 @@ def _differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]
     except MissingRule as missing:
         if missing.where:
             raise
-        raise MissingRule(missing.eqn, source(eqn)) from None  # inside a library's own jit
+        raise MissingRule(
+            missing.eqn, source(eqn), missing.remedy
+        ) from None  # inside a library's own jit
     except (TypeError, AttributeError) as error:
         check_linear(eqn, error)
         raise

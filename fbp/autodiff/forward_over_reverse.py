@@ -3,8 +3,8 @@
 The gradient is staged and its program inspected: forward mode needs less memory than another
 reverse mode, but differentiates by JAX's rules. So every primitive's rule must have the tag
 `forward_mode`, which says that JAX's rule is the same. custom_vjp functions, which have no forward
-rule, other tables of rules, primitives at which fbp differs from JAX on purpose, and values on
-manual or explicit meshes are left to reverse over reverse.
+rule, primitives for which a table has another rule, or at which fbp differs from JAX on purpose,
+and values on manual or explicit meshes are left to reverse over reverse.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,19 +29,20 @@ def stage_for_forward(
 ) -> FlatFunction | None:
     """Return the staged program of a gradient if forward mode can differentiate it, else None."""
     leaves = jax.tree.leaves(primals)
-    if rules is not RULES or not all(is_plain_real(x) for x in leaves):
+    if not all(is_plain_real(x) for x in leaves):
         return None
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and {*mesh.axis_types} != {AxisType.Auto}:
         return None
     staged = flatten_function(gradient, primals, has_aux)
-    return staged if _has_forward(staged.graph.eqns) else None
+    return staged if _has_forward(staged.graph.eqns, rules) else None
 
 
-def _has_forward(eqns: Sequence[g.JaxprEqn]) -> bool:
+def _has_forward(eqns: Sequence[g.JaxprEqn], rules: Rules) -> bool:
     return all(
         eqn.primitive in FORWARD
-        and all(_has_forward(jaxpr.eqns) for jaxpr in jaxprs_in_params(eqn.params))
+        and rules.get(eqn.primitive) is RULES[eqn.primitive]
+        and all(_has_forward(jaxpr.eqns, rules) for jaxpr in jaxprs_in_params(eqn.params))
         for eqn in eqns
     )
 

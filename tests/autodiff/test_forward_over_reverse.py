@@ -77,6 +77,13 @@ def test_a_changed_table_counts_twice():
     want = 4 * jnp.sin(x) + 8 * x**2
     np.testing.assert_allclose(fbp.hvp(fun, (x,), (jnp.ones(2),), rules=table)[0], want, rtol=1e-6)
     np.testing.assert_allclose(fbp.hessian(fun, rules=table)(x), jnp.diag(want), rtol=1e-6)
+    assert stage_for_forward(fbp.grad(fun, rules=table), (x,), False, table) is None
+
+
+def test_a_rule_of_a_primitive_that_the_gradient_does_not_use_changes_nothing():
+    table = fbp.RULES | fbp.rule.derivative(lax.round_p, lambda x, y: 1.0)
+    gradient = fbp.grad(attention, rules=table)
+    assert stage_for_forward(gradient, (W,), False, table) is not None
 
 
 def test_a_primitive_that_jax_cannot_differentiate_is_left_to_reverse_mode():

@@ -10,7 +10,7 @@ import pytest
 
 import fbp
 from tests.support.agreement import assert_same, total
-from tests.support.clients import client, rules_of_authors
+from tests.support.clients import client
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # tfp's and jaxopt's own
 
@@ -67,7 +67,7 @@ def test_adaptive_ode_by_diffrax_forward_loop():
         )  # fmt: skip
         return total(solution.ys)
 
-    assert_forward_mode(loss, SPD, rules=rules_of_authors("equinox", "lineax"))
+    assert_forward_mode(loss, SPD, rules=fbp.rules_of_authors())
 
 
 def test_jaxopt_loop():
@@ -128,7 +128,7 @@ def test_equinox_loop_of_lax_kind():
         )  # fmt: skip
         return total(y)
 
-    assert_forward_mode(loss, B, rules=rules_of_authors("equinox"))
+    assert_forward_mode(loss, B, rules=fbp.rules_of_authors())
 
 
 def test_loop_with_a_dynamic_number_of_steps():

@@ -7,15 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import fbp
 from tests.support import clients
 from tests.support.agreement import total
-from tests.support.clients import client, rules_of_authors
+from tests.support.clients import client
 
 dfx = client("diffrax")
 optx = client("optimistix")
 lx = client("lineax")
 
-assert_grad = functools.partial(clients.assert_grad, rules=rules_of_authors("equinox", "lineax"))
+assert_grad = functools.partial(clients.assert_grad, rules=fbp.rules_of_authors())
 Y0 = jnp.array([0.4, -0.7, 1.1])
 W = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)), jnp.float32) * 0.5
 SPD = W @ W.T + jnp.eye(3)

@@ -8,11 +8,9 @@ from typing import Any
 
 import jax
 import pytest
-from jax.interpreters import ad
 
 import fbp
 from fbp.autodiff.rule import Rules
-from fbp.autodiff.rules.from_jvp import rule_from_jvp
 from fbp.testing import QUICK
 from tests.support.agreement import assert_same
 
@@ -25,18 +23,6 @@ def client(name: str) -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip(name, reason=f"{name} comes with fbp-jax[interop]")
-
-
-def rules_of_authors(*packages: str) -> Rules:
-    """fbp's table, and for the primitives that these packages define, the rules that they state.
-
-    They are written for JAX: a pushforward and, where it is linear, its transpose.
-    """
-    return fbp.RULES | [
-        rule_from_jvp(primitive, pushforward, ad.primitive_transposes.get(primitive))
-        for primitive, pushforward in ad.primitive_jvps.items()
-        if getattr(pushforward, "__module__", "").startswith(packages)
-    ]
 
 
 def both(fun: Callable, *args: Any, rules: Rules = fbp.RULES) -> tuple[Any, Any]:

@@ -50,7 +50,7 @@ def rule_from_jvp(
 
     def apply(call: Call, ins: list[Any]) -> Applied:
         if any(map(is_undefined, ins)):
-            return _transposed(transpose, call, ins)
+            return transposed(transpose, call, ins)
         program, has_tangent_out = _program(pushforward, call, ins)
         active = [True] * call.needs_ct.count(True)
         outs, pullback = pushed_forward(call, program, ins, active, has_tangent_out)
@@ -80,7 +80,7 @@ def _program(pushforward: Callable, call: Call, ins: list[Any]) -> tuple[Graph, 
     return g.stage(run, ins, tangents)[0], has_tangent_out
 
 
-def _transposed(transpose: Callable | None, call: Call, ins: list[Any]) -> Applied:
+def transposed(transpose: Callable | None, call: Call, ins: list[Any]) -> Applied:
     """Apply the primitive to tangents, and pull back by the author's transpose."""
     prim = call.eqn.primitive
     if transpose is None:
