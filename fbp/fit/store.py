@@ -11,7 +11,7 @@ import numpy as np
 from cattrs.strategies import configure_tagged_union
 
 from fbp.data.cells import DATE_FORMATS
-from fbp.data.features import Column, Dated, Numeric
+from fbp.data.columns import Column, Dated, Numeric
 from fbp.data.npz import UNREADABLE, read_arrays
 from fbp.errors import InputError
 from fbp.fit.encode import WIDTH, Encoder, ImageEncoder, SoundEncoder, TableEncoder
