@@ -21,18 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fbp.data import load
 from fbp.data.cells import PLAIN
 from fbp.data.columns import Categorical, Dated, Numeric
-from fbp.data.features import learn_table
+from fbp.data.features import encode_table, learn_table
 from fbp.data.kinds import Dates, Numbers
 from fbp.data.table import Table
 from fbp.data.table_file import read_table, split_target
 from fbp.data.target import read_labels, target_of
 from fbp.errors import InputError
-from fbp.fit.encode import learn_encoder
 from fbp.fit.sources import read_labeled
 
+ENCODED = 100  # rows of each table that are made features
 COMPARED = 200_000  # cells of a table that both commands read, from its file, for its targets
 
 
@@ -97,7 +99,9 @@ def decide(table: Table, target: str) -> Decision:
     try:
         columns, cells = split_target(table, target, "table", "--target")
         taken = target_of(read_labels(cells, target, table), None, target)
-        _, notes, _ = learn_encoder(columns[taken.rows])
+        columns = columns[taken.rows]
+        encoder, notes, _ = learn_table(columns)
+        assert np.isfinite(encode_table(encoder, columns[:ENCODED])).all()
     except InputError as error:
         return Decision(target, "refused", 0, (str(error),))
     return Decision(target, taken.task, len(taken.classes), (*taken.notes, *notes))
@@ -158,6 +162,7 @@ def main() -> None:
 
 
 def _read(name: str, path: Path, counts: Counter) -> str:
+    begin = time.perf_counter()
     try:
         table = read_table(path)
     except InputError as error:
@@ -192,6 +197,7 @@ def _read(name: str, path: Path, counts: Counter) -> str:
         counts[f"targets {decision.task}"] += 1
         if number < 12:
             lines.append(f"  {decision}; {' '.join(decision.notes)[:600]}")
+    lines[0] += f" {time.perf_counter() - begin:.1f} s."
     return "\n".join(lines)
 
 

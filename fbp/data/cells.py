@@ -29,6 +29,7 @@ GROUPS_SPACE = re.compile(r"[+-]?\d{1,3}(?:[ \u00a0\u202f'’]\d{3})+(?:[.,]\d*)
 COMMA = re.compile(r"[+-]?(?:\d+,\d*|,\d+)(?:[eE][+-]?\d+)?")
 UNIT_SIGNS = "%‰°€£¥$₹"
 BETWEEN_DIGITS = re.compile(r"[^\d.,eE+\- \u00a0\u202f'’]")  # what no number holds
+LONE_DIGIT = re.compile(r":\d(?!\d)")
 LEADING_ZERO = re.compile(r"[+-]?0\d+(?:[eE]\d+)?")  # 007, and 003e5, which is no number
 
 DATE_FORMATS = (
@@ -37,9 +38,10 @@ DATE_FORMATS = (
     "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M %p",
     "%m/%d/%y", "%d/%m/%y", "%m/%d/%y %H:%M", "%d-%m-%Y", "%m-%d-%Y", "%d-%b-%Y", "%d-%b-%y",
     "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%Y-%m", "%Y/%m", "%b %Y",
-    "%B %Y", "%b-%y", "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S",
+    "%B %Y", "%b-%y", "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S", "%H:%M", "%H:%M:%S",
+    "%I:%M %p", "%I:%M:%S %p",
 )  # fmt: skip
-"""How dates are written, tried in this order: month before day where both would do."""
+"""How dates and times are written, tried in this order: month before day where both would do."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ def date_of(text: str, form: str) -> datetime | None:
     >>> date_of("2024-02-29", "iso"), date_of("31.12.1999", "%d.%m.%Y").year
     (datetime.datetime(2024, 2, 29, 0, 0), 1999)
     """
+    if ":" in text and LONE_DIGIT.search(text):
+        return None  # 1:2 is a ratio
     try:
         if form != "iso":
             return datetime.strptime(text.strip(), form)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Float64, Int, Shaped
 
 from fbp.data.cells import number_of, truth_of
 from fbp.data.kinds import Dates, Kind, Numbers, RowNumbers, Words, as_text, convert
 from fbp.data.scaling import is_constant, mean_and_std, scaled
 
+SENTINELS = (-1.0, -9.0, -99.0, -999.0, -9999.0, -99999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0)
 YEAR, WEEK, DAY = 365.2425, 7, 86400  # days, days, seconds
 
 
@@ -23,6 +24,7 @@ class Numeric:
       mean, std, low, high: of the training rows. A value further out than their range is wide
         counts as if it were just that far out.
       missing: whether a further feature is 1 where the value is missing.
+      sentinel: a number that stands for a missing value, such as -999.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Numeric:
     low: float
     high: float
     missing: bool = False
+    sentinel: float | None = None
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -118,13 +121,43 @@ def learn_column(
             return _categorical(name, cells, most)
 
 
+def numeric_values(
+    column: Numeric, cells: Shaped[np.ndarray, " rows"]
+) -> tuple[Float64[np.ndarray, " rows"], Bool[np.ndarray, " rows"]]:
+    """Return the numbers of cells, NaN where they are missing, and which cells cannot be read.
+
+    >>> column = Numeric("age", Numbers(), 1.0, 1.0, 0.0, 2.0, True, -999.0)
+    >>> numeric_values(column, np.array(["1", "-999", "x"], object))
+    (array([ 1., nan, nan]), array([False, False,  True]))
+    """
+    values, unreadable = convert(column.kind, cells)
+    if column.sentinel is not None:
+        values = np.where(values == column.sentinel, np.nan, values)
+    return values, unreadable
+
+
 def _numeric(name: str, kind: Numbers, known: np.ndarray, missing: bool) -> Column | str:
     if not len(known):
         return "is empty"
     if is_constant(known) and not missing:
         return f"is {known[0]:g} in every row"
+    sentinel = _sentinel(known)
+    if sentinel is not None:
+        known, missing = known[known != sentinel], True
     mean, std = mean_and_std(known)
-    return Numeric(name, kind, mean, std, float(known.min()), float(known.max()), missing)
+    bounds = (float(known.min()), float(known.max()))
+    return Numeric(name, kind, mean, std, *bounds, missing, sentinel)
+
+
+def _sentinel(known: np.ndarray) -> float | None:
+    """A number such as -999 that recurs far from all others."""
+    for end in (float(known.min()), float(known.max())):
+        others = known[known != end]
+        if end not in SENTINELS or len(known) - len(others) < 2 or len(others) < 2:
+            continue
+        if abs(end - np.median(others)) > 3 * np.ptp(others) + abs(end) / 3:
+            return end
+    return None
 
 
 def _dated(name: str, kind: Dates, known: np.ndarray, missing: bool) -> Column | str:
@@ -159,7 +192,7 @@ def encode_column(
     """
     match column:
         case Numeric():
-            values, _ = convert(column.kind, cells)
+            values, _ = numeric_values(column, cells)
             absent = np.isnan(values)
             near = scaled(values, column.mean, column.std, column.low, column.high)
             return np.stack([near, absent] if column.missing else [near], axis=1)

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Shaped
 
-from fbp.data.columns import Categorical, Column, Dated, Numeric, word_indices
+from fbp.data.columns import Categorical, Column, Dated, Numeric, numeric_values, word_indices
 from fbp.data.kinds import as_text, convert
 from fbp.data.table import Table
 
 MOST_NAMED = 10  # columns that a note tells of
-SENTINELS = (-1.0, -9.0, -99.0, -999.0, -9999.0, -99999.0, 99.0, 999.0, 9999.0, 99999.0, 999999.0)
 
 
 def learning_notes(
@@ -45,7 +44,10 @@ def unfamiliar_note(column: Column, cells: Shaped[np.ndarray, " rows"], table: T
         if column.other:
             what = "a word that training has seldom or never seen"
     else:
-        values, strange = convert(column.kind, cells)
+        if isinstance(column, Numeric):
+            values, strange = numeric_values(column, cells)
+        else:
+            values, strange = convert(column.kind, cells)
         what = "what cannot be read, taken as missing"
         if isinstance(column, Numeric) and not strange.any():
             reach = (column.high / 2 - column.low / 2) * 2
@@ -100,21 +102,13 @@ def _missing_note(used: Sequence[Column], cells: Mapping[str, np.ndarray]) -> tu
 
 
 def _sentinel_notes(used: Sequence[Column], cells: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """Notes on numbers such as -999, which recur far from all others: they may mean 'missing'."""
     notes = []
     for column in used:
-        if not isinstance(column, Numeric) or column.low == column.high:
-            continue
-        end = column.low if column.low in SENTINELS else column.high
-        values = cells[column.name]
-        others = values[~np.isnan(values) & (values != end)]
-        count = int((values == end).sum())
-        if end not in SENTINELS or count < 2 or len(others) < 2:
-            continue
-        if abs(end - np.median(others)) > 3 * np.ptp(others) + abs(end) / 3:
+        if isinstance(column, Numeric) and column.sentinel is not None:
+            count = int((cells[column.name] == column.sentinel).sum())
             notes.append(
-                f"{column.name}: {end:g} stands in {count:,} rows, far from all others: if it "
-                "means that the value is missing, leave these cells empty."
+                f"{column.name}: {column.sentinel:g} stands in {count:,} rows, far from all "
+                "others, and is taken for a missing value."
             )
     return tuple(notes)
 

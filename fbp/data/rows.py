@@ -125,9 +125,8 @@ def _check_widths(lines: Sequence[int], rows: Sequence[list[str]], origin: str) 
     if set(widths) <= {first} or set(widths) == {first + 1}:
         return
     usual = first if widths[first] else widths.most_common(1)[0][0]
-    line, cells = next(
-        (n, row) for n, row in zip(lines[1:], rows[1:], strict=True) if len(row) != usual
-    )
+    body = zip(lines[1:], rows[1:], strict=True)
+    line, cells = next(((n, row) for n, row in body if len(row) != usual), (lines[1], rows[1]))
     raise InputError(
         f"{origin}: line {line} has {len(cells)} cells, the header {first}: "
         "give every row one cell per column"

@@ -1,14 +1,14 @@
 """A table: columns of equal length with names, from arrays, data frames or files."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
 from fbp.data.cells import text_of
-from fbp.data.kinds import Kind, object_array, read_column
+from fbp.data.kinds import Kind, Words, as_text, object_array, read_column
 from fbp.errors import InputError
 
 NAMED_ROWS = 3  # in a note
@@ -26,6 +26,7 @@ class Table:
       lines: the line of the file on which each row stands; None where there is no file.
       decimal_comma: whether the file leaves commas to the numbers.
       notes: what a reader should know of how the file was read.
+      words: names of columns that are words whatever they look like: pandas' categories.
     """
 
     names: tuple[str, ...]
@@ -34,6 +35,7 @@ class Table:
     lines: Int[np.ndarray, " rows"] | None = None
     decimal_comma: bool = False
     notes: tuple[str, ...] = ()
+    words: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.columns[0]) if self.columns else 0
@@ -56,7 +58,7 @@ class Table:
         return f"row {row + 1}" + ("" if self.lines is None else f" (line {self.lines[row]})")
 
     def _with(self, columns, names, lines) -> "Table":
-        return Table(names, columns, self.named, lines, self.decimal_comma, self.notes)
+        return replace(self, names=names, columns=columns, lines=lines)
 
 
 def table_of(
@@ -73,14 +75,29 @@ def table_of(
     if len(set(names)) != len(names):
         double = next(name for name in names if list(names).count(name) > 1)
         raise InputError(f"two columns are called {double!r}: rename one")
+    columns = list(columns)
     cells = tuple(map(raw_column, names, columns))
-    return Table(tuple(names), cells, named, **about)
+    words = frozenset(n for n, c in zip(names, columns, strict=True) if is_categorical(c))
+    return Table(tuple(names), cells, named, words=words, **about)
+
+
+def is_categorical(cells: Any) -> bool:
+    """Return whether a column of a data frame says itself that it holds categories.
+
+    >>> is_categorical([1, 2])
+    False
+    """
+    return type(getattr(cells, "dtype", None)).__name__ in (
+        "CategoricalDtype",
+        "Categorical",
+        "Enum",
+    )
 
 
 def raw_column(name: str, cells: Any) -> Shaped[np.ndarray, " rows"]:
     """Return a column as float64, datetime64[s] or an array of text, each cell by itself.
 
-    NaN, None, NaT and pandas' NA are missing.
+    NaN, None, NaT and pandas' NA are missing; a span of time is its number of seconds.
 
     Raises InputError for infinity, which names the row, and for complex numbers.
 
@@ -96,7 +113,9 @@ def raw_column(name: str, cells: Any) -> Shaped[np.ndarray, " rows"]:
         return floats
     if array.dtype.kind == "M":
         return array.astype("datetime64[s]")
-    if array.dtype.kind in "OUSm":
+    if array.dtype.kind == "m":
+        return np.where(np.isnat(array), np.nan, array / np.timedelta64(1, "s"))
+    if array.dtype.kind in "OUS":
         return object_array([text_of(cell) for cell in array.tolist()])
     raise InputError(f"{name} is of {array.dtype}: give real numbers or strings")
 
@@ -113,6 +132,10 @@ def read_columns(
     kinds, columns, notes = [], [], []
     for name, cells in zip(table.names, table.columns, strict=True):
         known_as = name if table.named else f"column {name}"  # arrays have no row numbers
+        if name in table.words:
+            kinds.append(Words())
+            columns.append(as_text(cells))
+            continue
         kind, values, unreadable = read_column(known_as, cells, decimal_comma=table.decimal_comma)
         kinds.append(kind)
         columns.append(values)

@@ -1,15 +1,16 @@
 """What is to be predicted: classes or numbers? One rule, for every reader."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Int, Num, Shaped
 
-from fbp.data.cells import is_missing
+from fbp.data.cells import is_missing, text_of
 from fbp.data.dataset import Task
 from fbp.data.kinds import Dates, Numbers, convert, recognize
-from fbp.data.table import Table, raw_column
+from fbp.data.table import Table, is_categorical, raw_column
 from fbp.errors import InputError
 
 TaskName = Literal["classification", "regression", "classes", "numbers"]
@@ -26,12 +27,14 @@ class Labels:
       rows: the row of each.
       total: number of rows, with or without a target.
       notes: what a reader should know of how they were read.
+      categorical: whether they say themselves that they are categories.
     """
 
     values: Shaped[np.ndarray, " known"]
     rows: Int[np.ndarray, " known"]
     total: int
     notes: tuple[str, ...] = ()
+    categorical: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +76,7 @@ def target_of(
 ) -> Target:
     """Return the target, and whether it is one of classes or of numbers.
 
-    - Words and booleans are classes.
+    - Words, booleans and pandas' categories are classes.
     - Numbers with a fraction are numbers.
     - Whole numbers are classes where there are only two of them, or where they are codes: 0, 1, 2
       and so on, or 1, 2, 3 and so on, without a gap and at most ten (`most_codes`). All others
@@ -101,7 +104,7 @@ def target_of(
     labels = y if isinstance(y, Labels) else labels_of(y, origin)
     if not len(labels.values):
         raise InputError(f"{origin}: no row has a value: fill it in, or name another target")
-    recognized, reason = _recognize(labels.values, most_codes)
+    recognized, reason = _recognize(labels, most_codes)
     build = _classes if (chosen or recognized) == "classification" else _numbers
     target = build(labels.values, origin)
     if chosen is not None:
@@ -179,7 +182,8 @@ def labels_of(y: Any, origin: str = "y") -> Labels:
             raise InputError(f"{origin}: row {row} is {array[row]}: correct it, or leave it empty")
     else:
         raise InputError(f"{origin} is of {array.dtype}: give numbers, booleans or strings")
-    return _labels(array[known], known, origin, Table((), ()))
+    labels = _labels(array[known], known, origin, Table((), ()))
+    return replace(labels, categorical=is_categorical(y))
 
 
 def _labels(values, known, origin: str, table: Table, notes: tuple[str, ...] = ()) -> Labels:
@@ -194,8 +198,14 @@ def _labels(values, known, origin: str, table: Table, notes: tuple[str, ...] = (
 def _as_array(y: Any) -> np.ndarray:
     if getattr(y, "ndim", 1) == 2 and hasattr(y, "to_numpy"):
         y = y.to_numpy()
+    if is_categorical(y):
+        plain = (str, int, float, np.generic, type(None))
+        return np.array([*(c if isinstance(c, plain) else text_of(c) for c in y), None], object)[
+            :-1
+        ]
     if hasattr(y, "dtype") and hasattr(y, "to_numpy"):
-        return np.asarray(y.to_numpy())
+        nullable = getattr(y.dtype, "kind", "O") in "iu" and not isinstance(y.dtype, np.dtype)
+        return np.array([*y, None], object)[:-1] if nullable else np.asarray(y.to_numpy())
     array = np.asarray(y)
     if array.dtype.kind in "US" and array.ndim == 1:  # numbers among words became words
         return np.array([*y, None], object)[:-1]
@@ -203,7 +213,7 @@ def _as_array(y: Any) -> np.ndarray:
 
 
 def _of_one_type(labels: np.ndarray, known: np.ndarray, origin: str) -> Shaped[np.ndarray, " rows"]:
-    values = labels[known].tolist()
+    values = [float(v) if isinstance(v, Decimal) else v for v in labels[known].tolist()]
     words = [isinstance(value, str) for value in values]
     if all(words):
         plain = np.array([value.strip() for value in values], str)
@@ -221,7 +231,10 @@ def _written_whole(texts: list[str], values: np.ndarray) -> bool:
     return whole and not any("." in text or "e" in text.lower() for text in texts)
 
 
-def _recognize(values: np.ndarray, most_codes: int) -> tuple[Task, str]:
+def _recognize(labels: Labels, most_codes: int) -> tuple[Task, str]:
+    values = labels.values
+    if labels.categorical:
+        return "classification", "since it holds categories"
     if values.dtype.kind in "US":
         return "classification", "since it holds words"
     if values.dtype.kind == "b":

@@ -17,6 +17,7 @@ from fbp.errors import InputError
 
 Wave = Float32[np.ndarray, " samples"]
 UNREADABLE = (OSError, EOFError, ValueError, TypeError, ArithmeticError, IndexError, struct.error)
+UNREADABLE += (NameError, MemoryError)  # of scipy, where a chunk is missing or lies
 
 
 def read_sounds(paths: Sequence[Path], rate: int | None = None) -> tuple[tuple[Wave, ...], int]:
@@ -46,7 +47,8 @@ def _read(path: Path) -> tuple[Wave, int]:
         ) from error
     if not samples.size or not rate:
         raise InputError(f"{path}: the sound is empty: record it anew or remove it")
-    wave = _normalized(samples)
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite
+        wave = _normalized(samples)
     if not np.isfinite(wave).all():
         raise InputError(f"{path}: holds NaN or infinity: convert it anew or remove it")
     return wave, rate
@@ -56,7 +58,11 @@ def _check_length(stored: bytes) -> None:
     """Raise ValueError where a chunk of sound is longer than the file: nothing is allocated."""
     if stored[:4] not in (b"RIFF", b"RIFX", b"RF64"):
         raise ValueError("it does not begin with RIFF")
-    for name, start, size in _chunks(stored):
+    chunks = list(_chunks(stored))
+    names = [name for name, _, _ in chunks]
+    if b"fmt " not in names or b"data" not in names[names.index(b"fmt ") :]:
+        raise ValueError("it has no format followed by sound")
+    for name, start, size in chunks:
         if name == b"data" and start + size > len(stored):
             raise ValueError(
                 f"its header tells of {size:,} bytes of sound, {len(stored) - start:,} are there"

@@ -144,7 +144,7 @@ def _check_columns(encoder: Encoder) -> None:
     stds = [numbers[1]]
     for column in columns:
         if isinstance(column, Numeric):
-            numbers += [column.mean, column.std, column.low, column.high]
+            numbers += [column.mean, column.std, column.low, column.high, column.sentinel or 0]
             stds.append(column.std)
         elif isinstance(column, Dated):
             numbers += column.days

@@ -135,7 +135,7 @@ def test_numbers_are_read_as_people_write_them(cells, values):
         ["1st", "2nd"],
         ["True", "False"],
         ["None", "Attached"],
-        ["12:30", "13:40"],
+        ["1:2", "2:1"],
     ],
 )
 def test_words_that_look_like_numbers_stay_words(cells):
@@ -183,10 +183,43 @@ def test_dates_become_elapsed_days_year_month_and_weekday():
     np.testing.assert_allclose(features[0, at["month (cos)"]], 1, atol=0.01)
 
 
-def test_a_sentinel_is_noted():
-    cells = np.where(np.arange(90) % 9, np.sin(np.arange(90)), -999)
-    _, notes, _ = learn_table(table(a=cells))
-    assert any("a: -999 stands in 10 rows, far from all others" in note for note in notes)
+def test_times_of_the_day_are_told_by_their_phase():
+    encoder, notes, _ = learn_table(table(at=["06:00", "12:30", "18:00", "23:59"] * 5))
+    assert notes == ("at: dates written as %H:%M.",)
+    features = dict(
+        zip(encoder.features, encode_table(encoder, table(at=["18:00"]))[0], strict=True)
+    )
+    assert features["at: time (sin)"] == pytest.approx(-1)
+    assert features["at: time (cos)"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_number_that_recurs_far_from_all_others_counts_as_missing():
+    sizes = [*np.linspace(1, 2, 30), -999, -999]
+    encoder, notes, _ = learn_table(table(size=sizes))
+    assert (
+        "size: -999 stands in 2 rows, far from all others, and is taken for a missing" in notes[0]
+    )
+    features = encode_table(encoder, table(size=["-999", "", "1.5", "-999.5"]))
+    np.testing.assert_array_equal(features[0], features[1])
+    np.testing.assert_array_equal(features[:, 1], [1, 1, 0, 0])
+    assert unfamiliar(encoder, table(size=["-999"])) == ()
+    assert learn_table(table(size=[*np.linspace(1, 2, 30), -999]))[0].features == ("size",)
+
+
+def test_categories_of_a_data_frame_are_words_and_spans_of_time_are_numbers():
+    frame = pd.DataFrame(
+        {
+            "class": pd.Categorical([3, 1, None, 3] * 3),
+            "span": pd.to_timedelta([1, 2, None, 4] * 3, unit="h"),
+        }
+    )
+    encoder, _, _ = learn_table(inputs_of(frame))
+    assert encoder.features == ("class=missing", "class=1", "class=3", "span", "span: missing")
+    alone = encode_table(encoder, table(**{"class": [3.0], "span": [7200.0]}))
+    np.testing.assert_array_equal(
+        encode_table(encoder, inputs_of(frame.iloc[[1]]))[:, 3:], alone[:, 3:]
+    )
+    np.testing.assert_array_equal(alone[:, :3], [[0, 0, 1]])
 
 
 def test_unused_columns_may_be_missing_and_others_be_there():

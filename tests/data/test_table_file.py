@@ -98,6 +98,13 @@ def test_a_cell_of_several_lines_keeps_the_line_numbers(tmp_path):
     assert [table.row_name(0), table.row_name(1)] == ["row 1 (line 3)", "row 2 (line 4)"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32"])
+def test_wide_characters_are_read_with_and_without_a_mark(tmp_path, encoding):
+    table = read_table(write(tmp_path / "t.csv", "a,b,y\n" + body(), encoding), as_text=True)
+    assert table.names == ("a", "b", "y")
+    assert table.notes == (f"The file was read as {encoding.upper()}.",)
+
+
 def test_another_encoding_is_said(tmp_path):
     text = "größe,y\n" + "".join(f"{i},{i % 2}\n" for i in range(30))
     for encoding, note in (("latin-1", "Windows-1252"), ("utf-16", "UTF-16")):
@@ -114,6 +121,8 @@ def test_another_encoding_is_said(tmp_path):
         ("a,y\n", "a header but no row"),
         ("a,y\n1,0\n2\n", "line 3 has 1 cells, the header 2"),
         ("a,y\n1,0\n\n2,1,5\n", "line 4 has 3 cells, the header 2"),
+        ("a,b,c\n1,0\n2,1\n", "line 2 has 2 cells, the header 3"),
+        ('"a",b,c\n1,0,3,4,5\n', "line 2 has 5 cells, the header 3"),
         ('a,y\n"1,0', "not a CSV file"),
         ("a,y\n1,0\n2\0,1\n", "line 3 holds a NUL byte"),
         ("PK\x03\x04", "this is an Excel or ZIP file"),

@@ -5,6 +5,8 @@ import wave
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.io import wavfile
 
 from fbp.data.wav_files import read_sounds
@@ -104,3 +106,36 @@ def test_a_sound_without_samples_is_refused(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"absent\.wav: cannot be read \(No such file"):
         read_sounds([tmp_path / "absent.wav"])
+
+
+STORED = {dtype: np.round(WAVE[:60] * 99).astype(dtype) for dtype in ("<i2", "<i4", "<f4", "<f8")}
+CHANGES = st.lists(
+    st.tuples(
+        st.integers(0, 80), st.sampled_from([b"\xff" * 4, bytes(4), b"\x00\x80", b"fmt ", b"x"])
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(st.sampled_from(list(STORED)), CHANGES, st.integers(0, 700))
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_whatever_is_damaged_is_read_or_refused_in_one_line(tmp_path, dtype, changes, length):
+    path = tmp_path / "1.wav"
+    wavfile.write(path, 8000, STORED[dtype])
+    stored = bytearray(path.read_bytes())
+    for start, new in changes:
+        stored[start : start + len(new)] = new
+    path.write_bytes(stored[:length])
+    assert reads_or_refuses(path)
+
+
+def reads_or_refuses(path):
+    """Whether finite samples come, or one line that names the file."""
+    try:
+        (sound,), _ = read_sounds([path])
+    except InputError as error:
+        return str(error).startswith(f"{path}: ") and "\n" not in str(error)
+    return np.isfinite(sound).all()

@@ -76,11 +76,8 @@ CASES = {
     "SAS": (text(NINTH(".")), ("a", "a: missing", "b"), (MISSING,)),
     "sentinel": (
         text(NINTH("-999")),
-        ("a", "b"),
-        (
-            "a: -999 stands in 23 rows, far from all others: if it means that the value is "
-            "missing, leave these cells empty.",
-        ),
+        ("a", "a: missing", "b"),
+        ("a: -999 stands in 23 rows, far from all others, and is taken for a missing value.",),
     ),
     "None is a word": (
         text(each(lambda i, _: "None" if B[i] > 0 else "Attached")),

@@ -100,3 +100,22 @@ def test_classes_that_differ_in_capitals_only_are_noted():
 def test_an_unknown_task_is_refused():
     with pytest.raises(InputError, match="task is 'clustering': give classification"):
         target_of([1, 2], "clustering")  # pyright: ignore[reportArgumentType]
+
+
+def test_categories_of_pandas_are_classes_whatever_they_look_like():
+    import pandas as pd
+
+    target = target_of(pd.Series([1, 5, None, 7] * 3, dtype="category"))
+    assert target.classes.tolist() == [1, 5, 7]
+    assert "since it holds categories" in target.notes[0]
+    bands = target_of(pd.cut(pd.Series(np.arange(9.0)), 3))
+    assert len(bands.classes) == 3
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "object"])
+def test_whole_numbers_stay_whole_beside_missing_ones(dtype):
+    import pandas as pd
+
+    target = target_of(pd.Series([1, 2, None, 3] * 3, dtype=dtype))
+    assert target.classes.dtype.kind == "i"
+    assert len(target.values) == 9
