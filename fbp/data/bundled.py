@@ -95,14 +95,15 @@ def mnist(directory: Path | None) -> Source:
     if directory is None:
         raise InputError(f"mnist: give the directory of its four files: {', '.join(idx.FILES)}")
     remedy = "put MNIST's four files there, as published"
-    return replace(idx.read(directory, remedy, MNIST_SHA256), target_names=DIGITS)
+    return replace(idx.read_directory(directory, remedy, MNIST_SHA256), target_names=DIGITS)
 
 
 def fashion_mnist(directory: Path | None) -> Source:
     """70,000 pictures of clothes, 28x28 pixels, ten kinds (Debian: dataset-fashion-mnist)."""
     remedy = "apt-get install --reinstall dataset-fashion-mnist, or give the directory of its files"
     return replace(
-        idx.read(directory or FASHION_MNIST, remedy, FASHION_MNIST_SHA256), target_names=CLOTHES
+        idx.read_directory(directory or FASHION_MNIST, remedy, FASHION_MNIST_SHA256),
+        target_names=CLOTHES,
     )
 
 

@@ -77,8 +77,8 @@ def text_of(cell: Any) -> str:
     if isinstance(cell, float):
         if math.isnan(cell):
             return ""
-        whole = cell.is_integer() and abs(cell) < 1e15
-        return str(int(cell)) if whole else repr(cell)
+        integral = cell.is_integer() and abs(cell) < 1e15
+        return str(int(cell)) if integral else repr(cell)
     return "" if cell is None else str(cell).strip()
 
 

@@ -150,7 +150,7 @@ def _numeric(name: str, kind: Numbers, known: np.ndarray, missing: bool) -> Colu
 
 
 def _sentinel(known: np.ndarray) -> float | None:
-    """A number such as -999 that recurs far from all others."""
+    """Return a number such as -999 that recurs far from all others."""
     for end in (float(known.min()), float(known.max())):
         others = known[known != end]
         if end not in SENTINELS or len(known) - len(others) < 2 or len(others) < 2:

@@ -15,6 +15,9 @@ class Split:
 
     `x`: float32 of shape `(examples, *feature_shape)`. `y`: int32 class numbers of shape
     `(examples,)` for classification, float32 of the same shape for regression.
+
+    >>> Split(np.zeros((3, 2), np.float32), np.array([0, 1, 0], np.int32))
+    Split(3 examples)
     """
 
     x: Float32[np.ndarray, "examples ..."]
@@ -46,6 +49,10 @@ class Dataset:
       target_mean: mean of the target before standardisation, in its own unit (0 for classes).
       target_std: its standard deviation: `target_std * y + target_mean` is the target again.
       notes: what a reader should know of a table: what the target was taken for, what was left out.
+
+    >>> rows = Split(np.zeros((3, 2), np.float32), np.array([0, 1, 0], np.int32))
+    >>> Dataset("mine", rows, rows, rows, "classification", 2, (2,)).train
+    Split(3 examples)
     """
 
     name: str

@@ -23,7 +23,7 @@ def faces() -> Source:
 
     Source: a part of Labeled Faces in the Wild (Huang et al. 2007) as scikit-image brings it.
     """
-    images = np.load(io.BytesIO(wheel.read(SCIKIT_IMAGE)[SUBSET]), allow_pickle=False)
+    images = np.load(io.BytesIO(wheel.read_members(SCIKIT_IMAGE)[SUBSET]), allow_pickle=False)
     is_face = np.arange(len(images)) < len(images) // 2
     return Source(
         "faces",

@@ -27,7 +27,9 @@ FILES = (
 
 
 def parse(stored: bytes, origin: str) -> Num[np.ndarray, "..."]:
-    """The array that an IDX file's bytes hold; InputError, naming `origin`, if they hold none.
+    """Return the array that the bytes of an IDX file hold.
+
+    Raises InputError, naming `origin`, where they hold none.
 
     >>> parse(bytes([0, 0, 8, 1, 0, 0, 0, 2, 5, 7]), "two-labels")
     array([5, 7], dtype=uint8)
@@ -54,8 +56,8 @@ def parse(stored: bytes, origin: str) -> Num[np.ndarray, "..."]:
     return np.frombuffer(stored, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
 
 
-def read(directory: Path, remedy: str, sha256: Mapping[str, str] | None = None) -> Source:
-    """Images and labels from the four files of a directory, plain or gzipped.
+def read_directory(directory: Path, remedy: str, sha256: Mapping[str, str] | None = None) -> Source:
+    """Return images and labels from the four files of a directory, plain or gzipped.
 
     The `t10k` files stay the test; the last sixth of the training rows validates.
 

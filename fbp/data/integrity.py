@@ -9,7 +9,7 @@ from fbp.errors import InputError
 
 
 def verified(content: bytes, sha256: str, origin: str, remedy: str) -> bytes:
-    """The same bytes; InputError if their SHA-256 is another.
+    """Return the same bytes; raise InputError if their SHA-256 is another.
 
     >>> verified(b"abc", "ba7816bf", "abc.gz", "install it again")
     Traceback (most recent call last):
@@ -17,17 +17,20 @@ def verified(content: bytes, sha256: str, origin: str, remedy: str) -> bytes:
     fbp.errors.InputError: abc.gz is damaged (SHA-256 ba7816bf... of 3 bytes is not that of the \
 published file): install it again
     """
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
         raise InputError(
-            f"{origin} is damaged (SHA-256 {found[:8]}... of {len(content)} bytes is not that of "
+            f"{origin} is damaged (SHA-256 {digest[:8]}... of {len(content)} bytes is not that of "
             f"the published file): {remedy}"
         )
     return content
 
 
 def content(path: Path) -> bytes:
-    """A file's bytes, decompressed if its name ends in `.gz`; InputError if it cannot be read."""
+    """Return the bytes of a file, decompressed if its name ends in `.gz`.
+
+    Raises InputError where it cannot be read.
+    """
     try:
         stored = path.read_bytes()
     except OSError as error:

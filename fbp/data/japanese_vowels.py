@@ -31,8 +31,10 @@ def japanese_vowels() -> Source:
     The published test utterances stay the test; every sixth of each speaker's 30 training
     utterances validates.
     """
-    files = wheel.read(AEON)
-    (train_x, train_y), (test_x, test_y) = (parse(files[path], path) for path in (TRAIN, TEST))
+    files = wheel.read_members(AEON)
+    (train_x, train_y), (test_x, test_y) = (
+        parse_utterances(files[path], path) for path in (TRAIN, TEST)
+    )
     rows = np.arange(len(train_x))
     validates = rows % 6 == 5
     return Source(
@@ -47,15 +49,15 @@ def japanese_vowels() -> Source:
     )
 
 
-def parse(
+def parse_utterances(
     stored: bytes, origin: str
 ) -> tuple[Float32[np.ndarray, "utterances 29 coefficients"], Int64[np.ndarray, " utterances"]]:
-    """The utterances of a file in sktime's format, and their speakers.
+    """Return the utterances of a file in sktime's format, and their speakers.
 
     After `@data` each line is an utterance: its coefficients, divided by colons, each a list of
     its values over time, then the speaker. InputError names the line of what does not fit.
 
-    >>> x, speakers = parse(b"@data\\n1,2,3:4,5,6:7", "small.ts")
+    >>> x, speakers = parse_utterances(b"@data\\n1,2,3:4,5,6:7", "small.ts")
     >>> x.shape, x[0, 2], x[0, 3], speakers
     ((1, 29, 2), array([3., 6.], dtype=float32), array([0., 0.], dtype=float32), array([7]))
     """

@@ -110,8 +110,8 @@ def _recognize(name: str, cells: Cells, floats: Cells | None, decimal_comma: boo
     if cells.dtype.kind == "M":
         return Dates()
     if floats is not None:
-        whole = bool((floats[~np.isnan(floats)] % 1 == 0).all())
-        return Words() if whole and _are_codes(set(cells.tolist())) else Numbers()
+        integral = bool((floats[~np.isnan(floats)] % 1 == 0).all())
+        return Words() if integral and _are_codes(set(cells.tolist())) else Numbers()
     counts = Counter(cells.tolist())
     known = {text: n for text, n in counts.items() if not is_missing(text, word=False)}
     if not known:

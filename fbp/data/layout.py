@@ -28,13 +28,13 @@ def head(text: str, lines: int) -> list[str]:
     return text[: end - 1].split("\n")
 
 
-def first_line(text: str) -> tuple[int, int]:
+def table_start(text: str) -> tuple[int, int]:
     r"""Return how many lines stand before the table, and how many of them are comments.
 
     Empty lines and those that begin with `#` do; but one that begins with `#` and has as many cells
     as the first line of numbers is the header.
 
-    >>> first_line("# lab\n# 2024\na,b\n1,2\n")
+    >>> table_start("# lab\n# 2024\na,b\n1,2\n")
     (2, 2)
     """
     lines = head(text, MOST_COMMENT)

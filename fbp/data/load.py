@@ -73,6 +73,9 @@ def load(
       task: `classification` or `regression` (or `classes`, `numbers`), in place of what the
         target looks like.
 
+    Returns:
+      The training, validation and test rows, and what is known of them.
+
     Raises:
       InputError: a missing, damaged or ill-formed set; the message names the file, the row and
         column where there is one, and what to do.
@@ -121,9 +124,9 @@ def _read(name: str, directory: Path | None) -> Source:
     if name == "idx":
         if directory is None:
             raise InputError(f"idx: give the directory of the four files: {', '.join(idx.FILES)}")
-        return idx.read(directory, f"put there {', '.join(idx.FILES)}, plain or gzipped")
+        return idx.read_directory(directory, f"put there {', '.join(idx.FILES)}, plain or gzipped")
     if name.lower().endswith(".npz"):
-        return npz.read((directory or Path()) / name)
+        return npz.read_source((directory or Path()) / name)
     raise InputError(
         f"no data set is called {name!r}: give one of {', '.join(NAMES)}, "
         "or a path ending in .csv, .tsv, .txt, .parquet, .xlsx or .npz"

@@ -18,8 +18,8 @@ UNREADABLE = (OSError, EOFError, ValueError, TypeError, MemoryError, RuntimeErro
 UNREADABLE += (NotImplementedError, OverflowError, zipfile.BadZipFile, zlib.error)
 
 
-def read(path: Path) -> Source:
-    """The arrays in a file written by `numpy.savez`.
+def read_source(path: Path) -> Source:
+    """Return the arrays in a file written by `numpy.savez`.
 
     The file holds `x` of shape `(examples, *features)` and `y` of shape `(examples,)`, or
     `x_train, y_train, x_test, y_test` and, if you like, `x_validation, y_validation` (without
@@ -51,7 +51,7 @@ def read(path: Path) -> Source:
 
 
 def read_x(path: Path) -> Num[np.ndarray, "examples ..."]:
-    """The array `x`, or the only one, of a file written by `numpy.savez`."""
+    """Return the array `x`, or the only one, of a file written by `numpy.savez`."""
     arrays = _arrays(path)
     if "x" not in arrays and len(arrays) != 1:
         raise InputError(f"{path}: it holds {', '.join(sorted(arrays)) or 'nothing'}: save it as x")

@@ -11,7 +11,7 @@ HELD_OUT = 6  # where a test set is published, one row in six of the training ro
 
 
 def stratified(labels: Shaped[np.ndarray, " examples"], seed: int) -> Partition:
-    """70 % of each label's rows for training, 15 % for validation, 15 % for the test.
+    """Take 70 % of each label's rows for training, 15 % for validation, 15 % for the test.
 
     The rows are shuffled by `numpy.random.default_rng(seed)`; of the n rows of a label, the
     first round(0.70 n) train, those up to round(0.85 n) validate. One label for all rows (a
@@ -31,7 +31,7 @@ def stratified(labels: Shaped[np.ndarray, " examples"], seed: int) -> Partition:
 
 
 def published(train_rows: int, test_rows: int) -> Partition:
-    """The published test rows stay the test; the last sixth of the training rows validates.
+    """Keep the published test rows for the test; the last sixth of the training rows validates.
 
     Rows are numbered as if the test rows followed the training rows.
 
@@ -45,7 +45,7 @@ def published(train_rows: int, test_rows: int) -> Partition:
 
 
 def checked(partition: Partition, origin: str) -> Partition:
-    """The same partition; InputError if one of its parts is empty."""
+    """Return the same partition; raise InputError if one of its parts is empty."""
     for name in ("train", "validation", "test"):
         if not len(getattr(partition, name)):
             raise InputError(f"{origin}: too few rows, the {name} part is empty: give more rows")

@@ -162,7 +162,7 @@ def _by_numpy(stored: bytes, separator: str) -> list[np.ndarray]:
 
 
 def _plain(array: np.ndarray, lengths: Int[np.ndarray, " rows"]) -> Column | None:
-    """The numbers of a column where its text says no more; else None."""
+    """Return the numbers of a column where its text says no more; else None."""
     if not _is_exact(array):
         return None
     absent = np.isnan(array)

@@ -71,8 +71,8 @@ def _lengths(stored: bytes, separator: str, width: int) -> Int[np.ndarray, "rows
     marks = marks.reshape(-1, width)
     if (marks[:, -1] != ord("\n")).any() or (marks[:, :-1] != ord(separator)).any():
         return None
-    places = np.concatenate([[-1], np.flatnonzero(ends), [len(stored)]])
-    return (np.diff(places) - 1).reshape(-1, width)
+    bounds = np.concatenate([[-1], np.flatnonzero(ends), [len(stored)]])
+    return (np.diff(bounds) - 1).reshape(-1, width)
 
 
 def quoted_rows(table: str, start: int, separator: str, names: Sequence[str], origin: str) -> Body:

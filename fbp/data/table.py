@@ -154,7 +154,7 @@ def _as_array(cells: Any) -> np.ndarray:
 
 
 def _of_series(series: Any) -> np.ndarray:
-    """A column of a data frame: pandas' nullable numbers and zoned times are read as plain ones."""
+    """Read a column of a data frame: nullable numbers and zoned times as plain ones."""
     dtype = series.dtype
     if isinstance(dtype, np.dtype):
         return np.asarray(series.to_numpy())

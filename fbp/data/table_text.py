@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fbp.data.layout import SAMPLE, first_line, head, separator_of
+from fbp.data.layout import SAMPLE, head, separator_of, table_start
 from fbp.data.rows import plain_rows, quoted_rows
 from fbp.errors import InputError
 
@@ -51,7 +51,7 @@ def columns_of(
     """
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    start, comments = first_line(text)
+    start, comments = table_start(text)
     table = text.split("\n", start)[start] if start else text
     separator = separator_of([line for line in head(table, SAMPLE) if line])
     body = plain_rows(table, start, separator, names, parse=parse)

@@ -148,7 +148,7 @@ def read_labels(cells: Shaped[np.ndarray, " rows"], origin: str, table: Table) -
         more = (f"{origin}: numbers but for {table.row_name(row)}, {str(cells[row])[:40]!r}.",)
     values = values[known]
     if cells.dtype.kind == "i" or (
-        cells.dtype.kind == "O" and _written_whole(cells[known].tolist(), values)
+        cells.dtype.kind == "O" and _written_as_integers(cells[known].tolist(), values)
     ):
         values = values.astype(np.int64)
     return _labels(values, known, origin, table, more)
@@ -214,11 +214,11 @@ def _as_array(y: Any) -> np.ndarray:
 
 def _of_one_type(labels: np.ndarray, known: np.ndarray, origin: str) -> Shaped[np.ndarray, " rows"]:
     values = [float(v) if isinstance(v, Decimal) else v for v in labels[known].tolist()]
-    words = [isinstance(value, str) for value in values]
-    if all(words):
-        plain = np.array([value.strip() for value in values], str)
+    words = [value.strip() for value in values if isinstance(value, str)]
+    if len(words) == len(values):
+        plain = np.array(words, str)
     else:
-        plain = np.array(values) if not any(words) else np.array([], object)
+        plain = np.array([], object) if words else np.array(values)
     if plain.ndim != 1 or plain.dtype.kind not in "buifU" or len(plain) != len(values):
         raise InputError(f"{origin} mixes types: give all numbers or all strings")
     array = np.zeros(len(labels), plain.dtype)
@@ -226,9 +226,9 @@ def _of_one_type(labels: np.ndarray, known: np.ndarray, origin: str) -> Shaped[n
     return array
 
 
-def _written_whole(texts: list[str], values: np.ndarray) -> bool:
-    whole = bool((values % 1 == 0).all()) and np.abs(values).max(initial=0) < 2**53
-    return whole and not any("." in text or "e" in text.lower() for text in texts)
+def _written_as_integers(texts: list[str], values: np.ndarray) -> bool:
+    integral = bool((values % 1 == 0).all()) and np.abs(values).max(initial=0) < 2**53
+    return integral and not any("." in text or "e" in text.lower() for text in texts)
 
 
 def _recognize(labels: Labels, most_codes: int) -> tuple[Task, str]:

@@ -83,7 +83,7 @@ def _chunks(stored: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _normalized(samples: np.ndarray) -> Wave:
-    """Samples of 8 bits are unsigned; longer ones are signed, those of 24 bits shifted to 32."""
+    """Scale samples: those of 8 bits are unsigned, those of 24 bits shifted to 32."""
     if samples.dtype.kind == "u":
         wave = (samples.astype(np.float32) - 128) / 128
     elif samples.dtype.kind == "i":

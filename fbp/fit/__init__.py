@@ -42,10 +42,12 @@ def fit(
       sample_weight: how much each example counts, all alike where it is None.
       progress: show a bar on a terminal.
 
-    Returns the model and the story of its training.
+    Returns:
+      The model and the story of its training.
 
-    Raises InputError for what cannot be learnt from: fewer than 5 examples, one class alone, a
-    target that is constant, infinite values.
+    Raises:
+      InputError: what cannot be learnt from: fewer than 5 examples, one class alone, a target
+        that is constant, infinite values.
 
     >>> import numpy as np
     >>> x = np.linspace(-1, 1, 60)[:, None]
@@ -71,10 +73,24 @@ def fit(
 
 
 def load_fitted(path: "str | Path") -> "Fitted":
-    """Return the model in a file that `Fitted.save` wrote, or in a directory of `fbp fit`.
+    """Load a model that `Fitted.save` or `fbp fit` wrote.
 
-    Raises InputError for a file that is missing, damaged, or of another format.
+    Args:
+      path: of the file, or of the directory that `fbp fit` wrote.
+
+    Returns:
+      The model and the story of its training.
+
+    Raises:
+      InputError: a file that is missing, damaged, of another format, or that holds numbers with
+        which nothing can be predicted.
+
+    >>> load_fitted("fbp")
+    Traceback (most recent call last):
+    ...
+    fbp.errors.InputError: fbp/model.npz: no such file: give the directory that fbp fit wrote
     """
-    from fbp.fit.fitted import load_fitted
+    from fbp.fit.fitted import Fitted
+    from fbp.fit.store import load_model
 
-    return load_fitted(path)
+    return Fitted(*load_model(path))

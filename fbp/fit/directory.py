@@ -63,10 +63,10 @@ def write(directory: Path, fitted: Fitted, command: str) -> Path:
 
 
 def _page(fitted: Fitted, facts: Mapping[str, Any], usage: str, directory: Path) -> str:
-    from fbp.fit.page import html
+    from fbp.fit.page import story_page
 
     try:
-        return html(fitted.story, facts, usage)
+        return story_page(fitted.story, facts, usage)
     except Exception as error:  # whatever it is, the model is there, and the user should know
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(

@@ -44,7 +44,7 @@ class _Estimator(BaseEstimator):
 
 
 def _checked(estimator: BaseEstimator, x: Any, *, reset: bool) -> Any:
-    """A data frame as it is, anything else as an array of numbers, or of objects among words."""
+    """Return a data frame as it is, else an array of numbers, or of objects among words."""
     if hasattr(x, "columns") and hasattr(x, "dtypes") and not hasattr(x, "sparse_index"):
         validate_data(estimator, x, reset=reset, skip_check_array=True)
         if len(x):

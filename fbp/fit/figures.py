@@ -18,7 +18,7 @@ MOST_NAMED = 30
 MOST_DRAWN = 2000  # points that a figure draws one by one
 
 
-def draw(story: Story) -> dict[str, tuple[Figure, str]]:
+def story_figures(story: Story) -> dict[str, tuple[Figure, str]]:
     """Draw every figure, under its name and with its caption."""
     outcome = (
         {"confusion": (confusion(story), _confusion_caption(story))}
@@ -33,7 +33,7 @@ def draw(story: Story) -> dict[str, tuple[Figure, str]]:
             "highest. The parameters of each one's lowest validation loss (dots) are kept.",
         ),
         "range_test": (
-            range_test(story),
+            rate_range(story),
             "The range test: the rate grows at every step; the loss falls fastest at the dotted "
             "line, around which the sweep looks for the best rate.",
         ),
@@ -75,7 +75,7 @@ def learning_curve(story: Story) -> Figure:
     return figure
 
 
-def range_test(story: Story) -> Figure:
+def rate_range(story: Story) -> Figure:
     """Smoothed training loss against the growing rate."""
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes, test = figure.subplots(), story.range_test
@@ -99,38 +99,13 @@ def range_test(story: Story) -> Figure:
 
 
 def rate_sweep(story: Story) -> Figure:
-    """Validation loss against the rate, of each training and their mean."""
+    """Plot validation loss against the rate, of each training and their mean."""
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
     complete = [tried for tried in story.rates if None not in tried.losses]
-    for number, tried in enumerate(story.rates):
-        losses = [loss for loss in tried.losses if loss is not None]
-        axes.plot(
-            [tried.rate] * len(losses),
-            losses,
-            "o",
-            color=TRAINING,
-            alpha=0.4,
-            markersize=4,
-            label="one training" if number == 0 else None,
-        )
-    axes.plot(
-        [t.rate for t in complete],
-        [t.mean_loss for t in complete],
-        "-s",
-        color=TRAINING,
-        label="mean",
-    )
-    lost = [tried.rate for tried in story.rates if None in tried.losses]
-    if lost:
-        axes.plot(
-            lost,
-            [0.95] * len(lost),
-            "x",
-            color=ACCENT,
-            label="diverged",
-            transform=axes.get_xaxis_transform(),
-        )
+    _plot_trainings(axes, story)
+    rates, means = [t.rate for t in complete], [t.mean_loss for t in complete]
+    axes.plot(rates, means, "-s", color=TRAINING, label="mean")
     chosen = min(complete, key=lambda tried: tried.mean_loss)
     axes.plot(
         chosen.rate,
@@ -225,8 +200,19 @@ def residuals(story: Story) -> Figure:
     return figure
 
 
+def _plot_trainings(axes: Axes, story: Story) -> None:
+    """Plot the loss of each training at its rate; those that diverged as crosses at the top."""
+    tried = [(t.rate, loss) for t in story.rates for loss in t.losses if loss is not None]
+    rates, losses = [rate for rate, _ in tried], [loss for _, loss in tried]
+    axes.plot(rates, losses, "o", color=TRAINING, alpha=0.4, markersize=4, label="one training")
+    lost = [tried.rate for tried in story.rates if None in tried.losses]
+    if lost:
+        top = axes.get_xaxis_transform()
+        axes.plot(lost, [0.95] * len(lost), "x", color=ACCENT, label="diverged", transform=top)
+
+
 def _short(name: str, length: int = 60) -> str:
-    """A name on one line, cut off where it is long."""
+    """Return a name on one line, cut off where it is long."""
     name = " ".join(name.split())
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
@@ -242,7 +228,7 @@ def _constant(axes: Axes, story: Story) -> None:
 
 
 def _scale(story: Story) -> str:
-    """A cross-entropy falls through powers of ten, a squared error seldom below the noise."""
+    """Return the scale: a cross-entropy falls through powers of ten, a squared error seldom."""
     return "log" if story.task == "classification" else "linear"
 
 

@@ -55,16 +55,7 @@ class Fitted:
 
     def save(self, path: Any) -> None:
         """Write the model and its story into one `.npz` file, which `load_fitted` reads."""
-        store.save(self.model, self.story, path)
+        store.save_model(self.model, self.story, path)
 
     def __repr__(self) -> str:
         return f"Fitted({self.story.verdict})"
-
-
-def load_fitted(path: Any) -> Fitted:
-    """Return the model that `Fitted.save` or `fbp fit` wrote; a directory holds it as `model.npz`.
-
-    Raises InputError for a file that is missing, damaged, of another format, or that holds
-    numbers with which nothing can be predicted.
-    """
-    return Fitted(*store.load(path))

@@ -28,7 +28,7 @@ class Architecture:
 
 
 def build(architecture: Architecture) -> Layer:
-    """The network: [batch, ...] -> [batch, outputs].
+    """Build the network: [batch, ...] -> [batch, outputs].
 
     >>> import jax
     >>> _, out_shape = build(Architecture((8,), (16,), 3)).init(jax.random.key(0), (-1, 8, 8, 1))

@@ -10,19 +10,21 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from fbp.fit.figures import draw
+from fbp.fit.figures import story_figures
 from fbp.fit.story import Story
 from fbp.report.markup import definitions, fill, html_table
 
 MOST_CLASSES = 50  # rows of the table of classes
 
 
-def html(story: Story, environment: Mapping[str, Any], usage: str) -> str:
+def story_page(story: Story, environment: Mapping[str, Any], usage: str) -> str:
     """Return the page as HTML that needs no other file and no network."""
     chosen = [tried.rate for tried in story.rates].index(story.rate)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has it
-        figures = "\n".join(_picture(figure, text) for figure, text in draw(story).values())
+        figures = "\n".join(
+            _picture(figure, text) for figure, text in story_figures(story).values()
+        )
     return fill(
         "fbp.fit",
         "page.html",
@@ -66,7 +68,7 @@ def _task(story: Story) -> str:
 
 
 def _picture(figure: Figure, caption: str) -> str:
-    """A figure as SVG whose text stays text, so that the browser draws every script and emoji."""
+    """Return a figure as SVG whose text stays text: the browser draws every script and emoji."""
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         figure.savefig(stream, format="svg", dpi=160)

@@ -52,7 +52,7 @@ def folds(labels: Shaped[np.ndarray, " rows"], number: int, rng: np.random.Gener
 
 
 def _ranks(labels: np.ndarray, rng: np.random.Generator) -> tuple[Rows, Rows]:
-    """The rank of each row in a random order of its label's rows, and their number."""
+    """Return the rank of each row in a random order of its label's rows, and their number."""
     rank, count = np.empty(len(labels), np.int64), np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)

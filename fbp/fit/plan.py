@@ -44,7 +44,7 @@ class Plan:
 
 
 def plan_for(rows: int, feature_shape: tuple[int, ...], outputs: int) -> Plan:
-    """The plan for this many rows to learn from, of this shape.
+    """Return the plan for this many rows to learn from, of this shape.
 
     >>> plan_for(1000, (10,), 3).architecture
     Architecture(channels=(), widths=(64, 64), outputs=3, dropout=0.1)

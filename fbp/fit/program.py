@@ -26,7 +26,7 @@ Examples = tuple[Float[Array, "rows ..."], Num[Array, " rows"], Float[Array, " r
 
 
 @dataclass(frozen=True)
-class Problem:
+class TrainingProblem:
     """What all trials share, and what a compiled program depends on.
 
     Attributes:
@@ -74,8 +74,8 @@ class TrialState:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def start(problem: Problem, trials: Trials) -> TrialState:
-    """The states before the first step, with parameters drawn at random."""
+def start(problem: TrainingProblem, trials: Trials) -> TrialState:
+    """Return the states before the first step, with parameters drawn at random."""
     network = build(problem.architecture)
 
     def begin(trial: Trials) -> TrialState:
@@ -89,7 +89,7 @@ def start(problem: Problem, trials: Trials) -> TrialState:
 
 @functools.partial(jax.jit, static_argnums=0)
 def advance(
-    problem: Problem,
+    problem: TrainingProblem,
     states: TrialState,
     trials: Trials,
     examples: Examples,
@@ -124,7 +124,7 @@ def advance(
 def outputs_of(
     architecture: Architecture, members: Any, x: Float[Array, "batch ..."]
 ) -> Float[Array, "members batch outputs"]:
-    """What each member, one along the first axis of the parameters, gives for a batch."""
+    """Return what each member, one along the first axis of the parameters, gives for a batch."""
     return jax.lax.map(lambda params: build(architecture).apply(params, x), members)
 
 
@@ -136,7 +136,7 @@ def _weighted_loss(forward: Callable[..., Any], objective: Objective) -> Callabl
     return loss_fn
 
 
-def _optimizer(problem: Problem, trial: Trials) -> optax.GradientTransformation:
+def _optimizer(problem: TrainingProblem, trial: Trials) -> optax.GradientTransformation:
     """AdamW, whose rate at each step is the trial's; gradients longer than 1 are shortened."""
     return optax.chain(
         optax.clip_by_global_norm(1.0),

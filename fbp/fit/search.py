@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from fbp.fit.parts import Fold
 from fbp.fit.plan import MOST_STEPS
-from fbp.fit.program import Problem, Trials, Validation, advance, start
+from fbp.fit.program import TrainingProblem, Trials, Validation, advance, start
 from fbp.fit.score import finite
 
 LOWEST, DECADES = 1e-5, 5  # the range test's rates: 1e-5 to 1
@@ -36,7 +36,7 @@ class FoldedData:
       patience: measurements without a lower loss after which training ends.
     """
 
-    problem: Problem
+    problem: TrainingProblem
     x: Float32[np.ndarray, "rows ..."]
     y: Num[np.ndarray, " rows"]
     weights: Float32[np.ndarray, " rows"]
@@ -64,7 +64,7 @@ class TrainedFolds:
 
 
 @dataclass(frozen=True)
-class RangeTest:
+class RateRange:
     """The loss while the rate grows at every step, and the rate where it falls fastest."""
 
     rates: tuple[float, ...]
@@ -72,7 +72,7 @@ class RangeTest:
     suggestion: float
 
 
-def train_trials(
+def train_folds(
     learning: FoldedData,
     rates: Float[np.ndarray, "trials steps"],
     fold: Int64[np.ndarray, " trials"],
@@ -114,7 +114,7 @@ def train_trials(
     )
 
 
-def range_test(learning: FoldedData, trials: int, seed: int) -> RangeTest:
+def find_rate_range(learning: FoldedData, trials: int, seed: int) -> RateRange:
     """Find a usable rate: let it grow from 1e-5 to 1 over a hundred steps, and watch the loss.
 
     The median over the trials' starts is smoothed; the rate suggested is the one where it falls
@@ -128,12 +128,12 @@ def range_test(learning: FoldedData, trials: int, seed: int) -> RangeTest:
     count = math.ceil(RANGE_STEPS / learning.every) * learning.every
     growing = LOWEST * np.logspace(0, DECADES, count)
     fold = np.arange(trials) % len(learning.folds)
-    outcome = train_trials(
+    outcome = train_folds(
         learning, np.tile(growing, (trials, 1)), fold, seed, "range test", progress=False
     )
     losses = _smoothed(np.median(outcome.training, axis=0))
     shown = tuple(finite(loss) for loss in losses)
-    return RangeTest(tuple(growing.tolist()), shown, _steepest(growing, losses))
+    return RateRange(tuple(growing.tolist()), shown, _steepest(growing, losses))
 
 
 def cosine(peaks: Float[np.ndarray, " trials"], steps: int) -> Float[np.ndarray, "trials steps"]:
@@ -152,7 +152,7 @@ def cosine(peaks: Float[np.ndarray, " trials"], steps: int) -> Float[np.ndarray,
 def _batches(
     rows: np.ndarray, batch_size: int, steps: int, rng: np.random.Generator
 ) -> Iterator[Int32[np.ndarray, "steps batch"]]:
-    """The batches of `steps` steps, again and again: each epoch is a new permutation."""
+    """Yield the batches of `steps` steps, again and again: each epoch is a new permutation."""
     size, rest = steps * batch_size, np.array([], np.int32)
     while True:
         while len(rest) < size:
@@ -167,7 +167,7 @@ def _padded_rates(rates: np.ndarray) -> Float[np.ndarray, "trials steps"]:
 
 
 def _padded_rows(learning: FoldedData) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The rows, followed by rows of zeros that no batch holds: small data share a program."""
+    """Append rows of zeros that no batch holds: small data share a program."""
     more = _power_of_two(len(learning.x), LEAST_ROWS) - len(learning.x)
     fill = lambda a: np.concatenate([a, np.zeros((more, *a.shape[1:]), a.dtype)])
     return fill(learning.x), fill(learning.y), fill(learning.weights)
@@ -196,7 +196,7 @@ def _finished(measured: Sequence[np.ndarray], most: int, patience: int) -> bool:
 
 
 def _smoothed(losses: np.ndarray) -> Float[np.ndarray, " steps"]:
-    """The mean around each step, weighted by a bell of a quarter of a decade of rates."""
+    """Return the mean around each step, weighted by a bell of a quarter of a decade of rates."""
     decades = np.linspace(0, DECADES, len(losses))
     weights = np.exp(-0.5 * ((decades[:, None] - decades[None, :]) / BELL) ** 2)
     known = np.isfinite(losses)
@@ -206,6 +206,6 @@ def _smoothed(losses: np.ndarray) -> Float[np.ndarray, " steps"]:
 
 
 def _steepest(rates: np.ndarray, losses: np.ndarray) -> float:
-    """The rate where the loss falls fastest by the logarithm of the rate; else the lowest one."""
+    """Return the rate where the loss falls fastest by its logarithm; else the lowest one."""
     slope = np.gradient(losses, np.log(rates))
     return float(rates[np.argmin(np.where(np.isfinite(slope), slope, np.inf))])

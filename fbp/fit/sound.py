@@ -17,7 +17,7 @@ STRETCHES = 4
 
 
 def log_mel(wave: Float32[np.ndarray, " samples"], rate: int) -> Float[Array, "frames bands"]:
-    """The logarithm of the power in 40 bands of pitch, every 10 ms.
+    """Return the logarithm of the power in 40 bands of pitch, every 10 ms.
 
     Frames of 25 ms under a Hann window; the power spectrum of each; triangles of equal width on
     the mel scale, 2595 log10(1 + f / 700 Hz), from 20 Hz to half the rate; the logarithm of
@@ -38,7 +38,7 @@ def log_mel(wave: Float32[np.ndarray, " samples"], rate: int) -> Float[Array, "f
 
 
 def features_of(wave: Float32[np.ndarray, " samples"], rate: int) -> Float32[np.ndarray, " n"]:
-    """A sound of any length as 241 numbers.
+    """Return a sound of any length as 241 numbers.
 
     Of each band of `log_mel`: the mean in each of four stretches of equal length, the standard
     deviation over time, and the mean absolute change from frame to frame; then the logarithm of

@@ -62,7 +62,7 @@ def read_labeled(path: Path, target: str | None) -> LabeledExamples:
     if target is not None:
         raise InputError(f"{path}: only a table has a target column: leave out --target")
     if path.name.lower().endswith(".npz"):
-        return _arrays(npz.read(path), "y")
+        return _arrays(npz.read_source(path), "y")
     if not path.is_dir():
         raise InputError(
             f"{path}: give a table (.csv, .tsv, .txt, .parquet, .xlsx), an .npz file, or a "
@@ -71,7 +71,7 @@ def read_labeled(path: Path, target: str | None) -> LabeledExamples:
             else f"{path}: no such file or directory: check the path"
         )
     if any(path.glob("*-idx?-ubyte*")):
-        return _arrays(idx.read(path, f"put there {', '.join(idx.FILES)}"), "label")
+        return _arrays(idx.read_directory(path, f"put there {', '.join(idx.FILES)}"), "label")
     suffixes = _suffixes(path, "*/*")
     paths, labels = files_by_class(path, suffixes)
     return LabeledExamples(_files(paths, suffixes, None), labels_of(np.array(labels)), "class")

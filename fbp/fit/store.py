@@ -22,7 +22,7 @@ from fbp.fit.story import Story
 FORMAT = 2
 
 
-def save(model: Model, story: Story, path: Any) -> None:
+def save_model(model: Model, story: Story, path: Any) -> None:
     """Write a model and its story into one file.
 
     `members/LAYER/PARAMETER` are the parameters, `classes` the labels, `about` all else, in JSON.
@@ -54,8 +54,8 @@ def save(model: Model, story: Story, path: Any) -> None:
         ) from error
 
 
-def load(path: Any) -> tuple[Model, Story]:
-    """Return what `save` wrote; see `fbp.load_fitted`."""
+def load_model(path: Any) -> tuple[Model, Story]:
+    """Return what `save_model` wrote; see `fbp.load_fitted`."""
     path = Path(path)
     path = path / "model.npz" if path.is_dir() else path
     if not path.is_file():

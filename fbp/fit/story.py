@@ -7,7 +7,7 @@ import numpy as np
 from fbp.data.dataset import Task
 from fbp.fit.plan import Plan
 from fbp.fit.score import Score, finite
-from fbp.fit.search import RangeTest, TrainedFolds
+from fbp.fit.search import RateRange, TrainedFolds
 from fbp.fit.train import RateTried
 
 IMBALANCED = 3  # times as many rows of one class as of another
@@ -65,7 +65,7 @@ class Story:
     seed: int
     starts: int
     constant_loss: float
-    range_test: RangeTest
+    range_test: RateRange
     rates: tuple[RateTried, ...]
     rate: float
     curve: Curve
@@ -105,7 +105,7 @@ class Story:
 
 
 def curve_of(outcome: TrainedFolds, every: int) -> Curve:
-    """The learning curve of trainings that were measured after each `every` steps."""
+    """Return the learning curve of trainings that were measured after each `every` steps."""
     measurements = outcome.validation.shape[1]
     training = outcome.training.reshape(-1, measurements, every).mean(axis=2)
     return Curve(
@@ -120,7 +120,7 @@ def _rows(losses: np.ndarray) -> tuple[tuple[float | None, ...], ...]:
 
 
 def _imbalance(score: Score) -> str:
-    """What the accuracy hides where one class is rarer than the others."""
+    """Say what the accuracy hides where one class is rarer than the others."""
     rows = [one.rows for one in score.classes if one.rows]
     if score.balanced is None or len(rows) < 2 or max(rows) < IMBALANCED * min(rows):
         return ""

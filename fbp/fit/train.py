@@ -9,7 +9,7 @@ import numpy as np
 
 from fbp.errors import InputError
 from fbp.fit.plan import Plan
-from fbp.fit.search import FoldedData, RangeTest, TrainedFolds, cosine, range_test, train_trials
+from fbp.fit.search import FoldedData, RateRange, TrainedFolds, cosine, find_rate_range, train_folds
 
 MOST_STARTS = 3
 LOWEST_RATE, HIGHEST_RATE = 1e-7, 1.0
@@ -42,7 +42,7 @@ class Trained:
       starts: starts that were needed.
     """
 
-    range_test: RangeTest
+    range_test: RateRange
     rates: tuple[RateTried, ...]
     rate: float
     outcome: TrainedFolds
@@ -82,13 +82,13 @@ def _start(plan: Plan, learning: FoldedData, seed: int, number: int, progress: b
     seed, lower = seed + 7919 * number, 10.0**-number
     folds = min(SEARCH_FOLDS, plan.members) if plan.short_search else plan.members
     steps = plan.search_steps if plan.short_search else plan.steps
-    test = range_test(learning, len(plan.factors) * folds, seed)
+    test = find_rate_range(learning, len(plan.factors) * folds, seed)
     rates = _within_bounds(lower * f * test.suggestion for f in plan.factors)
     tried: dict[RateTried, TrainedFolds] = {}
     title = f"{len(rates)} rates" + (f", try {number + 1}" if number else "")
     for _ in range(MOST_ROUNDS):
         peaks, fold = np.repeat(rates, folds), np.tile(np.arange(folds), len(rates))
-        sweep = train_trials(learning, cosine(peaks, steps), fold, seed + 1, title, progress)
+        sweep = train_folds(learning, cosine(peaks, steps), fold, seed + 1, title, progress)
         for i, rate in enumerate(rates):
             outcome = _part(sweep, np.arange(i * folds, (i + 1) * folds))
             tried[RateTried(rate, _losses(outcome.lowest))] = outcome
@@ -101,7 +101,7 @@ def _start(plan: Plan, learning: FoldedData, seed: int, number: int, progress: b
     if plan.short_search:
         peaks, fold = np.full(plan.members, best.rate), np.arange(plan.members)
         full = cosine(peaks, plan.steps)
-        outcome = train_trials(learning, full, fold, seed + 2, f"rate {best.rate:.2g}", progress)
+        outcome = train_folds(learning, full, fold, seed + 2, f"rate {best.rate:.2g}", progress)
     return Trained(test, tuple(sorted(tried, key=lambda t: t.rate)), best.rate, outcome, 1)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fbp.data import load
-from fbp.data.japanese_vowels import parse
+from fbp.data.japanese_vowels import parse_utterances
 from fbp.errors import InputError
 
 
@@ -30,7 +30,7 @@ def test_an_utterance_has_7_to_29_frames_and_then_zeros():
 @pytest.mark.parametrize("line", [b"1,2:3:1", b"1,x:3,4:1", b"1,2:3,4:five", b"1,2"])
 def test_an_utterance_that_does_not_fit_is_named(line):
     with pytest.raises(InputError, match=r"small\.ts: utterance 2 cannot be read"):
-        parse(b"@data\n1,2:3,4:5\n" + line, "small.ts")
+        parse_utterances(b"@data\n1,2:3,4:5\n" + line, "small.ts")
 
 
 def test_half_of_the_faces_are_faces():

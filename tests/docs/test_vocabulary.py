@@ -20,6 +20,8 @@ FOLDERS = (
     "plan",
     "laboratory",
     "commands",
+    "data",
+    "fit",
 )
 TREES = {path.relative_to(ROOT): tree for path, tree in house.modules(ROOT / "fbp").items()}
 PATHS = [path for path in TREES if len(path.parts) == 2 or path.parts[1] in FOLDERS]

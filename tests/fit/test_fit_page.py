@@ -8,8 +8,8 @@ from html import escape
 import numpy as np
 import pytest
 
-from fbp.fit.figures import confusion_matrix, draw
-from fbp.fit.page import decisions, html
+from fbp.fit.figures import confusion_matrix, story_figures
+from fbp.fit.page import decisions, story_page
 
 ENVIRONMENT = {
     "time": "2026-01-01T00:00:00+00:00",
@@ -20,7 +20,7 @@ ENVIRONMENT = {
 
 @pytest.fixture(scope="module")
 def page(classifier):
-    return html(classifier.story, ENVIRONMENT, "fbp predict <run> data.csv")
+    return story_page(classifier.story, ENVIRONMENT, "fbp predict <run> data.csv")
 
 
 def test_the_page_needs_no_other_file_and_no_network(page):
@@ -56,8 +56,8 @@ def test_notes_and_decisions_are_said(page, classifier):
 
 
 def test_a_regression_has_residuals_in_place_of_a_confusion_matrix(classifier, regressor):
-    assert "confusion" in draw(classifier.story)
-    pictures = draw(regressor.story)
+    assert "confusion" in story_figures(classifier.story)
+    pictures = story_figures(regressor.story)
     assert "confusion" not in pictures
     above, below = pictures["residuals"][0].axes
     points = above.lines[1].get_xydata()
@@ -76,7 +76,7 @@ def test_the_confusion_matrix_counts_each_row_once(classifier):
 def test_a_rate_that_diverged_is_drawn_as_a_cross(classifier):
     story = classifier.story
     lost = replace(story.rates[-1], losses=(None, *story.rates[-1].losses[1:]))
-    figure, _ = draw(replace(story, rates=(*story.rates[:-1], lost)))["rate_sweep"]
+    figure, _ = story_figures(replace(story, rates=(*story.rates[:-1], lost)))["rate_sweep"]
     labels = figure.axes[0].get_legend_handles_labels()[1]
     assert "diverged" in labels
 
@@ -91,7 +91,7 @@ def test_every_name_is_shown_as_it_is(classifier, regressor):
         replace(regressor.story, target="price $ in $"),
         replace(regressor.story, target="שלום\n=1"),
     ):
-        text = html(story, ENVIRONMENT, "")
+        text = story_page(story, ENVIRONMENT, "")
         assert f"Predicting {escape(story.target)}" in text
         images = [
             base64.b64decode(image).decode()

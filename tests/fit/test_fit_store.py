@@ -96,7 +96,7 @@ def test_an_altered_model_is_refused_in_one_line(classifier, tmp_path, change):
 def test_the_model_is_saved_though_the_page_cannot_be_drawn(classifier, tmp_path, monkeypatch):
     from fbp.fit import directory, page
 
-    monkeypatch.setattr(page, "html", lambda *_: 1 / 0)
+    monkeypatch.setattr(page, "story_page", lambda *_: 1 / 0)
     with pytest.raises(InputError, match="the model is saved, but its page cannot be drawn"):
         directory.write(tmp_path / "run", classifier, "fbp predict")
     assert fbp.load_fitted(tmp_path / "run").story == classifier.story
