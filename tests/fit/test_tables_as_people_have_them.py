@@ -1,8 +1,12 @@
-"""The files that people complain about: what is said of each, and what it is read as."""
+"""The files that people complain about: what is said of each, what it is read as, and predicted."""
+
+import csv
+import re
 
 import numpy as np
 import pytest
 
+from fbp.cli import main
 from fbp.data.table_file import read_table, split_target
 from fbp.data.target import read_labels, target_of
 from fbp.errors import InputError
@@ -38,8 +42,39 @@ def read(path):
 NINTH = lambda marker: each(lambda i, cell: cell if i % 9 else marker)
 MISSING = "Missing values count as the column's mean: 23 in a."
 
+PLAIN = text(ROWS)
+PARTS = ("elapsed", "year", "month (sin)", "month (cos)", "Monday", "Tuesday", "Wednesday")
+PARTS = tuple(f"a: {part}" for part in (*PARTS, "Thursday", "Friday", "Saturday", "Sunday"))
+
 CASES = {
-    "plain": (text(ROWS), ("a", "b"), ()),
+    "plain": (PLAIN, ("a", "b"), ()),
+    "byte order mark": (PLAIN.encode("utf-8-sig"), ("a", "b"), ()),
+    "UTF-16": (PLAIN.encode("utf-16"), ("a", "b"), ("The file was read as UTF-16.",)),
+    "line ends of Windows": (PLAIN.replace("\n", "\r\n").encode(), ("a", "b"), ()),
+    "line ends of old": (PLAIN.replace("\n", "\r").encode(), ("a", "b"), ()),
+    "semicolons": (text(ROWS, separator=";"), ("a", "b"), ()),
+    "tabs": (text(ROWS, separator="\t"), ("a", "b"), ()),
+    "bars": (text(ROWS, separator="|"), ("a", "b"), ()),
+    "comma at the end": (PLAIN.replace("\n", ",\n"), ("a", "b"), ()),
+    "comma at the end of rows": (PLAIN.replace("\n", ",\n").replace("y,", "y", 1), ("a", "b"), ()),
+    "two columns of a name": (
+        text(ROWS, ("a", "a", "y")),
+        ("a", "a.1"),
+        ("Two columns are called a: the later one is a.1 here.",),
+    ),
+    "comments": (f"# lab\n# 2024\n{PLAIN}", ("a", "b"), ("2 lines of comment (#) passed over.",)),
+    "spaces": (text([(a, b, f" {y} ") for a, b, y in ROWS], ("a ", " b", " y ")), ("a", "b"), ()),
+    "quotes after spaces": (
+        text([(a, f' "{b}"', f' "{y}"') for a, b, y in ROWS], ("a", ' "b"', "y")),
+        ("a", "b"),
+        (),
+    ),
+    "dates": (
+        text(each(lambda i, _: f"2024-{1 + i % 12:02d}-{1 + i % 28:02d}")),
+        (*PARTS, "b"),
+        (),
+    ),
+    "booleans": (text(each(lambda i, _: str(A[i] > 0))), ("a=False", "a=True", "b"), ()),
     "thousands": (
         text(each(lambda i, _: f'"{int(1e4 + 1e4 * A[i]):,}"')),
         ("a", "b"),
@@ -123,11 +158,67 @@ CASES = {
 }
 
 
+def written(directory, content):
+    path = directory / "t.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+# Half of what `y` depends on is not in these.
+LOSING = {"names", "codes", "zip codes", "dates", "constant", "booleans"}
+LOSING |= {"None is a word", "NA is a word too"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_table_is_fitted_and_predicted(tmp_path, capsys, name):
+    content, _, notes = CASES[name]
+    path, out, table = written(tmp_path, content), tmp_path / "run", tmp_path / "p.csv"
+    assert main(["fit", str(path), "--target", "y", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    for note in notes:  # the counts are those of the rows that are learnt from
+        assert f"note: {re.split('[0-9]', note)[0]}" in said
+    assert main(["predict", str(out), str(path), "--out", str(table)]) == 0
+    with table.open(newline="", encoding="utf-8") as file:
+        predicted = [row["y"] for row in csv.DictReader(file)]
+    assert np.mean(predicted == YES) > (0.65 if name in LOSING else 0.85)
+
+
+REFUSED = {
+    "one row": (text(ROWS[:1]), "too few rows, n_samples = 1: give at least 5"),
+    "four rows": (text(ROWS[:4]), "too few rows, n_samples = 4: give at least 5"),
+    "a header only": (text([]), "a header but no row"),
+    "nothing": ("", "the file is empty"),
+    "one class": (text([(*row[:2], "yes") for row in ROWS]), "only one class, yes"),
+    "one column": ("y\n" + "\n".join(YES), "'y' is the only column"),
+    "a short row": (
+        text([*ROWS[:50], ROWS[50][:2], *ROWS[51:]]),
+        "line 52 has 2 cells, the header 3",
+    ),
+    "a NUL byte": (text([*ROWS[:50], ("1\0", "2", "yes")]), "line 52 holds a NUL byte"),
+    "names as classes": (
+        text([(*row[:2], f"name{i}") for i, row in enumerate(ROWS)]),
+        "200 classes in as many rows, each in one: these are names",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_learnt_from_is_refused_in_one_line(tmp_path, capsys, name):
+    content, message = REFUSED[name]
+    path = written(tmp_path, content)
+    assert main(["fit", str(path), "--target", "y", "--out", str(tmp_path / "run")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_table_is_read_for_what_it_is(tmp_path, name):
     content, features, notes = CASES[name]
-    (tmp_path / "t.csv").write_text(content, encoding="utf-8")
-    target, encoder, said, values = read(tmp_path / "t.csv")
+    target, encoder, said, values = read(written(tmp_path, content))
     assert target.classes.tolist() == ["no", "yes"]
     assert encoder.features == features
     assert said[0].startswith("y: predicted as 2 classes, since it holds words")
