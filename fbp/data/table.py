@@ -24,6 +24,7 @@ class Table:
         text in an array of objects ('').
       named: whether the columns have names of their own, or are known by their order.
       lines: the line of the file on which each row stands; None where there is no file.
+      rows: the number of each row, from 0, in the table that they were taken from; None for all.
       decimal_comma: whether the file leaves commas to the numbers.
       notes: what a reader should know of how the file was read.
       words: names of columns that are words whatever they look like: pandas' categories.
@@ -33,6 +34,7 @@ class Table:
     columns: tuple[Shaped[np.ndarray, " rows"], ...]
     named: bool = True
     lines: Int[np.ndarray, " rows"] | None = None
+    rows: Int[np.ndarray, " rows"] | None = None
     decimal_comma: bool = False
     notes: tuple[str, ...] = ()
     words: frozenset[str] = frozenset()
@@ -41,8 +43,10 @@ class Table:
         return len(self.columns[0]) if self.columns else 0
 
     def __getitem__(self, rows: Any) -> "Table":
+        numbers = np.arange(len(self)) if self.rows is None else self.rows
         lines = None if self.lines is None else self.lines[rows]
-        return self._with(tuple(column[rows] for column in self.columns), self.names, lines)
+        columns = tuple(column[rows] for column in self.columns)
+        return replace(self, columns=columns, lines=lines, rows=numbers[rows])
 
     def column(self, name: str) -> Shaped[np.ndarray, " rows"]:
         """Return the column of that name."""
@@ -51,14 +55,12 @@ class Table:
     def without(self, name: str) -> "Table":
         """Return the table without a column."""
         rest = [(n, c) for n, c in zip(self.names, self.columns, strict=True) if n != name]
-        return self._with(tuple(c for _, c in rest), tuple(n for n, _ in rest), self.lines)
+        return replace(self, names=tuple(n for n, _ in rest), columns=tuple(c for _, c in rest))
 
     def row_name(self, row: int) -> str:
         """Return what a row is called in a message: its number from 1, and its line in the file."""
-        return f"row {row + 1}" + ("" if self.lines is None else f" (line {self.lines[row]})")
-
-    def _with(self, columns, names, lines) -> "Table":
-        return replace(self, names=names, columns=columns, lines=lines)
+        number = row if self.rows is None else self.rows[row]
+        return f"row {number + 1}" + ("" if self.lines is None else f" (line {self.lines[row]})")
 
 
 def table_of(

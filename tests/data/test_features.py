@@ -102,6 +102,14 @@ def test_one_dirty_cell_is_missing_and_named():
     assert encoder.features == ("reviews", "reviews: missing")
 
 
+def test_a_note_names_the_row_of_the_table_that_the_rows_were_taken_from():
+    cells = [str(i) for i in range(50)]
+    cells[42] = "3.0M"
+    raw = table(reviews=cells)[np.arange(2, 50)][np.arange(5, 48)]
+    _, notes, _ = learn_table(raw)
+    assert notes[0] == "reviews: numbers but for row 43, '3.0M'; counted as missing."
+
+
 @pytest.mark.parametrize(
     ("cells", "values"),
     [
