@@ -111,7 +111,7 @@ def raw_column(name: str, cells: Any) -> Shaped[np.ndarray, " rows"]:
         floats = array.astype(np.float64)
         if np.isinf(floats).any():
             row = int(np.flatnonzero(np.isinf(floats))[0])
-            raise InputError(f"{name}: row {row} is infinite: correct it, or leave it empty")
+            raise InputError(f"{name}: row {row + 1} is infinite: correct it, or leave it empty")
         return floats
     if array.dtype.kind == "M":
         return array.astype("datetime64[s]")

@@ -84,7 +84,7 @@ def test_sounds_of_another_rate_are_refused():
     [
         (np.zeros(3), r"x has shape \(3,\)"),
         (np.zeros((3, 0)), "x is empty"),
-        (np.array([[1.0, np.inf]]), "column 1: row 0 is infinite"),
+        (np.array([[1.0, np.inf]]), "column 1: row 1 is infinite"),
         (np.full((2, 8, 8), np.nan), "image 0 holds NaN"),
         (np.zeros((2, 9, 9, 5)), "5 channels"),
     ],

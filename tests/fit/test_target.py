@@ -54,7 +54,7 @@ def test_a_regression_of_two_values_is_noted():
         ([], "kind is empty"),
         (np.zeros((3, 2)), r"kind has shape \(3, 2\)"),
         ([np.nan, None], "kind: no row has a value"),
-        ([1.0, np.inf], "kind: row 1 is inf"),
+        ([1.0, np.inf], "kind: row 2 is inf"),
         (["a", "b", "c"], "kind: 3 classes in as many rows"),
         (["a", "a"], "only one class, a"),
         ([2.5, 2.5], "2.5 in every row"),
