@@ -12,6 +12,7 @@ from fbp.data.kinds import Kind, Words, as_text, object_array, read_column
 from fbp.errors import InputError
 
 NAMED_ROWS = 3  # in a note
+EXACT = 2**53  # up to which float64 holds every whole number
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ def is_categorical(cells: Any) -> bool:
 
 
 def raw_column(name: str, cells: Any) -> Shaped[np.ndarray, " rows"]:
-    """Return a column as float64, datetime64[s] or an array of text, each cell by itself.
+    """Return a column as float64, int64, datetime64[s] or an array of text, each cell by itself.
 
     NaN, None, NaT and pandas' NA are missing; a span of time is its number of seconds.
 
@@ -107,6 +108,8 @@ def raw_column(name: str, cells: Any) -> Shaped[np.ndarray, " rows"]:
     array(['True', '', '2'], dtype=object)
     """
     array = _as_array(cells)
+    if array.dtype.kind in "iu" and np.abs(array).max(initial=0) < EXACT:
+        return array.astype(np.int64)
     if array.dtype.kind in "buif":
         floats = array.astype(np.float64)
         if np.isinf(floats).any():

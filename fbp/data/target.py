@@ -179,7 +179,9 @@ def labels_of(y: Any, origin: str = "y") -> Labels:
         known = ~np.isnan(array) if array.dtype.kind == "f" else np.ones(len(array), bool)
         if array.dtype.kind == "f" and np.isinf(array).any():
             row = int(np.flatnonzero(np.isinf(array))[0])
-            raise InputError(f"{origin}: row {row + 1} is {array[row]}: correct it, or leave it empty")
+            raise InputError(
+                f"{origin}: row {row + 1} is {array[row]}: correct it, or leave it empty"
+            )
     else:
         raise InputError(f"{origin} is of {array.dtype}: give numbers, booleans or strings")
     labels = _labels(array[known], known, origin, Table((), ()))

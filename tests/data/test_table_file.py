@@ -178,6 +178,26 @@ def test_what_cannot_be_learnt_is_refused(tmp_path, rows, message):
         load("t.csv", directory=tmp_path, target="y")
 
 
+@pytest.mark.parametrize(("form", "engine"), [("parquet", "pyarrow"), ("xlsx", "openpyxl")])
+def test_parquet_and_excel_are_read_as_their_data_frame(tmp_path, form, engine):
+    pytest.importorskip(engine, reason="an extra brings it")
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {
+            "size": [0.5, None, 1.5] * 10,
+            "day": pandas.date_range("2024", periods=30),
+            "word": ["a", "b", None] * 10,
+            "code": [1, 2, 3] * 10,
+        }
+    )
+    path = tmp_path / f"t.{form}"
+    getattr(frame, {"parquet": "to_parquet", "xlsx": "to_excel"}[form])(path, index=False)
+    dataset = load(str(path), target="code")
+    assert dataset.target_names == ("1", "2", "3")
+    assert dataset.feature_names[:3] == ("size", "size: missing", "day: elapsed")
+    assert dataset.feature_names[-3:] == ("word=missing", "word=a", "word=b")
+
+
 def test_parquet_and_excel_are_read_or_say_what_to_install(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1 no table")
     with pytest.raises(InputError, match=r"t\.parquet: (is read with pandas|cannot be read)"):
