@@ -120,6 +120,17 @@ def operands(body: Body) -> list[Any]:
     return list(eqn.invars[first:])
 
 
+def carried(body: Body) -> range:
+    """Return the numbers of the inputs of a body that a loop carries."""
+    params = body.around.eqn.params
+    if body.around.eqn.primitive is p.scan_p:
+        num_consts, num_carry = scan_counts(params)
+        return range(num_consts, num_consts + num_carry)
+    if body.around.eqn.primitive is p.while_p:
+        return range(params["body_nconsts"], len(body.graph.invars))
+    return range(0)
+
+
 Run = Callable[[Body, Sequence[Any], Any, Any], tuple[list[Any], Any]]
 """`run(body, ins, state, part)` returns the outputs of a body, and the next state."""
 

@@ -9,8 +9,8 @@ from jax.extend.core import Var
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import differentiable
-from fbp.autodiff.edits.at import Named, Selector, scope_names
 from fbp.autodiff.edits.program import Program, function_name, line_of_user
+from fbp.autodiff.edits.selectors import Named, Selector, scope_names
 from fbp.autodiff.graph import Graph
 from fbp.autodiff.restage import Key, Site, bodies, site_of
 from fbp.errors import InputError
@@ -27,6 +27,7 @@ class Group:
       within: the key of the body; empty for the program itself.
       graph: the body.
       label: what the equations share.
+      parameters: the inputs of the function among the values of the body, also cast or moved.
       moving: the primitives that return their operand's entries.
       always: whether they are chosen in every iteration of the loops around them.
       sites: the equations.
@@ -36,6 +37,7 @@ class Group:
     graph: Graph
     label: Any
     moving: frozenset[Any] = frozenset()
+    parameters: frozenset[Var] = frozenset()
     always: bool = True
     sites: list[Site] = field(default_factory=list)
 
@@ -98,15 +100,14 @@ def choose(selector: Selector, program: Program) -> list[Group]:
     Raises InputError, with what is nearest, if there is none.
     """
     resolved = selector.resolve(program)
-    moving = program.rules.table.tagged("moves")
-    groups = list(_chosen(resolved, program.graph, None, moving))
+    groups = list(_chosen(resolved, program, program.graph, None))
     if not groups:
         raise InputError(no_match(selector, resolved, program))
     return groups
 
 
 def _chosen(
-    selector: Selector, graph: Graph, around: Site | None, moving: frozenset[Any]
+    selector: Selector, program: Program, graph: Graph, around: Site | None
 ) -> Iterator[Group]:
     """Yield the groups of one body in the order of their first equations, each before those inside
     later equations. A group ends where its values leave it and come back."""
@@ -124,14 +125,16 @@ def _chosen(
             label = selector.group(site)
             mine = current.get(label)
             if mine is None or any(mine in left.get(v, ()) for v in read):
-                mine = current[label] = Group(within, graph, label, moving)
+                mine = current[label] = Group(
+                    within, graph, label, program.moving, program.parameter_variables
+                )
                 order.append(mine)
             mine.sites.append(site)
             mine.always = mine.always and always
             inside.update((v, mine) for v in eqn.outvars)
         else:
             for body in bodies(site):
-                order.append(list(_chosen(selector, body.graph, body.around, moving)))
+                order.append(list(_chosen(selector, program, body.graph, body.around)))
         outside = frozenset().union(*(left.get(v, frozenset()) for v in read))
         outside |= {inside[v] for v in read if v in inside and inside[v] is not mine}
         left.update((v, outside) for v in eqn.outvars)

@@ -9,9 +9,10 @@ from typing import Any
 from jax.extend.core import primitives as p
 
 from fbp.autodiff.dependence import shard_map_p
-from fbp.autodiff.edits.at import Selector, selector, value_names
+from fbp.autodiff.edits.at import value_names
 from fbp.autodiff.edits.groups import Group, choose
 from fbp.autodiff.edits.program import Program, function_name, line_of_user, paths
+from fbp.autodiff.edits.selectors import Selector, selector
 from fbp.autodiff.edits.taps import names
 from fbp.autodiff.flat_function import flatten_function
 from fbp.autodiff.graph import Graph

@@ -16,8 +16,8 @@ from fbp.autodiff import graph as g
 from fbp.autodiff.avals import cotangent_type, full, struct, varying
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.dependence import shard_map_p
-from fbp.autodiff.edits.edit import RegionEdit, ValueEdit
 from fbp.autodiff.edits.groups import choose, described
+from fbp.autodiff.edits.kinds import RegionEdit, ValueEdit
 from fbp.autodiff.edits.marking import Plan, Surroundings, check_units, run_body
 from fbp.autodiff.edits.program import Program, paths
 from fbp.autodiff.edits.site_primitive import RULES, SiteEdit, with_rules, without_sites

@@ -1,7 +1,7 @@
 """What selectors may ask of a program: its equations, its parameters' names, its rules' tags."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from jax.extend.core import Var
 from jax.extend.core import primitives as p
 
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.restage import Key, Site, bodies, operands, site_of, walk
+from fbp.autodiff.restage import Body, Key, Site, bodies, carried, operands, site_of, walk
 from fbp.autodiff.rule import Rules
 
 FRAMES = 100  # of a stack: those further out are the start of the program
@@ -45,46 +45,67 @@ class Program:
         and without its leading parts."""
         return [
             "/".join(name.split("/")[i:])
-            for name in sorted(self._readers.get(site.key, ()))
+            for name in sorted(self._followed[0].get(site.key, ()))
             for i in range(name.count("/") + 1)
         ]
 
+    @property
+    def parameter_variables(self) -> frozenset[Var]:
+        """Return the inputs with a name, and what casts and moves of them, in any body."""
+        return self._followed[1]
+
+    @property
+    def moving(self) -> frozenset[Any]:
+        """Return the primitives that return their operand's entries."""
+        return self.rules.table.tagged("moves")
+
     @cached_property
-    def _readers(self) -> dict[Key, set[str]]:
-        readers: dict[Key, set[str]] = {}
-        named = {v: {x} for v, x in zip(self.graph.invars, self.names, strict=True) if x}
-        _follow(self.graph, None, named, readers, self.rules.table.tagged("moves"))
-        return readers
+    def _followed(self) -> tuple[dict[Key, set[str]], frozenset[Var]]:
+        followed = Followed(self.moving)
+        pairs = zip(self.graph.invars, self.names, strict=True)
+        followed.follow(self.graph, None, {v: {(x, True)} for v, x in pairs if x})
+        return followed.readers, frozenset(followed.parameters)
 
 
-def _follow(
-    graph: Graph,
-    around: Site | None,
-    named: dict[Var, set[str]],
-    readers: dict[Key, set[str]],
-    moving: frozenset[Any],
-) -> list[set[str]]:
-    """Follow named values to the equations that compute with them, and return the names of the
-    results that are still those values."""
-    for i, eqn in enumerate(graph.eqns):
-        names = [named.get(v, set()) if isinstance(v, Var) else set() for v in eqn.invars]
-        if not any(names):
-            continue
-        site = site_of(eqn, i, around)
-        programs = bodies(site)
-        for body in programs:
-            by_var = {v: named.get(v, set()) for v in operands(body) if isinstance(v, Var)}
-            pairs = zip(operands(body), body.graph.invars, strict=True)
-            inside = {v: by_var[a] for a, v in pairs if isinstance(a, Var) and by_var[a]}
-            results = _follow(body.graph, body.around, inside, readers, moving)
-            if body.around.loops == site.loops:
-                named.update((v, x) for v, x in zip(eqn.outvars, results, strict=True) if x)
-        if not programs:
-            if eqn.primitive in moving and len(eqn.invars) == 1:
-                named[eqn.outvars[0]] = names[0]
-            else:
-                readers[site.key] = set().union(*names)
-    return [named.get(v, set()) if isinstance(v, Var) else set() for v in graph.outvars]
+Names = dict[Var, set[tuple[str, bool]]]
+"""By a value the names of the inputs that it is; and whether it is that in each iteration of the
+loops around, not in the first alone."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The equations that are the first to compute with named inputs, and the values that are such
+    inputs, also cast or moved."""
+
+    moving: frozenset[Any]
+    readers: dict[Key, set[str]] = field(default_factory=dict)
+    parameters: set[Var] = field(default_factory=set)
+
+    def follow(self, graph: Graph, around: Site | None, named: Names) -> list[set]:
+        """Follow named values through a program, and return the names of its results."""
+        for i, eqn in enumerate(graph.eqns):
+            names = [named.get(v, set()) if isinstance(v, Var) else set() for v in eqn.invars]
+            if any(names):
+                site = site_of(eqn, i, around)
+                for body in bodies(site):
+                    results = self.follow(body.graph, body.around, self._inside(body, named))
+                    if body.around.loops == site.loops:
+                        named |= {v: x for v, x in zip(eqn.outvars, results, strict=True) if x}
+                if not bodies(site) and eqn.primitive in self.moving and len(names) == 1:
+                    named[eqn.outvars[0]] = names[0]
+                elif not bodies(site):
+                    self.readers[site.key] = {name for xs in names for name, _ in xs}
+        self.parameters.update(v for v, xs in named.items() if any(always for _, always in xs))
+        return [named.get(v, set()) if isinstance(v, Var) else set() for v in graph.outvars]
+
+    def _inside(self, body: Body, named: Names) -> Names:
+        """Return the named inputs of a body."""
+        pairs = enumerate(zip(operands(body), body.graph.invars, strict=True))
+        return {
+            v: {(name, always and i not in carried(body)) for name, always in named[a]}
+            for i, (a, v) in pairs
+            if isinstance(a, Var) and a in named
+        }
 
 
 def paths(tree: Any) -> tuple[str, ...]:

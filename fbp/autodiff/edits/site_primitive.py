@@ -167,7 +167,7 @@ def activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> Sequenc
     be."""
     operands = read_operands(eqn.params, needs_ct)
     body, edit = body_of(eqn.params), eqn.params["edited"].edit
-    if any(jax.tree.leaves(operands.zeros)) or body is None or edit.exclusive:
+    if any(jax.tree.leaves(operands.zeros)) or body is None or edit.states_pullback:
         return differentiable_outputs(eqn)
     return perturbed_outputs(body, edit.in_force(rules), tuple(operands.ins))
 

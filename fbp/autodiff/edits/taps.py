@@ -22,16 +22,16 @@ from fbp.autodiff.avals import (
     zeros,
 )
 from fbp.autodiff.backprop import forward
-from fbp.autodiff.edits.at import Selector, selector
 from fbp.autodiff.edits.changes import required
-from fbp.autodiff.edits.edit import (
+from fbp.autodiff.edits.groups import Group
+from fbp.autodiff.edits.kinds import (
     AtSite,
     call_region,
     in_order,
     name_of,
     required_body,
 )
-from fbp.autodiff.edits.groups import Group
+from fbp.autodiff.edits.selectors import Selector, selector
 from fbp.autodiff.edits.site_primitive import Operands, SiteEdit, insert, read_operands
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.interpret import bind

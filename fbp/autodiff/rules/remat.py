@@ -23,7 +23,7 @@ def checkpoint(call: Call, ins: list[Any]) -> Applied:
     """Store what the policy names, and compute the rest again in the backward pass."""
     params = call.params
     prevent_cse = any(jax.tree.leaves(params["prevent_cse"]))  # one bool, or one per input
-    return _checkpoint(
+    return checkpointed(
         g.body(params), call.rules, masks(call, ins), params["policy"], prevent_cse
     ).run(ins)
 
@@ -42,9 +42,12 @@ def barrier(args: Sequence[Any]) -> list[Any]:
 
 
 @g.weakref_cache
-def _checkpoint(
+def checkpointed(
     body: Graph, rules: Rules, masks: Masks, policy: Policy | None, prevent_cse: bool
 ) -> ForwardBackward:
+    """Return both halves of a program; the backward one computes again what the policy does not
+    store."""
+
     def wrap(half: Graph, direction: str) -> Graph:
         def run(*args):
             late = direction == "backward" and prevent_cse and args
