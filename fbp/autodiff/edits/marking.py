@@ -11,7 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import Literal, Var
+from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.autodiff import interpret
@@ -212,11 +215,18 @@ def run_inside(
     """Run an equation whose bodies hold sites; each body gets its share of the zeros."""
     in_loop = bodies(site)[0].around.loops > site.loops
     counted = in_loop and any(x.edit.needs_key or not x.group.always for x in inside)
-    mine = {(x.index, x.number) for x in inside}
+    mine = {(x.index, x.number): x.edit for x in inside}
     zeros = {number: z for number, z in around.zeros.items() if number in mine}
+    last = {number: k for number in zeros if (k := mine[number].last) is not None}
+    last = last if site.eqn.primitive is p.while_p else {}
+    length = iterations(site, ins) if last else 0
 
     def run(body: Body, ins: Sequence[Any], state: Any, part: Any) -> tuple[list[Any], Any]:
         iteration = (*around.iteration, body.iteration) if counted else around.iteration
+        part = [
+            row(z, last[number], length - 1 - body.iteration) if number in last else z
+            for number, z in zip(zeros, part, strict=True)
+        ]
         share = replace(around, iteration=iteration, zeros=dict(zip(zeros, part, strict=True)))
         return run_body(plan, body, ins, share, body.around.key), state
 
@@ -228,7 +238,23 @@ def run_inside(
             tuple(zeros.values()),
             lambda ins, zeros: run(body, ins, (), zeros)[0],
         )
-    return restage(site, ins, run, parts=tuple(zeros.values()), numbered=counted)[0]
+    numbered = counted or bool(last)
+    return restage(site, ins, run, parts=tuple(zeros.values()), numbered=numbered)[0]
+
+
+def iterations(site: Site, ins: Sequence[Any]) -> Any:
+    """Return how many iterations a while_loop takes, by running it."""
+
+    def run(body: Body, ins: Sequence[Any], number: Any, _: Any) -> tuple[list[Any], Any]:
+        return interpret.evaluate(body.graph, ins), number + 1
+
+    return restage(site, ins, run, np.int32(0))[1]
+
+
+def row(zeros: Any, length: int, number: Any) -> Any:
+    """Return row `number` of arrays of `length` rows; zeros beyond them."""
+    index = jnp.minimum(number, length - 1)
+    return jax.tree.map(lambda z: jnp.where(number < length, z[index], jnp.zeros_like(z[0])), zeros)
 
 
 def is_inside(a: SiteEdit, b: SiteEdit) -> bool:

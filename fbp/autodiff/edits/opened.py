@@ -220,6 +220,8 @@ def _zeros(tap: SiteEdit, program: Program) -> list[Any]:
         if tap.group.within[: len(site.key)] == site.key:
             if site.eqn.primitive is p.scan_p:
                 axes.append(site.eqn.params["length"])
+            elif site.eqn.primitive is p.while_p and tap.edit.last is not None:
+                axes.append(tap.edit.last)
             elif site.eqn.primitive is shard_map_p:
                 mesh = site.eqn.params["mesh"]
                 axes.append(math.prod(mesh.shape[x] for x in manual_axes(site.eqn.params)))

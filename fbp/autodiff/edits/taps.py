@@ -48,13 +48,15 @@ class Tap(AtSite):
 
     statistic: Callable[..., Any] | None
     of: Of
+    last: int | None = None
 
     exclusive: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         measured = "" if self.statistic is None else f", {name_of(self.statistic)}"
         way = "" if self.of == "outputs" else f", of={self.of!r}"
-        return f"tap({self.site}{measured}{way})"
+        last = "" if self.last is None else f", last={self.last}"
+        return f"tap({self.site}{measured}{way}{last})"
 
     @property
     def wraps(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -193,7 +195,10 @@ def plain(aval: Any) -> Any:
 
 
 def tap(
-    site: Selector | str, statistic: Callable[..., Any] | None = None, of: Of = "outputs"
+    site: Selector | str,
+    statistic: Callable[..., Any] | None = None,
+    of: Of = "outputs",
+    last: int | None = None,
 ) -> Tap:
     """Read the cotangents at a site: `fbp.value_and_grad(f, taps={"name": tap(site, statistic)})`.
 
@@ -204,13 +209,16 @@ def tap(
         and the values that it reads. None for the cotangent itself.
       of: "outputs" for the cotangents that arrive at the site, "inputs" for those that leave it,
         "region" for the site as a unit.
+      last: in a while_loop, how many iterations to keep, the last one first, with zeros where the
+        loop takes fewer; None for the sum over all. The loop runs forward once more, to count.
 
     Returns:
       A tap. What it measures comes out by its name: the statistic if one site is chosen, with one
       value; a list if the site has several values; a dict by site if there are several sites. In a
       scan it is stacked by iteration, in a shard_map by device; in a while_loop it is summed over
-      the iterations; in a branch of a cond that did not run it is zero. A function under
-      `jax.vmap` has the whole batch's cotangents; a vmap of the gradient has each example's.
+      the iterations, or that of the last ones; in a branch of a cond that did not run it is zero. A
+      function under `jax.vmap` has the cotangents of the batch as one array; a vmap of the
+      gradient has each example's.
 
     Raises:
       TypeError: `statistic` cannot be called so.
@@ -229,9 +237,11 @@ def tap(
     """
     if of not in OF:
         raise InputError(f"of={of!r}: give one of {', '.join(OF)}.")
+    if last is not None and (not isinstance(last, int) or last < 1):
+        raise InputError(f"last={last!r}: give the number of iterations to keep, at least 1.")
     if statistic is not None or of == "region":
         required(statistic, 3 if of == "region" else 2)  # pyright: ignore[reportArgumentType]
-    return Tap(selector(site), statistic, of)
+    return Tap(selector(site), statistic, of, last)
 
 
 def by_site(sites: Sequence[SiteEdit], measured: Sequence[list[Any]]) -> Any:

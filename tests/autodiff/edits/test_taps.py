@@ -170,6 +170,34 @@ def test_a_while_loop_is_summed_over_iterations():
     assert_close(got, want)
 
 
+@pytest.mark.parametrize("last", [1, 3, 6])
+def test_of_a_while_loop_the_last_iterations_are_kept(last):
+    got = tapped({"t": tap(at.name("state"), last=last)}, looped)["t"]
+    want = np.zeros((6, 3), np.float32)
+    want[:4] = states_by_hand(X, [1.0, 2.0, 3.0, 4.0])[::-1]
+    assert_close(got, want[:last])
+
+
+def test_of_a_batch_of_while_loops_the_last_of_each_are_kept():
+    read = fbp.value_and_grad(looped, taps={"t": tap(at.name("state"), last=2)})
+    got = jax.vmap(read)(jnp.stack([X, X]), jnp.array([1.0, 3.0]))[2]["t"]
+    assert_close(got[0], jnp.stack([states_by_hand(X, [1.0])[0], jnp.zeros(3)]))
+    assert_close(got[1], states_by_hand(X, [1.0, 2.0, 3.0])[::-1][:2])
+
+
+def test_a_scan_in_a_while_loop_is_stacked_within_the_iterations_kept():
+    def nested(x):
+        def step(state):
+            inner = lambda h, _: (jnp.sin(checkpoint_name(2 * h, "state")), None)
+            return state[0] + 1, lax.scan(inner, state[1], None, length=2)[0]
+
+        return jnp.sum(lax.while_loop(lambda s: s[0] < 3 + jnp.int32(x[0]), step, (0, x))[1])
+
+    got = tapped({"t": tap(at.name("state"), last=2)}, nested)["t"]
+    want = states_by_hand(X, [2.0] * 6).reshape(3, 2, 3)[::-1][:2]
+    assert_close(got, want)
+
+
 def test_a_batch_of_while_loops_is_read_example_by_example():
     fun = lambda x, stop: looped(x, stop)
     read = fbp.value_and_grad(fun, taps={"t": tap(at.name("state"), lambda ct: ct * ct)})
@@ -242,5 +270,7 @@ def test_a_tap_of_something_else_is_refused_at_once():
         tap("square", of="output")
     with pytest.raises(TypeError, match="function is needed"):
         tap("square", 3.0)
+    with pytest.raises(fbp.InputError, match="at least 1"):
+        tap("square", last=0)
     with pytest.raises(TypeError):
         tap("square", of="region")
