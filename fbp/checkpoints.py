@@ -114,6 +114,15 @@ class Checkpoints:
             composite = args.Composite(facts=args.JsonSave(dict(facts)), **items)
             self._manager.save(number, args=composite, force=True, **metrics)
 
+    def facts(self) -> dict[str, Any] | None:
+        """Return what was saved beside the arrays of the last checkpoint; None if there is none."""
+        from orbax.checkpoint import args
+
+        number = self._manager.latest_step()
+        if number is None:
+            return None
+        return self._manager.restore(number, args=args.Composite(facts=args.JsonRestore()))["facts"]
+
     def restore(
         self, like: Callable[[dict[str, Any]], Any], *, resized: bool = False
     ) -> Restored | None:
@@ -137,7 +146,7 @@ class Checkpoints:
         if number is None:
             return None
         read = lambda **items: self._manager.restore(number, args=args.Composite(**items))
-        facts = read(facts=args.JsonRestore())["facts"]
+        facts = self.facts() or {}
         tree = like(facts)
         shapes = {name: _shape(leaf) for name, leaf in _named(tree).items()}
         metadata = self._manager.item_metadata(number)["arrays"] if shapes else {}

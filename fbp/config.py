@@ -12,23 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from fbp.errors import InputError
+from fbp.optimizers import FLAGS, OPTIMIZERS, REFUSED, SCHEDULE_FREE, WRAPPERS
 from fbp.structure import require, require_one_of
 
-_ADAM = ("b1", "b2", "eps", "eps_root")
-OPTIMIZERS = {
-    "sgd": ("momentum", "nesterov"),
-    "adam": (*_ADAM, "nesterov"),
-    "adamw": (*_ADAM, "nesterov", "weight_decay"),
-    "nadam": _ADAM,
-    "radam": (*_ADAM, "threshold"),
-    "adabelief": _ADAM,
-    "yogi": ("b1", "b2", "eps"),
-    "lamb": (*_ADAM, "weight_decay"),
-    "lion": ("b1", "b2", "weight_decay"),
-    "rmsprop": ("decay", "eps", "initial_scale", "momentum", "centered", "nesterov"),
-    "adagrad": ("eps", "initial_accumulator_value"),
-}
-FLAGS = ("centered", "nesterov")
 Activation = Literal["relu", "gelu", "silu", "tanh", "sigmoid", "elu", "softplus"]
 
 
@@ -94,27 +80,84 @@ class RNN:
         _require_sizes("widths", self.widths)
 
 
+@dataclass(frozen=True)
+class Imported:
+    """`import = "module:name"` in place of a table's other keys: something that a module has.
+
+    Attributes:
+      path: the module, as Python imports it from the working directory, and a name in it.
+      arguments: the table's other keys, which it is called with.
+    """
+
+    path: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        module, _, name = self.path.partition(":")
+        names = (*module.split("."), *name.split("."))
+        fits = all(part.isidentifier() for part in names)
+        require(fits, "import", self.path, "a module and a name in it, such as my_models:resnet")
+
+
 NETWORKS = {"mlp": MLP, "cnn": CNN, "transformer": Transformer, "rnn": RNN}
 Network = MLP | CNN | Transformer | RNN
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`[optimizer]`: an optax optimizer by its name, and the hyperparameters that stay fixed."""
+    """`[optimizer]`: an optax optimizer by its name, and the hyperparameters that stay fixed.
+
+    Attributes:
+      name: of `optax` or `optax.contrib`.
+      hyperparameters: numbers and flags that it takes.
+      base: the optimizer that `schedule_free` and `mechanize` wrap, `sgd` if it is not given.
+      rates: for the parameters whose path (`1_dense/kernel`) a pattern (`1_dense/*`) matches, by
+        how much their rate is multiplied.
+    """
 
     name: str
     hyperparameters: Mapping[str, float | bool] = field(default_factory=dict)
+    base: str | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
+        if self.name in REFUSED:
+            raise InputError(f"name: {self.name} cannot be swept: {REFUSED[self.name]}")
         require_one_of("name", self.name, OPTIMIZERS)
+        if self.base is not None:
+            require(self.name in WRAPPERS, "base", self.base, f"left out: {self.name} wraps none")
+            require_one_of("base", self.base, [name for name in OPTIMIZERS if name not in WRAPPERS])
         for key, value in self.hyperparameters.items():
             where = f"hyperparameters.{key}"
-            require_one_of(where, key, OPTIMIZERS[self.name])
+            require_one_of(where, key, self.keys)
             if key in FLAGS:
                 require(isinstance(value, bool), where, value, "true or false")
             else:
                 fits = not isinstance(value, bool) and 0 <= value < inf
                 require(fits, where, value, "a number that is not negative")
+        for pattern, factor in self.rates.items():
+            require(0 <= factor < inf, f"rates.{pattern}", factor, "a number that is not negative")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The hyperparameters beside the rate, those of the optimizer that it wraps included."""
+        wrapped = OPTIMIZERS[self.base or "sgd"] if self.name in WRAPPERS else ()
+        return tuple(dict.fromkeys((*OPTIMIZERS[self.name], *wrapped)))
+
+
+SHAPES = {
+    "decay_share": ("wsd",),
+    "end_value": ("cosine", "linear", "wsd"),
+    "exponent": ("cosine",),
+    "peak_at": ("one_cycle",),
+}
+"""Numbers that shape a schedule, and the schedules that have them."""
+SHAPE_RANGES = {
+    "decay_share": (0.0, 1.0, "from 0 to 1"),
+    "end_value": (0.0, 1.0, "from 0 to 1"),
+    "exponent": (1e-3, 1e3, "a positive number"),
+    "peak_at": (1e-3, 1 - 1e-3, "between 0 and 1"),
+}
 
 
 @dataclass(frozen=True)
@@ -128,12 +171,17 @@ class Train:
       schedule: the rate's shape over the steps: `constant`; `cosine` or `linear` to zero; `wsd`
         (warmup, stable, decay), constant but for a linear fall to zero over the last fifth;
         `one_cycle`, a cosine up from 1/25 over the first 0.3 and a cosine down to 1/250,000.
+      decay_share: share of the steps over which `wsd` falls, 0.2 by default.
+      end_value: to what share of the peak `cosine`, `linear` and `wsd` fall, 0 by default.
+      exponent: of the cosine, 1 by default.
+      peak_at: share of the steps after which `one_cycle` is at its peak, 0.3 by default.
       warmup_steps: steps over which the rate rises linearly from zero first; `one_cycle` already
         has a rise.
       clip_norm: the global norm that a gradient may have; a larger one is scaled down.
       accumulate: gradients averaged into one update.
-      metric: what trials are compared by on the validation set: `accuracy`, `r2` or `loss`.
-        Default: `accuracy` for classification, `r2` for regression.
+      metric: what trials are compared by on the validation set: `accuracy`, `r2`, `loss` or one
+        of the problem's metrics. Default: `accuracy` for classification, `r2` for regression.
+      higher_is_better: whether a higher metric is; known of `accuracy`, `r2` and `loss`.
       target: the metric's value that counts as reached.
     """
 
@@ -144,8 +192,13 @@ class Train:
     warmup_steps: int = 0
     clip_norm: float | None = None
     accumulate: int = 1
-    metric: Literal["accuracy", "r2", "loss"] | None = None
+    metric: str | None = None
     target: float | None = None
+    higher_is_better: bool | None = None
+    decay_share: float | None = None
+    end_value: float | None = None
+    exponent: float | None = None
+    peak_at: float | None = None
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "evaluate_every", "accumulate"):
@@ -156,6 +209,15 @@ class Train:
         require(not rises_twice, "warmup_steps", self.warmup_steps, "0 with one_cycle")
         if self.clip_norm is not None:
             require(0 < self.clip_norm < inf, "clip_norm", self.clip_norm, "positive")
+        for name, schedules in SHAPES.items():
+            value = getattr(self, name)
+            if value is not None:
+                fits = self.schedule in schedules
+                require(
+                    fits, name, value, f"left out, but for the schedules {', '.join(schedules)}"
+                )
+                lowest, highest, expected = SHAPE_RANGES[name]
+                require(lowest <= value <= highest, name, value, expected)
 
 
 @dataclass(frozen=True)
@@ -242,6 +304,7 @@ class Halving:
         require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
 
 
+MOST_SEEDS = 100_000  # each is a trial, whose state is in memory
 SEARCHES = {"grid": GridSearch, "random": RandomSearch, "halving": Halving}
 Search = GridSearch | RandomSearch | Halving
 
@@ -255,6 +318,7 @@ class Sweep:
         drawn.
       seeds: number of seeds; each setting is trained once with each of 0, 1, ...
       hyperparameters: values for other numbers of the optimizer, listed as the rates are.
+      rates: values for the factors of `optimizer.rates`, by the pattern of their parameters.
       axes: lists of values for any other key of the config but the steps and what is measured,
         such as `axes.train.batch_size = [32, 64]` or `axes.network.widths = [[16], [64]]`. An
         axis replaces its key. Every combination is a separate program.
@@ -263,8 +327,10 @@ class Sweep:
         at a time; `seed`, those of one seed, `batch_size` at a time, which share their batches,
         one seed after another; `loop`, the compiled trial called for one after another. Each
         divides the trials over all devices. `auto` takes the fastest, see `fbp.sweep.autotuning`.
-      divergence_factor: a trial whose training loss is not finite, or exceeds this many times
-        its validation loss before the first step, has diverged and is stopped.
+      divergence_factor: a trial has diverged, and is stopped, once a loss is not finite, or once
+        losses lie above L + (factor - 1) |L|, where L is its validation loss before the first
+        step (and |L| at least the size of the first batch's loss): its validation loss once, or
+        most of its last training losses, see `fbp.sweep.divergence`.
     """
 
     learning_rate: Values
@@ -275,6 +341,7 @@ class Sweep:
     divergence_factor: float = 100.0
     axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     search: Search = field(default_factory=GridSearch)
+    rates: Mapping[str, Values] = field(default_factory=dict)
 
     def __post_init__(self):
         drawn = getattr(self.search, "trials", None) is not None
@@ -282,7 +349,10 @@ class Sweep:
         for name, values in self.hyperparameters.items():
             where = f"hyperparameters.{name}"
             _require_values(where, values, drawn, lambda x: x >= 0, "not negative")
+        for pattern, values in self.rates.items():
+            _require_values(f"rates.{pattern}", values, drawn, lambda x: x >= 0, "not negative")
         require(self.seeds >= 1, "seeds", self.seeds, "at least 1")
+        require(self.seeds <= MOST_SEEDS, "seeds", self.seeds, f"at most {MOST_SEEDS:,}")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         above_one = 1 < self.divergence_factor < inf
         require(above_one, "divergence_factor", self.divergence_factor, "larger than 1")
@@ -306,22 +376,64 @@ def values_of(values: Values) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run: data, network, optimizer, training, and what is compared."""
+    """A whole run: data, network, optimizer, training, and what is compared.
+
+    Attributes:
+      name: of the run, and of its directory in `runs` if no other is given.
+      data: a data set; or what a module's function returns, see `fbp.sweep.imported`.
+      network, optimizer: by their names, or imported.
+      train, sweep: how each trial is trained, and what is compared.
+      loss, metrics: imported, in place of those that the data set's task has.
+      problem: what a module's function returns, in place of data, network, loss and metrics.
+
+    What is None is of a problem that is given as such.
+    """
 
     name: str
-    data: Data
-    network: Network
-    optimizer: Optimizer
+    data: Data | Imported | None
+    network: Network | Imported | None
+    optimizer: Optimizer | Imported | None
     train: Train
     sweep: Sweep
+    loss: Imported | None = None
+    metrics: Imported | None = None
+    problem: Imported | None = None
 
     def __post_init__(self):
-        numbers = [key for key in OPTIMIZERS[self.optimizer.name] if key not in FLAGS]
+        _require_plain_name(self.name)
+        if self.problem is not None:
+            for key in ("data", "network", "loss", "metrics"):
+                value = getattr(self, key)
+                require(value is None, key, value, "left out: the problem has its own")
+        for pattern in self.sweep.rates:
+            if isinstance(self.optimizer, Optimizer) and pattern in self.optimizer.rates:
+                raise InputError(f"sweep.rates.{pattern}: also in optimizer.rates: give it once")
+        if not isinstance(self.optimizer, Optimizer):
+            return
+        numbers = [key for key in self.optimizer.keys if key not in FLAGS]
         for key in self.sweep.hyperparameters:
             where = f"sweep.hyperparameters.{key}"
             require_one_of(where, key, numbers)
             if key in self.optimizer.hyperparameters:
                 raise InputError(f"{where}: also in optimizer.hyperparameters: give it once")
+        scheduled = self.train.schedule != "constant"
+        if self.optimizer.name in SCHEDULE_FREE and scheduled:
+            raise InputError(
+                f"train.schedule: must be constant for {self.optimizer.name}, whose average takes "
+                f"the place of a schedule, got {self.train.schedule!r}"
+            )
+
+
+LONGEST_NAME = 100  # characters: file systems allow 255 bytes
+
+
+def _require_plain_name(name: str) -> None:
+    """Raise InputError unless a name is one plain component of a path."""
+    plain = (
+        not set(name) & set("/\\\0\n\r") and name.strip() == name and name not in ("", ".", "..")
+    )
+    fits = plain and name.isprintable() and len(name) <= LONGEST_NAME
+    require(fits, "name", name[:LONGEST_NAME], "a plain name of at most 100 characters, no path")
 
 
 def _require_sizes(name: str, sizes: tuple[int, ...]) -> None:

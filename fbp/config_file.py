@@ -6,7 +6,7 @@ key and what it may be.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from fbp.config import (
     NETWORKS,
     SEARCHES,
     Config,
+    Data,
+    Imported,
     LogGrid,
     Network,
+    Optimizer,
     Range,
     Search,
     Values,
@@ -28,13 +31,18 @@ from fbp.config import (
 from fbp.errors import InputError
 from fbp.structure import parse_toml, read_toml, require_one_of, strict_converter, structure
 
-COMPARABLE = ("data", "network", "optimizer", "train")
+COMPARABLE = ("data", "network", "optimizer", "train", "loss", "metrics", "problem")
 NO_AXES = (
     "train.steps",
     "train.evaluate_every",
     "train.metric",
+    "train.higher_is_better",
     "train.target",
 )  # trials could not be compared
+
+
+OPTIONAL_TABLES = ("data", "network", "optimizer")
+"""Tables that a config may be without, where the problem is given otherwise."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +80,43 @@ def config_of(tables: Mapping[str, Any], origin: str) -> Config:
     A key that is an axis has the first of its values; the config of every combination is
     checked too.
     """
+    _require_tables(tables, origin)
+    return problem_config(tables, origin)
+
+
+def _require_tables(tables: Mapping[str, Any], origin: str) -> None:
+    """Raise InputError for a table that a config without a problem cannot be without."""
+    needed = {"data": Data, "network": NETWORKS["mlp"], "optimizer": Optimizer}
+    for key, cls in needed.items():
+        if key not in tables and "problem" not in tables:
+            keys = ", ".join(field.name for field in fields(cls))
+            raise InputError(
+                f"{origin}: {key}: this key is missing: give a table with the keys {keys}, or "
+                'import = "module:name"'
+            )
+
+
+def problem_config(tables: Mapping[str, Any], origin: str) -> Config:
+    """Make the config of a problem that is given as such: its name, `train` and `sweep`."""
     axes = _axes(tables, origin)
     first = _with_values(tables, {key: values[0] for key, values in axes.items()})
     if axes:
         first["sweep"]["axes"] = axes
-    config = structure(first, Config, _converter(), origin)
+    config = structure({**dict.fromkeys(OPTIONAL_TABLES), **first}, Config, _converter(), origin)
     variants_of(config, origin)
     return config
+
+
+def tables_of(config: Config) -> dict[str, Any]:
+    """Return the tables of a TOML file that is read as this config, without axes in their keys."""
+    tables = _converter().unstructure(config)
+    for key in config.sweep.axes:
+        *path, last = key.split(".")
+        table = tables
+        for part in path:
+            table = table.get(part, {})
+        table.pop(last, None)
+    return tables
 
 
 def variants_of(config: Config, origin: str = "sweep.axes") -> list[Variant]:
@@ -102,6 +140,7 @@ def variants_of(config: Config, origin: str = "sweep.axes") -> list[Variant]:
         labels = dict(zip(axes, entries, strict=True))
         named = ", ".join(f"{key} = {value}" for key, value in labels.items())
         changed = _with_values(tables, dict(zip(axes, values, strict=True)))
+        changed = {**dict.fromkeys(OPTIONAL_TABLES), **changed}
         variant = structure(changed, Config, converter, f"{origin}: with {named}")
         variants.append(Variant(variant, labels))
     return variants
@@ -197,7 +236,37 @@ def _converter() -> Converter:
     converter.register_structure_hook(float | bool, _number_or_flag)
     _register_kinds(converter, Network, NETWORKS)
     _register_kinds(converter, Search, SEARCHES)
+    _register_imported(converter)
     return converter
+
+
+def _register_imported(converter: Converter) -> None:
+    """Register tables that have `import`, in place of a data set, a network or an optimizer."""
+
+    def imported(value: Any) -> Imported:
+        if not isinstance(value, Mapping) or not isinstance(value.get("import", ""), str):
+            raise TypeError
+        rest = {key: entry for key, entry in value.items() if key != "import"}
+        return Imported(value.get("import", ""), rest)
+
+    for union, otherwise in (
+        (Data | Imported | None, Data),
+        (Network | Imported | None, Network),
+        (Optimizer | Imported | None, Optimizer),
+    ):
+
+        def read(value: Any, _: Any, otherwise: Any = otherwise) -> Any:
+            if value is None:
+                return None
+            if isinstance(value, Mapping) and "import" in value:
+                return imported(value)
+            return converter.structure(value, otherwise)
+
+        converter.register_structure_hook(union, read)
+    converter.register_structure_hook(Imported, lambda value, _: imported(value))
+    converter.register_unstructure_hook(
+        Imported, lambda value: {"import": value.path, **value.arguments}
+    )
 
 
 def _register_kinds(converter: Converter, union: Any, kinds: Mapping[str, type]) -> None:

@@ -27,6 +27,7 @@ number that is not finite is null.
 """
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -157,10 +158,53 @@ def sync_records(directory: Path) -> int:
         return file.seek(0, os.SEEK_END)
 
 
+def records_digest(directory: Path, length: int | None = None) -> str:
+    """Return the SHA-256 of the first `length` bytes of a run's records, of all by default."""
+    with writing(directory), (directory / RECORDS).open("rb") as file:
+        return hashlib.sha256(file.read(-1 if length is None else length)).hexdigest()
+
+
+def check_records(directory: Path, length: int, digest: str) -> None:
+    """Raise InputError unless a run's records begin with those that a checkpoint belongs to.
+
+    Args:
+      directory: the run's.
+      length: how many bytes of records belong to the checkpoint.
+      digest: their SHA-256.
+    """
+    path = directory / RECORDS
+    advice = "bring back a copy, or run the sweep again, with --overwrite"
+    with writing(directory):
+        content = path.read_bytes()
+    if len(content) < length:
+        raise InputError(
+            f"{path}: shortened to {len(content)} bytes, {length} belong to the last checkpoint: "
+            f"{advice}"
+        )
+    if hashlib.sha256(content[:length]).hexdigest() != digest:
+        raise InputError(f"{path}: altered before byte {length} since it was written: {advice}")
+    for line in content[length:].split(b"\n")[:-1]:
+        if not _is_row(line):
+            raise InputError(f"{path}: what follows byte {length} is no record: {advice}")
+
+
+def _is_row(line: bytes) -> bool:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and "kind" in row
+
+
 def truncate_records(directory: Path, length: int) -> None:
     """Truncate a run's records to their first `length` bytes."""
     with writing(directory):
         os.truncate(directory / RECORDS, length)
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """Read a run's summary; InputError where it is damaged."""
+    return _read_object(directory / SUMMARY, "remove it, so that the run is summarized again")
 
 
 def add_to_environment(directory: Path, facts: Mapping[str, Any]) -> None:
@@ -171,7 +215,17 @@ def add_to_environment(directory: Path, facts: Mapping[str, Any]) -> None:
 
 def read_environment(directory: Path) -> dict[str, Any]:
     """Read a run's environment, as `environment` described it."""
-    return json.loads((directory / ENVIRONMENT).read_text(encoding="utf-8"))
+    return _read_object(directory / ENVIRONMENT, "bring back a copy, or run the sweep again")
+
+
+def _read_object(path: Path, advice: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: damaged ({error}): {advice}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: damaged, it holds no object: {advice}")
+    return content
 
 
 def write_summary(directory: Path, summary: Mapping[str, Any]) -> None:

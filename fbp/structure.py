@@ -55,6 +55,21 @@ def parse_toml(text: str, origin: str) -> dict[str, Any]:
         raise InputError(f"{origin}: not TOML: {error}") from error
 
 
+def to_toml_values(value: Any) -> Any:
+    """Return tables, arrays and numbers as TOML has them, without what is None.
+
+    >>> to_toml_values({"widths": (8, 4), "target": None})
+    {'widths': [8, 4]}
+    """
+    if isinstance(value, Mapping):
+        return {str(k): to_toml_values(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [to_toml_values(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return to_toml_values(value.tolist())
+    return value
+
+
 def strict_converter() -> Converter:
     """Make a converter that neither ignores a key nor changes a type; an integer may be a float.
 

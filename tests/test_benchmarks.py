@@ -164,7 +164,7 @@ def test_every_way_by_hand_trains_the_same_parameters():
 @pytest.mark.parametrize("kind", ["mlp", "cnn"])
 def test_the_network_by_hand_has_the_shapes_of_fbps(kind):
     problem, key = fbp_sweep.problem_of(work(kind)), jax.random.key(0)
-    ours, _ = jax.eval_shape(lambda key: problem.network.init(key, problem.in_shape), key)
+    ours, _ = jax.eval_shape(lambda key: problem.init.init(key, problem.in_shape), key)
     by_hand = jax.eval_shape(lambda key: hand_written.parameters(work(kind), key), key)
     shapes = [sorted(leaf.shape for leaf in jax.tree.leaves(params)) for params in (ours, by_hand)]
     assert shapes[0] == shapes[1]

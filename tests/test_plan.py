@@ -155,7 +155,7 @@ def test_trials_exchange_nothing(planned):
 
 def test_sweep_takes_the_states_of_its_trials_and_the_data_to_each_device(planned):
     state = sum(s.bytes for s in planned.parameters) + planned.optimizer.bytes
-    dataset = studies_of(CONFIG)[0].problem.dataset
+    dataset = studies_of(CONFIG)[0].problem.data
     data = sum(
         np.asarray(a).nbytes for s in (dataset.train, dataset.validation) for a in (s.x, s.y)
     )

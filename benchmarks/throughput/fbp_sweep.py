@@ -18,10 +18,10 @@ from fbp.data import Dataset, Split
 from fbp.sweep.autotuning import autotune
 from fbp.sweep.grid import grid_of
 from fbp.sweep.networks import build_network
-from fbp.sweep.problem import SweepProblem
 from fbp.sweep.program import make_program
 from fbp.sweep.study import studies_of
 from fbp.train.objective import objective_of
+from fbp.train.problem import Problem
 
 LONG = 100_000  # steps of a sweep for which it pays to try every way
 
@@ -68,10 +68,11 @@ def config_of(work: Work) -> Config:
     )
 
 
-def problem_of(work: Work) -> SweepProblem:
+def problem_of(work: Work) -> Problem:
     """Return the data and the network, without loading anything."""
     train, one = Split(work.x, work.y), Split(work.x[:1], work.y[:1])
     shape = work.x.shape[1:]
     dataset = Dataset("fashion_mnist", train, one, one, "classification", CLASSES, shape)
-    network = build_network(config_of(work).network, shape, CLASSES)
-    return SweepProblem(dataset, network, objective_of(dataset), (BATCH, *shape), "accuracy")
+    described: Any = config_of(work).network
+    network = build_network(described, shape, CLASSES)
+    return Problem(dataset, network, objective_of(dataset), (BATCH, *shape), "accuracy")

@@ -1,20 +1,15 @@
 """`fbp sweep`: train at every rate of a config, and record it."""
 
-import contextlib
 import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import tomli_w
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from fbp.commands.backend import compilation_cache, devices, profiled, use_every_core
 from fbp.commands.processes import Processes, joined
-from fbp.config import Config
-from fbp.config_file import config_of, load_config, read_tables
-from fbp.errors import InputError
 
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE", name="set")]
 
@@ -55,61 +50,38 @@ class SweepCommand:
 
     def __call__(self) -> None:
         """Run the sweep, and print its progress and its outcome."""
-        if self.resume and self.overwrite:
-            raise InputError("--resume keeps the run and --overwrite removes it: give one of them")
         processes = Processes(
             self.distributed, self.coordinator, self.num_processes, self.process_id
         )
         seeds = [] if self.seeds is None else [f"sweep.seeds = {self.seeds}"]
-        settings = [*self.settings, *seeds]
-        tables = read_tables(self.config, settings)
-        config = config_of(tables, str(self.config))
-        text = self.config.read_text(encoding="utf-8-sig")
-        snapshot = tomli_w.dumps(tables) if settings else text
-        directory = self.out or Path("runs") / config.name
         use_every_core()
         with joined(processes):
             from fbp.hosts import on_first_process
+            from fbp.sweep.entry import is_done, source_of
 
-            if on_first_process(_is_done, config, directory, self.resume, self.overwrite):
+            source = source_of(self.config, settings=[*self.settings, *seeds])
+            directory = self.out or Path("runs") / source.config.name
+            if on_first_process(is_done, source, directory, self.resume, self.overwrite):
                 on_first_process(print, f"this run is complete, nothing was done: {directory}")
             else:
                 with profiled(self.profile):
-                    _sweep(config, snapshot, directory, self.overwrite)
+                    _sweep(source, directory, self.overwrite)
 
 
-def _is_done(config: Config, directory: Path, resume: bool, overwrite: bool) -> bool:
-    """Return whether the run is complete; InputError where this config cannot be run there."""
-    from fbp.records import CONFIG, check_available, is_complete, is_run
-
-    if not (resume and is_run(directory)):
-        check_available(directory, overwrite)
-        return False
-    if load_config(directory / CONFIG) != config:
-        raise InputError(
-            f"{directory / CONFIG}: the run there is of another config: give that one, or another "
-            "directory"
-        )
-    return is_complete(directory)
-
-
-def _sweep(config: Config, snapshot: str, directory: Path, overwrite: bool) -> None:
+def _sweep(source: Any, directory: Path, overwrite: bool) -> None:
     from fbp.hosts import on_first_process
-    from fbp.records import create_run, is_run, locked
-    from fbp.sweep import check_gradients, studies_of, sweep
+    from fbp.sweep.entry import run_in
 
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises as well
-    studies = studies_of(config)
-    with contextlib.ExitStack() as alone, compilation_cache():
-        on_first_process(lambda: alone.enter_context(locked(directory)))
-        check = check_gradients(studies)
-        for note in studies[0].problem.dataset.notes:
+
+    def tell(studies: Any, check: Any) -> None:
+        for note in studies[0].notes:
             on_first_process(print, f"data: {note}")
         on_first_process(lambda: print(f"device: {devices()}\ngradient: {check}", flush=True))
-        if overwrite or not on_first_process(is_run, directory):
-            on_first_process(lambda: create_run(directory, snapshot, overwrite=overwrite))
+
+    with compilation_cache():
         try:
-            summary = sweep(config, studies[0].problem, directory, check)
+            summary = run_in(source, directory, overwrite=overwrite, tell=tell)
         except KeyboardInterrupt:
             print("\n--resume goes on where this run was interrupted", file=sys.stderr)
             raise

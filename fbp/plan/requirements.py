@@ -13,12 +13,12 @@ from fbp.plan.devices import DeviceTarget
 from fbp.plan.shapes import Size, by_layer, residual_sizes, total
 from fbp.sweep.grid import grid_of
 from fbp.sweep.parallelism import TRIALS_AXIS, Parallelism, configured
+from fbp.sweep.problem import first_batch
 from fbp.sweep.program import make_program
 from fbp.sweep.study import Study
-from fbp.train.objective import mean_loss
-from fbp.train.optimizer import make_optimizer
-from fbp.train.state import TrainState, initial_state
-from fbp.train.step import make_step
+from fbp.train.engine import engine_of, plain_loss
+from fbp.train.optimizer import optimizer_of
+from fbp.train.state import TrainState
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def plan(study: Study, target: DeviceTarget) -> ResourcePlan:
     """
     problem, config = study.problem, study.config
     state, batch = _shapes(study)
-    loss_fn = mean_loss(problem.network.apply, problem.objective)
+    loss_fn = plain_loss(problem, state.carried)
     parallelism = configured(config.sweep, len(study.trials))
     parallelism = replace(
         parallelism, devices=min(len(target.devices), len(study.trials) // parallelism.seeds)
@@ -91,7 +91,7 @@ def plan(study: Study, target: DeviceTarget) -> ResourcePlan:
         parallelism=parallelism,
         steps=steps,
         parameters=by_layer(state.params),
-        optimizer=total(state.opt_state, config.optimizer.name),
+        optimizer=total(state.opt_state, getattr(config.optimizer, "name", "optimizer")),
         residuals=residual_sizes(loss_fn, state.params, batch, state.key),
         update=cost(lowered_update(study, target)),
         sweep=cost(lowered_sweep(study, target, parallelism, steps)),
@@ -100,11 +100,12 @@ def plan(study: Study, target: DeviceTarget) -> ResourcePlan:
 
 def lowered_update(study: Study, target: DeviceTarget) -> jax.stages.Lowered:
     """Lower the update step of one trial, for one device."""
-    problem = study.problem
-    step = make_step(mean_loss(problem.network.apply, problem.objective), _optimizer(study))
+    state, batch = _shapes(study)
+    engine = engine_of(study.problem, optimizer_of(study.config, study.problem))
+    step = jax.jit(engine.update(study.trials[0].hyperparameters), donate_argnums=0)
     sharding = SingleDeviceSharding(target.devices[0])
     put = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-    return step.lower(*jax.tree.map(put, _shapes(study)))
+    return step.lower(*jax.tree.map(put, (state, batch)))
 
 
 def lowered_sweep(
@@ -116,29 +117,20 @@ def lowered_sweep(
         make_program(study.config, study.problem, parallelism, mesh),
         grid_of(study.trials),
     )
-    dataset = study.problem.dataset
-    training, validation = (_as_shapes((s.x, s.y)) for s in (dataset.train, dataset.validation))
+    parts = study.problem.parts
+    training, validation = (_as_shapes(parts[name]) for name in ("train", "validation"))
     states, _ = jax.eval_shape(program.start, grid, validation)
     orders = jax.eval_shape(lambda: program.draw(0, steps))
     return program.lower(*_as_shapes((states, grid, orders, training, validation)))
 
 
-def _optimizer(study: Study) -> Any:
-    config, (first, *_) = study.config, study.trials
-    return make_optimizer(config.optimizer, config.train, first.hyperparameters)
-
-
 def _shapes(study: Study) -> tuple[TrainState, Any]:
     """Return the shapes of a trial's state and of a batch."""
-    problem, tx = study.problem, _optimizer(study)
-    size, train = problem.in_shape[0], problem.dataset.train
-
-    def start(key: Any) -> TrainState:
-        params, _ = problem.network.init(key, problem.in_shape)
-        return initial_state(params, tx, key)
-
-    state = jax.eval_shape(start, jax.random.key(0))
-    return state, _as_shapes((train.x[:size], train.y[:size]))
+    engine = engine_of(study.problem, optimizer_of(study.config, study.problem))
+    hyperparameters = study.trials[0].hyperparameters
+    keys = jax.random.split(jax.random.key(0), 3)
+    state = jax.eval_shape(lambda keys: engine.init(keys, hyperparameters), keys)
+    return state, _as_shapes(first_batch(study.problem, study.config.train.batch_size))
 
 
 def _as_shapes(tree: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fbp.errors import InputError
+from fbp.report.measures import measures_of
 from fbp.report.run_directory import RecordedRun, read_run
 from fbp.report.statistics import Interval, probability_of_improvement
 from fbp.report.summary import outcomes
@@ -51,8 +52,8 @@ def contestants(paths: Sequence[Path]) -> list[Contestant]:
     if twice:
         raise InputError(f"{twice[0]}: given twice: give runs that differ")
     runs = [read_run(path) for path in paths]
-    for key in ("task", "metric"):
-        _require_same(key, {run.path: run.summary[key] for run in runs})
+    for key in ("task", "metric", "higher_is_better"):
+        _require_same(key, {run.path: measures_of(run.summary).facts()[key] for run in runs})
     _require_same("data.name", {run.path: _flat(run).get("data.name") for run in runs})
     return sorted(map(_contestant, runs, _names(runs)), key=lambda c: c.mean, reverse=True)
 
@@ -76,8 +77,10 @@ def config_differences(compared: Sequence[Contestant]) -> dict[str, list[Any]]:
 def _contestant(run: RecordedRun, name: str) -> Contestant:
     best = run.summary["best"]
     chosen = None if best is None else setting_of(best)
-    winners = tuple(trial for trial in trials(run.records) if trial.setting == chosen)
-    return Contestant(name, run, winners, tuple(outcomes(winners, run.summary["metric"])))
+    measures = measures_of(run.summary)
+    runs = trials(run.records, measures.columns)
+    winners = tuple(trial for trial in runs if trial.setting == chosen)
+    return Contestant(name, run, winners, tuple(outcomes(winners, measures)))
 
 
 def _names(runs: Sequence[RecordedRun]) -> list[str]:

@@ -14,7 +14,9 @@ from fbp.report.drawing import (
     cap_at_start,
     draw_curve,
     draw_intervals,
+    plain,
     show_accuracies,
+    show_losses,
     style_of,
 )
 from fbp.report.trials import setting_of, without_rate
@@ -55,8 +57,8 @@ def score_of_runs_by_rate(compared: Sequence[Contestant]) -> Figure:
     if metric == "accuracy":
         show_accuracies(panels, [entry for summary in summaries for entry in summary["rates"]])
     elif metric == "loss":
-        panels[0].set_yscale("log")
-    else:
+        show_losses(panels)
+    elif metric == "r2":
         low, high = panels[0].get_ylim()
         panels[0].set_ylim(max(low, -1.0), max(high, 1.02))
     panels[-1].set_xlabel("learning rate")
@@ -67,7 +69,7 @@ def score_of_runs_by_rate(compared: Sequence[Contestant]) -> Figure:
 def _draw_run(panel: Axes, contestant: Contestant, style: Mapping[str, Any], metric: str) -> None:
     best, rates = (contestant.run.summary[key] for key in ("best", "rates"))
     shown = [entry for entry in rates if _others(entry) == _others(best)]
-    draw_intervals(panel, shown, metric, {**style, "label": contestant.name})
+    draw_intervals(panel, shown, metric, {**style, "label": plain(contestant.name)})
     panel.plot(best["learning_rate"], best[f"validation_{metric}"]["mean"], **BEST, zorder=5)
 
 
@@ -78,12 +80,13 @@ def winners_loss_by_step(compared: Sequence[Contestant]) -> Figure:
     task = compared[0].run.summary["task"]
     parts = ("training", "evals"), ("training", "validation")
     for panel, part, title in zip(panels, *parts, strict=True):
-        panel.set(yscale="log", ylabel=f"{title} {LOSS[task]}")
+        panel.set(ylabel=f"{title} {LOSS.get(task, 'loss')}")
         for number, contestant in enumerate(compared):
             rate = contestant.run.summary["best"]["learning_rate"]
-            name = f"{contestant.name}, rate {rate:.3g}"
+            name = f"{plain(contestant.name)}, rate {rate:.3g}"
             draw_curve(panel, contestant.winners, part, style_of(number, len(compared)), name)
         panel.grid(alpha=0.3)
+    show_losses(panels)
     cap_at_start(panels)
     panels[-1].set_xlabel("step (parameter updates)")
     figure.legend(*panels[0].get_legend_handles_labels(), ncols=2, loc="outside lower center")
@@ -95,5 +98,6 @@ def _others(entry: Mapping[str, Any]) -> Any:
 
 
 def _axis(summary: Mapping[str, Any]) -> str:
-    names = {"accuracy": "accuracy", "r2": "r²", "loss": LOSS[summary["task"]]}
-    return f"final validation {names[summary['metric']]}"
+    names = {"accuracy": "accuracy", "r2": "r²", "loss": LOSS.get(summary["task"], "loss")}
+    metric = summary["metric"]
+    return f"final validation {names.get(metric, plain(metric))}"

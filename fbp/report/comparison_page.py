@@ -83,7 +83,7 @@ def comparison_verdict(compared: Sequence[Contestant]) -> str:
     if not best.scores:
         return "No run trained the network: every trial of every run diverged."
     summary = best.run.summary
-    metric, name = summary["metric"], SCORES.get(summary["metric"], "loss")
+    metric, name = summary["metric"], SCORES.get(summary["metric"], summary["metric"])
     parts = [
         f"{part} {name} {value(summary['best'][f'{part}_{metric}'], metric)}"
         for part in ("validation", "test")
@@ -111,7 +111,7 @@ def _lead(best: Contestant, second: Contestant) -> str:
 def comparison_columns(compared: Sequence[Contestant]) -> dict[str, Any]:
     """Return the table's columns: a title, and the cell of a contestant."""
     metric = compared[0].run.summary["metric"]
-    score = SCORES.get(metric, "loss")
+    score = SCORES.get(metric, metric)
     titles = {
         "run": lambda c: (c.name, ""),
         "best rate": _best_rate,

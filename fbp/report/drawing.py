@@ -61,8 +61,28 @@ def cap_at_start(panels: Iterable[Axes]) -> None:
         losses = (np.asarray(line.get_ydata(), np.float64) for line in panel.lines)
         starts = sorted(loss[0] for loss in losses if len(loss) > 1)
         if starts:
-            top = 10 * starts[len(starts) // 2]
+            start = starts[len(starts) // 2]
+            top = start + 9 * abs(start)
             panel.set_ylim(top=min(top, panel.get_ylim()[1]))
+
+
+def show_losses(panels: Iterable[Axes]) -> None:
+    """Show losses on a logarithmic axis, unless some are not positive."""
+    for panel in panels:
+        values = [np.asarray(line.get_ydata(), np.float64).ravel() for line in panel.lines]
+        shown = np.concatenate([np.zeros(0), *values])
+        finite = shown[np.isfinite(shown)]
+        if len(finite) and (finite > 0).all():
+            panel.set_yscale("log")
+
+
+def plain(text: str) -> str:
+    """Return the text so that matplotlib shows it as it is, dollar signs too.
+
+    >>> plain("cost in $")
+    'cost in \\\\$'
+    """
+    return text.replace("$", r"\$")
 
 
 def draw_intervals(

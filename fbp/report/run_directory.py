@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fbp.errors import InputError
+from fbp.report.measures import measures_of
 from fbp.report.summary import summarize
 from fbp.report.trials import Record
 
@@ -42,13 +43,14 @@ def read_run(path: Path) -> RecordedRun:
         raise InputError(f"{path}: no such directory: give the one that fbp sweep wrote")
     config = _text(path / "config.toml")
     records = _records(path / "records.jsonl")
+    environment = _json(path / "environment.json")
     complete = (path / "summary.json").exists()
     return RecordedRun(
         path=path,
         config=config,
-        environment=_json(path / "environment.json"),
+        environment=environment,
         records=records,
-        summary=_stored(path) if complete else _summary(path, config, records),
+        summary=_stored(path) if complete else _summary(path, config, environment, records),
         complete=complete,
     )
 
@@ -120,15 +122,21 @@ def _stored(path: Path) -> Mapping[str, Any]:
     return summary
 
 
-def _summary(path: Path, config: str, records: tuple[Record, ...]) -> Mapping[str, Any]:
+def _summary(
+    path: Path, config: str, environment: Mapping[str, Any], records: tuple[Record, ...]
+) -> Mapping[str, Any]:
     try:
         settings = tomllib.loads(config)
     except tomllib.TOMLDecodeError as error:
         raise InputError(
             f"{path / 'config.toml'}: damaged ({error}): run the sweep again"
         ) from error
-    train = settings.get("train", {})
+    train, measures = settings.get("train", {}), environment.get("measures")
+    name, target = settings.get("name", path.name), train.get("target")
+    if measures is not None:
+        known = measures_of(measures)
+        return summarize(records, name, known.task, known.metric, target, known)
     regression = any(record.get("r2") is not None for record in records)
     task, score = ("regression", "r2") if regression else ("classification", "accuracy")
     metric = train.get("metric") or score
-    return summarize(records, settings.get("name", path.name), task, metric, train.get("target"))
+    return summarize(records, name, task, metric, target)

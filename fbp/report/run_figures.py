@@ -19,9 +19,12 @@ from fbp.report.drawing import (
     cap_at_start,
     draw_curve,
     draw_intervals,
+    plain,
     show_accuracies,
+    show_losses,
     style_of,
 )
+from fbp.report.measures import measures_of
 from fbp.report.trials import Record, Setting, TrialHistory, label, setting_of, trials, without_rate
 
 MOST_NAMED = 8  # settings beside the rate that a legend names
@@ -29,11 +32,16 @@ MOST_NAMED = 8  # settings beside the rate that a legend names
 
 def draw_run(records: Iterable[Record], summary: Mapping[str, Any]) -> dict[str, Figure]:
     """Draw every figure of a sweep, by name; `summary` is as `summarize` makes it."""
-    runs = trials(records)
-    score_by_rate = r2_by_rate if summary["task"] == "regression" else accuracy_by_rate
-    drawn = [figure(runs, summary) for figure in (loss_by_step, loss_by_rate, score_by_rate)]
-    names = ("loss_by_step", "loss_by_rate", score_by_rate.__name__, "diverged_by_rate")
-    return dict(zip(names, [*drawn, diverged_by_rate(summary)], strict=True))
+    measures = measures_of(summary)
+    runs = trials(records, measures.columns)
+    pictures = {"loss_by_step": loss_by_step, "loss_by_rate": loss_by_rate}
+    if measures.score in ("accuracy", "r2"):
+        by_rate = {"accuracy": accuracy_by_rate, "r2": r2_by_rate}[measures.score]
+        pictures[f"{measures.score}_by_rate"] = by_rate
+    elif measures.score is not None:
+        pictures["score_by_rate"] = score_by_rate
+    drawn = {name: draw(runs, summary) for name, draw in pictures.items()}
+    return {**drawn, "diverged_by_rate": diverged_by_rate(summary)}
 
 
 def loss_by_step(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Figure:
@@ -50,12 +58,13 @@ def loss_by_step(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Fi
     for panel, part, title in zip(
         panels, ("training", "evals"), ("training", "validation"), strict=True
     ):
-        panel.set(yscale="log", ylabel=f"{title} {LOSS[summary['task']]}")
+        panel.set(ylabel=f"{title} {LOSS.get(summary['task'], 'loss')}")
         for number, rate in enumerate(rates):
             seeds = [run for run in shown if run.learning_rate == rate]
             emphasis = best is not None and rate == best["learning_rate"]
             draw_curve(panel, seeds, part, style_of(number, len(rates)), f"{rate:.3g}", emphasis)
         panel.grid(alpha=0.3)
+    show_losses(panels)
     cap_at_start(panels)
     panels[-1].set_xlabel("step (parameter updates)")
     handles, labels = panels[0].get_legend_handles_labels()
@@ -67,8 +76,9 @@ def loss_by_rate(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Fi
     """Draw final validation loss against the rate, both on log axes."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.subplots()
-    axes.set(yscale="log", ylabel=f"final validation {LOSS[summary['task']]}")
+    axes.set(ylabel=f"final validation {LOSS.get(summary['task'], 'loss')}")
     _by_rate(axes, runs, summary, "loss")
+    show_losses([axes])
     figure.legend(*axes.get_legend_handles_labels(), ncols=2, loc="outside lower center")
     return figure
 
@@ -92,6 +102,16 @@ def r2_by_rate(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Figu
     _by_rate(axes, runs, summary, "r2")
     low, high = axes.get_ylim()
     axes.set(ylim=(max(low, -1.0), max(high, 1.02)), ylabel="final validation r²")
+    figure.legend(*axes.get_legend_handles_labels(), ncols=2, loc="outside lower center")
+    return figure
+
+
+def score_by_rate(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Figure:
+    """Draw a metric of the user's on the validation set, against the rate."""
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    axes, score = figure.subplots(), measures_of(summary).score or "loss"
+    _by_rate(axes, runs, summary, score)
+    axes.set(ylabel=f"final validation {plain(score)}")
     figure.legend(*axes.get_legend_handles_labels(), ncols=2, loc="outside lower center")
     return figure
 
@@ -214,4 +234,6 @@ def _groups(summary: Mapping[str, Any]) -> list[_Group]:
         groups.setdefault(without_rate(setting_of(entry)), []).append(entry)
     if len(groups) > MOST_NAMED:
         return [_Group("mean of a setting", summary["rates"], joined=False)]
-    return [_Group(label(o) or "mean", entries, joined=True) for o, entries in groups.items()]
+    return [
+        _Group(plain(label(o)) or "mean", entries, joined=True) for o, entries in groups.items()
+    ]

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from fbp.report.measures import Measures, measures_of
 from fbp.report.statistics import (
     Interval,
     bootstrap_interval,
@@ -18,16 +19,22 @@ Groups = Mapping[Setting, Sequence[TrialHistory]]
 
 
 def summarize(
-    records: Sequence[Record], name: str, task: str, metric: str, target: float | None
+    records: Sequence[Record],
+    name: str,
+    task: str,
+    metric: str,
+    target: float | None,
+    measures: Measures | None = None,
 ) -> dict[str, Any]:
     """Summarize a sweep: one entry per setting, and the best one.
 
     Args:
       records: rows of `records.jsonl`; rows of kind `test` may still be missing.
       name: name of the sweep, copied.
-      task: `classification` or `regression`, copied.
+      task: `classification`, `regression` or `other`, copied.
       metric: what is compared on validation: `accuracy` or `r2` (more is better) or `loss`.
       target: the value of the metric that counts as reached, or None.
+      measures: what is measured beside these, or by other names.
 
     Means and intervals are of the trials that did not diverge. The best setting has the best
     mean of the metric on validation, where a diverged trial counts as a failure: accuracy 0,
@@ -46,32 +53,31 @@ def summarize(
     >>> summary["best"]["learning_rate"], summary["best"]["at_edge"]
     (1.0, True)
     """
-    runs = trials(records)
-    score = "r2" if task == "regression" else "accuracy"
+    measures = measures or measures_of({"task": task, "metric": metric})
+    runs = trials(records, measures.columns)
     groups = {s: [run for run in runs if run.setting == s] for s in settings(runs)}
-    best, *rest = [*ranking(groups, metric), None]
+    best, *rest = [*ranking(groups, measures), None]
     return {
         "name": name,
-        "task": task,
-        "metric": metric,
         "target": target,
-        "best": None if best is None else _best_entry(best, groups, score),
-        "runner_up": None if best is None else _runner_up(groups, best, rest[0], metric),
-        "rates": [_entry(s, group, score, metric, target) for s, group in groups.items()],
+        **measures.facts(),
+        "best": None if best is None else _best_entry(best, groups, measures.score),
+        "runner_up": None if best is None else _runner_up(groups, best, rest[0], measures),
+        "rates": [_entry(s, group, measures, target) for s, group in groups.items()],
     }
 
 
-def outcomes(runs: Iterable[TrialHistory], metric: str) -> list[float]:
+def outcomes(runs: Iterable[TrialHistory], measures: Measures) -> list[float]:
     """Return the last validation value of each trial, with a sign so that more is better.
 
-    A diverged trial is a failure: accuracy 0, an r2 or a negative loss of minus infinity.
+    A diverged trial is a failure: accuracy 0, any other metric of minus infinity.
     """
-    sign, failure = {"accuracy": (1, 0.0), "r2": (1, -math.inf), "loss": (-1, -math.inf)}[metric]
-    values = (sign * run.last(metric) if run.survived else failure for run in runs)
+    sign, failure = 1 if measures.higher_is_better else -1, measures.failure
+    values = (sign * run.last(measures.metric) if run.survived else failure for run in runs)
     return [failure if math.isnan(value) else value for value in values]
 
 
-def ranking(groups: Groups, metric: str) -> list[Setting]:
+def ranking(groups: Groups, measures: Measures) -> list[Setting]:
     """Rank the settings that were trained to the end, the best one first."""
     survivors = [run for group in groups.values() for run in group if run.survived]
     longest = max((run.steps for run in survivors), default=0)
@@ -80,7 +86,7 @@ def ranking(groups: Groups, metric: str) -> list[Setting]:
     ]
 
     def cost(setting: Setting) -> tuple[float, float]:
-        values = outcomes(groups[setting], metric)
+        values = outcomes(groups[setting], measures)
         losses = [run.last("loss") for run in groups[setting] if run.survived]
         return -sum(values) / len(values), sum(losses) / len(losses)
 
@@ -88,17 +94,17 @@ def ranking(groups: Groups, metric: str) -> list[Setting]:
 
 
 def _runner_up(
-    groups: Groups, best: Setting, second: Setting | None, metric: str
+    groups: Groups, best: Setting, second: Setting | None, measures: Measures
 ) -> dict[str, Any] | None:
     if second is None:
         return None
-    of_best, of_second = (outcomes(groups[setting], metric) for setting in (best, second))
+    of_best, of_second = (outcomes(groups[setting], measures) for setting in (best, second))
     improvement = probability_of_improvement([of_best], [of_second])
     return {**dict(second), "probability_of_improvement": as_json(improvement)}
 
 
 def _entry(
-    setting: Setting, group: Sequence[TrialHistory], score: str, metric: str, target: float | None
+    setting: Setting, group: Sequence[TrialHistory], measures: Measures, target: float | None
 ) -> dict[str, Any]:
     survivors = [run for run in group if run.survived]
     return {
@@ -106,25 +112,28 @@ def _entry(
         "trials": len(group),
         "diverged": sum(run.diverged for run in group),
         "steps": max((run.steps for run in survivors), default=None),
-        "validation_loss": _interval([run.last("loss") for run in survivors]),
-        f"validation_{score}": _interval([run.last(score) for run in survivors]),
-        "interquartile_mean": _middle([run.last(metric) for run in survivors]),
-        "steps_to_target": _steps_to_target(group, metric, target),
+        **_validation(survivors, measures.score),
+        "interquartile_mean": _middle([run.last(measures.metric) for run in survivors]),
+        "steps_to_target": _steps_to_target(group, measures, target),
     }
 
 
-def _best_entry(best: Setting, groups: Groups, score: str) -> dict[str, Any]:
+def _validation(survivors: Sequence[TrialHistory], score: str | None) -> dict[str, Any]:
+    names = ["loss"] if score is None else ["loss", score]
+    return {f"validation_{n}": _interval([run.last(n) for run in survivors]) for n in names}
+
+
+def _best_entry(best: Setting, groups: Groups, score: str | None) -> dict[str, Any]:
     survivors = [run for run in groups[best] if run.survived]
     tests = [run.test for run in groups[best] if run.test is not None]
     entry = {
         **dict(best),
         "at_edge": _at_edge(best, list(groups)),
-        "validation_loss": _interval([run.last("loss") for run in survivors]),
-        f"validation_{score}": _interval([run.last(score) for run in survivors]),
+        **_validation(survivors, score),
     }
     if tests:
-        entry["test_loss"] = _interval([row["loss"] for row in tests])
-        entry[f"test_{score}"] = _interval([row[score] for row in tests])
+        names = ["loss"] if score is None else ["loss", score]
+        entry |= {f"test_{name}": _interval([row[name] for row in tests]) for name in names}
     return entry
 
 
@@ -155,12 +164,12 @@ def as_json(interval: Interval) -> dict[str, float | None]:
 
 
 def _steps_to_target(
-    group: Sequence[TrialHistory], metric: str, target: float | None
+    group: Sequence[TrialHistory], measures: Measures, target: float | None
 ) -> dict[str, float | int | None]:
     """Return the trials' median of the first step at the target; failed trials never arrive."""
     if target is None:
         return {"median": None, "reached": 0}
-    steps = [_first_step(run, metric, target) for run in group]
+    steps = [_first_step(run, measures, target) for run in group]
     middle = float(median(steps))
     return {
         "median": middle if math.isfinite(middle) else None,
@@ -168,13 +177,13 @@ def _steps_to_target(
     }
 
 
-def _first_step(run: TrialHistory, metric: str, target: float) -> float:
+def _first_step(run: TrialHistory, measures: Measures, target: float) -> float:
     if run.diverged:
         return math.inf
-    values = [(row["step"], row.get(metric)) for row in run.evals]
+    values = [(row["step"], row.get(measures.metric)) for row in run.evals]
     reached = (
         step
         for step, value in values
-        if value is not None and (value <= target if metric == "loss" else value >= target)
+        if value is not None and (value >= target if measures.higher_is_better else value <= target)
     )
     return next(reached, math.inf)

@@ -1,15 +1,16 @@
 """Write a run's records as TensorBoard events: a directory per trial, a scalar per column."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from fbp.errors import InputError
+from fbp.report.measures import measures_of
 from fbp.report.run_directory import read_run
 from fbp.report.trials import Record, TrialHistory, trials, value_text
 
-SCORES = ("loss", "accuracy", "r2")
 PARTS = {"train": "training", "eval": "validation", "test": "test"}
 
 
@@ -31,12 +32,15 @@ def write_events(run: Path, directory: Path) -> Path:
     """
     tensorboardx = _tensorboardx()
     content = read_run(run)
+    columns = measures_of(content.summary).columns
     try:
         if directory.exists() and any(directory.iterdir()):
             raise InputError(f"{directory}: holds something: give a new directory")
-        for trial in tqdm(trials(content.records), desc="tensorboard", unit="trial", disable=None):
+        for trial in tqdm(
+            trials(content.records, columns), desc="tensorboard", unit="trial", disable=None
+        ):
             with tensorboardx.SummaryWriter(str(directory / name_of(trial))) as events:
-                _write_trial(events, trial)
+                _write_trial(events, trial, columns)
     except OSError as error:
         raise InputError(f"{directory}: {error.strerror}: give another directory") from error
     return directory
@@ -48,29 +52,31 @@ def name_of(trial: TrialHistory) -> str:
     return f"{trial.number:03d} {setting} seed={trial.seed}".replace("/", "_")
 
 
-def scalars(row: Record) -> dict[str, float]:
+def scalars(row: Record, columns: Sequence[str] = ("loss", "accuracy", "r2")) -> dict[str, float]:
     """Return the numbers of a record: `{"validation/loss": 0.3, ...}`.
 
     >>> scalars({"kind": "eval", "step": 10, "loss": 0.3, "accuracy": None})
     {'validation/loss': 0.3}
     """
     part = PARTS[row["kind"]]
-    return {f"{part}/{s}": row[s] for s in SCORES if row.get(s) is not None}
+    return {f"{part}/{s}": row[s] for s in columns if row.get(s) is not None}
 
 
-def _write_trial(events: Any, trial: TrialHistory) -> None:
+def _write_trial(events: Any, trial: TrialHistory, columns: Sequence[str]) -> None:
     rows = [*trial.training, *trial.evals, *([] if trial.test is None else [trial.test])]
     for row in rows:
-        for tag, value in scalars(row).items():
+        for tag, value in scalars(row, columns).items():
             events.add_scalar(tag, value, row["step"])
-    for summary in _tensorboardx().summary.hparams(*_hyperparameters(trial)):
+    for summary in _tensorboardx().summary.hparams(*_hyperparameters(trial, columns)):
         events.file_writer.add_summary(summary)
 
 
-def _hyperparameters(trial: TrialHistory) -> tuple[dict[str, Any], dict[str, float]]:
+def _hyperparameters(
+    trial: TrialHistory, columns: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, float]]:
     """Return names and values of what was set, and the names of what to show beside them."""
     values = {name: v if isinstance(v, int | float | str) else str(v) for name, v in trial.setting}
-    shown = scalars(trial.evals[-1]) if trial.evals else {}
+    shown = scalars(trial.evals[-1], columns) if trial.evals else {}
     return values | {"seed": trial.seed}, shown
 
 

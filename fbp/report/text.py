@@ -9,7 +9,7 @@ from fbp.report.trials import label, setting_of, value_text, without_rate
 Entry = Mapping[str, Any]
 Cell = tuple[str, str]  # a value, and what is added in small
 
-SCORES = {"accuracy": "accuracy", "r2": "r²"}
+SCORES = {"accuracy": "accuracy", "r2": "r²", "loss": "loss"}
 MIDDLE = "interquartile mean"
 UNMEASURED = "No rate can be named: nothing was measured on the validation set yet."
 CAPTIONS = {
@@ -23,6 +23,7 @@ CAPTIONS = {
     "upper end enlarged.",
     "r2_by_rate": "Share of the variance of the validation targets that is explained after the "
     "last step: 1 is perfect, 0 no better than the mean, values below -1 are left out.",
+    "score_by_rate": "The metric on the validation set after the last step.",
     "diverged_by_rate": "Share of the trials whose loss stopped being finite or grew beyond the "
     "limit set in the config.",
 }
@@ -43,7 +44,7 @@ def verdict(summary: Entry) -> str:
         lost = all(entry["diverged"] == entry["trials"] for entry in summary["rates"])
         return "No rate trained the network: every trial diverged." if lost else UNMEASURED
     parts = [
-        f"{part} {SCORES[score]} {value(best[f'{part}_{score}'], score)}"
+        f"{part} {SCORES.get(score, score)} {value(best[f'{part}_{score}'], score)}"
         for part in ("validation", "test")
         if f"{part}_{score}" in best
     ]
@@ -117,8 +118,10 @@ def summary_columns(summary: Entry) -> dict[str, Callable[[Entry], Cell]]:
     table |= {
         "diverged": lambda entry: (f"{entry['diverged']} of {entry['trials']}", ""),
         "validation loss": lambda entry: cell(entry["validation_loss"], "loss"),
-        f"validation {SCORES[score]}": lambda entry: cell(entry[f"validation_{score}"], score),
     }
+    if score != "loss":
+        title = f"validation {SCORES.get(score, score)}"
+        table[title] = lambda entry: cell(entry[f"validation_{score}"], score)
     if any(_middle(entry)["mean"] is not None for entry in summary["rates"]):
         table[MIDDLE] = lambda entry: cell(_middle(entry), summary["metric"])
     if summary["target"] is not None:
@@ -138,6 +141,9 @@ def setting_label(entry: Entry) -> str:
 
 
 def _score(summary: Entry) -> str:
+    """Return what is shown beside the loss, or the loss where there is nothing else."""
+    if "score" in summary:
+        return summary["score"] or "loss"
     return "r2" if summary["task"] == "regression" else "accuracy"
 
 

@@ -6,7 +6,7 @@ differ in the seed alone.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal, cast
@@ -20,7 +20,7 @@ Setting = tuple[tuple[str, Value], ...]
 
 MEASUREMENTS = frozenset(
     {"kind", "trial", "seed", "step", "split", "loss", "accuracy", "r2"}
-)  # every other column of a record is a hyperparameter
+)  # with a run's own measures: every other column of a record is a hyperparameter
 FACTS = frozenset({"trials", "diverged", "steps", "at_edge"})
 """What an entry of a summary says of its setting in one number."""
 
@@ -69,12 +69,16 @@ class TrialHistory:
         return math.nan if value is None else float(value)
 
 
-def trials(records: Iterable[Record]) -> list[TrialHistory]:
-    """Group the records by trial, in the order of the trials' numbers."""
+def trials(records: Iterable[Record], measured: Collection[str] = ()) -> list[TrialHistory]:
+    """Group the records by trial, in the order of the trials' numbers.
+
+    `measured` names the columns that are no hyperparameters, beside `MEASUREMENTS`.
+    """
     rows: dict[int, list[Record]] = {}
     for record in records:
         rows.setdefault(record["trial"], []).append(record)
-    return [_trial(number, rows[number]) for number in sorted(rows)]
+    columns = MEASUREMENTS | set(measured)
+    return [_trial(number, rows[number], columns) for number in sorted(rows)]
 
 
 def rate_of(setting: Setting) -> float:
@@ -169,13 +173,13 @@ def curve(runs: Sequence[TrialHistory], part: Literal["training", "evals"]) -> L
     return LossCurve(*np.array(points, dtype=np.float64).reshape(-1, 4).T)
 
 
-def _trial(number: int, rows: Sequence[Record]) -> TrialHistory:
+def _trial(number: int, rows: Sequence[Record], measured: Collection[str]) -> TrialHistory:
     ordered = sorted(rows, key=lambda row: row["step"])
     evals = [row for row in ordered if row["kind"] == "eval" and row["split"] == "validation"]
     return TrialHistory(
         number=number,
         seed=rows[0]["seed"],
-        setting=_setting(rows[0]),
+        setting=_setting(rows[0], measured),
         training=tuple(row for row in ordered if row["kind"] == "train"),
         evals=tuple(evals),
         test=next((row for row in rows if row["kind"] == "test"), None),
@@ -199,6 +203,6 @@ def _loss_at(step: int, run: TrialHistory, measured: Mapping[int, float | None])
     return math.inf if diverged or step in measured else None
 
 
-def _setting(values: Mapping[str, Any]) -> Setting:
-    others = sorted(set(values) - MEASUREMENTS - {"learning_rate"})
+def _setting(values: Mapping[str, Any], measured: Collection[str] = MEASUREMENTS) -> Setting:
+    others = sorted(set(values) - set(measured) - {"learning_rate"})
     return tuple((column, values[column]) for column in ("learning_rate", *others))

@@ -7,18 +7,28 @@ From a config to an answer:
 - `segments`: in which order they are trained, and which settings are promoted;
 - `parallelism`, `program`, `autotuning`: all trials of a study as one program, in the fastest way;
 - `runner`, `training`: that program run, recorded (`rows`) and saved (`progress`);
-- `run`: the whole sweep, its winners tested, its summary; `table`: for a terminal.
+- `recorded`: the whole sweep, its winners tested, its summary; `table`: for a terminal;
+- `entry`: all of that in one call, `run`, of a config or of a `Problem` of the user's own.
 """
 
+from fbp.sweep.entry import run
 from fbp.sweep.problem import check_gradient, load_problem
-from fbp.sweep.run import sweep
+from fbp.sweep.recorded import sweep
 from fbp.sweep.study import check_gradients, studies_of
 from fbp.sweep.table import summary_table
+from fbp.train.objective import Objective
+from fbp.train.optimizer import scale_by_path
+from fbp.train.problem import Batches, Problem
 
 __all__ = [
+    "Batches",
+    "Objective",
+    "Problem",
     "check_gradient",
     "check_gradients",
     "load_problem",
+    "run",
+    "scale_by_path",
     "studies_of",
     "summary_table",
     "sweep",

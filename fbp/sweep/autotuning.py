@@ -19,14 +19,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from fbp.data import Split
 from fbp.flops import flops
 from fbp.hosts import broadcast, put_global
 from fbp.sweep.grid import grid_of
 from fbp.sweep.parallelism import Parallelism, configured, round_up, select_trials
-from fbp.sweep.problem import SweepProblem
+from fbp.sweep.problem import first_batch
 from fbp.sweep.program import make_program
 from fbp.sweep.study import Study
+from fbp.train.engine import init_of, plain_loss
+from fbp.train.objective import Objective
+from fbp.train.problem import Batches, Part, Problem, example_count
 
 MEASURE_FROM = 1e11  # operations: below, a study takes seconds, as long as compiling a candidate
 WORTH_COMPILING = 10.0  # compiling may cost a tenth of what is left to gain
@@ -61,14 +63,11 @@ def operations(study: Study) -> float:
     A gradient counts as three forward passes.
     """
     problem, train = study.problem, study.config.train
-    params = jax.eval_shape(lambda key: _params(problem, key), jax.random.key(0))
-    batch = jax.ShapeDtypeStruct(problem.in_shape, problem.dataset.train.x.dtype)
-    forward = flops(problem.network.apply, params, batch)
+    params, carried = jax.eval_shape(init_of(problem), jax.random.key(0))
+    batch = jax.eval_shape(lambda: first_batch(problem, train.batch_size))
+    loss = lambda params, carried, *rest: plain_loss(problem, carried)(params, *rest)
+    forward = flops(loss, params, carried, batch, jax.random.key(0))
     return 3 * forward * train.steps * len(study.trials)
-
-
-def _params(problem: SweepProblem, key: Any) -> Any:
-    return problem.network.init(key, problem.in_shape)[0]
 
 
 def _candidates(study: Study, first: Parallelism) -> list[Parallelism]:
@@ -94,18 +93,18 @@ def _group(trials: int) -> int:
 def _start(study: Study, first: Parallelism) -> Any:
     """Return the states of all trials before their first step."""
     program = make_program(study.config, study.problem, first)
-    return program.start(grid_of(study.trials), _first_example(study.problem.dataset.validation))[0]
+    return program.start(grid_of(study.trials), _to_measure(study.problem))[0]
 
 
 def _time_candidate(study: Study, candidate: Parallelism, states: Any) -> tuple[float, float]:
     """Return the trial-steps per second of a candidate, and the seconds of compiling it."""
-    count, total, data = len(study.trials), study.config.train.steps, study.problem.dataset
+    count, total = len(study.trials), study.config.train.steps
     at_a_time = _at_a_time(candidate, count)
     affordable = min(MAX_STEPS, int(MAX_OPERATIONS * total / operations(study)))
     steps = min(max(1, affordable) * count // at_a_time, total)
-    orders = _orders(study, steps)
-    training, validation = (data.train.x, data.train.y), _first_example(data.validation)
-    shared = put_global((orders, training, validation), candidate.replicated)
+    shared = put_global(
+        (*_training(study, steps), _to_measure(study.problem)), candidate.replicated
+    )
     grid = grid_of(study.trials[:at_a_time])
     trial_states = select_trials(states, range(at_a_time), candidate)
     program = make_program(study.config, study.problem, candidate)
@@ -127,16 +126,22 @@ def _at_a_time(candidate: Parallelism, trials: int) -> int:
     return trials if candidate.kind == "vmap" else in_turn
 
 
-def _orders(study: Study, steps: int) -> np.ndarray:
-    """Draw examples for each seed and step; only how long it takes to read them counts here."""
-    shape = study.config.sweep.seeds, steps, study.config.train.batch_size
-    examples = len(study.problem.dataset.train)
-    return np.random.default_rng(0).integers(0, examples, shape, np.int32)
+def _training(study: Study, steps: int) -> tuple[np.ndarray, Part]:
+    """Return examples for each seed and step; only how long it takes to read them counts here."""
+    training, seeds = study.problem.parts["train"], study.config.sweep.seeds
+    if isinstance(training, Batches):
+        batch = first_batch(study.problem, study.config.train.batch_size)
+        return np.zeros((seeds, steps), np.int32), jax.tree.map(lambda leaf: leaf[None], batch)
+    shape = seeds, steps, study.config.train.batch_size
+    orders = np.random.default_rng(0).integers(0, example_count(training), shape, np.int32)
+    return orders, training
 
 
-def _first_example(split: Split) -> tuple[Any, Any]:
-    """Return one example: to measure it costs next to nothing."""
-    return split.x[:1], split.y[:1]
+def _to_measure(problem: Problem) -> Part:
+    """Return one example: to measure it costs next to nothing. A caller's metrics may need all."""
+    validation = problem.parts["validation"]
+    one = isinstance(problem.loss, Objective) and problem.metrics is None
+    return jax.tree.map(lambda leaf: leaf[:1], validation) if one else validation
 
 
 def _first_of_fastest(speeds: dict[Parallelism, float]) -> Parallelism:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from fbp.config import GridSearch, Halving, Sweep, values_of
 from fbp.sweep.sampling import sample_settings
+from fbp.train.optimizer import RATE_OF
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ def grid_of(trials: Sequence[Trial]) -> Grid:
 
 
 def _settings(sweep: Sweep) -> list[dict[str, float]]:
-    values = {"learning_rate": sweep.learning_rate, **sweep.hyperparameters}
+    factors = {RATE_OF + pattern: values for pattern, values in sweep.rates.items()}
+    values = {"learning_rate": sweep.learning_rate, **sweep.hyperparameters, **factors}
     search = sweep.search
     if isinstance(search, GridSearch) or (isinstance(search, Halving) and search.trials is None):
         combinations = product(*map(values_of, values.values()))

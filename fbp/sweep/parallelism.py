@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from fbp.hosts import put_global
 
 TRIALS_AXIS = "trials"
 Function = Callable[..., Any]
+Kind = Literal["vmap", "seed", "map", "loop"]
+KINDS = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Parallelism:
       seeds: for `seed`, how many seeds; of the trials in a row, each has the next one.
     """
 
-    kind: Literal["vmap", "seed", "map", "loop"]
+    kind: Kind
     batch_size: int = 1
     devices: int = 1
     seeds: int = 1

@@ -2,16 +2,22 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from fbp.config import Config
+from fbp.sweep.divergence import (
+    MonitoredState,
+    check_validation,
+    monitored,
+    with_divergence_check,
+)
 from fbp.sweep.grid import Grid, trials_of
 from fbp.sweep.parallelism import (
     TRIALS_AXIS,
@@ -22,29 +28,14 @@ from fbp.sweep.parallelism import (
     over_trials,
     pad_trials,
 )
-from fbp.sweep.problem import SweepProblem
 from fbp.train.batches import batch_indices
-from fbp.train.objective import Metrics, evaluate, mean_loss
-from fbp.train.optimizer import make_optimizer
-from fbp.train.scan_steps import Examples, scan_steps
-from fbp.train.state import TrainState, initial_state
-from fbp.train.step import Loss, Update, loss_and_grads_fn, make_update
+from fbp.train.engine import engine_of
+from fbp.train.objective import Metrics
+from fbp.train.optimizer import optimizer_of
+from fbp.train.problem import Batches, Part, Problem, example_count
+from fbp.train.scan_steps import scan_steps
 
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class MonitoredState:
-    """A trial's training state, monitored for divergence; in the program, one row for each trial.
-
-    Attributes:
-      train: the state of the training; of a trial that has diverged it is meaningless.
-      limit: the loss above which it has diverged.
-      diverged_at: the step at which it did, -1 before.
-    """
-
-    train: TrainState
-    limit: Float[Array, ""]
-    diverged_at: Int[Array, ""]
+Trial = tuple[MonitoredState, Grid]
 
 
 @dataclass(frozen=True)
@@ -56,11 +47,11 @@ class Program:
       start: `(grid, validation) -> (states, metrics)`: draws parameters, measures validation.
         The states are padded, see `Parallelism.multiple`.
       draw: `(start, steps) -> orders`: for each seed, the examples of each step; all trials of a
-        seed share them.
+        seed share them. Where the training data are batches, the number of each step's batch.
       train: `(states, grid, orders, training, validation) -> (states, losses, metrics)`: an
         update of each trial for each step of the orders; the mean training loss of each, and its
         validation metrics. Donates the states' buffers.
-      measure: `(params, split) -> metrics`.
+      measure: `(states, part) -> metrics`, of training states.
       lower: takes the arguments of `train`, or their shapes; returns the program, lowered; in a
         loop that of one trial for each device.
       compile: takes the arguments of `train`; returns `train` compiled for such arrays.
@@ -68,7 +59,7 @@ class Program:
 
     parallelism: Parallelism
     start: Callable[..., Any]
-    draw: Callable[..., Int[Array, "seeds steps batch"]]
+    draw: Callable[..., Int[Array, "seeds steps ..."]]
     train: Callable[..., Any]
     measure: Callable[..., Any]
     lower: Callable[..., jax.stages.Lowered]
@@ -79,17 +70,17 @@ class Program:
         states: Any,
         grid: Grid,
         start: Any,
-        training: Examples,
-        validation: Examples,
+        training: Part,
+        validation: Part,
         steps: int,
-    ) -> tuple[Any, Array, Metrics]:
+    ) -> tuple[Any, Any, Metrics]:
         """Run `train`, from step `start` for `steps` steps."""
         return self.train(states, grid, self.draw(start, steps), training, validation)
 
 
 def make_program(
     config: Config,
-    problem: SweepProblem,
+    problem: Problem,
     parallelism: Parallelism | None = None,
     mesh: Mesh | None = None,
 ) -> Program:
@@ -105,7 +96,7 @@ def make_program(
     start_trial, train_trial, measure = _of_one_trial(config, problem)
 
     @functools.partial(jax.jit, out_shardings=(trial_sharding, replicated))
-    def start(grid: Grid, validation: Examples):
+    def start(grid: Grid, validation: Part):
         full = pad_trials(grid, parallelism.multiple)
         states, metrics = over_trials(start_trial, parallelism, mesh)(full, validation)
         return states, _first(len(grid.seed), metrics)
@@ -136,45 +127,44 @@ def make_program(
 
 
 def _of_one_trial(
-    config: Config, problem: SweepProblem
+    config: Config, problem: Problem
 ) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Metrics]]:
     """Make the start, the training and the measurement of one trial."""
-    forward, objective = problem.network.apply, problem.objective
-    loss_and_grads = loss_and_grads_fn(mean_loss(forward, objective))
-    measure = functools.partial(evaluate, forward, objective)
+    engine, factor = (
+        engine_of(problem, optimizer_of(config, problem)),
+        config.sweep.divergence_factor,
+    )
 
-    def optimizer(hyperparameters: dict[str, Array]):
-        return make_optimizer(config.optimizer, config.train, hyperparameters)
+    def start_trial(grid: Grid, validation: Part) -> tuple[MonitoredState, Metrics]:
+        state = engine.init(_keys(grid.seed), grid.hyperparameters)
+        metrics = engine.measure(state, validation)
+        return monitored(state, metrics["loss"], factor), metrics
 
-    def start_trial(grid: Grid, validation: Examples) -> tuple[MonitoredState, Metrics]:
-        init_key, _, step_key = _keys(grid.seed)
-        params, _ = problem.network.init(init_key, problem.in_shape)
-        metrics = measure(params, *validation)
-        state = initial_state(params, optimizer(grid.hyperparameters), step_key)
-        limit = config.sweep.divergence_factor * metrics["loss"]
-        return MonitoredState(state, limit, jnp.full((), -1, jnp.int32)), metrics
-
-    def train_trial(pair: tuple[MonitoredState, Grid], order, training, validation):
+    def train_trial(pair: Trial, order: Any, training: Part, validation: Part):
         trial, grid = pair
-        update = make_update(loss_and_grads, optimizer(grid.hyperparameters))
-        trial, losses = scan_steps(_with_divergence_check(update), trial, training, order)
-        metrics = measure(trial.train.params, *validation)
-        return _mark_divergence(trial, metrics["loss"]), jnp.mean(losses), metrics
+        update = with_divergence_check(engine.update(grid.hyperparameters), factor)
+        trial, losses = scan_steps(update, trial, training, order)
+        metrics = engine.measure(trial.train, validation)
+        return check_validation(trial, metrics["loss"]), jax.tree.map(jnp.mean, losses), metrics
 
-    return start_trial, train_trial, measure
+    return start_trial, train_trial, engine.measure
 
 
 def _batch_orders(
-    config: Config, problem: SweepProblem, parallelism: Parallelism, mesh: Mesh
-) -> Callable[..., Int[Array, "seeds steps batch"]]:
+    config: Config, problem: Problem, parallelism: Parallelism, mesh: Mesh
+) -> Callable[..., Int[Array, "seeds steps ..."]]:
     """Compile the examples of each step, for each seed; the seeds divided over the devices."""
-    examples, batch_size = len(problem.dataset.train), config.train.batch_size
+    training, batch_size = problem.parts["train"], config.train.batch_size
     seeds, side_by_side = config.sweep.seeds, Parallelism("vmap", devices=parallelism.devices)
 
     @functools.partial(jax.jit, static_argnums=1, out_shardings=NamedSharding(mesh, P()))
     def draw(start: Any, steps: int):
+        if isinstance(training, Batches):
+            return jnp.broadcast_to(jnp.arange(steps), (seeds, steps))
+
         def order(seed: Any, start: Any):
-            return batch_indices(_keys(seed)[1], start, steps, examples, batch_size)
+            count = example_count(training)
+            return batch_indices(_keys(seed)[1], start, steps, count, batch_size)
 
         numbers = pad_trials(jnp.arange(seeds), parallelism.devices)
         return _first(seeds, over_trials(order, side_by_side, mesh)(numbers, start))
@@ -185,17 +175,16 @@ def _batch_orders(
 def _measure(
     measure: Callable[..., Metrics], parallelism: Parallelism, mesh: Mesh
 ) -> Callable[..., Metrics]:
-    """Compile `(params, split) -> metrics` of all trials."""
+    """Compile `(states, part) -> metrics` of all trials."""
 
     @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, P()))
-    def measure_padded(params, split):
-        one = lambda params, *split: measure(params, *split)
-        return over_trials(one, parallelism, mesh)(params, *split)
+    def measure_padded(states, part):
+        return over_trials(measure, parallelism, mesh)(states, part)
 
-    def measure_all(params, split):
-        padded = pad_trials(params, parallelism.multiple)
+    def measure_all(states, part):
+        padded = pad_trials(states, parallelism.multiple)
         divided = jax.device_put(padded, NamedSharding(mesh, P(TRIALS_AXIS)))
-        return _first(len(jax.tree.leaves(params)[0]), measure_padded(divided, split))
+        return _first(len(jax.tree.leaves(states)[0]), measure_padded(divided, part))
 
     return measure_all
 
@@ -210,7 +199,7 @@ def _train(
     calls = lambda pair, *data: train_padded(*pair, *data)
     run = loop_over_trials(calls, trial_sharding) if parallelism.kind == "loop" else calls
 
-    def train(states: Any, grid: Grid, *data: Any) -> tuple[Any, Array, Metrics]:
+    def train(states: Any, grid: Grid, *data: Any) -> tuple[Any, Any, Metrics]:
         padded = pad_trials(grid, parallelism.multiple)
         pair = jax.device_put((states, padded), trial_sharding)
         states, losses, metrics = run(pair, *jax.device_put(data, replicated))
@@ -227,21 +216,3 @@ def _first(count: int, arrays: Any) -> Any:
 def _keys(seed: Int[Array, ""]) -> Key[Array, " 3"]:
     """Return the keys of the parameters, of the order of examples, and of the steps."""
     return jax.random.split(jax.random.key(seed), 3)
-
-
-def _with_divergence_check(
-    update: Update,
-) -> Callable[[MonitoredState, Any], tuple[MonitoredState, Loss]]:
-    """Return the update of a trial that marks its divergence."""
-
-    def judged_update(trial: MonitoredState, batch: Any) -> tuple[MonitoredState, Loss]:
-        state, loss = update(trial.train, batch)
-        return replace(_mark_divergence(trial, loss), train=state), loss
-
-    return judged_update
-
-
-def _mark_divergence(trial: MonitoredState, loss: Loss) -> MonitoredState:
-    """Mark the trial if this loss is its first one out of bounds; NaN is."""
-    diverges = (trial.diverged_at < 0) & ~(loss <= trial.limit)
-    return replace(trial, diverged_at=jnp.where(diverges, trial.train.step, trial.diverged_at))

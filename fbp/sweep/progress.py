@@ -11,7 +11,7 @@ from typing import Any
 
 from fbp.checkpoints import Checkpoints
 from fbp.hosts import on_first_process
-from fbp.records import sync_records, truncate_records
+from fbp.records import check_records, records_digest, sync_records, truncate_records
 from fbp.sweep.grid import Trial
 from fbp.sweep.runner import Runner
 from fbp.sweep.study import Study
@@ -47,6 +47,7 @@ def save_progress(checkpoints: Checkpoints, directory: Path, progress: SweepProg
         "kept": progress.surviving,
         "variants": list(progress.states),
         "records_bytes": on_first_process(sync_records, directory),
+        "records_sha256": on_first_process(records_digest, directory),
     }
     checkpoints.save(progress.segments, _by_name(progress.states), facts)
 
@@ -64,6 +65,10 @@ def restore_progress(checkpoints: Checkpoints, runner: Runner) -> SweepProgress 
         count = lambda variant: len(surviving_trials(runner.studies[variant], progress))
         return _by_name({v: runner.structure(v, count(v)) for v in facts["variants"]})
 
+    facts = checkpoints.facts()
+    if facts is not None and "records_sha256" in facts:
+        expected = facts["records_bytes"], facts["records_sha256"]
+        on_first_process(check_records, runner.directory, *expected)
     saved = checkpoints.restore(shapes, resized=True)
     length = saved.facts["records_bytes"] if saved else 0
     on_first_process(truncate_records, runner.directory, length)

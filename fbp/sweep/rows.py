@@ -22,16 +22,15 @@ def training_rows(
     Args:
       trials: the trials, in the order of the arrays.
       step: the step at which they are measured.
-      losses: the mean training loss of each.
+      losses: the mean training loss of each; or that and other means, by name.
       metrics: of the validation set, by name.
       was_alive: which had not diverged before.
       diverged_at: the step at which each diverged, -1 for those that have not.
     """
-    alive, means = diverged_at < 0, np.asarray(losses)
+    alive = diverged_at < 0
+    means = metrics_by_trial(losses if isinstance(losses, Mapping) else {"loss": losses})
     trained = [
-        make_row("train", trial, step, loss=float(means[i]))
-        for i, trial in enumerate(trials)
-        if alive[i]
+        make_row("train", trial, step, **means[i]) for i, trial in enumerate(trials) if alive[i]
     ]
     ended = [
         make_row("diverged", trial, int(diverged_at[i]))

@@ -9,15 +9,19 @@ from typing import Any
 import jax
 import numpy as np
 
+from fbp.errors import InputError
 from fbp.hosts import gather_global, on_first_process, put_global
-from fbp.records import add_to_environment, read_environment
+from fbp.records import ENVIRONMENT, add_to_environment, read_environment
 from fbp.sweep.autotuning import autotune
+from fbp.sweep.batches import BatchReader
+from fbp.sweep.divergence import MonitoredState
 from fbp.sweep.grid import Trial, grid_of
-from fbp.sweep.parallelism import Parallelism, select_trials
-from fbp.sweep.program import MonitoredState, Program, make_program
-from fbp.sweep.study import Study
+from fbp.sweep.parallelism import KINDS, Parallelism, select_trials
+from fbp.sweep.program import Program, make_program
+from fbp.sweep.study import Study, measures_of_study
+from fbp.sweep.vmapping import traces_under_vmap
 from fbp.train.objective import Metrics
-from fbp.train.scan_steps import Examples
+from fbp.train.problem import Batches, Part
 
 
 @dataclass
@@ -27,6 +31,9 @@ class Throughput:
     compiling: float = 0.0
     training: float = 0.0
     trial_steps: int = 0
+
+
+IN_TURN = Parallelism("map")  # without vmap
 
 
 class Runner:
@@ -39,6 +46,7 @@ class Runner:
       studies: all of them.
       directory: the run's.
       throughput: of what has been run so far.
+      measures: what is measured.
     """
 
     def __init__(self, studies: Sequence[Study], directory: Path):
@@ -47,14 +55,15 @@ class Runner:
         self.throughput = Throughput()
         self._programs: dict[tuple[int, int], Program] = {}
         self._compiled: dict[tuple[int, int, int], Any] = {}
-        self._data: dict[Any, Examples] = {}
+        self._data: dict[Any, Part] = {}
+        self._readers: dict[int, BatchReader] = {}
+        self.measures = measures_of_study(studies[0])
 
     def structure(self, variant: int, trials: int) -> Any:
         """Return the states of a number of a study's trials, as shapes with their shardings."""
         study, program = self.studies[variant], self._program(variant, trials)
-        test = study.problem.dataset.test
         grid = grid_of(study.trials[:trials])
-        states, _ = jax.eval_shape(program.start, grid, (test.x, test.y))
+        states, _ = jax.eval_shape(program.start, grid, study.problem.parts["validation"])
         sharding = program.parallelism.trial_sharding
         shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
         return jax.tree.map(shape, states)
@@ -74,8 +83,10 @@ class Runner:
         """Train from step `start` to `stop`; return states, training losses and metrics."""
         begin = time.perf_counter()
         program, key = self._program(variant, len(trials)), (variant, len(trials), stop - start)
-        data = [self._part(variant, part, program.parallelism) for part in ("train", "validation")]
-        arguments = (states, grid_of(trials), program.draw(start, stop - start), *data)
+        training = self._training(variant, start, stop, program.parallelism)
+        validation = self._part(variant, "validation", program.parallelism)
+        orders = program.draw(start, stop - start)
+        arguments = (states, grid_of(trials), orders, training, validation)
         if key not in self._compiled:
             self._compiled[key] = program.compile(*arguments)
         compiled = time.perf_counter()
@@ -91,9 +102,9 @@ class Runner:
 
     def test(self, variant: int, states: MonitoredState, indices: Sequence[int]) -> Metrics:
         """Measure the trials at these indices on the test set."""
-        params = jax.tree.map(lambda leaf: leaf[np.array(indices)], states.train.params)
+        tested = jax.tree.map(lambda leaf: leaf[np.array(indices)], states.train)
         program = self._program(variant, len(indices))
-        metrics = program.measure(params, self._part(variant, "test", program.parallelism))
+        metrics = program.measure(tested, self._part(variant, "test", program.parallelism))
         return jax.tree.map(gather_global, metrics)
 
     def _program(self, variant: int, trials: int) -> Program:
@@ -105,22 +116,44 @@ class Runner:
 
     def _parallelism(self, variant: int) -> Parallelism:
         environment = on_first_process(read_environment, self.directory)
-        choices: Mapping[str, Any] = environment.get("trials", {})
+        choices = environment.get("trials", {})
+        if not isinstance(choices, Mapping):
+            return _recorded(None, self.directory)
         if str(variant) not in choices:
-            parallelism, speeds = autotune(self.studies[variant])
+            study = self.studies[variant]
+            parallelism, speeds = autotune(study) if traces_under_vmap(study) else (IN_TURN, {})
             chosen = {**asdict(parallelism), "trial_steps_per_second": speeds}
             facts = {"trials": {**choices, str(variant): chosen}}
             on_first_process(add_to_environment, self.directory, facts)
             return parallelism
-        recorded = choices[str(variant)]
-        names = {field.name for field in fields(Parallelism)} & recorded.keys()
-        return Parallelism(**{name: recorded[name] for name in names})
+        return _recorded(choices[str(variant)], self.directory)
 
-    def _part(self, variant: int, part: str, parallelism: Parallelism) -> Examples:
+    def _training(self, variant: int, start: int, stop: int, parallelism: Parallelism) -> Part:
+        """Return the training data of these steps: all arrays, or the batch of each step."""
+        training = self.studies[variant].problem.parts["train"]
+        if not isinstance(training, Batches):
+            return self._part(variant, "train", parallelism)
+        reader = self._readers.setdefault(variant, BatchReader(training))
+        return put_global(reader.read(start, stop), parallelism.replicated)
+
+    def _part(self, variant: int, part: str, parallelism: Parallelism) -> Part:
         """Return a part of the data, on the devices; studies of the same data share it."""
-        study = self.studies[variant]
-        key = (study.config.data, part, parallelism.devices)
+        problem = self.studies[variant].problem
+        key = (id(problem.data), part, parallelism.devices)
         if key not in self._data:
-            split = getattr(study.problem.dataset, part)
-            self._data[key] = put_global((split.x, split.y), parallelism.replicated)
+            self._data[key] = put_global(problem.parts[part], parallelism.replicated)
         return self._data[key]
+
+
+def _recorded(choice: Any, directory: Path) -> Parallelism:
+    """Return the parallelism that an environment says; InputError where it says none."""
+    types = {field.name: type(getattr(IN_TURN, field.name)) for field in fields(Parallelism)}
+    known = choice if isinstance(choice, Mapping) else {}
+    values = {name: known[name] for name in types if name in known}
+    fits = values.get("kind") in KINDS and all(type(v) is types[n] for n, v in values.items())
+    if not fits:
+        raise InputError(
+            f"{directory / ENVIRONMENT}: trials says no way to run them: bring back a copy, or run "
+            "the sweep again, with --overwrite"
+        )
+    return Parallelism(**values)

@@ -1,14 +1,23 @@
 """A study: the trials of one combination of the axes' values, which share a program."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from fbp.config import Config
+import jax
+
+from fbp.config import Config, Imported
 from fbp.config_file import variants_of
 from fbp.data import Dataset
 from fbp.errors import InputError
+from fbp.report.measures import Measures
 from fbp.sweep.grid import Trial, trials_of
-from fbp.sweep.problem import SweepProblem, check_gradient, load_problem
+from fbp.sweep.problem import check_gradient, first_batch, load_problem, name_of, with_settings
+from fbp.train.checks import check_runs, check_sizes
+from fbp.train.engine import Engine, engine_of
+from fbp.train.objective import Objective
+from fbp.train.optimizer import optimizer_of
+from fbp.train.problem import Problem
 from fbp.verify import Agreement
 
 
@@ -20,19 +29,30 @@ class Study:
       config: the config of these trials, without axes.
       problem: their data and network.
       trials: they have numbers that no other study's have.
+      notes: what a reader should know of the problem.
     """
 
     config: Config
-    problem: SweepProblem
+    problem: Problem
     trials: Sequence[Trial]
+    notes: Sequence[str] = ()
+
+    @property
+    def is_users(self) -> bool:
+        """Whether any of its functions is the user's."""
+        config = self.problem.config
+        if config is None or config.problem is not None or config.loss or config.metrics:
+            return True
+        return isinstance(config.network, Imported) or isinstance(config.optimizer, Imported)
 
 
-def studies_of(config: Config, first: SweepProblem | None = None) -> list[Study]:
+def studies_of(config: Config, problem: Problem | None = None) -> list[Study]:
     """List the studies of a sweep, one for each combination of its axes' values.
 
     Args:
       config: what to compare.
-      first: the problem of the first one, if it is loaded already.
+      problem: what to train, in place of what the config says. One that `load_problem` made of
+        a config is that of the first study, and those of the others are loaded.
 
     Returns:
       The studies, the last axis varying fastest.
@@ -46,17 +66,79 @@ def studies_of(config: Config, first: SweepProblem | None = None) -> list[Study]
     >>> [len(study.trials) for study in studies]
     [26]
     """
+    by_caller = problem is not None and problem.config is None
+    loaded: dict[str, Any] = {}
+    if problem is not None and problem.config is not None:
+        loaded[repr(problem.config.data)] = problem.data
+    if by_caller:
+        _check_axes(config)
     studies: list[Study] = []
-    loaded: dict[object, Dataset] = {} if first is None else {config.data: first.dataset}
     for variant in variants_of(config):
-        data, sweep = variant.config.data, variant.config.sweep
-        problem = load_problem(variant.config, loaded.get(data))
-        loaded[data] = problem.dataset
+        if by_caller and problem is not None:
+            current = with_settings(variant.config, problem)
+            check_sizes(current, variant.config.train.batch_size, name_of(current))
+        else:
+            key = repr(variant.config.data)
+            current = load_problem(variant.config, loaded.get(key))
+            loaded[key] = current.data
         number = sum(len(study.trials) for study in studies)
-        studies.append(Study(variant.config, problem, trials_of(sweep, variant.values, number)))
-    if len({study.problem.metric for study in studies}) > 1:
+        trials = trials_of(variant.config.sweep, variant.values, number)
+        study = Study(variant.config, current, trials)
+        studies.append(replace(study, notes=_notes(study)))
+    if len({study.problem.metric_name for study in studies}) > 1:
         raise InputError("sweep.axes: tables of both tasks cannot be compared: give train.metric")
     return studies
+
+
+def _notes(study: Study) -> Sequence[str]:
+    """Return what a reader should know; InputError where the user's functions cannot be trained."""
+    problem, config = study.problem, study.config
+    notes = list(problem.data.notes) if isinstance(problem.data, Dataset) else []
+    if study.is_users:
+        engine = engine_of(problem, optimizer_of(config, problem))
+        batch = first_batch(problem, config.train.batch_size)
+        notes += check_runs(problem, engine, batch, study.trials[0].hyperparameters)
+    return notes
+
+
+def _check_axes(config: Config) -> None:
+    """Raise InputError for an axis of what the caller's problem has itself."""
+    for key in config.sweep.axes:
+        table = key.split(".")[0]
+        if table not in ("train", "optimizer"):
+            raise InputError(
+                f"sweep.axes.{key}: the {table} is that of the Problem: sweep it as a number of "
+                "the optimizer, or give the problem by [problem] import = ..."
+            )
+
+
+def measures_of_study(study: Study) -> Measures:
+    """Return what is measured of a study's trials."""
+    problem = study.problem
+    metric, score = problem.metric_name, None
+    if isinstance(problem.loss, Objective) and problem.metrics is None:
+        columns = ("loss", problem.loss.score)
+        higher = problem.is_better_higher
+        return Measures(problem.task, metric, higher, problem.loss.score, columns)
+    engine = engine_of(problem, optimizer_of(study.config, problem))
+    keys, grid = jax.random.split(jax.random.key(0), 3), study.trials[0].hyperparameters
+    state = jax.eval_shape(lambda keys: engine.init(keys, grid), keys)
+    metrics = list(jax.eval_shape(engine.measure, state, problem.parts["validation"]))
+    others = [name for name in metrics if name != "loss"]
+    if others:
+        score = metric if metric != "loss" else others[0]
+    columns = (*metrics, *_recorded_aux(problem, engine, state, study, grid))
+    return Measures(
+        problem.task, metric, problem.is_better_higher, score, tuple(dict.fromkeys(columns))
+    )
+
+
+def _recorded_aux(problem: Problem, engine: Engine, state: Any, study: Study, grid: Any) -> Any:
+    """Return the names of the numbers that the loss returns beside itself."""
+    if not problem.has_aux:
+        return ()
+    batch = first_batch(problem, study.config.train.batch_size)
+    return jax.eval_shape(engine.update(grid), state, batch)[1]
 
 
 def check_gradients(studies: Sequence[Study]) -> Agreement:
@@ -73,5 +155,6 @@ def check_gradients(studies: Sequence[Study]) -> Agreement:
     >>> check_gradients(studies_of(load_config(Path("configs/digits_mlp.toml")))).agrees
     True
     """
-    problems = {(c.config.network, c.config.data): c.problem for c in studies}
-    return max(map(check_gradient, problems.values()), key=lambda check: check.max_ulps)
+    problems = {repr((s.config.network, s.config.data, s.config.problem)): s for s in studies}
+    checks = [check_gradient(s.problem, s.config.train.batch_size) for s in problems.values()]
+    return max(checks, key=lambda check: check.max_ulps)

@@ -1,22 +1,29 @@
 """Train all trials of a sweep, from the start or from a checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
 from fbp.checkpoints import Checkpoints
 from fbp.config import Config
+from fbp.errors import InputError
 from fbp.hosts import gather_global, is_first, on_first_process
 from fbp.records import CHECKPOINTS, append_records, read_records
 from fbp.report.summary import ranking
 from fbp.report.trials import settings, trials
 from fbp.sweep.grid import Trial
+from fbp.sweep.problem import first_batch
 from fbp.sweep.progress import SweepProgress, restore_progress, save_progress, surviving_trials
 from fbp.sweep.rows import training_rows, validation_rows
 from fbp.sweep.runner import Runner
 from fbp.sweep.segments import Segment, segments_of, trial_steps
+from fbp.sweep.study import Study
+from fbp.train.checks import nan_at_start
+from fbp.train.engine import init_of
 
 
 def train_all(config: Config, runner: Runner) -> SweepProgress:
@@ -66,6 +73,7 @@ def _advance(segment: Segment, trials: Sequence[Trial], progress: SweepProgress,
     directory, variant = runner.directory, segment.variant
     if segment.start == 0:
         states, metrics = runner.start(variant, trials)
+        _check_start(runner.studies[variant], metrics)
         rows = validation_rows(trials, 0, metrics, np.ones(len(trials), bool))
         on_first_process(append_records, directory, rows)
     else:
@@ -78,6 +86,21 @@ def _advance(segment: Segment, trials: Sequence[Trial], progress: SweepProgress,
     rows = training_rows(trials, segment.stop, losses, metrics, was_alive, diverged_at)
     on_first_process(append_records, directory, rows)
     return states
+
+
+def _check_start(study: Study, metrics: Mapping[str, Any]) -> None:
+    """Raise InputError where no trial has a finite loss before its first step."""
+    losses = gather_global(metrics["loss"])
+    if not np.isnan(losses).all():
+        return
+    problem, key = study.problem, jax.random.split(jax.random.key(study.trials[0].seed), 3)[0]
+    params, carried = init_of(problem)(key)
+    batch = first_batch(problem, study.config.train.batch_size)
+    origin = nan_at_start(problem, params, carried, batch)
+    raise InputError(
+        f"the validation loss is nan before the first step, in every trial ({origin}): look at the "
+        "data, init and loss"
+    )
 
 
 def _drop(keep: int, progress: SweepProgress, runner: Runner) -> SweepProgress:
@@ -94,8 +117,8 @@ def _drop(keep: int, progress: SweepProgress, runner: Runner) -> SweepProgress:
 
 def _best(keep: int, progress: SweepProgress, runner: Runner) -> tuple[int, ...]:
     """Return the numbers of the best settings' trials, by the records of the validation set."""
-    recorded = trials(read_records(runner.directory))
+    recorded = trials(read_records(runner.directory), runner.measures.columns)
     runs = [run for run in recorded if run.number in progress.surviving]
     groups = {s: [run for run in runs if run.setting == s] for s in settings(runs)}
-    best = ranking(groups, runner.studies[0].problem.metric)[:keep]
+    best = ranking(groups, runner.measures)[:keep]
     return tuple(run.number for s in best for run in groups[s])

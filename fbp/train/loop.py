@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +20,13 @@ from fbp.data import Dataset
 from fbp.hosts import is_first, put_global
 from fbp.nn import Layer
 from fbp.train.batches import batch_indices
+from fbp.train.checks import check_sizes
+from fbp.train.engine import init_of, loss_of, measure_of
+from fbp.train.fingerprint import arrays_fingerprint, program_fingerprint
 from fbp.train.layout import Layout
 from fbp.train.microbatches import mean_over_microbatches
-from fbp.train.objective import Forward, Objective, check_fits, evaluate, mean_loss, objective_of
+from fbp.train.objective import check_fits, objective_of
+from fbp.train.problem import Problem
 from fbp.train.resume import Measurement, RunCheckpoints
 from fbp.train.scan_steps import Examples, scan_steps
 from fbp.train.sharding import (
@@ -129,22 +133,22 @@ def train(
     'target'
     """
     # Build the network: its layers are connected, the data set the shape of its input.
-    objective = objective_of(dataset)
-    in_shape = (batch_size, *dataset.feature_shape)
+    problem = Problem(dataset, network, objective := objective_of(dataset))
+    check_sizes(problem, batch_size, dataset.name)
     init_key, order_key, step_key = jax.random.split(key, 3)
     mesh = data_mesh(batch_size // microbatches) if mesh is None else mesh
 
     # Draw weights and biases at random.
-    draw = lambda: network.init(init_key, in_shape)[0]
-    init = sharded_init(lambda: initial_state(draw(), tx, step_key), mesh, layout)
+    draw = init_of(problem)
+    init = sharded_init(lambda: initial_state(draw(init_key)[0], tx, step_key), mesh, layout)
     state = init()
 
     # Feed the input forward.
-    forward = network.apply
+    outputs = jax.eval_shape(network.apply, state.params, dataset.train.x[:1])
 
     # Compare output and target.
-    check_fits(jax.eval_shape(forward, state.params, dataset.train.x[:1]).shape, objective)
-    loss_fn = mean_loss(forward, objective)
+    check_fits(outputs.shape, objective)
+    loss_fn = loss_of(problem)
 
     # Carry the error back.
     loss_and_grads = mean_over_microbatches(loss_and_grads_fn(loss_fn), microbatches)
@@ -157,14 +161,14 @@ def train(
     batches = functools.partial(batch_indices, order_key, **sizes)
     on_mesh = sharded_update(update, mesh, layout, microbatches)
     advance = _compiled_steps(on_mesh, batches, donate=patience is None)
-    measure = _compiled_measure(forward, objective, dataset, mesh)
+    measure = _compiled_measure(problem, mesh)
     examples = shard_examples(dataset.train, mesh)
     stop = functools.partial(_stop, steps=steps, target=target, patience=patience)
-    call = {"batch_size": batch_size, "evaluate_every": evaluate_every}
-    saved = RunCheckpoints(checkpoints, patience is not None, key, **call)
-    show = progress and is_first()
+    marks = {} if checkpoints is None else _fingerprints(problem, update, state)
+    marks |= {"batch_size": batch_size, "evaluate_every": evaluate_every}
+    saved = RunCheckpoints(checkpoints, patience is not None, key, **marks)
     run = functools.partial(_repeat, advance, measure, state, examples, stop)
-    last, best, history, stopped = run(saved, steps, evaluate_every, show)
+    last, best, history, stopped = run(saved, steps, evaluate_every, progress and is_first())
     tracing = _compiled_steps(update, batches, donate=False)
     rerun = stopped == "diverged" and len(history) > 1 and jax.process_count() == 1
     origin = _origin(advance, tracing, init, examples, history) if rerun else None
@@ -198,6 +202,17 @@ def _repeat(
     return state, best, history, stopped
 
 
+def _fingerprints(problem: Problem, update: Update, state: TrainState) -> dict[str, Any]:
+    """Return what a run that resumes must have in common with the one that began."""
+    one = jax.tree.map(lambda leaf: leaf[:1], problem.parts["train"])
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    programs = {"the network, the loss or the optimizer": program_fingerprint(update, shapes, one)}
+    data = {
+        f"data.{name}": arrays_fingerprint(problem.parts[name]) for name in ("train", "validation")
+    }
+    return {**data, **programs}
+
+
 def _origin(
     advance: Callable[..., Any],
     tracing: Callable[..., Any],
@@ -228,17 +243,16 @@ def _compiled_steps(update: Update, batches: Callable[..., Any], donate: bool) -
     return advance
 
 
-def _compiled_measure(
-    forward: Forward, objective: Objective, dataset: Dataset, mesh: Mesh
-) -> Callable[..., Measurement]:
+def _compiled_measure(problem: Problem, mesh: Mesh) -> Callable[..., Measurement]:
     """Compile the measurement of a state on the validation set, which is replicated."""
-    metrics = jax.jit(functools.partial(evaluate, sharded_forward(forward, mesh), objective))
-    split, sharding = dataset.validation, NamedSharding(auto_mesh(mesh), P())
-    validation = put_global((split.x, split.y), sharding)
+    network: Any = problem.init
+    divided = Layer(network.init, sharded_forward(network.apply, mesh))
+    metrics = jax.jit(measure_of(replace(problem, init=divided)))
+    validation = put_global(problem.parts["validation"], NamedSharding(auto_mesh(mesh), P()))
 
     def measure(state: TrainState, step: int, training_loss: Any) -> Measurement:
-        values = metrics(state.params, *validation)
-        loss, score = float(values["loss"]), float(values[objective.score])
+        values = metrics(state, validation)
+        loss, score = float(values["loss"]), float(values[problem.metric_name])
         return Measurement(step, float(training_loss), loss, score)
 
     return measure

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, Num
 
@@ -14,7 +15,7 @@ from fbp.data.dataset import Task
 from fbp.errors import InputError
 
 Outputs = Float[Array, "examples outputs"]
-Targets = Num[Array, " examples"]
+Targets = Num[Array, "examples *targets"]
 Forward = Callable[..., Outputs]
 Metrics = dict[str, Float[Array, ""]]
 
@@ -28,7 +29,7 @@ class Objective:
       score: name of the score that people read, `accuracy` or `r2`.
       losses: `(outputs, targets) -> one loss per example`.
       per_example_score: `(outputs, targets) -> one number per example`.
-      aggregate: `(mean of per_example_score, targets) -> score`.
+      aggregate: `(mean of per_example_score, targets, weights or None) -> score`.
 
     >>> objective = objective_for("classification", classes=2)
     >>> logits, targets = jnp.array([[2.0, 0.0], [0.0, 1.0]]), jnp.array([0, 0])
@@ -40,7 +41,7 @@ class Objective:
     score: str
     losses: Callable[[Outputs, Targets], Float[Array, " examples"]]
     per_example_score: Callable[[Outputs, Targets], Float[Array, " examples"]]
-    aggregate: Callable[[Float[Array, ""], Targets], Float[Array, ""]]
+    aggregate: Callable[..., Float[Array, ""]]
 
 
 def objective_of(dataset: Dataset) -> Objective:
@@ -53,17 +54,18 @@ def objective_of(dataset: Dataset) -> Objective:
     >>> objective_of(load("digits")).outputs, objective_of(load("diabetes")).score
     (10, 'r2')
     """
-    return objective_for(dataset.task, dataset.classes)
+    targets = dataset.train.y.shape[1] if np.ndim(dataset.train.y) == 2 else 1
+    return objective_for(dataset.task, dataset.classes, targets)
 
 
-def objective_for(task: Task, classes: int) -> Objective:
+def objective_for(task: Task, classes: int, targets: int = 1) -> Objective:
     """Return the objective of a task.
 
     - Classification into C classes: C logits; the loss is the cross-entropy
       -log softmax(outputs)[target] in nats, the score is the accuracy, the share of examples
       whose largest logit is the target's.
-    - Regression: one output; the loss is the squared error, the score is
-      R^2 = 1 - mean squared error / variance of the targets.
+    - Regression: an output for each target; the loss is the squared error, its mean over several
+      targets; the score is R^2 = 1 - mean squared error / variance of the targets.
 
     >>> objective_for("classification", 3).outputs
     3
@@ -76,27 +78,29 @@ def objective_for(task: Task, classes: int) -> Objective:
             per_example_score=lambda outputs, y: (jnp.argmax(outputs, axis=-1) == y).astype(
                 outputs.dtype
             ),
-            aggregate=lambda share, _: share,
+            aggregate=lambda share, *_: share,
         )
     return Objective(
-        outputs=1,
+        outputs=targets,
         score="r2",
         losses=_squared_errors,
         per_example_score=_squared_errors,
-        aggregate=lambda error, y: 1 - error / jnp.var(y),
+        aggregate=lambda error, y, weights=None: 1 - error / _variance(y, weights),
     )
 
 
 def mean_loss(forward: Forward, objective: Objective) -> Callable[..., Float[Array, ""]]:
     """Make the loss of a batch: `(params, (x, y), key) -> mean of the examples' losses`.
 
-    `key` is passed on to `forward`, for layers such as dropout.
+    Of a batch `(x, y, weights)` it is the weighted mean sum(w l) / sum(w). `key` is passed on to
+    `forward`, for layers such as dropout.
     """
 
     def loss_fn(params: Any, batch: Any, key: Key[Array, ""]) -> Float[Array, ""]:
-        x, y = batch
+        x, y, *weights = batch
         output = forward(params, x, key=key)
-        return jnp.mean(objective.losses(output, y))
+        losses = objective.losses(output, y)
+        return jnp.average(losses, weights=weights[0]) if weights else jnp.mean(losses)
 
     return loss_fn
 
@@ -107,6 +111,7 @@ def evaluate(
     params: Any,
     x: Float[Array, "examples ..."],
     y: Targets,
+    weights: Float[Array, " examples"] | None = None,
     *,
     batch_size: int = 1024,
 ) -> Metrics:
@@ -117,7 +122,8 @@ def evaluate(
       objective: what to measure.
       params: the parameters.
       x: inputs [examples, ...].
-      y: targets [examples].
+      y: targets [examples], or [examples, targets].
+      weights: of each example in the means [examples]; by default they are alike.
       batch_size: how many examples are in memory at once.
 
     Returns:
@@ -131,19 +137,21 @@ def evaluate(
     ['loss', 'r2']
     """
 
-    def sums(x, y):
+    def sums(x, y, weights=None):
         outputs = forward(params, x)
-        scores = objective.per_example_score(outputs, y)
-        return jnp.sum(objective.losses(outputs, y)), jnp.sum(scores)
+        measured = objective.losses(outputs, y), objective.per_example_score(outputs, y)
+        return tuple(jnp.sum(m if weights is None else m * weights) for m in measured)
 
-    examples = len(x)
+    examples, arrays = len(x), (x, y) if weights is None else (x, y, weights)
     full = examples - examples % batch_size
     batched = lambda a: a[:full].reshape(-1, batch_size, *a.shape[1:])
-    loss, score = jax.tree.map(jnp.sum, jax.lax.map(lambda b: sums(*b), (batched(x), batched(y))))
+    batches = tuple(map(batched, arrays))
+    loss, score = jax.tree.map(jnp.sum, jax.lax.map(lambda b: sums(*b), batches))
     if full < examples:
-        rest = sums(x[full:], y[full:])
+        rest = sums(*(a[full:] for a in arrays))
         loss, score = loss + rest[0], score + rest[1]
-    return {"loss": loss / examples, objective.score: objective.aggregate(score / examples, y)}
+    total = examples if weights is None else jnp.sum(weights)
+    return {"loss": loss / total, objective.score: objective.aggregate(score / total, y, weights)}
 
 
 def check_fits(outputs_shape: tuple[int, ...], objective: Objective) -> None:
@@ -156,4 +164,14 @@ def check_fits(outputs_shape: tuple[int, ...], objective: Objective) -> None:
 
 
 def _squared_errors(outputs: Outputs, y: Targets) -> Float[Array, " examples"]:
-    return optax.squared_error(outputs[:, 0], y)
+    if y.ndim == 1:
+        return optax.squared_error(outputs[:, 0], y)
+    return jnp.mean(optax.squared_error(outputs, y), axis=-1)
+
+
+def _variance(y: Targets, weights: Float[Array, " examples"] | None) -> Float[Array, ""]:
+    """Return the variance of the targets, its mean over several of them."""
+    if weights is None:
+        return jnp.mean(jnp.var(y, axis=0))
+    mean = jnp.average(y, axis=0, weights=weights)
+    return jnp.mean(jnp.average(jnp.square(y - mean), axis=0, weights=weights))

@@ -43,7 +43,7 @@ class RunCheckpoints:
       call: what else must be the same in a run that resumes.
     """
 
-    def __init__(self, directory: Path | None, with_best: bool, key: Key[Array, ""], **call: int):
+    def __init__(self, directory: Path | None, with_best: bool, key: Key[Array, ""], **call: Any):
         self._directory = directory
         self._with_best = with_best
         self._call = {"key": np.asarray(jax.random.key_data(key)).tolist(), **call}
@@ -94,9 +94,9 @@ class RunCheckpoints:
 
     def _like(self, facts: Mapping[str, Any], state: TrainState) -> dict[str, TrainState]:
         for name, value in self._call.items():
-            if facts["call"].get(name) != value:
+            if name in facts["call"] and facts["call"][name] != value:
                 raise InputError(
-                    f"{self._directory}: the run there has {name} = {facts['call'].get(name)}, "
+                    f"{self._directory}: the run there has {name} = {facts['call'][name]}, "
                     f"not {value}: give the same, or another directory"
                 )
         return {"state": state, "best": state} if self._with_best else {"state": state}

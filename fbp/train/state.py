@@ -21,6 +21,8 @@ class TrainState:
       opt_state: the optimizer's state.
       step: number of updates so far.
       key: what the run's randomness is drawn from; step i uses `fold_in(key, i)`.
+      carried: what the loss carries from step to step beside the parameters, such as batch
+        statistics: a pytree, which no gradient changes.
 
     >>> state = initial_state({"w": jnp.zeros(3)}, optax.sgd(0.1), jax.random.key(0))
     >>> len(jax.tree.leaves(state.params)), state.step.dtype
@@ -31,15 +33,19 @@ class TrainState:
     opt_state: optax.OptState
     step: Int[Array, ""]
     key: Key[Array, ""]
+    carried: Any = ()
 
 
-def initial_state(params: Any, tx: optax.GradientTransformation, key: Key[Array, ""]) -> TrainState:
+def initial_state(
+    params: Any, tx: optax.GradientTransformation, key: Key[Array, ""], carried: Any = ()
+) -> TrainState:
     """Make the state before the first step, in new buffers, which a step may take over.
 
     Args:
       params: the parameters, a pytree of arrays of floats.
       tx: any optax transformation.
       key: what the run's randomness is drawn from.
+      carried: what the loss carries from step to step beside the parameters.
 
     Returns:
       The state at step 0.
@@ -52,7 +58,7 @@ def initial_state(params: Any, tx: optax.GradientTransformation, key: Key[Array,
     0
     """
     check_params(params)
-    state = TrainState(params, tx.init(params), jnp.zeros((), jnp.int32), key)
+    state = TrainState(params, tx.init(params), jnp.zeros((), jnp.int32), key, carried)
     return jax.tree.map(jnp.copy, state)
 
 

@@ -19,46 +19,85 @@ from fbp.train.state import TrainState, check_params
 
 Loss = Float[Array, ""]
 LossFn = Callable[[Any, Any, Key[Array, ""]], Loss]
-Update = Callable[[TrainState, Any], tuple[TrainState, Loss]]
+Update = Callable[[TrainState, Any], tuple[TrainState, Any]]
 
 
-def loss_and_grads_fn(loss_fn: LossFn) -> Callable[[Any, Any, Key[Array, ""]], tuple[Loss, Any]]:
+def loss_and_grads_fn(
+    loss_fn: Callable[..., Any], *, has_state: bool = False, has_aux: bool = False
+) -> Callable[..., tuple[Any, Any]]:
     """Make `(params, batch, key) -> (loss, grads)` of a loss, by `fbp.value_and_grad`.
+
+    With `has_state` it is `(params, carried, batch, key) -> ((loss, carried), grads)` of a loss
+    `(params, carried, batch, key) -> (loss, carried)`; with `has_aux` what the loss returns beside
+    itself is `aux`, with both `(carried, aux)`. No gradient is taken in `carried`.
 
     Raises InputError where a leaf of the parameters is not of floats, the batch's leaves differ in
     their number of examples, or the loss is not one real number.
     """
+    beside = has_state or has_aux
 
-    def checked(params, batch, key):
-        loss = loss_fn(params, batch, key)
-        if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
-            raise InputError(
-                f"the loss is {jnp.result_type(loss)}{list(jnp.shape(loss))}: loss_fn must "
-                "return one real number; take the mean over the batch"
-            )
-        return loss
+    def checked(params: Any, *rest: Any) -> Any:
+        out = loss_fn(params, *rest)
+        if beside and not (isinstance(out, tuple) and len(out) == 2):
+            names = "(carried, aux)" if has_state and has_aux else "carried" if has_state else "aux"
+            raise InputError(f"the loss must return (loss, {names}), not {type(out).__name__}")
+        check_loss(out[0] if beside else out)
+        return out
 
-    def loss_and_grads(params, batch, key):
+    def loss_and_grads(params: Any, *rest: Any) -> tuple[Any, Any]:
         check_params(params)
-        check_batch(batch)
-        return value_and_grad(checked)(params, batch, key)
+        check_batch(rest[-2])
+        return value_and_grad(checked, has_aux=beside)(params, *rest)
 
     return loss_and_grads
 
 
-def make_update(loss_and_grads: Callable, tx: optax.GradientTransformation) -> Update:
+def check_loss(loss: Any) -> None:
+    """Raise InputError for a loss that is not one real number.
+
+    >>> check_loss(jnp.ones(3))
+    Traceback (most recent call last):
+    ...
+    fbp.errors.InputError: the loss is float32[3]: loss_fn must return one real number; ...
+    """
+    if not hasattr(loss, "dtype") and not isinstance(loss, float):
+        raise InputError(
+            f"the loss is of type {type(loss).__name__}: loss_fn must return one real number; what "
+            "it returns beside that is announced by has_aux or has_state"
+        )
+    if jnp.shape(loss) != () or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+        raise InputError(
+            f"the loss is {jnp.result_type(loss)}{list(jnp.shape(loss))}: loss_fn must "
+            "return one real number; take the mean over the batch"
+        )
+
+
+def make_update(
+    loss_and_grads: Callable[..., tuple[Any, Any]],
+    tx: optax.GradientTransformation,
+    *,
+    has_state: bool = False,
+    has_aux: bool = False,
+) -> Update:
     """Make the update `(state, batch) -> (next state, loss)`, of a gradient that `tx` transforms.
 
-    Transformations that ask for the loss, such as `optax.contrib.momo`, get it as `value`.
+    With `has_aux` it returns `(next state, (loss, aux))`; the arguments are those of
+    `loss_and_grads_fn`. Transformations that ask for the loss, such as `optax.contrib.momo`, get it
+    as `value`.
     """
     tx = optax.with_extra_args_support(tx)
 
-    def update(state: TrainState, batch: Any) -> tuple[TrainState, Loss]:
+    def update(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
         key = jax.random.fold_in(state.key, state.step)
-        loss, grads = loss_and_grads(state.params, batch, key)
+        carried = (state.carried,) if has_state else ()
+        out, grads = loss_and_grads(state.params, *carried, batch, key)
+        loss, beside = out if has_state or has_aux else (out, (None, None))
+        after, aux = beside if has_state == has_aux else (beside, beside)
         updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
         params = optax.apply_updates(state.params, updates)
-        return TrainState(params, opt_state, state.step + 1, state.key), loss
+        next_carried = after if has_state else state.carried
+        state = TrainState(params, opt_state, state.step + 1, state.key, next_carried)
+        return state, (loss, aux) if has_aux else loss
 
     return update
 

@@ -1,6 +1,6 @@
 """Several training runs as one compiled program, for a script that compares them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import jax
@@ -10,12 +10,13 @@ from jaxtyping import Array, Float, Int
 from fbp.errors import InputError
 from fbp.nn import Layer
 from fbp.train.batches import batch_indices
-from fbp.train.objective import Objective, mean_loss
-from fbp.train.scan_steps import Examples, scan_steps
-from fbp.train.state import TrainState, initial_state
-from fbp.train.step import loss_and_grads_fn, make_update
+from fbp.train.engine import engine_of
+from fbp.train.objective import Objective
+from fbp.train.problem import Problem
+from fbp.train.scan_steps import Examples
+from fbp.train.state import TrainState
 
-Trial = dict[str, Array]
+Trial = Mapping[str, Array]
 Result = TypeVar("Result")
 
 
@@ -36,7 +37,8 @@ def train_trials(
 
     A trial is trained exactly as `fbp.train.train` does on one device with
     `key=jax.random.key(seed)`.
-    Raises InputError where `measure_every` does not divide `steps`.
+    Raises InputError where `measure_every` does not divide `steps`, or a batch has more examples
+    than there are.
 
     Args:
       network: the layers.
@@ -66,20 +68,22 @@ def train_trials(
     """
     if measure_every is not None and (measure_every < 1 or steps % measure_every):
         raise InputError(f"measure_every is {measure_every}: give a divisor of the {steps} steps")
-    loss_and_grads = loss_and_grads_fn(mean_loss(network.apply, objective))
+    if not 1 <= batch_size <= len(training[0]):
+        raise InputError(
+            f"batch_size is {batch_size}, but there are {len(training[0])} training examples"
+        )
+    engine = engine_of(Problem({"train": training}, network, objective), optimizer)
     examples = jax.device_put(training)
 
     def run(trial: Trial, examples: Examples) -> tuple[Float[Array, " steps"], Result]:
-        init_key, order_key, step_key = jax.random.split(jax.random.key(trial["seed"]), 3)
-        params, _ = network.init(init_key, (batch_size, *examples[0].shape[1:]))
-        tx = optimizer(trial)
-        order = batch_indices(order_key, 0, steps, len(examples[0]), batch_size)
-        state = initial_state(params, tx, step_key)
+        keys = jax.random.split(jax.random.key(trial["seed"]), 3)
+        order = batch_indices(keys[1], 0, steps, len(examples[0]), batch_size)
 
         def segment(state: TrainState, order: Int[Array, "steps batch"]):
-            state, losses = scan_steps(make_update(loss_and_grads, tx), state, examples, order)
+            state, losses = engine.advance(state, trial, examples, order)
             return state, (losses, measure(state))
 
+        state = engine.init(keys, trial)
         if measure_every is None:
             return segment(state, order)[1]
         segments = order.reshape(-1, measure_every, batch_size)

@@ -18,10 +18,10 @@ CONFIG = Config(
 
 
 def test_score_is_the_metric_unless_another_is_chosen():
-    assert load_problem(CONFIG).metric == "accuracy"
-    assert load_problem(replace(CONFIG, data=Data("diabetes"))).metric == "r2"
+    assert load_problem(CONFIG).metric_name == "accuracy"
+    assert load_problem(replace(CONFIG, data=Data("diabetes"))).metric_name == "r2"
     train = replace(CONFIG.train, metric="loss")
-    assert load_problem(replace(CONFIG, train=train)).metric == "loss"
+    assert load_problem(replace(CONFIG, train=train)).metric_name == "loss"
 
 
 @pytest.mark.parametrize(

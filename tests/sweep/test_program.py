@@ -30,7 +30,7 @@ def run(config, parallelism=None):
     """Trials, their last states, and per trial the curve of validation losses."""
     trials = trials_of(config.sweep)
     program, grid = make_program(config, PROBLEM, parallelism), grid_of(trials)
-    data = PROBLEM.dataset
+    data = PROBLEM.data
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
     states, measures = program.start(grid, validation)
     curves, every = [measures["loss"]], config.train.evaluate_every
@@ -45,8 +45,8 @@ def alone(trial, tx, config=CONFIG):
     settings = {"steps": config.train.steps, "evaluate_every": config.train.evaluate_every}
     key = jax.random.key(trial.seed)
     outcome = train(
-        PROBLEM.network,
-        PROBLEM.dataset,
+        PROBLEM.init,
+        PROBLEM.data,
         tx,
         key=key,
         batch_size=16,
@@ -110,7 +110,7 @@ def test_compiled_loop_is_the_loop(by_loop):
     program, grid, data = (
         make_program(CONFIG, PROBLEM, parallelism),
         grid_of(trials),
-        PROBLEM.dataset,
+        PROBLEM.data,
     )
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
     states, _ = program.start(grid, validation)
@@ -140,10 +140,10 @@ def test_trials_of_a_seed_that_share_their_batches_are_the_same_trials(
 
 def test_some_trials_of_a_seed_way_are_measured_as_all_are(by_map):
     """The test set is measured for those that did not diverge, be they fewer than the seeds."""
-    params = jax.tree.map(lambda leaf: leaf[:1], by_map[1].train.params)
-    split = PROBLEM.dataset.test.x, PROBLEM.dataset.test.y
+    states = jax.tree.map(lambda leaf: leaf[:1], by_map[1].train)
+    split = PROBLEM.data.test.x, PROBLEM.data.test.y
     measured = [
-        make_program(CONFIG, PROBLEM, way.of(1)).measure(params, split)
+        make_program(CONFIG, PROBLEM, way.of(1)).measure(states, split)
         for way in (Parallelism("map"), Parallelism("seed", 2, seeds=2))
     ]
     np.testing.assert_allclose(*(m["loss"] for m in measured), rtol=2e-6)
@@ -152,7 +152,7 @@ def test_some_trials_of_a_seed_way_are_measured_as_all_are(by_map):
 
 def test_trials_of_a_seed_share_the_reading_of_their_batch():
     """One gather a step for a seed's trials; side by side each trial has its own."""
-    grid, data = grid_of(trials_of(CONFIG.sweep)), PROBLEM.dataset
+    grid, data = grid_of(trials_of(CONFIG.sweep)), PROBLEM.data
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
 
     def read(parallelism):
@@ -210,11 +210,11 @@ def test_sweep_is_traced_once_per_chunk_length():
 
     def counted(params, x, *, key=None):
         traces.append(x.shape)
-        return PROBLEM.network.apply(params, x, key=key)
+        return PROBLEM.init.apply(params, x, key=key)
 
-    network = type(PROBLEM.network)(PROBLEM.network.init, counted)
-    program = make_program(CONFIG, replace(PROBLEM, network=network))
-    grid, data = grid_of(trials_of(CONFIG.sweep)), PROBLEM.dataset
+    network = type(PROBLEM.init)(PROBLEM.init.init, counted)
+    program = make_program(CONFIG, replace(PROBLEM, init=network))
+    grid, data = grid_of(trials_of(CONFIG.sweep)), PROBLEM.data
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
     states, _ = program.start(grid, validation)
     for start in (0, 10):

@@ -35,7 +35,7 @@ def test_every_combination_is_a_study_and_trials_are_numbered_through():
 
 def test_data_are_loaded_once():
     problem = load_problem(CONFIG)
-    assert all(c.problem.dataset is problem.dataset for c in studies_of(CONFIG, problem))
+    assert all(c.problem.data is problem.data for c in studies_of(CONFIG, problem))
 
 
 def test_value_that_makes_no_problem_is_refused_before_anything_is_trained():

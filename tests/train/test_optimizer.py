@@ -4,8 +4,10 @@ import numpy as np
 import optax
 import pytest
 
-from fbp.config import FLAGS, OPTIMIZERS, Optimizer, Train
-from fbp.train.optimizer import make_optimizer
+from fbp import InputError
+from fbp.config import Optimizer, Train
+from fbp.optimizers import FLAGS, OPTIMIZERS, WRAPPERS
+from fbp.train.optimizer import factory_of, make_optimizer, scale_by_path
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -16,9 +18,11 @@ def trajectory(tx, steps=20):
     """The parameters after each step, the gradients being a fixed sequence; compiled."""
     grads = [jax.tree.map(lambda p, i=i: jnp.sin(i + p), PARAMS) for i in range(steps)]
 
+    tx = optax.with_extra_args_support(tx)
+
     @jax.jit
     def step(params, opt_state, grads):
-        updates, opt_state = tx.update(grads, opt_state, params)
+        updates, opt_state = tx.update(grads, opt_state, params, value=jnp.float32(1.0))
         return optax.apply_updates(params, updates), opt_state
 
     params, opt_state, history = PARAMS, tx.init(PARAMS), []
@@ -28,23 +32,27 @@ def trajectory(tx, steps=20):
     return np.stack(history)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+PLAIN = [name for name in OPTIMIZERS if name not in WRAPPERS]
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_injected_rate_trains_as_the_plain_optimizer_bit_for_bit(name):
     fixed = {"momentum": 0.9} if "momentum" in OPTIMIZERS[name] else {}
-    plain = getattr(optax, name)(0.003, **fixed)
+    plain = factory_of(name)(0.003, **fixed)
     swept = make_optimizer(
         Optimizer(name, fixed), Train(20, 1, 1), {"learning_rate": jnp.float32(0.003)}
     )
     np.testing.assert_array_equal(trajectory(swept), trajectory(plain))
 
 
-@pytest.mark.parametrize("name", [n for n, keys in OPTIMIZERS.items() if {*keys} - {*FLAGS}])
+@pytest.mark.parametrize("name", [n for n in PLAIN if {*OPTIMIZERS[n]} - {*FLAGS}])
 def test_every_number_can_be_swept_and_is_a_value_of_the_state(name):
     numbers = [key for key in OPTIMIZERS[name] if key not in FLAGS]
     swept = {key: jnp.float32(0.5) for key in ("learning_rate", *numbers)}
     tx = make_optimizer(Optimizer(name), Train(20, 1, 1), swept)
     state = jax.jit(tx.init)(PARAMS)
-    _, state = jax.jit(tx.update)(PARAMS, state, PARAMS)
+    tx = optax.with_extra_args_support(tx)
+    _, state = jax.jit(tx.update)(PARAMS, state, PARAMS, value=jnp.float32(1.0))
     actual = optax.tree_utils.tree_get(state, "hyperparams")
     assert {key: float(actual[key]) for key in swept} == dict.fromkeys(swept, 0.5)
 
@@ -97,3 +105,45 @@ def test_clipping_comes_before_the_optimizer():
     tx = make_optimizer(Optimizer("sgd"), train, {"learning_rate": jnp.float32(1.0)})
     updates, _ = tx.update(jnp.array([30.0, 40.0]), tx.init(jnp.zeros(2)))
     np.testing.assert_allclose(updates, [-0.6, -0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("base", [None, "adam"])
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapper_is_that_of_optax_around_its_base(name, base):
+    swept = {"learning_rate": jnp.float32(0.1)}
+    tx = make_optimizer(Optimizer(name, base=base), Train(20, 1, 1), swept)
+    inner = factory_of(base or "sgd")(0.1)
+    rate = (0.1,) if name == "schedule_free" else ()
+    plain = factory_of(name)(inner, *rate)
+    np.testing.assert_allclose(trajectory(tx), trajectory(plain), rtol=1e-5, atol=1e-7)
+
+
+def test_shape_of_a_schedule_is_what_the_config_says():
+    falls = rates(Train(50, 1, 1, "wsd", decay_share=0.5, end_value=0.1))
+    np.testing.assert_array_equal(falls[:26], 1.0)
+    np.testing.assert_allclose(falls[25:], 1 - 0.9 * np.arange(25) / 25, rtol=1e-5)
+    assert rates(Train(50, 1, 1, "one_cycle", peak_at=0.6)).argmax() == 30
+    squared = rates(Train(50, 1, 1, "cosine", exponent=2.0))
+    expected = ((1 + np.cos(np.pi * np.arange(50) / 50)) / 2) ** 2
+    np.testing.assert_allclose(squared, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_factor_of_a_pattern_scales_the_rate_of_its_parameters_alone():
+    optimizer = Optimizer("sgd", rates={"w": 0.5})
+    swept = {"learning_rate": jnp.float32(1.0), "rate of b": jnp.float32(2.0)}
+    tx = make_optimizer(optimizer, Train(20, 1, 1), swept)
+    updates, _ = tx.update(PARAMS, tx.init(PARAMS), PARAMS)
+    np.testing.assert_allclose(updates["w"], -0.5 * PARAMS["w"])
+    np.testing.assert_allclose(updates["b"], -2.0 * PARAMS["b"])
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ({"head/*": 0.1}, r"the pattern head/\* matches no parameter: they are b, w"),
+        ({"w": 0.1, "*": 2.0}, r"the patterns \* both|the patterns w and \* both match w"),
+    ],
+)
+def test_pattern_that_matches_nothing_or_what_another_matches_is_refused(factors, message):
+    with pytest.raises(InputError, match=message):
+        scale_by_path(factors).init(PARAMS)

@@ -1,27 +1,36 @@
 """A sweep from its problem to its summary, recorded as it goes."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fbp.config import Config
 from fbp.errors import InputError
 from fbp.hosts import gather_global, on_first_process
-from fbp.records import Row, append_records, is_complete, read_records, write_summary
+from fbp.records import (
+    Row,
+    add_to_environment,
+    append_records,
+    is_complete,
+    read_records,
+    write_summary,
+)
+from fbp.report.measures import Measures
 from fbp.report.summary import summarize
 from fbp.sweep.grid import Trial
-from fbp.sweep.problem import SweepProblem
 from fbp.sweep.progress import SweepProgress, surviving_trials
 from fbp.sweep.rows import make_row, metrics_by_trial
 from fbp.sweep.runner import Runner
-from fbp.sweep.study import studies_of
+from fbp.sweep.study import Study, studies_of
 from fbp.sweep.training import train_all
+from fbp.sweep.unchanged import check_unchanged
+from fbp.train.problem import Problem
 from fbp.verify import Agreement
 
 
 def sweep(
-    config: Config, problem: SweepProblem, directory: Path, check: Agreement
+    config: Config, problem: Problem | None, directory: Path, check: Agreement
 ) -> dict[str, Any]:
     """Train every trial, record what is measured, and summarize it.
 
@@ -29,7 +38,8 @@ def sweep(
 
     Args:
       config: what to compare, and how.
-      problem: its data and network; of a config with axes, those of their first values.
+      problem: what to train. One that `load_problem` made of the config is, with axes, that of
+        their first values; any other is trained as it stands.
       directory: of a new run, see `fbp.records.create_run`, or of one that was interrupted: that
         one continues from its checkpoint, and ends with the records of an uninterrupted run.
       check: the outcome of the gradient check, for the summary.
@@ -54,15 +64,24 @@ def sweep(
     """
     if on_first_process(is_complete, directory):
         raise InputError(f"{directory}: this run is complete: give another directory")
+    return sweep_studies(config, studies_of(config, problem), directory, check)
+
+
+def sweep_studies(
+    config: Config, studies: Sequence[Study], directory: Path, check: Agreement
+) -> dict[str, Any]:
+    """Do as `sweep`, of studies that are loaded already."""
     begin = time.perf_counter()
-    studies = studies_of(config, problem)
+    check_unchanged(studies, directory)
     runner = Runner(studies, directory)
+    facts = {"measures": runner.measures.facts()}
+    on_first_process(add_to_environment, directory, facts)
     progress = train_all(config, runner)
-    summary = on_first_process(_summarize, config, problem, directory)
+    summary = on_first_process(_summarize, config, runner.measures, directory)
     tests = list(_tests(runner, progress, summary["best"]))
     if tests:
         on_first_process(append_records, directory, tests)
-        summary = on_first_process(_summarize, config, problem, directory)
+        summary = on_first_process(_summarize, config, runner.measures, directory)
     throughput = runner.throughput
     summary |= {
         "gradient_check": {
@@ -84,6 +103,8 @@ def _tests(
     """Yield the test rows of the best setting's trials that did not diverge."""
     for number, study in enumerate(runner.studies):
         trials = surviving_trials(study, progress)
+        if "test" not in study.problem.parts:
+            continue
         if best is None or not any(_has(trial, best) for trial in trials):
             continue
         states = progress.states[number]
@@ -98,11 +119,12 @@ def _has(trial: Trial, setting: Mapping[str, Any]) -> bool:
     return all(setting[name] == value for name, value in trial.setting.items())
 
 
-def _summarize(config: Config, problem: SweepProblem, directory: Path) -> dict[str, Any]:
+def _summarize(config: Config, measures: Measures, directory: Path) -> dict[str, Any]:
     return summarize(
         read_records(directory),
         config.name,
-        problem.dataset.task,
-        problem.metric,
+        measures.task,
+        measures.metric,
         config.train.target,
+        measures,
     )

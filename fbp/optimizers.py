@@ -1,0 +1,70 @@
+"""The optax optimizers that a config names, and their hyperparameters."""
+
+_ADAM = ("b1", "b2", "eps", "eps_root")
+OF_OPTAX = {
+    "sgd": ("momentum", "nesterov"),
+    "adam": (*_ADAM, "nesterov"),
+    "adamw": (*_ADAM, "nesterov", "weight_decay"),
+    "nadam": _ADAM,
+    "radam": (*_ADAM, "threshold"),
+    "adabelief": _ADAM,
+    "yogi": ("b1", "b2", "eps"),
+    "lamb": (*_ADAM, "weight_decay"),
+    "lion": ("b1", "b2", "weight_decay"),
+    "rmsprop": ("decay", "eps", "initial_scale", "momentum", "centered", "nesterov"),
+    "adagrad": ("eps", "initial_accumulator_value"),
+    "adadelta": ("rho", "eps", "weight_decay"),
+    "adamax": ("b1", "b2", "eps"),
+    "adamaxw": ("b1", "b2", "eps", "weight_decay"),
+    "adan": ("b1", "b2", "b3", "eps", "eps_root", "weight_decay"),
+    "amsgrad": _ADAM,
+    "lars": ("momentum", "nesterov", "trust_coefficient", "weight_decay"),
+    "novograd": (*_ADAM, "weight_decay"),
+    "optimistic_gradient_descent": ("alpha", "beta"),
+    "sign_sgd": (),
+    "signum": ("beta",),
+}
+OF_CONTRIB = {
+    "acprop": (*_ADAM, "weight_decay"),
+    "ademamix": (*_ADAM, "b3", "alpha", "weight_decay"),
+    "adopt": ("b1", "b2", "eps", "nesterov", "use_clipping"),
+    "cocob": ("alpha", "eps", "weight_decay"),
+    "dadapt_adamw": ("eps", "estim_lr0", "weight_decay"),
+    "dog": ("eps", "weight_decay"),
+    "dowg": ("eps", "weight_decay"),
+    "madgrad": ("momentum", "eps", "weight_decay"),
+    "mechanize": ("weight_decay", "eps", "s_init"),
+    "momo": ("beta", "lower_bound", "weight_decay", "adapt_lower_bound"),
+    "momo_adam": ("b1", "b2", "eps", "lower_bound", "weight_decay", "adapt_lower_bound"),
+    "muon": ("beta", "eps", "weight_decay", "adam_b1", "adam_b2", "nesterov", "adaptive"),
+    "prodigy": ("eps", "estim_lr0", "estim_lr_coef", "weight_decay", "safeguard_warmup"),
+    "schedule_free": ("b1", "weight_lr_power"),
+    "schedule_free_adamw": ("b1", "b2", "eps", "weight_decay", "weight_lr_power"),
+    "schedule_free_sgd": ("b1", "weight_decay", "weight_lr_power"),
+    "simplified_ademamix": (*_ADAM, "alpha", "weight_decay"),
+}
+OPTIMIZERS = OF_OPTAX | OF_CONTRIB
+"""Names, and the hyperparameters beside the rate that a config may give."""
+FLAGS = (
+    "adapt_lower_bound",
+    "adaptive",
+    "centered",
+    "nesterov",
+    "safeguard_warmup",
+    "use_clipping",
+)
+"""Hyperparameters that are true or false; all others are numbers, and can be swept."""
+WRAPPERS = ("mechanize", "schedule_free")
+"""Optimizers of an optimizer, which the key `base` names."""
+SCHEDULE_FREE = ("schedule_free", "schedule_free_adamw", "schedule_free_sgd")
+"""Optimizers that average their parameters, and are measured at the average."""
+REFUSED = {
+    "dpsgd": "it asks for the gradient of each example",
+    "galore": "it factorizes gradients by shapes that a config does not say",
+    "lbfgs": "its line search differentiates the loss with JAX, and not with fbp",
+    "noisy_sgd": "its noise is the same in all trials",
+    "reduce_on_plateau": "it scales the updates of an optimizer, and is none",
+    "sam": "it asks for a second gradient in each step",
+    "sophia": "its estimate of the Hessian differentiates the loss with JAX, and not with fbp",
+}
+"""Optimizers that optax has and a config cannot name, and why."""

@@ -1,0 +1,212 @@
+"""One training: `init, advance, measure`. Every loop of fbp that trains is made of these."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int, Key
+
+from fbp.data import Dataset
+from fbp.errors import InputError
+from fbp.nn import Layer
+from fbp.train.objective import Metrics, Objective, evaluate, mean_loss
+from fbp.train.problem import Part, Problem
+from fbp.train.scan_steps import scan_steps
+from fbp.train.state import TrainState, initial_state
+from fbp.train.step import Update, check_loss, loss_and_grads_fn, make_update
+from fbp.train.user_code import running
+
+Hyperparameters = Mapping[str, Any]
+MEASURING = 0  # seed of the key with which a loss is measured: the same at every measurement
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The functions of one trial, all of them pure; a sweep maps them over many.
+
+    Attributes:
+      init: `(key, hyperparameters) -> state` before the first step, where `key` has three parts:
+        of the parameters, of the order of examples (used elsewhere), and of the steps.
+      update: `hyperparameters -> update`, where `update(state, batch) -> (state, losses)`.
+      measure: `(state, part) -> metrics` by name, `loss` among them.
+    """
+
+    init: Callable[[Key[Array, " 3"], Hyperparameters], TrainState]
+    update: Callable[[Hyperparameters], Update]
+    measure: Callable[[TrainState, Part], Metrics]
+
+    def advance(
+        self,
+        state: TrainState,
+        hyperparameters: Hyperparameters,
+        examples: Part,
+        indices: Int[Array, "steps ..."],
+    ) -> tuple[TrainState, Any]:
+        """Make an update for each row of `indices`; return the state and each step's losses."""
+        return scan_steps(self.update(hyperparameters), state, examples, indices)
+
+
+def engine_of(
+    problem: Problem, optimizer: Callable[[Hyperparameters], optax.GradientTransformation]
+) -> Engine:
+    """Make the functions of one trial of a problem.
+
+    Args:
+      problem: what is trained.
+      optimizer: makes a trial's optimizer; its numbers may be the trial's, which are traced.
+
+    >>> import numpy as np
+    >>> x = np.ones((4, 1), np.float32)
+    >>> loss = lambda w, batch, key: jnp.mean((batch @ w - 3) ** 2)
+    >>> problem = Problem({"train": x, "validation": x}, lambda key: jnp.zeros(1), loss)
+    >>> engine = engine_of(problem, lambda trial: optax.sgd(trial["learning_rate"]))
+    >>> trial = {"learning_rate": 0.5}
+    >>> state = engine.init(jax.random.split(jax.random.key(0), 3), trial)
+    >>> state, losses = engine.advance(state, trial, x, jnp.zeros((2, 4), int))
+    >>> print(losses, engine.measure(state, x)["loss"])
+    [9. 0.] 0.0
+    """
+    flags = {"has_state": problem.has_state, "has_aux": problem.has_aux}
+    loss_and_grads = loss_and_grads_fn(loss_of(problem), **flags)
+    draw = init_of(problem)
+
+    def init(keys: Key[Array, " 3"], hyperparameters: Hyperparameters) -> TrainState:
+        params, carried = draw(keys[0])
+        with running("optimizer"):
+            tx = optimizer(hyperparameters)
+            return initial_state(params, tx, keys[2], carried)
+
+    def update(hyperparameters: Hyperparameters) -> Update:
+        step = make_update(loss_and_grads, optimizer(hyperparameters), **flags)
+        return _with_named_losses(step) if problem.has_aux else step
+
+    return Engine(init, update, measure_of(problem))
+
+
+def init_of(problem: Problem) -> Callable[[Key[Array, ""]], tuple[Any, Any]]:
+    """Return `key -> (params, carried)`."""
+    if isinstance(problem.init, Layer):
+        layer, shape = problem.init, layer_shape(problem)
+        return lambda key: (layer.init(key, shape)[0], ())
+
+    def draw(key: Key[Array, ""]) -> tuple[Any, Any]:
+        with running("init"):
+            drawn = problem.init(key)  # pyright: ignore[reportCallIssue]
+        if not problem.has_state:
+            return drawn, ()
+        if not (isinstance(drawn, tuple) and len(drawn) == 2):
+            raise InputError(
+                f"init returns a {type(drawn).__name__}: with has_state it returns (params, "
+                "carried)"
+            )
+        return drawn
+
+    return draw
+
+
+def loss_of(problem: Problem) -> Callable[..., Any]:
+    """Return the loss of `(params, batch, key)`, or of what `loss_and_grads_fn` says."""
+    if isinstance(problem.loss, Objective):
+        assert isinstance(problem.init, Layer)
+        return mean_loss(problem.init.apply, problem.loss)
+
+    def loss(*args: Any) -> Any:
+        with running("loss"):
+            return problem.loss(*args)  # pyright: ignore[reportCallIssue]
+
+    return loss
+
+
+def plain_loss(problem: Problem, carried: Any) -> Callable[..., Any]:
+    """Return `(params, batch, key) -> loss` alone, of what the loss carries as it is."""
+    loss_fn, beside = loss_of(problem), problem.has_state or problem.has_aux
+
+    def loss(params: Any, batch: Any, key: Key[Array, ""]) -> Any:
+        out = loss_fn(*((params, carried) if problem.has_state else (params,)), batch, key)
+        if not beside:
+            return out
+        if not isinstance(out, tuple):
+            raise InputError(
+                f"the loss returns a {type(out).__name__}: with has_state or has_aux it returns a "
+                "pair"
+            )
+        return out[0]
+
+    return loss
+
+
+def measure_of(problem: Problem) -> Callable[[TrainState, Part], Metrics]:
+    """Return `(state, part) -> metrics` by name."""
+
+    def params_of(state: TrainState) -> Any:
+        if problem.eval_params is None:
+            return state.params
+        return problem.eval_params(state.opt_state, state.params)
+
+    if isinstance(problem.loss, Objective) and problem.metrics is None:
+        assert isinstance(problem.init, Layer)
+        measured = partial(evaluate, problem.init.apply, problem.loss)
+        return lambda state, part: measured(params_of(state), *part)
+
+    def measure(state: TrainState, part: Part) -> Metrics:
+        args = (params_of(state), state.carried) if problem.has_state else (params_of(state),)
+        metrics: dict[str, Any] = {}
+        if problem.metrics is not None:
+            with running("metrics"):
+                metrics = _checked_metrics(problem.metrics(*args, part))
+        if "loss" not in metrics:
+            loss_fn = plain_loss(problem, state.carried)
+            loss = loss_fn(args[0], part, jax.random.key(MEASURING))
+            check_loss(loss)
+            metrics = {"loss": loss, **metrics}
+        return metrics
+
+    return measure
+
+
+def layer_shape(problem: Problem) -> tuple[int, ...]:
+    """Return the shape of a batch of a layer's inputs; how many examples it has does not matter."""
+    if problem.in_shape is not None:
+        return problem.in_shape
+    if isinstance(problem.data, Dataset):
+        return (-1, *problem.data.feature_shape)
+    first = jax.tree.leaves(problem.data["train"])[0]
+    return (-1, *jnp.shape(first)[1:])
+
+
+def scalars_of(aux: Any) -> dict[str, Any]:
+    """Return the numbers of what a loss returns beside itself, by name; the rest is left out."""
+    if not isinstance(aux, Mapping):
+        raise InputError(
+            f"the loss returns aux of type {type(aux).__name__}: give a dictionary of numbers, "
+            "which are recorded by their names"
+        )
+    return {name: value for name, value in aux.items() if jnp.shape(value) == ()}
+
+
+def _with_named_losses(update: Update) -> Update:
+    """Return the update whose second result is `{"loss": ..., **aux}`."""
+
+    def named(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+        state, (loss, aux) = update(state, batch)
+        return state, {"loss": loss, **scalars_of(aux)}
+
+    return named
+
+
+def _checked_metrics(metrics: Any) -> dict[str, Any]:
+    if not isinstance(metrics, Mapping):
+        raise InputError(
+            f"metrics returns a {type(metrics).__name__}: give a dictionary of numbers by name"
+        )
+    for name, value in metrics.items():
+        if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.number):
+            raise InputError(
+                f"metric {name} is {jnp.result_type(value)}{list(jnp.shape(value))}: give one "
+                "number, such as a mean over the examples"
+            )
+    return {name: jnp.asarray(value, float) for name, value in metrics.items()}
