@@ -103,7 +103,7 @@ class Measured:
 
 
 def measure(data: Data, split: int) -> dict[str, Measured]:
-    """All contenders on one split."""
+    """Measure all contenders on one split."""
     x, y = data
     regression = y.dtype.kind == "f"
     parts: Any = train_test_split(
@@ -163,7 +163,7 @@ def _preprocessing(name: str) -> Any:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95% interval by Student's t.
+    """Return the mean and its 95% interval by Student's t.
 
     >>> mean, low, high = interval([1.0, 2.0, 3.0])
     >>> round(low, 2), round(high, 2)
@@ -175,7 +175,7 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def row(name: str, runs: Sequence[dict[str, Measured]]) -> tuple[str, bool, list[float]]:
-    """The line of a data set in the table, whether fbp is not worse, and the ranks of all."""
+    """Return the line of a set in the table, whether fbp is not worse, and the ranks of all."""
     scores = {who: [run[who].score for run in runs] for who in (OURS, *PEERS)}
     best = max(PEERS, key=lambda peer: float(np.mean(scores[peer])))
     mean, low, high = interval(np.subtract(scores[OURS], scores[best]).tolist())

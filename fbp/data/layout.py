@@ -93,17 +93,28 @@ def words_of(line: str) -> list[str]:
     return [word.strip('"') for word in re.findall(r'"[^"]*"|[^\s"]+', line)]
 
 
+def is_number_of_column(name: str) -> bool:
+    """Return whether a column is called so because its file has no header.
+
+    >>> is_number_of_column("column 3"), is_number_of_column("column c")
+    (True, False)
+    """
+    return re.fullmatch(r"column [1-9]\d*", name) is not None
+
+
 def first_is_data(rows: Sequence[Sequence[str]], names: Sequence[str]) -> bool:
     """Return whether the first row is of the same kinds as the others, and so no header.
 
     Every column of numbers has one in the first row; and a word of it stands below again, or
     there are no words and the numbers are not such as name columns (whole, different, rising).
-    One of `names` in it makes it a header.
+    One of `names` in it makes it a header; names that are numbers only make it data.
 
     >>> first_is_data([["a", "b"], ["1", "2"]], []), first_is_data([["2", "1"], ["1", "2"]], [])
     (False, True)
     """
     first, below = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
+    if names and all(map(is_number_of_column, names)):
+        return not set(names) & set(first)
     if set(names) & set(first) or not below:
         return False
     columns = list(zip(*below, strict=True))

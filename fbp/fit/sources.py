@@ -1,7 +1,7 @@
 """Examples from files: a table, arrays, or a directory of images or sounds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from fbp.data.dataset import Source
 from fbp.data.image_files import SUFFIXES as IMAGES
 from fbp.data.image_files import read_images
 from fbp.data.integrity import content
+from fbp.data.layout import is_number_of_column
 from fbp.data.table_file import is_table, read_table, split_target
 from fbp.data.target import Labels, labels_of, read_labels
 from fbp.data.wav_files import read_sounds
@@ -84,8 +85,11 @@ def read_unlabeled(path: Path, encoder: Encoder, target: str) -> UnlabeledExampl
     folders; a single file will do, as will the images of one IDX file.
     """
     if is_table(path.name) and not path.is_dir():
-        table = read_table(path, getattr(encoder, "names", ()), as_text=True)
-        if target in table.names and target not in getattr(encoder, "names", ()):
+        names = getattr(encoder, "names", ())
+        table = read_table(path, names, as_text=True)
+        if len(table.names) == len(names) and all(map(is_number_of_column, (*names, *table.names))):
+            table = replace(table, names=names)  # without a header, and without the target
+        elif target in table.names and target not in names:
             table = table.without(target)
         if not table.names:
             raise InputError(f"{path}: {target} is its only column: give the others")

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 import fbp
 from fbp.cli import main
+from fbp.fit.encode import encode, learn_encoder
+from fbp.fit.sources import read_labeled, read_unlabeled
 
 NAMES = ["number", "word", "price", "share", "day"]
 TEXTS = st.sampled_from(
@@ -86,3 +88,22 @@ def test_a_file_is_predicted_as_its_data_frame(run, model):
     rows = [(0.5, "red", "$1,234", "3,5", "2024-02-01"), (-0.5, "007", "$9", "1,0", "2024-03-01")]
     frame = pd.DataFrame(rows, columns=NAMES)
     assert [row[0] for row in predicted(run, rows)] == model.predict(frame).tolist()
+
+
+@pytest.mark.parametrize("target", [1, 2, 3])
+def test_a_file_without_a_header_is_predicted_row_by_row_with_and_without_its_target(
+    tmp_path, target
+):
+    rows = [[f"{(i * 7) % 11}.5", f"{(i * 5) % 13}.25"] for i in range(40)]
+    labels = ["high" if float(row[0]) > 5 else "low" for row in rows]
+    full = [[*r[: target - 1], y, *r[target - 1 :]] for r, y in zip(rows, labels, strict=True)]
+    (tmp_path / "t.csv").write_text("".join(",".join(row) + "\n" for row in full))
+    name = f"column {target}"
+    labeled = read_labeled(tmp_path / "t.csv", name)
+    encoder, _, features = learn_encoder(labeled.x)
+    assert len(features) == 40
+    for number, row in enumerate(full[:3]):
+        for cells in (row, [cell for i, cell in enumerate(row) if i != target - 1]):
+            (tmp_path / "new.csv").write_text(",".join(cells) + "\n")
+            alone = read_unlabeled(tmp_path / "new.csv", encoder, name)
+            np.testing.assert_array_equal(encode(encoder, alone.x), features[[number]])
