@@ -5,6 +5,7 @@
 # make test-matrix   make test with the oldest and the newest Python and JAX, other libraries too
 # make test-core     what depends most on JAX's version, with the newest
 # make test-tpu      programs as a TPU's compiler makes them; no TPU is needed
+# make docs          the site, which opens from .cache/site/html/index.html
 # make test-pages    pages in a headless Chromium; needs Debian's chromium and its driver, and npm
 # make lint          ruff and pyright
 
@@ -13,7 +14,7 @@ OLDEST_PYTHON ?= python3.11
 NEWEST_PYTHON ?= python3.13
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-slow test-matrix test-oldest test-newest test-core test-tpu test-pages lint clean
+.PHONY: demo test test-fast test-slow test-matrix test-oldest test-newest test-core test-tpu test-pages docs lint clean
 demo: .venv/experiments
 	$(BIN)/fbp sweep configs/digits_mlp.toml --out runs/digits_mlp --overwrite
 	$(BIN)/fbp report runs/digits_mlp
@@ -53,6 +54,9 @@ test-core: .venv-newest/core
 
 test-tpu: .venv-tpu/test
 	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv-tpu/bin/python -m pytest -n auto tests/tpu
+
+docs: .venv/docs
+	$(BIN)/python docs/site/build.py
 
 test-pages: .venv/test .venv/pages .cache/node_modules/axe-core
 	$(BIN)/python -m pytest tests/pages
