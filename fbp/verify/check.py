@@ -15,6 +15,7 @@ from fbp.errors import InputError
 from fbp.verify.audit import audit
 from fbp.verify.declared import Declaration, Declarations, declarations
 from fbp.verify.directions import along_directions
+from fbp.verify.edited import declared_edits
 from fbp.verify.kinks import at_kinks
 from fbp.verify.localise import wrong_rules
 from fbp.verify.nonfinite import trace_nonfinite
@@ -105,6 +106,8 @@ def check(
         string, a setting of a module) is passed on as it is.
       gradient: what to check, a function like `jax.grad(fun, argnums)`, of any library; `fbp.grad`
         by `rules` if not given.
+      rules: the table of rules; its edits are reported as declared, and the gradient is checked
+        without them.
       declared: what deviates on purpose: functions with a custom rule, or their names, or pairs of
         one and an operand's number; or a mapping from these to the function whose derivative the
         rule is, or to the largest error that it may have, as a share of the largest entry. Also
@@ -131,8 +134,10 @@ def check(
         return merged([(name, check(fun, *point, **settings)) for name, point in points])
     problem = problem_of(fun, args, argnums)
     parts = _Parts(problem.name)
+    if rules.edits and gradient is None:
+        parts.findings += declared_edits(problem, rules)
     try:
-        _check(parts, problem, gradient, rules, declarations(declared), reference)
+        _check(parts, problem, gradient, rules.table, declarations(declared), reference)
     except KeyboardInterrupt:
         parts.unchecked.append("could not check the rest: interrupted")
         raise Interrupted(parts.report()) from None
