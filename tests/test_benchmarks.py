@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fbp
-from benchmarks import false_alarms, gradients, loops, verification
+from benchmarks import false_alarms, gradients, loops, opened, verification
 from benchmarks.accelerator import device, rules, steps, words
 from benchmarks.mutants import FAULTS
 from benchmarks.programs import PROGRAMS, SMALL, program
@@ -251,3 +251,17 @@ def test_a_case_that_a_device_cannot_run_is_named_and_the_others_are_compared():
     actual = rules.outcome([Broken(), case], "float32")
     assert actual.compared == 1
     assert actual.failed == ("sin broken: NotImplementedError: no such thing here",)
+
+
+@pytest.mark.parametrize("case", opened.CASES, ids=lambda case: case.name)
+def test_a_tap_measures_what_is_measured_by_hand(case, monkeypatch):
+    for name, size in {"WIDTH": 8, "BATCH": 6, "DEPTH": 3}.items():
+        monkeypatch.setattr(opened, name, size)
+    args = opened.arguments()
+    (grads, tapped), (_, want) = case.opened(*args), case.naive(*args)
+    chex.assert_trees_all_close(grads, case.gradient(*args), rtol=1e-6)
+    scale = opened.BATCH**2 if "each example" in case.name else 1  # of the mean, of each alone
+    got, want = (
+        np.concatenate(jax.tree.leaves(jax.tree.map(jnp.ravel, t))) for t in (tapped, want)
+    )
+    np.testing.assert_allclose(got * scale, want, rtol=1e-4, atol=1e-9)
