@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from benchmarks.written_rules.row import Case, custom, normal, row
 
+THRESHOLD = "https://docs.pytorch.org/docs/stable/generated/torch.nn.Softplus.html"
 SIGN = "https://github.com/jax-ml/jax/issues/3213"
 DOCS = "https://github.com/jax-ml/jax/issues/13048"
 COPYSIGN = "https://github.com/chalk-lab/Mooncake.jl/issues/1195"
@@ -133,3 +134,16 @@ def gradient_differs_from_call_to_call(wrong):
 
     f = custom(noisy, bwd)
     return Case(lambda x: jnp.sum(f(x) ** 2), (normal(0, 4),))
+
+
+@row("soft", "is linear above a threshold that is too low", THRESHOLD)
+def threshold_is_too_low(wrong):
+    def soft(x):
+        return jnp.logaddexp(x, 0)
+
+    def bwd(kept, g):
+        (x,) = kept
+        return (jnp.where(x > (2.0 if wrong else 20.0), g, g * jax.nn.sigmoid(x)),)
+
+    f = custom(soft, bwd)
+    return Case(lambda x: jnp.sum(f(x)), (jnp.array([-1.0, 3.0, 20.5, 30.0]),))

@@ -6,6 +6,8 @@ from jax import lax
 
 from benchmarks.written_rules.row import Case, custom, normal, row
 
+ROOT = "https://docs.jax.dev/en/latest/_autosummary/jax.lax.custom_root.html"
+LINEAR = "https://docs.jax.dev/en/latest/_autosummary/jax.lax.custom_linear_solve.html"
 JFB = "https://arxiv.org/abs/2103.12803"
 OPTNET = "https://github.com/cvxpy/cvxpylayers/issues/245"
 ANODE = "https://arxiv.org/abs/1902.10298"
@@ -156,3 +158,62 @@ def solved_backward_through_a_stiff_flow(wrong):
 
     f = custom(euler, bwd)
     return Case(lambda y: jnp.sum(f(y) * normal(1, 4)), (normal(0, 4),))
+
+
+@row("custom_root", "the linear solver of the derivative is off by a factor", ROOT, operand=None)
+def root_with_a_wrong_tangent(wrong):
+    def root(a):
+        def solve(f, x):
+            slope = jax.lax.stop_gradient(a)
+            return jax.lax.fori_loop(0, 60, lambda _, x: x - f(x) / (3 * x * x + slope + 1), x)
+
+        def tangent(g, y):
+            return y / g(jnp.ones_like(y)) / (2.0 if wrong else 1.0)
+
+        start = jnp.full_like(a, 0.5)
+        return jax.lax.custom_root(lambda x: x**3 + a * x - 1, start, solve, tangent)
+
+    return Case(lambda a: jnp.sum(root(a) ** 2), (jnp.array([1.2, 1.7, 2.1]),))
+
+
+@row("custom_linear_solve", "the transposed system is solved untransposed", LINEAR, operand=None)
+def linear_solve_without_the_transpose(wrong):
+    a = normal(0, 3, 3) + 3 * jnp.eye(3)
+
+    def solve(_, b):
+        return jnp.linalg.solve(a, b)
+
+    def transpose_solve(_, b):
+        return jnp.linalg.solve(a if wrong else a.T, b)
+
+    def solution(b):
+        return jax.lax.custom_linear_solve(lambda x: a @ x, b, solve, transpose_solve)
+
+    return Case(lambda b: jnp.sum(solution(b) ** 2), (normal(1, 3),))
+
+
+@row("cosine", "one step of the solver, in a batch of loops that end one by one", JFB)
+def batch_of_solvers(wrong):
+    def cosine(a):
+        def step(state):
+            x, n = state
+            return jnp.cos(a * x), n + 1
+
+        def goes_on(state):
+            x, n = state
+            return (abs(jnp.cos(a * x) - x) > 1e-7) & (n < 200)
+
+        return lax.while_loop(goes_on, step, (jnp.float32(0.5), 0))[0]
+
+    def fwd(a):
+        x = cosine(a)
+        return x, (a, x)
+
+    def bwd(kept, g):
+        a, x = kept
+        s = jnp.sin(a * x)
+        return (-g * x * s / (1.0 if wrong else 1 + a * s),)
+
+    f = custom(cosine, bwd, fwd)
+    args = (jnp.array([0.3, 0.5, 0.7]),)
+    return Case(lambda a: jnp.sum(jax.vmap(f)(a) ** 2), args, {f: 1e-3})

@@ -92,3 +92,73 @@ def host_function(wrong):
 
     f = custom(host_tanh, bwd)
     return Case(lambda x: jnp.sum(f(x) ** 2), (normal(0, 4),))
+
+
+@row(
+    "flash", "a factor in the keys' cotangent, in bfloat16, of blocks and a running maximum", DSL, 1
+)
+def kernel_of_attention_in_bfloat16(wrong):
+    def flash_kernel(q, k, v, o):
+        def block(i, state):
+            total, highest, weight = state
+            keys, values = (x[pl.ds(8 * i, 8), :].astype(jnp.float32) for x in (k, v))
+            s = q[...].astype(jnp.float32) @ keys.T
+            now = jnp.maximum(highest, s.max(-1))
+            p, again = jnp.exp(s - now[:, None]), jnp.exp(highest - now)
+            return total * again[:, None] + p @ values, now, weight * again + p.sum(-1)
+
+        n = q.shape[0]
+        start = jnp.zeros((n, 4)), jnp.full((n,), -jnp.inf), jnp.zeros((n,))
+        total, _, weight = jax.lax.fori_loop(0, k.shape[0] // 8, block, start)
+        o[...] = (total / weight[:, None]).astype(o.dtype)
+
+    rows = pl.BlockSpec((8, 4), lambda i: (i, 0))
+    every = pl.BlockSpec((16, 4), lambda _: (0, 0))
+
+    def flash(q, k, v):
+        shape = jax.ShapeDtypeStruct(q.shape, q.dtype)
+        specs = {"in_specs": [rows, every, every], "out_specs": rows}
+        return pl.pallas_call(flash_kernel, shape, grid=(2,), interpret=True, **specs)(q, k, v)
+
+    def bwd(kept, g):
+        q, k, v, g = (x.astype(jnp.float32) for x in (*kept, g))
+        p = jax.nn.softmax(q @ k.T)
+        dp = g @ v.T
+        ds = p * (dp - jnp.sum(dp * p, -1, keepdims=True))
+        cts = ds @ k, ds.T @ q * (0.9 if wrong else 1.0), p.T @ g
+        return tuple(x.astype(jnp.bfloat16) for x in cts)
+
+    f = custom(flash, bwd)
+    args = tuple(normal(i, 16, 4, dtype=jnp.bfloat16) for i in range(3))
+    return Case(lambda q, k, v: jnp.sum(f(q, k, v).astype(jnp.float32) ** 2), args)
+
+
+@row("bell", "one entry of 1024 is half as large", DSL)
+def one_entry_of_a_kernel(wrong):
+    def bell_kernel(x, o):
+        o[...] = jnp.exp(-(x[...] ** 2))
+
+    def bell(x):
+        return kernel(bell_kernel, x)
+
+    def bwd(kept, g):
+        (x,) = kept
+        return ((-2 * g * x * jnp.exp(-(x**2))).at[-1, -1].multiply(0.5 if wrong else 1.0),)
+
+    f = custom(bell, bwd)
+    return Case(lambda x: jnp.sum(1.5 * f(x)), (normal(0, 32, 32),))
+
+
+@row("host_sine", "50 of 600 entries are zero, of a function of the host", HOST)
+def some_entries_of_a_host_function(wrong):
+    def host_sine(x):
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return jax.pure_callback(
+            lambda x: np.sin(np.asarray(x)), shape, x, vmap_method="sequential"
+        )
+
+    def bwd(kept, g):
+        return ((g * jnp.cos(kept[0])).at[-50:].multiply(0.0 if wrong else 1.0),)
+
+    f = custom(host_sine, bwd)
+    return Case(lambda x: jnp.sum(f(x)), (normal(0, 600),))

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from benchmarks.written_rules.row import Case, custom, normal, row
 
@@ -12,6 +14,7 @@ MLX = "https://github.com/ml-explore/mlx/issues/3220"
 RMS = "https://github.com/linkedin/Liger-Kernel/pull/950"
 LLMC = "https://github.com/karpathy/llm.c/pull/476"
 SECOND = "https://github.com/pytorch/functorch/pull/807"
+WHERE = "https://docs.jax.dev/en/latest/faq.html#gradients-contain-nan-where-using-where"
 RENORM = "https://github.com/pytorch/pytorch/issues/59615"
 EPS = 1e-5
 
@@ -155,3 +158,32 @@ def group_norm_returns_rounded_cotangents(wrong):
 
     norm = custom(group_norm, bwd)
     return Case(jax.jit(lambda x: jnp.sum(jnp.sin(3 * norm(x)))), (normal(0, 4, 8),))
+
+
+def norm(factor):
+    """Make a norm with a slope of zero at zero, times a factor elsewhere."""
+
+    def safe_norm(x):
+        return jnp.sqrt(jnp.sum(x**2, -1))
+
+    def bwd(kept, g):
+        (x,) = kept
+        size = jnp.sqrt(jnp.sum(x**2, -1, keepdims=True))
+        slope = jnp.where(size > 0, x / jnp.where(size > 0, size, 1), 0)
+        return (factor * g[..., None] * slope,)
+
+    return custom(safe_norm, bwd)
+
+
+@row("safe_norm", "a factor, beside an entry at which the function has a kink", WHERE)
+def norm_at_zero(wrong):
+    f, x = norm(2.0 if wrong else 1.0), normal(0, 4, 3).at[1].set(0)
+    return Case(lambda x: jnp.sum(f(x)), (x,))
+
+
+@row("safe_norm", "a factor, beside a kink, in shard_map", WHERE)
+def norm_at_zero_in_shard_map(wrong):
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
+    f = norm(2.0 if wrong else 1.0)
+    mapped = jax.shard_map(f, mesh=mesh, in_specs=P("d"), out_specs=P("d"))
+    return Case(lambda x: jnp.sum(mapped(x)), (normal(0, 4, 3).at[1].set(0),))

@@ -1,10 +1,13 @@
 """Quantisation and straight-through estimators: declared with what they stand for."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from benchmarks.written_rules.row import Case, custom, normal, row
 
+NONDIFF = "https://docs.jax.dev/en/latest/_autosummary/jax.custom_vjp.html"
 STE = "https://arxiv.org/abs/1308.3432"
 NNI = "https://github.com/microsoft/nni/pull/3160"
 ONEFLOW = "https://github.com/Oneflow-Inc/oneflow/issues/8685"
@@ -89,3 +92,31 @@ def estimator_doubles(wrong):
 
     stochastic.defjvp(lambda xs, ts: (jnp.floor(xs[0]), ts[0] * (2.0 if wrong else 1.0)))
     return Case(lambda x: jnp.sum(stochastic(3 * x)), (normal(0, 6),), {stochastic: lambda x: x})
+
+
+@row("fixed_point", "the estimator doubles; the number of bits is no array", NONDIFF)
+def surrogate_with_a_setting(wrong):
+    @partial(jax.custom_vjp, nondiff_argnums=(1,))
+    def fixed_point(x, bits):
+        return jnp.round(x * 2**bits) / 2**bits
+
+    def fwd(x, bits):
+        return fixed_point(x, bits), None
+
+    fixed_point.defvjp(fwd, lambda _bits, _, g: ((2.0 if wrong else 1.0) * g,))
+    declared = {fixed_point: lambda x, _bits: x}
+    return Case(lambda x: jnp.sum(fixed_point(x, 3) ** 2), (normal(0, 5),), declared)
+
+
+@row("signs", "the estimator of one of several parameters is halved", STE, operand=1)
+def surrogate_of_a_dict(wrong):
+    def signs(params):
+        return {key: jnp.sign(x) for key, x in params.items()}
+
+    def bwd(_, g):
+        return ({"a": g["a"], "b": g["b"] * (0.5 if wrong else 1.0)},)
+
+    f = custom(signs, bwd)
+    params = {"a": normal(0, 3), "b": normal(1, 3)}
+    declared = {f: lambda params: params}
+    return Case(lambda params: jnp.sum(f(params)["a"] * f(params)["b"]), (params,), declared)

@@ -152,3 +152,44 @@ def one_of_two_outputs_is_forgotten(wrong):
         return jnp.sum(s * c**2)
 
     return Case(fun, (jnp.asarray(np.linspace(0.1, 1, 4)),))
+
+
+@row("rectified", "a factor, in a rule with a collective, beside kinks", SHARDED)
+def rule_with_a_collective(wrong):
+    def rectified(x):
+        return jnp.maximum(x, 0) * jax.lax.psum(jnp.ones(()), "d")
+
+    def bwd(kept, g):
+        count = jax.lax.psum(jnp.ones(()), "d")
+        return (jnp.where(kept[0] > 0, g * count * (0.9 if wrong else 1.0), 0),)
+
+    f = custom(rectified, bwd)
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
+    mapped = jax.shard_map(f, mesh=mesh, in_specs=P("d"), out_specs=P("d"))
+    return Case(lambda x: jnp.sum(mapped(x) ** 2), (jnp.array([0.0, 1.0, -1.0, 0.0, 2.0]),))
+
+
+@row("loss_scaled", "a factor, in float16 under a loss scale of 8192", FP16)
+def under_a_loss_scale(wrong):
+    def loss_scaled(x):
+        return jnp.tanh(x)
+
+    def bwd(kept, g):
+        slope = 1 - jnp.tanh(kept[0]) ** 2
+        return (g * slope * jnp.float16(1.2 if wrong else 1.0),)
+
+    f, x = custom(loss_scaled, bwd), normal(0, 6, dtype=jnp.float16)
+    return Case(lambda x: 8192 * jnp.sum(f(x)).astype(jnp.float32), (x,))
+
+
+@row("quartic", "the small entries beside large ones are twice too large", FP16)
+def small_entries_beside_large_ones(wrong):
+    def quartic(x):
+        return 0.79788456 * x**4
+
+    def bwd(kept, g):
+        (x,) = kept
+        return (g * 4 * 0.79788456 * x**3 * jnp.where(x < 1, 2.0 if wrong else 1.0, 1.0),)
+
+    f = custom(quartic, bwd)
+    return Case(lambda x: jnp.sum(f(x)), (jnp.array([0.01, 0.1, 10.0, 30.0]),))

@@ -1,5 +1,7 @@
 """JAX versions and names without a public home: the only module that imports `jax._src`."""
 
+from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 from jax._src.core import (  # no public names, nor have the next two
@@ -43,6 +45,15 @@ def scopes(eqn: Any) -> tuple[str, ...]:
     return tuple(x.name for x in eqn.source_info.name_stack.stack if isinstance(x, Scope))
 
 
+def interpret_kernel(eqn: Any, args: Sequence[Any]) -> list[Any]:
+    """Run a Pallas kernel as the program of loops and slices that its interpreter makes of it."""
+    from jax._src.pallas.hlo_interpreter import pallas_call_hlo_interpret  # slow to import
+
+    taken = signature(pallas_call_hlo_interpret).parameters
+    params = {key: value for key, value in eqn.params.items() if key in taken}
+    return list(pallas_call_hlo_interpret(*args, **params | {"debug": False}))
+
+
 __all__ = [
     "MAKES",
     "WRITES",
@@ -54,6 +65,7 @@ __all__ = [
     "empty_ref_p",
     "from_edtype_p",
     "get_axis_env",
+    "interpret_kernel",
     "named_primitives",
     "ref_p",
     "run_state_p",

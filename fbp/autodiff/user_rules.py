@@ -1,13 +1,14 @@
 """Call the rules of custom_jvp and custom_vjp functions, which their equations hold as traced
 thunks: unlike other parameters, these are called, not read."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import (
-    JaxprEqn,
-)
+from jax.extend import source_info_util
+from jax.extend.core import JaxprEqn
 from jax.interpreters import ad
 
 from fbp.autodiff.avals import as_array, zeros_cotangent
@@ -40,7 +41,10 @@ def custom_vjp_forward(
 
 
 def custom_vjp_backward(eqn: JaxprEqn, residuals: list[Any], cts: list[Any]) -> list[Any]:
-    """Run the user's `bwd`, and return one cotangent, or None for zero, per input."""
+    """Run the user's `bwd`, and return one cotangent, or None for zero, per input.
+
+    Its equations have the lines of `bwd`, not that of the call that it differentiates.
+    """
     _, _, bwd = eqn.primitive.get_bind_params(eqn.params)["subfuns"]
     if eqn.params["symbolic_zeros"]:
         cts = [
@@ -52,7 +56,41 @@ def custom_vjp_backward(eqn: JaxprEqn, residuals: list[Any], cts: list[Any]) -> 
             zeros_cotangent(v.aval) if ct is None else ct
             for ct, v in zip(cts, eqn.outvars, strict=True)
         ]
-    results = bwd.call_wrapped(*residuals, *cts)
+    with _lines_of_its_own():
+        results = bwd.call_wrapped(*residuals, *cts)
     with_logs = bool(results) and isinstance(results[0], list | tuple)  # since JAX 0.11
     results = results[0] if with_logs else results
     return [None if isinstance(ct, (ad.Zero, SymbolicZero)) else as_array(ct) for ct in results]
+
+
+class _NoLine:
+    """Stands for the source line in force where each equation shall have its own: JAX looks for one
+    where there is none, and would take None for 'as before'."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def as_python_traceback(self) -> None:
+        """Return nothing to add to the traceback of an error."""
+
+
+def _lines_of_its_own() -> Any:
+    no_line: Any = _NoLine()
+    stack = source_info_util.current_name_stack()
+    return source_info_util.user_context(no_line, name_stack=stack)
+
+
+def backward_rule_around(eqn: JaxprEqn) -> str:
+    """Return the name of the user's `bwd` that made an equation of fbp's backward pass; empty if
+    none did."""
+    traceback = eqn.source_info.traceback
+    inner = []
+    for frame in traceback.frames if traceback else ():
+        if frame.function_name == custom_vjp_backward.__name__ and frame.file_name == __file__:
+            return next((x.function_name for x in reversed(inner) if not _is_jax(x.file_name)), "")
+        inner.append(frame)
+    return ""
+
+
+def _is_jax(file: str) -> bool:
+    return file.startswith(os.path.dirname(jax.__file__)) or "site-packages" in file

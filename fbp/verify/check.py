@@ -17,6 +17,7 @@ from fbp.verify.declared import Declaration, Declarations, declarations
 from fbp.verify.directions import along_directions
 from fbp.verify.edited import declared_edits
 from fbp.verify.kinks import at_kinks
+from fbp.verify.linear_solves import audit_linear_solves
 from fbp.verify.localise import wrong_rules
 from fbp.verify.nonfinite import trace_nonfinite
 from fbp.verify.observe import calls_out, opaque, sites
@@ -179,10 +180,18 @@ def _check(
     parts.findings += _zero(problem, subject.value, leaves_declared)
 
     def custom_rules() -> None:
-        findings, parts.rules = audit(problem, rules, declared)
+        found = audit(problem, rules, declared)
+        parts.findings += found.findings
+        parts.rules += found.rules
+        parts.unchecked += found.unchecked
+
+    def linear_solves() -> None:
+        findings, summaries = audit_linear_solves(problem)
         parts.findings += findings
+        parts.rules += summaries
 
     parts.attempt("the custom rules", custom_rules)
+    parts.attempt("the linear solves", linear_solves)
     if known.reference is not None and steady and not subject.untraceable:
         _transforms(parts, problem, subject, known)
     _say_what_is_opaque(parts, problem)

@@ -24,7 +24,9 @@ from fbp.autodiff.rule import Call, Rule, Rules
 from fbp.autodiff.undefined import is_undefined
 from fbp.verify.observe import Key, Site, Watch, observe, sites
 from fbp.verify.problem import Problem
-from fbp.verify.rule_trial import Staged, Trial, Use, compare, judged_operands, stage_rule
+from fbp.verify.reference import first_line
+from fbp.verify.rule_trial import Trial, compare
+from fbp.verify.rule_use import Staged, Use, judged_operands, stage_rule
 
 CUSTOM = frozenset({p.custom_jvp_call_p, p.custom_vjp_call_p})
 
@@ -75,7 +77,7 @@ def _mark(call: Call, ins: Sequence[Any], cts: Sequence[Any], in_cts: Sequence[A
         return list(in_cts)
     arrived = tuple(ct is not None and not _is_float0(ct) for ct in cts)
     through = select(made, in_cts)
-    use = Use(call.eqn, _perturbed(call), arrived)
+    use = Use(call.eqn, _perturbed(call), arrived, g.body(call.params))
     values = [*through, *ins, *select(arrived, cts)]
     with interpret.scope(call.eqn):
         passed = MARK.bind(*map(jnp.asarray, values), marked=Marked(use, len(through), known))
@@ -117,21 +119,29 @@ class Tried:
 
 @dataclass(frozen=True, eq=False)
 class Uses:
-    """A program with the uses in it, and how to read one off its equation."""
+    """A program with the uses in it, how to read one off its equation, and what is to be said of
+    it."""
 
     graph: Graph
     read: Callable[[Site, Sequence[Any]], tuple[Use, list[Any], list[Any]] | None]
+    note: str = ""
 
 
 def uses_of(problem: Problem, rules: Rules) -> Uses:
-    """The backward program with marks; the forward program, whose cotangents are then random,
-    where fbp cannot differentiate the function."""
+    """Return the backward program with marks; the forward program, with cotangents of ones, where
+    fbp cannot differentiate the function."""
     try:
         graph, _ = g.stage(value_and_grad(problem.loss, rules=marking(rules)), *problem.point)
         return Uses(graph, _read_mark)
-    except Exception:  # a primitive without a rule, a gradient that is no program
+    except Exception as error:  # a primitive without a rule, a gradient that is no program
         graph, _ = g.stage(problem.loss, *problem.point)
-        return Uses(graph, _read_equation)
+        return Uses(graph, _read_equation, f"{NOT_ARRIVING} ({first_line(error)})")
+
+
+NOT_ARRIVING = (
+    "could not check the custom rules with the cotangents that arrive, only with random ones: fbp "
+    "cannot differentiate the function"
+)
 
 
 def custom_equations(problem: Problem) -> list[Site]:
@@ -154,12 +164,12 @@ def _read_equation(site: Site, ins: Sequence[Any]) -> tuple[Use, list[Any], list
     if eqn.primitive not in CUSTOM:
         return None
     num_consts = eqn.params["num_consts"]
-    wanted = tuple(
+    active = tuple(
         i >= num_consts and avals.differentiable(v.aval) for i, v in enumerate(eqn.invars)
     )
     arrived = tuple(avals.differentiable(v.aval) for v in eqn.outvars)
     cts = [jnp.ones(v.aval.shape, v.aval.dtype) for v in select(arrived, eqn.outvars)]
-    return Use(eqn, wanted, arrived), [jnp.asarray(x) for x in ins], cts
+    return Use(eqn, active, arrived, g.body(eqn.params)), [jnp.asarray(x) for x in ins], cts
 
 
 def tried(uses: Uses, args: Sequence[Any]) -> list[Tried]:
@@ -205,15 +215,15 @@ def _tried(uses: Uses, args: Sequence[Any], twice: bool) -> list[Tried]:
 
 
 def operands(
-    uses: Uses, args: Sequence[Any], wanted: Mapping[Key, tuple[int, ...]]
+    uses: Uses, args: Sequence[Any], iterations: Mapping[Key, tuple[int, ...]]
 ) -> dict[Key, tuple[list[Any], list[Any]]]:
     """The operands and the arriving cotangents of some uses, each in one iteration."""
 
     def measure(site: Site, ins: Sequence[Any], _: Any, now: tuple[Any, ...]) -> Any:
-        read = uses.read(site, ins) if site.key in wanted else None
+        read = uses.read(site, ins) if site.key in iterations else None
         if read is None:
             return None
-        same = [a == b for a, b in zip(now, wanted[site.key], strict=True)]
+        same = [a == b for a, b in zip(now, iterations[site.key], strict=True)]
         return jnp.all(jnp.array(same, bool)), read[1], read[2]
 
     def keep(before: Any, now: Any) -> Any:

@@ -42,12 +42,14 @@ class Declaration:
       operand: the operand whose cotangent deviates; None for all.
       stands_for: None for a rule that may be anything; the function whose derivative it is; or
         the largest error that it may have, as a share of the largest entry.
+      nondiff_argnums: those of the function, as far as it is given as one.
     """
 
     name: str
     file: str | None
     operand: int | None
     stands_for: Callable | float | None
+    nondiff_argnums: tuple[int, ...] = ()
 
     def matches(self, rule: RuleName, operand: int | None) -> bool:
         """Whether it is about a rule, and an operand of it."""
@@ -87,7 +89,8 @@ def _declaration(key: Any, stands_for: Any) -> Declaration:
     plain = inspect.unwrap(getattr(function, "fn", function))
     code = getattr(plain, "__code__", None)
     name = getattr(plain, "__name__", type(plain).__name__)
-    return Declaration(name, code.co_filename if code else None, operand, stands_for)
+    argnums = tuple(getattr(function, "nondiff_argnums", ()))
+    return Declaration(name, code.co_filename if code else None, operand, stands_for, argnums)
 
 
 def rule_name(eqn: JaxprEqn) -> RuleName:

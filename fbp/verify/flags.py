@@ -118,7 +118,7 @@ def _measure(site: Site, ins: Sequence[Any], outs: Sequence[Any], iteration: tup
     if not measured(site.eqn):
         return None
     elementwise = site.eqn.primitive in ELEMENTWISE
-    operands = [x for x in ins if _inexact(x)]
+    operands = [jnp.asarray(x) for x in ins if _inexact(x)]
     return _together([_flags(x, operands, elementwise) for x in outs], iteration)
 
 
@@ -167,7 +167,7 @@ def close_up(
         if site.key != key:
             return None
         elementwise = site.eqn.primitive in ELEMENTWISE
-        operands = [x for x in ins if _inexact(x)]
+        operands = [jnp.asarray(x) for x in ins if _inexact(x)]
         mask = _born(outs[out], operands, bad, elementwise).reshape(-1)
         entry = jnp.argmax(mask)
         seen = [_entry(x, entry) for x in ins] if elementwise else [_largest(x) for x in operands]

@@ -158,11 +158,25 @@ def _while(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     params = eqn.params
     split, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     condition, body = g.from_jaxpr(params["cond_jaxpr"]), g.from_jaxpr(params["body_jaxpr"])
+
+    def goes_on(carry: list[Any]) -> Any:
+        return evaluate(to, condition, (*ins[:split], *carry))[0]
+
+    def step(carry: list[Any]) -> list[Any]:
+        outs, more = evaluate(to, body, (*ins[split:end], *carry)), goes_on(carry)
+        return [where_lanes(more, x, y) for x, y in zip(outs, carry, strict=True)]
+
     return lax.while_loop(
-        lambda carry: evaluate(to, condition, (*ins[:split], *carry))[0],
-        lambda carry: evaluate(to, body, (*ins[split:end], *carry)),
-        [jnp.asarray(x) for x in ins[end:]],
+        lambda carry: jnp.any(goes_on(carry)), step, [jnp.asarray(x) for x in ins[end:]]
     )
+
+
+def where_lanes(more: Any, now: Any, before: Any) -> Any:
+    """Return a loop's next state: in a batch of loops, a lane that has ended stays as it is."""
+    if jnp.ndim(more) == 0:
+        return now
+    lanes = jnp.reshape(more, more.shape + (1,) * (jnp.ndim(now) - jnp.ndim(more)))
+    return jnp.where(lanes, now, before)
 
 
 def _cond(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:

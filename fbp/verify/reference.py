@@ -59,7 +59,7 @@ class Reference:
         """Whether the bar leaves digits. In a coarse precision, such as bfloat16, it need not:
         there the comparison in float64 tells."""
         bar = self.bar(leaf, EPS if eps >= COARSE else max(eps, EPS))
-        return bar <= RESOLVED * _largest(self.grads[leaf]) or bar == 0
+        return bar <= RESOLVED * largest(self.grads[leaf]) or bar == 0
 
 
 def by_jax(problem: Problem) -> tuple[Reference, tuple[np.ndarray, ...] | None, str]:
@@ -95,15 +95,15 @@ def _reference(problem: Problem, gradient: Callable, fine: tuple[np.ndarray, ...
     else:
         rough = jax.jit(gradient)(*problem.point)
     eps = tuple(eps_of(SINGLE.cast(x)) for x in problem.leaves)
-    apart = [_largest(_difference(as_double(a), b)) for a, b in zip(rough, fine, strict=True)]
-    noise = tuple(max(a, e * _largest(x)) for a, e, x in zip(apart, eps, fine, strict=True))
+    apart = [largest(_difference(as_double(a), b)) for a, b in zip(rough, fine, strict=True)]
+    noise = tuple(max(a, e * largest(x)) for a, e, x in zip(apart, eps, fine, strict=True))
     fine_noise = [n * EPS / e for n, e in zip(noise, eps, strict=True)]
     if any(
-        e < COARSE and n > CHAOTIC * _largest(x) for n, e, x in zip(noise, eps, fine, strict=True)
+        e < COARSE and n > CHAOTIC * largest(x) for n, e, x in zip(noise, eps, fine, strict=True)
     ):
         moved = _moved_by_one_spacing(problem, gradient)
         fine_noise = [
-            max(n, _largest(_difference(m, x)))
+            max(n, largest(_difference(m, x)))
             for n, m, x in zip(fine_noise, moved, fine, strict=True)
         ]
     return Reference(fine, noise, eps, tuple(fine_noise))
@@ -162,7 +162,7 @@ def compared(
         same = (got == want) | (np.isnan(got) & np.isnan(want))
         error = np.where(same, 0.0, np.nan_to_num(error, nan=np.inf))
         worst = unraveled(np.argmax(error), error.shape)
-    unit = spacing(max(_largest(want), _largest(got)), eps)
+    unit = spacing(max(largest(want), largest(got)), eps)
     bar = max(bar, float(np.finfo(np.float64).tiny))
     return LeafVerdict(
         leaf=name,
@@ -207,10 +207,10 @@ def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return a - b
 
 
-def _largest(x: np.ndarray) -> float:
-    """The largest magnitude among the finite entries."""
+def largest(x: np.ndarray) -> float:
+    """Return the largest magnitude among the finite entries."""
     sizes = abs(x)
-    largest = np.max(sizes, initial=0.0)
-    if not np.isfinite(largest):
-        largest = np.max(sizes, where=np.isfinite(sizes), initial=0.0)
-    return float(largest)
+    maximum = np.max(sizes, initial=0.0)
+    if not np.isfinite(maximum):
+        maximum = np.max(sizes, where=np.isfinite(sizes), initial=0.0)
+    return float(maximum)

@@ -6,86 +6,59 @@ Everything is one traceable function of the operands and the cotangents, so that
 branches and shard_map are tried where they are, in every iteration.
 """
 
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.extend.core import JaxprEqn, Literal
-from jax.extend.core import primitives as p
+from jax.sharding import get_abstract_mesh
 
-import fbp.autodiff
-from fbp.autodiff import avals, interpret, user_rules
+from fbp.autodiff import avals, interpret
 from fbp.autodiff import graph as g
-from fbp.autodiff.graph import Graph
-from fbp.autodiff.masks import merge, not_, select
-from fbp.verify.observe import opaque, sites
+from fbp.verify.kernels import without_kernels
+from fbp.verify.observe import calls_out, sites
+from fbp.verify.plain_derivative import (
+    EPS,
+    ROUNDED_CONSTANTS,
+    finest_eps,
+    has_rounded_constants,
+    moved,
+    perturbed,
+    plain_derivative,
+)
 from fbp.verify.precision import DOUBLE, evaluate
+from fbp.verify.rule_derivative import second_derivative
+from fbp.verify.rule_use import Staged, Use, judged_operands, mismatched, run_rule
+from fbp.verify.tried_cotangents import COMPARED, tried_cotangents
+from fbp.verify.worst_entry import Row, largest, magnitude, wide, worse, worst_entry
 
 MULTIPLE = 10
 """How many times the error of plain differentiation in the same precision a rule's may be. The
 tests of attention kernels allow two; a sum of some thousand terms in another order needs more."""
-FINE = 1e-10
+IN_DOUBLE = 1e-10
 """In float64: as a share of the largest entry, a smaller difference is rounding."""
-FAR = 1024.0
-"""How far above the arriving cotangent the larger random one is; in float16, which ends at 65504,
-a sixteenth of that."""
-EPS = float(jnp.finfo(jnp.float64).eps)
-
-
-@dataclass(frozen=True, eq=False)
-class Use:
-    """One use of a custom rule: the equation, which of its operands are differentiated, and which
-    of its outputs get a cotangent."""
-
-    eqn: JaxprEqn
-    wanted: tuple[bool, ...]
-    arrived: tuple[bool, ...]
-
-
-class Row(NamedTuple):
-    """The worst entry of one comparison.
-
-    Attributes:
-      ratio: its error over the bar.
-      error: the error, as a share of the largest entry.
-      bar: the bar, likewise.
-      entry: the number of the entry.
-      got: what the rule states there.
-      expected: what it should be.
-      cotangent: the number of the cotangent it was tried with.
-    """
-
-    ratio: Any
-    error: Any
-    bar: Any
-    entry: Any
-    got: Any
-    expected: Any
-    cotangent: Any
+BESIDE = 1e-6
+"""How far beside the operands plain differentiation is asked whether it has a kink, as a share of
+their size."""
+KINK = 1e-3
+"""How much it must differ on two sides of one, as a share of its largest entry."""
+NEAR = 1
+"""The number of the random cotangent that is as large as the arriving one."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a row compares: 'own' and 'fine' are cotangents in the arguments' precision and in
-    float64, 'value' an output, and operand or output is its number."""
+    """What a row compares, and the number of the operand, or of the output.
+
+    'own' and 'double' are cotangents in the arguments' precision and in float64, 'undefined' those
+    where plain differentiation has NaN, 'repeat' a second call, 'sum', 'multiple' and 'zero' say
+    whether the rule is linear; 'value' is an output, 'second' the rule's own derivative.
+    """
 
     check: str
     number: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class Staged:
-    """A rule as a program: (operands, cotangents) -> (outputs, cotangents of the operands)."""
-
-    graph: Graph
-    num_outs: int
-    made: tuple[bool, ...]
-    types: tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,188 +78,6 @@ class Trial:
     second: str = ""
 
 
-def stage_rule(use: Use, with_x64: bool) -> Staged:
-    """Trace the rule, with the dtypes that it has outside of the check."""
-    eqn, wanted = use.eqn, use.wanted
-    ins = [avals.struct(v.aval) for v in eqn.invars]
-    cts = [avals.cotangent_type(v.aval) for v in select(use.arrived, eqn.outvars)]
-
-    def run(ins: list[Any], cts: list[Any]) -> tuple[list[Any], list[Any]]:
-        if eqn.primitive is p.custom_vjp_call_p:
-            outs, residuals = user_rules.custom_vjp_forward(eqn, ins, wanted)
-            arrived = merge(use.arrived, cts, [None] * sum(not_(use.arrived)))
-            stated = user_rules.custom_vjp_backward(eqn, residuals, arrived)
-        else:
-            others = select(not_(wanted), ins)
-            outs, pull = jax.vjp(
-                lambda *xs: interpret.bind(eqn, merge(wanted, xs, others)), *select(wanted, ins)
-            )
-            zeros = [avals.zeros_cotangent(v.aval) for v in select(not_(use.arrived), eqn.outvars)]
-            stated = merge(wanted, pull(merge(use.arrived, cts, zeros)), [None] * len(others))
-        return outs, [ct if w else None for ct, w in zip(stated, wanted, strict=True)]
-
-    with jax.enable_x64(with_x64):
-        graph, (outs, stated) = g.stage(run, ins, cts)
-    made = tuple(ct is not None for ct in stated)
-    return Staged(graph, len(outs), made, tuple(ct for ct in stated if ct is not None))
-
-
-def judged_operands(use: Use) -> list[int]:
-    """The operands whose cotangents are compared."""
-    return [
-        i
-        for i, (v, w) in enumerate(zip(use.eqn.invars, use.wanted, strict=True))
-        if w and avals.differentiable(v.aval) and avals.struct(v).size
-    ]
-
-
-def arrays_of(use: Use, rule: Staged, ins: Sequence[Any], cts: Sequence[Any]) -> dict[str, Any]:
-    """Everything that is compared, as arrays: cotangents by operand, in the order of the tried
-    cotangents (arriving, near it, far above it)."""
-    numbers = judged_operands(use)
-    tried = tried_cotangents(use, cts)
-    stated = lax.map(lambda cts: _stated(use, rule, numbers, None, ins, cts), tried)
-    near = [x[1] for x in tried]
-    found: dict[str, Any] = {
-        "tried": tried,
-        "stated": stated,
-        "fine": _stated(use, rule, numbers, DOUBLE, ins, near),
-    }
-    body = g.body(use.eqn.params)
-    three = [x[:3] for x in tried]
-    derive, reason = _plain_derivative(use, body, numbers, ins, three)
-    found["unjudged"] = reason
-    if derive is not None:
-        found["plain"] = lax.map(lambda cts: derive(None, ins, cts), three)
-        found["truth"] = lax.map(lambda cts: derive(DOUBLE, ins, cts), three)
-        shaken = lax.map(lambda s: derive(DOUBLE, _shaken(ins, s), near), _scales(use))
-        found["shaken"] = shaken
-    return found
-
-
-def _scales(use: Use) -> Any:
-    return jnp.array([_eps(use), EPS], jnp.float64)
-
-
-def _eps(use: Use) -> float:
-    """The spacing at 1 of the finest dtype among operands and outputs."""
-    values = [avals.struct(v) for v in (*use.eqn.invars, *use.eqn.outvars)]
-    types = [a for a in values if avals.differentiable(a)]
-    return min(float(jnp.finfo(a.dtype).eps) for a in types)
-
-
-def _shaken(ins: Sequence[Any], scale: Any) -> list[Any]:
-    """The operands with relative errors of this size, in float64."""
-
-    def one(i: int, x: Any) -> Any:
-        aval = avals.struct(x)
-        if not avals.differentiable(aval):
-            return x
-        noise = np.random.default_rng(i).uniform(-1, 1, aval.shape)
-        return DOUBLE.cast(x) * (1 + scale * noise)
-
-    return [one(i, x) for i, x in enumerate(ins)]
-
-
-def tried_cotangents(use: Use, cts: Sequence[Any]) -> list[Any]:
-    """By output, rows: what arrived; near it; far above it; the sum of these two; 1024 times what
-    is near; zero; what arrived, once more."""
-    rows = []
-    for number, (ct, v) in enumerate(zip(cts, select(use.arrived, use.eqn.outvars), strict=True)):
-        size = jnp.max(jnp.where(jnp.isfinite(ct), abs(ct), 0), initial=0)
-        size = jnp.where(size > 0, size, 1).astype(ct.dtype)
-        near, far = (_random(k, number, v.aval, ct.dtype) * size for k in (0, 1))
-        factor = jnp.asarray(FAR / 16 if ct.dtype == jnp.float16 else FAR, ct.dtype)
-        far = far * factor
-        zero = jnp.zeros_like(ct)
-        rows.append(jnp.stack([ct, near, far, near + far, near * factor, zero, ct]))
-    return rows
-
-
-def _random(k: int, number: int, aval: Any, dtype: Any) -> Any:
-    rng = np.random.default_rng(zlib.crc32(f"{k} {number}".encode()))
-    x = rng.uniform(0.25, 1, aval.shape) * rng.choice([-1, 1], aval.shape)
-    x = x + 1j * np.roll(x, 1) if avals.is_complex(dtype) else x
-    return jnp.asarray(x, dtype)
-
-
-def _stated(
-    use: Use, rule: Staged, numbers: Sequence[int], to: Any, ins: Sequence[Any], cts: Sequence[Any]
-) -> list[Any]:
-    """What the rule states for the judged operands, in a precision or in its own."""
-    args = (*ins, *[_like(c, v.aval) for c, v in zip(cts, rule_cts(use), strict=True)])
-    outs = interpret.evaluate(rule.graph, args) if to is None else evaluate(to, rule.graph, args)
-    made = iter(outs[rule.num_outs :])
-    stated = [next(made) if m else None for m in rule.made]
-    return [_fitted(stated[i], use.eqn.invars[i].aval) for i in numbers]
-
-
-def rule_cts(use: Use) -> list[Any]:
-    """The outputs that get a cotangent."""
-    return select(use.arrived, use.eqn.outvars)
-
-
-def _like(x: Any, aval: Any) -> Any:
-    """The value, varying over the devices over which its type does."""
-    have = jax.typeof(x)
-    missing = avals.cotangent_type(aval).mat.varying - have.mat.varying
-    return lax.pcast(x, tuple(missing), to="varying") if missing else x
-
-
-def _fitted(ct: Any, aval: Any) -> Any:
-    """Zeros for None; what has another shape is no cotangent, and is compared as infinity."""
-    if ct is None:
-        return jnp.zeros(aval.shape, aval.dtype)
-    if ct.shape != aval.shape:
-        return jnp.full(aval.shape, jnp.inf, aval.dtype)
-    return ct
-
-
-Derive = Callable[[Any, Sequence[Any], Sequence[Any]], list[Any]]
-
-
-def _plain_derivative(
-    use: Use, body: Graph, numbers: Sequence[int], ins: Sequence[Any], tried: Sequence[Any]
-) -> tuple[Derive | None, str]:
-    """The derivative of the function without its rule: by JAX, by fbp where JAX has none, as that
-    of a while_loop, or the reason why there is none."""
-
-    def by(grad: Callable) -> Derive:
-        def derive(to: Any, ins: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
-            ins = [jnp.asarray(x if to is None else to.cast(x)) for x in ins]
-            chosen = [ins[i] for i in numbers]
-
-            def pulled(xs: list[Any]) -> Any:
-                given = list(ins)
-                for i, x in zip(numbers, xs, strict=True):
-                    given[i] = x
-                outs = interpret.evaluate(body, given) if to is None else evaluate(to, body, given)
-                return _dot(cts, select(use.arrived, outs))
-
-            return grad(pulled)(chosen)
-
-        return derive
-
-    reason = ""
-    for grad in (jax.grad, fbp.autodiff.grad):
-        derive = by(grad)
-        try:
-            jax.eval_shape(
-                lambda ins, cts, d=derive: d(DOUBLE, ins, cts), ins, [x[0] for x in tried]
-            )
-            return derive, ""
-        except Exception as error:  # whatever a program without a derivative raises
-            reason = str(error).strip().split("\n")[0]
-    return None, reason
-
-
-def _dot(cts: Sequence[Any], outs: Sequence[Any]) -> Any:
-    total: Any = 0.0
-    for ct, out in zip(cts, outs, strict=True):
-        total = total + jnp.sum(jnp.real(ct.astype(out.dtype) * out))
-    return total
-
-
 def compare(
     use: Use, rule: Staged, ins: Sequence[Any], cts: Sequence[Any], twice: bool = True
 ) -> tuple[Trial, Any]:
@@ -294,24 +85,25 @@ def compare(
     the rule's own derivative too, if `twice`."""
     labels: list[Label] = []
     rows: list[Row] = []
-    if mismatched := _mismatched(use, rule):
-        return Trial((), mismatched), jnp.zeros((0, len(Row._fields)))
+    if unlike := mismatched(use, rule):
+        return Trial((), unlike), jnp.zeros((0, len(Row._fields)))
 
     def add(check: str, number: int | None, row: Row) -> None:
         labels.append(Label(check, number))
         rows.append(row)
 
     arrays = arrays_of(use, rule, ins, cts)
-    numbers, coarse = judged_operands(use), _coarsest(rule, use)
-    for j, number in enumerate(numbers):
+    coarse = coarsest_in_double(rule, use)
+    for j, number in enumerate(judged_operands(use)):
         eps = float(jnp.finfo(avals.struct(use.eqn.invars[number]).dtype).eps)
-        for check, row in _of_operand(arrays, j, eps, coarse, _literals(rule, use)).items():
+        for check, row in _of_operand(arrays, j, eps, coarse).items():
             add(check, number, row)
-    for number, check, row in _of_values(use, rule, ins):
-        add(check, number, row)
+    for number, row in _of_values(use, arrays["outs"], ins):
+        add("value", number, row)
     second, reason = None, "the program with it does not compile"
     if twice:
-        second, reason = _second_derivative(use, rule, numbers, ins, arrays["tried"], coarse)
+        near = [x[NEAR] for x in arrays["tried"]]
+        second, reason = second_derivative(use, rule, ins, near, coarse)
     if second is not None:
         add("second", None, second)
     trial = Trial(tuple(labels), (), arrays["unjudged"], reason)
@@ -319,221 +111,159 @@ def compare(
     return trial, jnp.stack(table) if table else jnp.zeros((0, len(Row._fields)))
 
 
-def _of_operand(
-    arrays: dict[str, Any], j: int, eps: float, coarse: float, literals: float
-) -> dict[str, Row]:
-    stated = _wide(arrays["stated"][j])
-    found: dict[str, Row] = {"repeat": _worst(stated[6], stated[0], 0.0, 0)}
+def arrays_of(use: Use, rule: Staged, ins: Sequence[Any], cts: Sequence[Any]) -> dict[str, Any]:
+    """Return everything that is compared, as arrays: cotangents by operand, in the order of the
+    tried cotangents."""
+    tried = tried_cotangents(use, cts)
+    compared = [x[:COMPARED] for x in tried]
+    near = [x[NEAR] for x in tried]
+    derivative, reason = plain_derivative(use, ins, near)
+    chosen = tried if derivative is None else compared
+    outs, stated = lax.map(lambda cts: run_rule(use, rule, ins, cts), chosen)
+    arrays: dict[str, Any] = {
+        "tried": tried,
+        "outs": [x[0] for x in outs],
+        "stated": stated,
+        "double": run_rule(use, rule, ins, near, DOUBLE)[1],
+        "unjudged": reason,
+    }
+    if any(calls_out(site.eqn) for site in sites(rule.graph)):
+        arrays["again"] = run_rule(use, rule, ins, [x[0] for x in tried])[1]
+    if derivative is None:
+        return arrays
+    arrays["plain"] = lax.map(lambda cts: derivative(None, ins, cts), compared)
+    arrays["truth"] = lax.map(lambda cts: derivative(DOUBLE, ins, cts), compared)
+    scales = jnp.array([finest_eps(use), EPS], jnp.float64)
+    arrays["perturbed"] = lax.map(lambda s: derivative(DOUBLE, perturbed(ins, s), near), scales)
+    if get_abstract_mesh().manual_axes:  # where values are not to be had alone
+        sides = jnp.array([-BESIDE, BESIDE], jnp.float64)
+        arrays["beside"] = lax.map(
+            lambda s: lax.map(lambda cts: derivative(DOUBLE, moved(ins, s), cts), compared), sides
+        )
+    if has_rounded_constants(use.body):
+        arrays["truth by constants"] = derivative(ROUNDED_CONSTANTS, ins, near)
+    if has_rounded_constants(rule.graph):
+        arrays["double by constants"] = run_rule(use, rule, ins, near, ROUNDED_CONSTANTS)[1]
+    return arrays
+
+
+def _of_operand(arrays: dict[str, Any], j: int, eps: float, coarse: float) -> dict[str, Row]:
+    stated = wide(arrays["stated"][j])
+    rows: dict[str, Row] = {}
+    if "again" in arrays:
+        rows["repeat"] = worst_entry(wide(arrays["again"][j]), stated[0], 0.0, 0)
     if "truth" in arrays:
-        truth, plain = _wide(arrays["truth"][j]), _wide(arrays["plain"][j])
-        shaken = [_largest(_wide(x) - truth[1]) / _size(truth[1]) for x in arrays["shaken"][j]]
-        own = []
-        for k in range(3):
-            noise = jnp.maximum(_largest(plain[k] - truth[k]) / _size(truth[k]), shaken[0])
-            bar = MULTIPLE * jnp.maximum(noise, eps) * _size(truth[k])
-            own.append(_worst(stated[k], truth[k], bar, k))
-        found["own"] = _worse(own)
-        fine = jnp.maximum(MULTIPLE * jnp.maximum(shaken[1], coarse), max(FINE, 2 * literals))
-        bar = fine * _size(truth[1])
-        found["fine"] = _worst(_wide(arrays["fine"][j]), truth[1], bar, 1)
-    size = jnp.maximum(_size(stated[2]), _size(stated[1]))
-    factor = jnp.max(abs(arrays["tried"][0][4])) / jnp.maximum(
-        jnp.max(abs(arrays["tried"][0][1])), jnp.finfo(jnp.float32).tiny
-    )
-    bar = 4 * MULTIPLE * max(eps, coarse) * size
-    found["sum"] = _worst(stated[3], stated[1] + stated[2], bar, 3)
-    wide = 4 * MULTIPLE * max(eps, coarse) * _size(stated[4])
-    found["multiple"] = _worst(stated[4], stated[1] * factor, wide, 4)
-    found["zero"] = _worst(stated[5], jnp.zeros_like(stated[5]), eps * _size(stated[0]), 5)
-    return found
+        return rows | _beside_plain(arrays, j, stated, eps, coarse)
+    return rows | _linearity(arrays, stated, eps, coarse)
 
 
-def _wide(x: Any) -> Any:
-    return DOUBLE.cast(x)
+def _beside_plain(
+    arrays: dict[str, Any], j: int, stated: Any, eps: float, coarse: float
+) -> dict[str, Row]:
+    """Compare with plain differentiation, where that is a number, in both precisions."""
+    truth, plain = wide(arrays["truth"][j]), wide(arrays["plain"][j])
+    shares = [
+        largest(wide(x) - truth[NEAR]) / magnitude(truth[NEAR]) for x in arrays["perturbed"][j]
+    ]
+    own, undefined, undecided = [], [], jnp.array(False)
+    for k in range(COMPARED):
+        noise = jnp.maximum(largest(plain[k] - truth[k]) / magnitude(truth[k]), shares[0])
+        bar = MULTIPLE * jnp.maximum(noise, eps) * magnitude(truth[k])
+        at_kink = _between_sides(arrays, j, k, stated[k], bar)
+        got, defined = jnp.where(at_kink, truth[k], stated[k]), ~jnp.isnan(truth[k])
+        own.append(worst_entry(jnp.where(defined, got, truth[k]), truth[k], bar, k))
+        undefined.append(worst_entry(jnp.where(defined, truth[k], got), truth[k], bar, k))
+        if k == NEAR:
+            undecided = at_kink | ~defined
+    double = jnp.where(undecided, truth[NEAR], wide(arrays["double"][j]))
+    bar = _bar_in_double(arrays, j, truth[NEAR], shares[1], eps, coarse)
+    return {
+        "own": worse(own),
+        "double": worst_entry(double, truth[NEAR], bar, NEAR),
+        "undefined": worse(undefined),
+    }
 
 
-def _size(x: Any) -> Any:
-    return jnp.maximum(_largest(x), float(jnp.finfo(jnp.float64).tiny))
+def _between_sides(arrays: dict[str, Any], j: int, k: int, stated: Any, bar: Any) -> Any:
+    """Return at which entries plain differentiation has a kink, and what is stated lies between
+    what it has on the two sides."""
+    if "beside" not in arrays or jnp.iscomplexobj(stated):
+        return jnp.zeros(stated.shape, bool)
+    sides = jnp.stack([*wide(arrays["beside"][j])[:, k], wide(arrays["truth"][j][k])])
+    low, high = jnp.nanmin(sides, 0), jnp.nanmax(sides, 0)
+    kink = high - low > KINK * magnitude(sides)
+    return kink & (stated >= low - bar) & (stated <= high + bar)
 
 
-def _largest(x: Any) -> Any:
-    """The largest finite magnitude."""
-    return jnp.max(jnp.where(jnp.isfinite(x), abs(x), 0.0), initial=0.0)
+def _bar_in_double(
+    arrays: dict[str, Any], j: int, truth: Any, noise: Any, eps: float, coarse: float
+) -> Any:
+    """Return the bar in float64, entry by entry: what the operands' and the constants' rounding
+    does. A difference below the spacing of the entry in its own dtype is none."""
+    share = jnp.maximum(MULTIPLE * jnp.maximum(noise, coarse), IN_DOUBLE)
+    by_constants = jnp.zeros_like(jnp.real(truth))
+    for by_constant, plain in (
+        ("truth by constants", truth),
+        ("double by constants", wide(arrays["double"][j])),
+    ):
+        if by_constant in arrays:
+            by_constants += jnp.nan_to_num(abs(wide(arrays[by_constant][j]) - plain))
+    least = jnp.where(jnp.isfinite(truth), eps * abs(truth), 0.0) if eps > EPS else 0.0
+    return jnp.maximum(share * magnitude(truth), jnp.maximum(MULTIPLE * by_constants, least))
 
 
-def _worst(got: Any, expected: Any, bar: Any, cotangent: int) -> Row:
-    """The entry that is farthest off; two NaNs are equal, and a NaN and a number infinitely far."""
-    got, expected = jnp.ravel(got), jnp.ravel(expected)
-    apart = abs(got - expected)
-    apart = jnp.where((got == expected) | (jnp.isnan(got) & jnp.isnan(expected)), 0.0, apart)
-    apart = jnp.where(jnp.isnan(apart), jnp.inf, apart)
-    worst = jnp.argmax(apart)
-    size = jnp.maximum(_size(expected), _size(got))
-    least = jnp.finfo(jnp.float64).tiny
-    return Row(
-        jnp.where(apart[worst] > 0, apart[worst] / jnp.maximum(bar, least), 0.0),
-        apart[worst] / size,
-        bar / size,
-        worst,
-        jnp.real(got[worst]),
-        jnp.real(expected[worst]),
-        cotangent,
-    )
+def _linearity(arrays: dict[str, Any], stated: Any, eps: float, coarse: float) -> dict[str, Row]:
+    """Compare a rule with itself, for other cotangents: where plain differentiation compares, it
+    says this too."""
+    near, far, total, multiple, zero = (stated[k] for k in range(1, 6))
+    size = jnp.maximum(magnitude(far), magnitude(near))
+    first = arrays["tried"][0]
+    smallest = jnp.finfo(jnp.float32).tiny
+    factor = jnp.max(abs(first[4])) / jnp.maximum(jnp.max(abs(first[1])), smallest)
+    share = 4 * MULTIPLE * max(eps, coarse)
+    return {
+        "sum": worst_entry(total, near + far, share * size, 3),
+        "multiple": worst_entry(multiple, near * factor, share * magnitude(multiple), 4),
+        "zero": worst_entry(zero, jnp.zeros_like(zero), eps * magnitude(stated[0]), 5),
+    }
 
 
-def _worse(rows: Sequence[Row]) -> Row:
-    worst = rows[0]
-    for row in rows[1:]:
-        worse = row.ratio > worst.ratio
-        worst = Row(*(jnp.where(worse, b, a) for a, b in zip(worst, row, strict=True)))
-    return worst
-
-
-def _of_values(use: Use, rule: Staged, ins: Sequence[Any]) -> list[tuple[int, str, Row]]:
-    """The values that the rule returns beside those of the function."""
-    body, n = g.body(use.eqn.params), rule.num_outs
-    cts = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in rule_cts(use)]
-    cts = [_like(c, v.aval) for c, v in zip(cts, rule_cts(use), strict=True)]
-    pairs = zip(
-        interpret.evaluate(rule.graph, (*ins, *cts))[:n],
-        interpret.evaluate(body, ins),
-        evaluate(DOUBLE, body, ins),
-        strict=True,
-    )
-    found = []
-    for number, (got, plain, truth) in enumerate(pairs):
+def _of_values(use: Use, outs: Sequence[Any], ins: Sequence[Any]) -> list[tuple[int, Row]]:
+    """Compare the values that the rule returns with those of the function."""
+    body = use.body
+    plain = interpret.evaluate(body, ins)
+    truths = evaluate(DOUBLE, without_kernels(body), ins)
+    rows = []
+    for number, (got, value, truth) in enumerate(zip(outs, plain, truths, strict=True)):
         if not avals.differentiable(jax.typeof(truth)) or not truth.size:
             continue
-        eps = float(jnp.finfo(jax.typeof(plain).dtype).eps)
-        noise = _largest(_wide(plain) - _wide(truth))
-        bar = MULTIPLE * jnp.maximum(noise, eps * _size(_wide(truth)))
-        found.append((number, "value", _worst(_wide(got), _wide(truth), bar, 0)))
-    return found
+        eps = float(jnp.finfo(jax.typeof(value).dtype).eps)
+        noise = largest(wide(value) - wide(truth))
+        bar = MULTIPLE * jnp.maximum(noise, eps * magnitude(wide(truth)))
+        rows.append((number, worst_entry(wide(got), wide(truth), bar, 0)))
+    return rows
 
 
-def _coarsest(rule: Staged, use: Use) -> float:
-    """The spacing at 1 of the coarsest dtype in which rule and function compute when they are run
-    in float64: that of kernels and callbacks, which have one precision."""
+def coarsest_in_double(rule: Staged, use: Use) -> float:
+    """Return the spacing at 1 of the coarsest dtype in which rule and function compute when they
+    are run in float64: that of kernels and callbacks, which have one precision."""
     spacings = [EPS]
-    for graph in (rule.graph, g.body(use.eqn.params)):
-        types = [avals.struct(v.aval) for v in graph.invars]
+    for graph in (rule.graph, use.body):
+        program = without_kernels(graph)
+        types = [avals.struct(v.aval) for v in program.invars]
         try:
-            wide, _ = g.stage(
-                lambda *xs, graph=graph: evaluate(DOUBLE, graph, xs), *map(_double_type, types)
+            staged, _ = g.stage(
+                lambda *xs, program=program: evaluate(DOUBLE, program, xs),
+                *map(_type_in_double, types),
             )
         except Exception:  # what cannot be traced has been said to be so elsewhere
             continue
-        made = [avals.struct(v) for s in sites(wide) for v in s.eqn.outvars]
-        spacings += [float(jnp.finfo(a.dtype).eps) for a in made if avals.differentiable(a)]
+        values = [avals.struct(v) for s in sites(staged) for v in s.eqn.outvars]
+        spacings += [float(jnp.finfo(a.dtype).eps) for a in values if avals.differentiable(a)]
     return max(spacings)
 
 
-def _literals(rule: Staged, use: Use) -> float:
-    """What the rounding of constants to their own dtype may come to in float64, as a share."""
-    graphs = (rule.graph, g.body(use.eqn.params))
-    rounded = any(_rounded(a) for graph in graphs for s in sites(graph) for a in s.eqn.invars)
-    return _eps(use) if rounded else 0.0
-
-
-def _double_type(aval: Any) -> Any:
-    return (
-        aval.update(dtype=np.dtype(DOUBLE.dtype(aval.dtype)))
-        if avals.differentiable(aval)
-        else aval
-    )
-
-
-def _rounded(atom: Any) -> bool:
-    """Whether an operand is a constant number that a narrower dtype may have rounded: one with a
-    long mantissa, unlike 0.5 or 3."""
-    if not isinstance(atom, Literal) or not avals.differentiable(atom.aval):
-        return False
-    if float(jnp.finfo(avals.struct(atom).dtype).eps) <= EPS:
-        return False
-    values = np.ravel(np.asarray(atom.val).astype(np.float64))
-    mantissa = np.frexp(values[np.isfinite(values)])[0] * 64
-    return bool(np.any(mantissa != np.round(mantissa)))
-
-
-def _second_derivative(
-    use: Use,
-    rule: Staged,
-    numbers: Sequence[int],
-    ins: Sequence[Any],
-    tried: Sequence[Any],
-    coarse: float,
-) -> tuple[Row | None, str]:
-    """The derivative of what the rule states, along one direction, beside a difference of it."""
-    if closed := opaque(rule.graph):
-        return None, f"it holds {closed[0].eqn.primitive}"
-    h = coarse ** (1 / 3)
-    try:
-        along, value = second_order(use, rule, numbers, ins, [x[1] for x in tried])
-        by_rule = _slope_of(along)
-        size = value(jnp.float64(0))
-    except Exception as error:  # whatever a rule raises that has no derivative
-        return None, str(error).strip().split("\n")[0] or type(error).__name__
-    ahead, behind = lax.map(along, jnp.array([h, -h], jnp.float64))
-    by_values = (ahead - behind) / (2 * h)
-    bar = jnp.maximum(30 * coarse ** (2 / 3), 1e-5) * jnp.maximum(abs(by_rule), abs(by_values))
-    return _worst(by_rule, by_values, bar + 30 * coarse / h * size, 1), ""
-
-
-def _slope_of(along: Callable[[Any], Any]) -> Any:
-    """The derivative at 0: reverse, which custom_vjp functions within allow; forward, which loops
-    of unknown length do."""
-    zero = jnp.float64(0)
-    try:
-        return jax.grad(along)(zero)
-    except (ValueError, NotImplementedError, TypeError):  # a loop of unknown length
-        pass
-
-    def forward(t: Any) -> Any:
-        return jax.jvp(along, (t,), (jnp.ones_like(t),))[1]
-
-    program, _ = g.stage(forward, zero)
-    if any(s.eqn.primitive.name == "custom_lin" for s in sites(program)):
-        raise NotImplementedError("neither forward nor reverse differentiation goes through it")
-    return forward(zero)
-
-
-def second_order(
-    use: Use, rule: Staged, numbers: Sequence[int], ins: Sequence[Any], cts: Sequence[Any]
-) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """A weighed sum of what the rule states, t along a direction, and the sum of its terms'
-    magnitudes."""
-    moves, weights = (
-        [
-            np.random.default_rng([k, i]).uniform(0.25, 1, avals.struct(use.eqn.invars[i]).shape)
-            for i in numbers
-        ]
-        for k in (3, 4)
-    )
-
-    def terms(t: Any) -> list[Any]:
-        moved = [DOUBLE.cast(x) if avals.differentiable(jax.typeof(x)) else x for x in ins]
-        for i, d in zip(numbers, moves, strict=True):
-            scale = jnp.sqrt(jnp.mean(jnp.square(abs(moved[i]))))
-            scale = jnp.where(scale > 0, scale, 1.0)
-            moved[i] = moved[i] + t * lax.stop_gradient(scale) * d
-        stated = _stated(use, rule, numbers, DOUBLE, moved, cts)
-        return [jnp.real(_wide(x)) * w for x, w in zip(stated, weights, strict=True)]
-
-    def along(t: Any) -> Any:
-        return sum(jnp.sum(x) for x in terms(t))
-
-    def magnitude(t: Any) -> Any:
-        return sum(jnp.sum(abs(x)) for x in terms(t))
-
-    return along, magnitude
-
-
-def _mismatched(use: Use, rule: Staged) -> tuple[tuple[int, str, str], ...]:
-    """The operands whose cotangent has another shape or dtype than they have."""
-    types, found = iter(rule.types), []
-    stated = [next(types) if m else None for m in rule.made]
-    for number in judged_operands(use):
-        ct, x = stated[number], avals.struct(use.eqn.invars[number])
-        if ct is not None and (ct.shape, ct.dtype) != (x.shape, x.dtype):
-            found.append((number, ct.str_short(), x.str_short()))
-    return tuple(found)
+def _type_in_double(aval: Any) -> Any:
+    if not avals.differentiable(aval):
+        return aval
+    return aval.update(dtype=jnp.dtype(DOUBLE.dtype(aval.dtype)))

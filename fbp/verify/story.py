@@ -10,6 +10,7 @@ import numpy as np
 from jax.extend.core import primitives as p
 
 from fbp.autodiff.graph import JaxprEqn, Literal
+from fbp.autodiff.user_rules import backward_rule_around
 from fbp.verify.flags import ELEMENTWISE, Bad, CloseUp, Flags, close_up, first
 from fbp.verify.flow import Place
 from fbp.verify.mends import ADVICE, DOUBLE_WHERE, Number, Situation, situation
@@ -162,7 +163,10 @@ def _story(
     name = str(forward.primitive) if derived else ""
     what = situation(str(eqn.primitive), birth.bad, values, name)
     story = f"{_shown(eqn, values)} {_short(np.asarray(seen.value).item())}"
-    story = f"the derivative of {name} is {WORDS[birth.bad]}: {story}" if derived else story
+    if rule := backward_rule_around(eqn):
+        story = f"in {rule}, the backward rule of a custom_vjp function, {story}"
+    elif derived:
+        story = f"the derivative of {name} is {WORDS[birth.bad]}: {story}"
     aval: Any = eqn.outvars[birth.out].aval
     index = _index(int(seen.entry), aval.shape)
     story += f" at entry {list(index)}" if index else ""

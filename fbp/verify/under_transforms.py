@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from fbp.autodiff.avals import is_inexact
 from fbp.verify.problem import Arrays, Problem
-from fbp.verify.reference import Reference, as_double, compared, eps_of
+from fbp.verify.reference import Reference, as_double, compared, eps_of, largest
 from fbp.verify.report import Finding, Kind, LeafVerdict
 
 DIFFERENTIATION = "a second differentiation"
@@ -24,39 +25,67 @@ OTHER = 0.75
 def disagreements(
     problem: Problem, gradient: Callable, got: Sequence[Any], reference: Reference
 ) -> Iterator[tuple[str, Callable[[], list[Finding]]]]:
-    """The names of the transformations, and for each what finds what changes under it.
+    """Yield the names of the transformations, and for each what finds what changes under it.
 
-    Over two points they must give what the gradient gives at each, `got` at the first.
+    Over two points they must give what the gradient gives at each, `got` at the first. The points
+    differ in what is differentiated, or in all else.
     """
-    first = problem.leaves
-    second = [(x * OTHER).astype(x.dtype) for x in first]
-    arrays = list(problem.arrays)
-    batch = [jnp.stack(pair) for pair in zip(first, second, strict=True)]
-    at_second = functools.cache(lambda: jax.jit(gradient)(second, arrays))
+    leaves, arrays = problem.point
+    others = [i for i in range(len(arrays)) if i not in problem.places]
+    points = {
+        "leaves": ([_second(x) for x in leaves], arrays),
+        "others": (leaves, [_second(x) if i in others else x for i, x in enumerate(arrays)]),
+    }
+    at_second = functools.cache(lambda which: jax.jit(gradient)(*points[which]))
 
-    def under(name: str, batched: Callable) -> list[Finding]:
+    def under(name: str, which: str, batched: Callable) -> list[Finding]:
         plain = f"that without {name}"
-        rows = jax.jit(lambda batch: batched(gradient, batch, arrays))(batch)
+        rows = jax.jit(lambda second: batched(gradient, problem, second))(points[which])
         verdicts = [
             compared(leaf, x[i], as_double(y), _bar(reference, place, x), eps_of(x), plain)
-            for i, want in enumerate((got, at_second()))
+            for i, want in enumerate((got, at_second(which)))
             for place, (leaf, x, y) in enumerate(zip(problem.names, rows, want, strict=True))
         ]
         return [_changed(name, v) for v in verdicts if not v.ok][:1]
 
-    for name, batched in (("vmap", _under_vmap), ("scan", _in_scan)):
-        yield name, functools.partial(under, name, batched)
+    yield "vmap", functools.partial(under, "vmap", "leaves", _under_vmap)
+    if others:
+        name = "vmap over what is not differentiated"
+        yield name, functools.partial(under, name, "others", _others_under_vmap)
+    yield "scan", functools.partial(under, "scan", "leaves", _in_scan)
+
+
+def _second(x: Any) -> Any:
+    """An array at the second point: whole numbers and keys are the same there."""
+    return (x * OTHER).astype(x.dtype) if is_inexact(jax.typeof(x).dtype) else x
 
 
 def _bar(reference: Reference, place: int, x: Any) -> float:
     return reference.bar(place, max(eps_of(x), reference.eps[place]))
 
 
-def _under_vmap(gradient: Callable, batch: Arrays, arrays: Arrays) -> Arrays:
+Second = tuple[Arrays, Arrays]
+
+
+def _under_vmap(gradient: Callable, problem: Problem, second: Second) -> Arrays:
+    arrays = list(problem.arrays)
+    batch = [jnp.stack(pair) for pair in zip(problem.leaves, second[0], strict=True)]
     return jax.vmap(lambda leaves: gradient(leaves, arrays))(batch)
 
 
-def _in_scan(gradient: Callable, batch: Arrays, arrays: Arrays) -> Arrays:
+def _others_under_vmap(gradient: Callable, problem: Problem, second: Second) -> Arrays:
+    batched = [None if i in problem.places else 0 for i in range(len(problem.arrays))]
+    batch = [
+        x if axis is None else jnp.stack([jnp.asarray(x), jnp.asarray(y)])
+        for x, y, axis in zip(problem.arrays, second[1], batched, strict=True)
+    ]
+    rows = jax.vmap(lambda arrays: gradient(problem.leaves, arrays), in_axes=(batched,))(batch)
+    return list(rows)
+
+
+def _in_scan(gradient: Callable, problem: Problem, second: Second) -> Arrays:
+    arrays = list(problem.arrays)
+    batch = [jnp.stack(pair) for pair in zip(problem.leaves, second[0], strict=True)]
     return lax.scan(lambda _, leaves: ((), gradient(leaves, arrays)), (), batch)[1]
 
 
@@ -75,10 +104,9 @@ def wrong_derivative(
     how = "the same derivative of jax.grad"
     verdicts = []
     for i, (leaf, x, want) in enumerate(zip(problem.names, got, expected, strict=True)):
-        size = max(float(np.max(abs(reference.grads[i]), initial=0)), 1e-300)
+        size = max(largest(reference.grads[i]), 1e-300)
         share = SECOND * max(reference.bar(i, eps) / size, eps)
-        largest = max(float(np.max(abs(w), initial=0)) for w in expected)
-        bar = share * largest
+        bar = share * max(map(largest, expected))
         verdicts.append(compared(leaf, x, want, bar, eps, how))
     return [_changed(DIFFERENTIATION, v) for v in verdicts if not v.ok][:1]
 

@@ -1,0 +1,96 @@
+"""The derivative of a custom rule, for second derivatives, beside differences of what it states."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import get_abstract_mesh
+
+from fbp.autodiff import avals
+from fbp.autodiff import graph as g
+from fbp.verify.kernels import without_kernels
+from fbp.verify.observe import opaque, sites
+from fbp.verify.precision import DOUBLE
+from fbp.verify.rule_use import Staged, Use, groups, run_rule, substituted
+from fbp.verify.worst_entry import Row, wide, worst_entry
+
+MARGIN = 30
+"""How many times the estimated error of a difference the bar is."""
+LEAST = 1e-5
+"""The least bar, as a share: a difference of the step eps^(1/3) has an error of eps^(2/3) times
+the third derivative, which may be large; a rule without a derivative is off by all of it."""
+
+Along = Callable[[Any], tuple[Any, Any]]
+"""The weighed sum of what a rule states, at a distance along a direction, and the sum of its
+terms' magnitudes."""
+
+
+def second_derivative(
+    use: Use, rule: Staged, ins: Sequence[Any], cts: Sequence[Any], coarse: float
+) -> tuple[Row | None, str]:
+    """Compare the derivative of what the rule states, along one direction, with a difference of
+    it; or return None, and the reason."""
+    if closed := opaque(without_kernels(rule.graph)):
+        return None, f"it holds {closed[0].eqn.primitive}"
+    step = coarse ** (1 / 3)
+    try:
+        along = along_direction(use, rule, ins, cts)
+        by_rule, size = _slope_and_size(along)
+    except Exception as error:  # whatever a rule raises that has no derivative
+        return None, str(error).strip().split("\n")[0] or type(error).__name__
+    (ahead, behind), _ = lax.map(along, jnp.array([step, -step], jnp.float64))
+    by_values = (ahead - behind) / (2 * step)
+    share = jnp.maximum(MARGIN * coarse ** (2 / 3), LEAST)
+    bar = share * jnp.maximum(abs(by_rule), abs(by_values)) + MARGIN * coarse / step * size
+    if get_abstract_mesh().manual_axes:  # where values are not asked afterwards
+        (farther, nearer), _ = lax.map(along, jnp.array([4 * step, -4 * step], jnp.float64))
+        bar += MARGIN * abs((farther - nearer) / (8 * step) - by_values)
+    return worst_entry(by_rule, by_values, bar, 1), ""
+
+
+def _slope_and_size(along: Along) -> tuple[Any, Any]:
+    """Return the derivative at 0 and the terms' magnitudes: reverse, which custom_vjp functions
+    within allow; forward, which loops of unknown length do."""
+    zero = jnp.float64(0)
+    try:
+        return jax.grad(along, has_aux=True)(zero)
+    except (ValueError, NotImplementedError, TypeError):  # a loop of unknown length
+        pass
+
+    def forward(t: Any) -> Any:
+        _, slope, size = jax.jvp(along, (t,), (jnp.ones_like(t),), has_aux=True)
+        return slope, size
+
+    program, _ = g.stage(forward, zero)
+    if any(s.eqn.primitive.name == "custom_lin" for s in sites(program)):
+        raise NotImplementedError("neither forward nor reverse differentiation goes through it")
+    return forward(zero)
+
+
+def along_direction(use: Use, rule: Staged, ins: Sequence[Any], cts: Sequence[Any]) -> Along:
+    """Return what the rule states as a function of the distance along a random direction."""
+    numbers = [group[0] for group in groups(use)]
+    directions, weights = (
+        [
+            np.random.default_rng([k, i]).uniform(0.25, 1, avals.struct(use.eqn.invars[i]).shape)
+            for i in numbers
+        ]
+        for k in (3, 4)
+    )
+    ins = [DOUBLE.cast(x) if avals.differentiable(jax.typeof(x)) else x for x in ins]
+
+    def moved(x: Any, t: Any, direction: Any) -> Any:
+        scale = jnp.sqrt(jnp.mean(jnp.square(abs(x))))
+        return x + t * jnp.where(scale > 0, scale, 1.0) * direction
+
+    def along(t: Any) -> tuple[Any, Any]:
+        values = [moved(ins[i], t, d) for i, d in zip(numbers, directions, strict=True)]
+        _, stated = run_rule(use, rule, substituted(use, ins, values), cts, DOUBLE)
+        terms = [jnp.real(wide(x)) * w for x, w in zip(stated, weights, strict=True)]
+        sizes = [jnp.sum(abs(lax.stop_gradient(x))) for x in terms]
+        return sum(jnp.sum(x) for x in terms), sum(sizes)
+
+    return along

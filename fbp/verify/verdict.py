@@ -1,0 +1,19 @@
+"""What is said of one operand of a custom rule."""
+
+from dataclasses import dataclass
+
+from fbp.verify.report import Kind
+
+RESOLVED = 0.03
+"""A bar above this share of the largest entry leaves no digits: nothing is said to be right."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said of one operand: the kind of finding, and the entry that shows it."""
+
+    kind: Kind
+    reason: str
+    entry: int | None = None
+    expected: float | None = None
+    got: float | None = None
