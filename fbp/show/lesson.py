@@ -191,7 +191,9 @@ def lesson_of(config: Config, rate: float | None = None, seed: int = 0) -> Lesso
     fbp.errors.InputError: the network 64-256-10 has 18,944 edges, and a page shows at most 60: \
 with 64 inputs none can
     """
+    from fbp.data import Dataset
     from fbp.sweep import load_problem
+    from fbp.train import Objective
 
     if not isinstance(config.network, MLP):
         kind = type(config.network).__name__.lower()
@@ -200,10 +202,12 @@ with 64 inputs none can
             'network.kind = "mlp"'
         )
     problem = load_problem(config)
-    data = problem.dataset
+    data = problem.data
+    if not isinstance(data, Dataset) or not isinstance(problem.loss, Objective):
+        raise InputError("a page shows a data set by its name and the loss of its task")
     inputs = int(np.prod(data.feature_shape))
     is_class = data.task == "classification"
-    widths = (inputs, *config.network.widths, problem.objective.outputs)
+    widths = (inputs, *config.network.widths, problem.loss.outputs)
     check_edges(widths)
     targets = np.eye(data.classes, dtype=np.float32)[data.train.y] if is_class else data.train.y
     lesson = Lesson(
@@ -268,7 +272,8 @@ def _with_best_rate(lesson: Lesson, seed: int) -> Lesson:
 
 
 def _notes(config: Config) -> tuple[str, ...]:
+    optimizer = getattr(config.optimizer, "name", "another optimizer")
     return (
         f"plain gradient descent by all training examples at once, where the config has "
-        f"{config.optimizer.name} by batches of {config.train.batch_size}",
+        f"{optimizer} by batches of {config.train.batch_size}",
     )

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "fbp"
-NO_TRAINING = {"autodiff", "nn", "testing", "verify"}
+NO_TRAINING = {"autodiff", "nn", "show", "testing", "verify"}  # `show` is a lesson of bare steps
 CALLERS = {
     "train/loop.py",
     "train/engine.py",
