@@ -27,6 +27,7 @@ from fbp.data.cells import (
     truth_of,
     unit_of,
 )
+from fbp.data.plain_cells import finite_floats
 
 Cells = Shaped[np.ndarray, " rows"]
 UNREADABLE_SHARE = 0.1  # of the cells: with more, a column is one of words
@@ -82,9 +83,7 @@ def recognize(name: str, cells: Cells, *, decimal_comma: bool = False) -> Kind:
     >>> recognize("code", np.array(["007", "012"], object))
     Words()
     """
-    return _recognize(
-        name, cells, _floats(cells) if cells.dtype.kind == "O" else None, decimal_comma
-    )
+    return _recognize(name, cells, _plain(cells), decimal_comma)
 
 
 def read_column(
@@ -95,11 +94,15 @@ def read_column(
     >>> read_column("age", np.array(["1", "2"], object))[:2]
     (Numbers(form=NumberFormat(decimal='.', unit='')), array([1., 2.]))
     """
-    floats = _floats(cells) if cells.dtype.kind == "O" else None
+    floats = _plain(cells)
     kind = _recognize(name, cells, floats, decimal_comma)
     if floats is not None and kind == Numbers():
         return kind, floats, np.zeros(len(cells), bool)
     return kind, *convert(kind, cells)
+
+
+def _plain(cells: Cells) -> Cells | None:
+    return finite_floats(cells.tolist()) if cells.dtype.kind == "O" else None
 
 
 def _recognize(name: str, cells: Cells, floats: Cells | None, decimal_comma: bool) -> Kind:
@@ -168,7 +171,7 @@ def _numbers(form: NumberFormat, cells: Cells) -> tuple[Cells, Cells]:
         return cells.astype(np.float64, copy=False), np.zeros(len(cells), bool)
     if cells.dtype.kind == "M":
         return np.full(len(cells), np.nan), ~np.isnat(cells)
-    if form == PLAIN and (floats := _floats(cells)) is not None:
+    if form == PLAIN and (floats := _plain(cells)) is not None:
         return floats, np.zeros(len(cells), bool)
     known = {text: _number_or_missing(text, form) for text in set(cells.tolist())}
     values = [known[text] for text in cells.tolist()]
@@ -191,26 +194,6 @@ def _dates(form: str, cells: Cells) -> tuple[Cells, Cells]:
     dates = np.array([known[text] for text in texts], "datetime64[s]")
     missing = np.array([is_missing(text, word=False) for text in texts], bool)
     return dates, np.isnat(dates) & ~missing
-
-
-def _floats(cells: Cells) -> Cells | None:
-    """All cells as plain finite numbers or empty ones; None where one is not (the quick way)."""
-    texts = cells.tolist()
-    try:
-        floats = np.fromiter(map(float, texts), np.float64, len(texts))
-    except ValueError:
-        if "" not in texts:
-            return None
-        try:
-            floats = np.array([float(text) if text else np.nan for text in texts], np.float64)
-        except ValueError:
-            return None
-        if np.isnan(floats).sum() != texts.count(""):
-            return None
-        return None if np.isinf(floats).any() or any("_" in t for t in texts) else floats
-    if not len(floats) or not np.isfinite(floats).all() or "_" in "".join(texts):
-        return None
-    return floats
 
 
 def _counts_rows(name: str, numbers: Cells) -> bool:

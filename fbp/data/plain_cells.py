@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Num, Shaped
+from jaxtyping import Float64, Int, Num, Shaped
 
 from fbp.data.cells import LEADING_ZERO
 
@@ -69,6 +69,26 @@ def parse_cells(
     return columns
 
 
+def finite_floats(texts: Sequence[str]) -> Float64[np.ndarray, " rows"] | None:
+    """Return the finite numbers in cells, NaN for empty ones; None where a cell is neither.
+
+    >>> finite_floats(["1", "", "2.5"]), finite_floats(["1", "nan"]), finite_floats(["1_0"])
+    (array([1. , nan, 2.5]), None, None)
+    """
+    try:
+        floats = np.fromiter(map(float, texts), np.float64, len(texts))
+    except ValueError:
+        if "" not in texts:
+            return None
+        try:
+            floats = np.array([float(text) if text else np.nan for text in texts], np.float64)
+        except ValueError:
+            return None
+    if np.isnan(floats).sum() != texts.count("") or np.isinf(floats).any():
+        return None
+    return None if not len(floats) or any("_" in text for text in texts) else floats
+
+
 def plain_floats(texts: list[str]) -> Column | None:
     """Return a column of plain finite numbers: int64 where all are written so, else float64.
 
@@ -79,8 +99,8 @@ def plain_floats(texts: list[str]) -> Column | None:
     >>> plain_floats(["007", "012"]), plain_floats(["1_0"]), plain_floats(["1.5", ""])
     (None, None, array([1.5, nan]))
     """
-    floats = _floats(texts)
-    if floats is None or not _is_exact(floats) or any("_" in text for text in texts):
+    floats = finite_floats(texts)
+    if floats is None or not _is_exact(floats):
         return None
     if _has_fraction(floats):
         return floats
@@ -104,19 +124,6 @@ def stripped(column: list[str]) -> list[str]:
     if text != text.strip() or any(bound in text for bound in bounds):
         return [cell.strip() for cell in column]
     return column
-
-
-def _floats(texts: list[str]) -> Column | None:
-    try:
-        return np.fromiter(map(float, texts), np.float64, len(texts))
-    except ValueError:
-        if "" not in texts:
-            return None
-    try:
-        floats = np.array([float(text) if text else np.nan for text in texts], np.float64)
-    except ValueError:
-        return None
-    return floats if np.isnan(floats).sum() == texts.count("") else None
 
 
 def _by_pandas(stored: bytes, separator: str) -> list[np.ndarray]:

@@ -28,6 +28,8 @@ def same(parsed, texts):
     """A column of numbers holds what Python reads in its cells; a column of text is the text."""
     if not isinstance(parsed, np.ndarray):
         return parsed == texts
+    if any(text.lower() == "nan" for text in texts):
+        return False
     numbers = [float(text) if text else np.nan for text in texts]
     whole = all(text.lstrip("+-").isdigit() for text in texts)
     return np.array_equal(parsed, numbers, equal_nan=True) and (parsed.dtype.kind == "i") == whole
