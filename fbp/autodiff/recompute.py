@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
@@ -16,6 +15,7 @@ from fbp.autodiff.avals import struct
 from fbp.autodiff.compat import scan_counts
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, variables
 from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.restage import Body, Site, bodies, carried, restage
 
 
 def rematerialized(
@@ -67,9 +67,7 @@ def repeatable(eqn: JaxprEqn) -> bool:
 
 def body_graphs(eqn: JaxprEqn) -> list[Graph]:
     """Return the programs that a jit, scan or cond holds."""
-    if eqn.primitive is p.cond_p:
-        return [g.from_jaxpr(branch) for branch in eqn.params["branches"]]
-    return [g.body(eqn.params)]
+    return [body.graph for body in bodies(Site((0,), eqn))]
 
 
 def body_outputs(eqn: JaxprEqn) -> Iterator[tuple[Var, tuple[Any, ...]]]:
@@ -96,48 +94,35 @@ class Unread:
     """A name for a value that nothing reads."""
 
 
-def _rest_of_jit(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
-    (body,) = body_graphs(eqn)
-    known_values, needs_ct, names, results = _parted(eqn, known, read)
-    program = _remaining(body, [v for (v,) in names], [v for (v,) in results])
-    return _one_equation(
-        lambda *args: evaluate(program, args), (*eqn.invars, *known_values), needs_ct
-    )
-
-
-def _rest_of_scan(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
-    (body,), params = body_graphs(eqn), eqn.params
-    num_consts, num_carry = scan_counts(params)
-    known_values, needs_ct, names, results = _parted(eqn, known, read)
-    last = body.outvars[:num_carry]
-    step = _remaining(body, [v for (v,) in names], (*last, *(v for (v,) in results)))
-
-    def run(*args):
-        consts, init, xs = args[:num_consts], args[num_consts:][:num_carry], args[num_consts:]
-
-        def iterate(carry, slices):
-            outs = evaluate(step, (*consts, *carry, *slices))
-            return tuple(outs[:num_carry]), tuple(outs[num_carry:])
-
-        options = {name: params[name] for name in ("length", "reverse", "unroll")}
-        carry, ys = lax.scan(iterate, init, xs[num_carry:], **options)
-        return (*carry, *ys)
-
-    return _one_equation(run, (*eqn.invars, *known_values), (*eqn.outvars[:num_carry], *needs_ct))
-
-
-def _rest_of_cond(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
+def _rest(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
+    """Return the same jit, scan or cond with bodies that read what is known, and return the states
+    of a scan and what else is read."""
     if eqn.params.get("branches_platforms") is not None:
         return eqn
     known_values, needs_ct, names, results = _parted(eqn, known, read)
-    programs = [
-        _remaining(body, [v[i] for v in names], [v[i] for v in results])
-        for i, body in enumerate(body_graphs(eqn))
-    ]
-    runs = [lambda *args, program=program: evaluate(program, args) for program in programs]
-    return _one_equation(
-        lambda index, *args: lax.switch(index, runs, *args), (*eqn.invars, *known_values), needs_ct
-    )
+    site, num_ins = Site((0,), eqn), len(eqn.invars)
+    programs = bodies(site)
+    num_carry = len(carried(programs[0]))
+    remaining = {
+        body.around.key: _remaining(
+            body.graph,
+            [v[i] for v in names],
+            (*body.graph.outvars[:num_carry], *(v[i] for v in results)),
+        )
+        for i, body in enumerate(programs)
+    }
+
+    def body_of(body: Body, ins: Sequence[Any], _: Any, parts: Any) -> tuple[list[Any], tuple]:
+        return evaluate(remaining[body.around.key], (*ins, *parts)), ()
+
+    def run(*args: Any) -> list[Any]:
+        ins, parts = args[:num_ins], list(args[num_ins:])
+        if eqn.primitive is p.jit_p:  # in the jit that holds what is run again
+            return body_of(programs[0], ins, (), parts)[0]
+        return restage(site, ins, body_of, parts=parts)[0]
+
+    outvars = (*eqn.outvars[:num_carry], *needs_ct)
+    return _one_equation(run, (*eqn.invars, *known_values), outvars)
 
 
 def _parted(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> tuple[list, list, list, list]:
@@ -158,4 +143,4 @@ def _one_equation(run: Callable, invars: Sequence[Any], outvars: Sequence[Any]) 
     return eqn.replace(invars=list(invars), outvars=list(outvars))
 
 
-PARTIAL = {p.jit_p: _rest_of_jit, p.scan_p: _rest_of_scan, p.cond_p: _rest_of_cond}
+PARTIAL = {p.jit_p: _rest, p.scan_p: _rest, p.cond_p: _rest}

@@ -251,19 +251,28 @@ def _while(
     ins = _operands(site, ins)
     split, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
     test = g.from_jaxpr(params["cond_jaxpr"])
+    of_lanes = bool(test.outvars[0].aval.shape)
 
-    def goes_on(carried: tuple) -> Any:
-        (more,) = condition(test, (*ins[:split], *carried[0]))
-        return more if more.ndim == 0 else more.any()
+    def goes_on(carry: Sequence[Any]) -> Any:
+        return condition(test, (*ins[:split], *carry))[0]
 
     def step(carried: tuple) -> tuple:
         carry, state, number = carried
         numbered_body = body._replace(iteration=number)
         outs, state = run(numbered_body, (*ins[split:end], *carry), state, parts)
+        if of_lanes:
+            more = goes_on(carry)
+            outs = [where_lanes(more, x, y) for x, y in zip(outs, carry, strict=True)]
         return outs, state, None if number is None else number + 1
 
     start = (ins[end:], state, np.int32(0) if numbered else None)
-    return lax.while_loop(goes_on, step, start)[:2]
+    return lax.while_loop(lambda carried: goes_on(carried[0]).any(), step, start)[:2]
+
+
+def where_lanes(more: Any, now: Any, before: Any) -> Any:
+    """Return the next state of a batch of loops, of which a lane that has ended stays as it is."""
+    lanes = lax.broadcast_in_dim(more, now.shape, tuple(range(more.ndim)))
+    return lax.select(lanes, now, before)
 
 
 def _cond(site: Site, ins: Sequence[Any], run: Run, state: Any, parts: Any) -> tuple[list, Any]:

@@ -18,9 +18,10 @@ from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import is_complex, is_inexact
-from fbp.autodiff.compat import named_primitives, scan_counts
+from fbp.autodiff.compat import named_primitives
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.interpret import Environment, apply_primitive, bind, evaluate
+from fbp.autodiff.restage import Site, bodies, carried, operands, restage
 
 STEPS = (1e-30, 1e-45)  # the second must give what the first gives: at sqrt(0) it does not
 
@@ -165,7 +166,7 @@ def _apply(eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     if primitive in CALLS:
         return _run(g.body(params), ins)
     if primitive in CONTROL:
-        return CONTROL[primitive](params, ins)
+        return CONTROL[primitive](eqn, ins)
     if primitive in CONTINUED:
         return [CONTINUED[primitive](eqn, *map(_widen, ins))]
     if primitive in OF_REAL_PART:
@@ -233,40 +234,22 @@ CONTINUED = {
 """Primitives that JAX lacks for complex operands, or computes for these as something else."""
 
 
-def _cond(params: dict[str, Any], ins: list[Any]) -> list[Any]:
-    def complex_branch(branch: Any) -> Callable[..., list[Any]]:
-        return lambda *xs: [_widen(y) for y in _run(g.from_jaxpr(branch), xs)]
-
-    index, *operands = ins
-    return lax.switch(index, [complex_branch(branch) for branch in params["branches"]], *operands)
-
-
-def _scan(params: dict[str, Any], ins: list[Any]) -> list[Any]:
-    body = g.body(params)
-    num_consts, num_carry = scan_counts(params)
-    consts = ins[:num_consts]
-
-    def step(carry: list[Any], xs: list[Any]) -> tuple[list[Any], list[Any]]:
-        outs = [_widen(y) for y in _run(body, [*consts, *carry, *xs])]
-        return outs[:num_carry], outs[num_carry:]
-
-    carry, xs = ins[num_consts : num_consts + num_carry], ins[num_consts + num_carry :]
-    length, reverse = params["length"], params["reverse"]
-    carry, ys = lax.scan(step, [_widen(x) for x in carry], xs, length=length, reverse=reverse)
-    return [*carry, *ys]
+def _restaged(eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    """A loop or a branch whose body may return complex numbers, and so starts from them."""
+    site = Site((0,), eqn)
+    first, *_ = bodies(site)
+    start = {id(v) for v in (operands(first)[i] for i in carried(first))}
+    ins = [_widen(x) if id(v) in start else x for v, x in zip(eqn.invars, ins, strict=True)]
+    return restage(
+        site,
+        ins,
+        lambda body, ins, *_: ([_widen(y) for y in _run(body.graph, ins)], ()),
+        condition=_run,
+    )[0]
 
 
-def _while(params: dict[str, Any], ins: list[Any]) -> list[Any]:
-    goes_on, body = g.from_jaxpr(params["cond_jaxpr"]), g.from_jaxpr(params["body_jaxpr"])
-    at, to = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-    return lax.while_loop(
-        lambda carry: _run(goes_on, [*ins[:at], *carry])[0],
-        lambda carry: [_widen(y) for y in _run(body, [*ins[at:to], *carry])],
-        [_widen(x) for x in ins[to:]],
-    )
-
-
-def _linear_solve(params: dict[str, Any], ins: list[Any]) -> list[Any]:
+def _linear_solve(eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    params = eqn.params
     lengths = params["const_lengths"]
     first, last = lengths.matvec + lengths.vecmat, sum(lengths)
     consts = ins[first : first + lengths.solve]
@@ -274,9 +257,7 @@ def _linear_solve(params: dict[str, Any], ins: list[Any]) -> list[Any]:
 
 
 CONTROL = {
-    p.cond_p: _cond,
-    p.scan_p: _scan,
-    p.while_p: _while,
+    **dict.fromkeys((p.cond_p, p.scan_p, p.while_p), _restaged),
     p.linear_solve_p: _linear_solve,
 }
 """Primitives that run one of the programs that they hold, or one many times."""

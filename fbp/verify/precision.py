@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.extend.core import Literal
 from jax.extend.core import primitives as p
 
@@ -21,7 +20,7 @@ from fbp.autodiff import graph as g
 from fbp.autodiff.dce import dce
 from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.rules.calls import COMPOSITE, CUSTOM_VMAP
+from fbp.autodiff.restage import COMPOSITE, CUSTOM_VMAP, Site, restage
 from fbp.verify.observe import calls_out, holds_program
 
 INLINE = frozenset({p.closed_call_p, p.call_p, p.remat_p, COMPOSITE, CUSTOM_VMAP})
@@ -140,49 +139,14 @@ def _jit(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     return jax.jit(fun)(*ins)
 
 
-def _scan(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    num_consts, num_carry = compat.scan_counts(eqn.params)
-    consts, init, xs = ins[:num_consts], ins[num_consts:][:num_carry], ins[num_consts + num_carry :]
-    body = g.body(eqn.params)
-
-    def step(carry: Any, x: Any) -> tuple[list[Any], list[Any]]:
-        outs = evaluate(to, body, (*consts, *carry, *x))
-        return outs[:num_carry], outs[num_carry:]
-
-    settings = {key: eqn.params[key] for key in ("length", "reverse", "unroll")}
-    carry, ys = lax.scan(step, [jnp.asarray(x) for x in init], xs, **settings)
-    return [*carry, *ys]
-
-
-def _while(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    params = eqn.params
-    split, end = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
-    condition, body = g.from_jaxpr(params["cond_jaxpr"]), g.from_jaxpr(params["body_jaxpr"])
-
-    def goes_on(carry: list[Any]) -> Any:
-        return evaluate(to, condition, (*ins[:split], *carry))[0]
-
-    def step(carry: list[Any]) -> list[Any]:
-        outs, more = evaluate(to, body, (*ins[split:end], *carry)), goes_on(carry)
-        return [where_lanes(more, x, y) for x, y in zip(outs, carry, strict=True)]
-
-    return lax.while_loop(
-        lambda carry: jnp.any(goes_on(carry)), step, [jnp.asarray(x) for x in ins[end:]]
-    )
-
-
-def where_lanes(more: Any, now: Any, before: Any) -> Any:
-    """Return a loop's next state: in a batch of loops, a lane that has ended stays as it is."""
-    if jnp.ndim(more) == 0:
-        return now
-    lanes = jnp.reshape(more, more.shape + (1,) * (jnp.ndim(now) - jnp.ndim(more)))
-    return jnp.where(lanes, now, before)
-
-
-def _cond(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    index, *operands = ins
-    branches = [g.from_jaxpr(branch) for branch in eqn.params["branches"]]
-    return lax.switch(index, [lambda *xs, b=b: evaluate(to, b, xs) for b in branches], *operands)
+def _restaged(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+    """A loop, a branch or a shard_map, its programs in the other precision."""
+    return restage(
+        Site((0,), eqn),
+        ins,
+        lambda body, ins, *_: (evaluate(to, body.graph, ins), ()),
+        condition=lambda test, ins: evaluate(to, test, ins),
+    )[0]
 
 
 def _custom_jvp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
@@ -280,24 +244,9 @@ SCATTERS = compat.named_primitives(
 )
 
 
-def _shard_map(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    params = eqn.params
-    return jax.shard_map(
-        lambda *xs: evaluate(to, g.body(params), xs),
-        mesh=params["mesh"],
-        axis_names=set(params["newly_manual_axes"]),
-        check_vma=params["check_vma"],
-        in_specs=tuple(params["in_specs"]),
-        out_specs=list(params["out_specs"]),
-    )(*map(jnp.asarray, ins))
-
-
 WITH_PROGRAMS: dict[Any, Callable[[Precision, JaxprEqn, list[Any]], list[Any]]] = {
     p.jit_p: _jit,
-    p.scan_p: _scan,
-    p.while_p: _while,
-    p.cond_p: _cond,
-    shard_map_p: _shard_map,
+    **dict.fromkeys((p.scan_p, p.while_p, p.cond_p, shard_map_p), _restaged),
     p.custom_jvp_call_p: _custom_jvp,
     p.custom_vjp_call_p: _custom_vjp,
     **dict.fromkeys(SCATTERS, _scatter),

@@ -49,7 +49,13 @@ def function(pattern: str) -> Selector:
     >>> function("relu")
     function('relu')
     """
-    return Named("function", pattern, lambda site: filter(None, [function_name(site.eqn)]))
+    return Named("function", pattern, function_names)
+
+
+def function_names(site: Site) -> list[str]:
+    """Return the name of the function that an equation calls, if it calls one."""
+    called = function_name(site.eqn)
+    return [] if called is None else [called]
 
 
 def name(pattern: str) -> Selector:
@@ -84,7 +90,12 @@ def primitive(pattern: str) -> Selector:
     >>> primitive("reduce_*")
     primitive('reduce_*')
     """
-    return Named("primitive", pattern, lambda site: [site.eqn.primitive.name])
+    return Named("primitive", pattern, primitive_names)
+
+
+def primitive_names(site: Site) -> list[str]:
+    """Return the name of an equation's primitive."""
+    return [site.eqn.primitive.name]
 
 
 def tag(pattern: str) -> Selector:

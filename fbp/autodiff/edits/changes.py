@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -70,7 +71,7 @@ def scale(factor: float) -> Change:
     >>> scale(-1.0)
     scale(-1.0)
     """
-    return Change(f"scale({factor})", lambda ct: ct * jnp.asarray(factor, ct.dtype), 1)
+    return Change(f"scale({factor})", partial(_scaled, factor), 1)
 
 
 def stop() -> Change:
@@ -82,7 +83,7 @@ def stop() -> Change:
     >>> stop()
     stop()
     """
-    return Change("stop()", lambda _: None, 1)
+    return Change("stop()", _stopped, 1)
 
 
 def clip(limit: float) -> Change:
@@ -97,7 +98,7 @@ def clip(limit: float) -> Change:
     >>> print(clip(1.0).function(jnp.array([-3.0, 0.5])))
     [-1.   0.5]
     """
-    return Change(f"clip({limit})", lambda ct: jnp.clip(ct, -limit, limit), 1)
+    return Change(f"clip({limit})", partial(_clipped, limit), 1)
 
 
 def clip_norm(limit: float) -> Change:
@@ -112,13 +113,7 @@ def clip_norm(limit: float) -> Change:
     >>> print(clip_norm(1.0).function(jnp.array([3.0, 4.0])))
     [0.6 0.8]
     """
-
-    def shrink(ct: jax.Array) -> jax.Array:
-        norm = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(ct))))
-        factor = jnp.where(norm > limit, limit / jnp.where(norm > limit, norm, 1), 1)
-        return ct * factor.astype(ct.dtype)
-
-    return Change(f"clip_norm({limit})", shrink, 1)
+    return Change(f"clip_norm({limit})", partial(_shrunk, limit), 1)
 
 
 def top_k(k: int) -> Change:
@@ -138,17 +133,7 @@ def top_k(k: int) -> Change:
     [[ 0. -4.]
      [ 1.  0.]]
     """
-
-    def largest(ct: jax.Array) -> jax.Array:
-        if ct.ndim == 0 or k >= ct.shape[-1]:
-            return ct
-        indices = lax.top_k(jnp.abs(ct), k)[1]
-        chosen = jnp.put_along_axis(
-            jnp.zeros(ct.shape, bool), indices, True, axis=-1, inplace=False
-        )
-        return jnp.where(chosen, ct, jnp.zeros_like(ct))
-
-    return Change(f"top_k({k})", largest, 1)
+    return Change(f"top_k({k})", partial(_largest, k), 1)
 
 
 def cast(dtype: Any) -> Change:
@@ -163,7 +148,8 @@ def cast(dtype: Any) -> Change:
     >>> print(cast("bfloat16").function(jnp.float32(1.001)))
     1.0
     """
-    return Change(f"cast({jnp.dtype(dtype).name})", lambda ct: ct.astype(dtype).astype(ct.dtype), 1)
+    name = jnp.dtype(dtype).name
+    return Change(f"cast({name})", partial(_rounded, name), 1)
 
 
 def noise(deviation: float) -> Change:
@@ -178,8 +164,42 @@ def noise(deviation: float) -> Change:
     >>> noise(0.1)
     noise(0.1)
     """
+    return Change(f"noise({deviation})", partial(_noisy, deviation), 3)
 
-    def add(ct: jax.Array, _: Any, key: jax.Array) -> jax.Array:
-        return ct + jnp.asarray(deviation, ct.dtype) * jax.random.normal(key, ct.shape, ct.dtype)
 
-    return Change(f"noise({deviation})", add, 3)
+# The functions: of a module, so that a table with edits can be pickled
+
+
+def _scaled(factor: float, ct: Any) -> Any:
+    return ct * jnp.asarray(factor, ct.dtype)
+
+
+def _stopped(_: Any) -> None:
+    return None
+
+
+def _clipped(limit: float, ct: Any) -> Any:
+    return jnp.clip(ct, -limit, limit)
+
+
+def _shrunk(limit: float, ct: Any) -> Any:
+    norm = jnp.sqrt(jnp.sum(jnp.square(jnp.abs(ct))))
+    factor = jnp.where(norm > limit, limit / jnp.where(norm > limit, norm, 1), 1)
+    return ct * factor.astype(ct.dtype)
+
+
+def _largest(k: int, ct: Any) -> Any:
+    if ct.ndim == 0 or k >= ct.shape[-1]:
+        return ct
+    indices = lax.top_k(jnp.abs(ct), k)[1]
+    none = jnp.zeros(ct.shape, bool)
+    chosen = jnp.put_along_axis(none, indices, True, axis=-1, inplace=False)
+    return jnp.where(chosen, ct, jnp.zeros_like(ct))
+
+
+def _rounded(dtype: str, ct: Any) -> Any:
+    return ct.astype(dtype).astype(ct.dtype)
+
+
+def _noisy(deviation: float, ct: Any, _: Any, key: Any) -> Any:
+    return ct + jnp.asarray(deviation, ct.dtype) * jax.random.normal(key, ct.shape, ct.dtype)

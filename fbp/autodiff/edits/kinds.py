@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxprs_in_params
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import cotangent_type, differentiable, struct, varying, varying_like, zeros
@@ -289,7 +290,7 @@ def required_body(call: Call) -> Graph:
 
 def primitives_in(eqn: g.JaxprEqn) -> set[g.Primitive]:
     """Return the primitive of an equation, and those in the programs that it holds."""
-    bodies = jax.extend.core.jaxprs_in_params(eqn.params)
+    bodies = jaxprs_in_params(eqn.params)
     return {eqn.primitive}.union(*(primitives_in(e) for body in bodies for e in body.eqns))
 
 

@@ -11,6 +11,7 @@ from jax.extend.core import primitives as p
 from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.edits.at import value_names
 from fbp.autodiff.edits.groups import Group, choose
+from fbp.autodiff.edits.kinds import AtSite
 from fbp.autodiff.edits.program import Program, function_name, line_of_user, paths
 from fbp.autodiff.edits.selectors import Selector, selector
 from fbp.autodiff.edits.taps import names
@@ -181,7 +182,11 @@ def sites(fun: Callable, *args: Any, rules: Rules = RULES) -> Sites:
     program = Program(staged.graph, in_names, rules)
     root = Node(staged.name)
     _grow(root, program, staged.graph, None)
-    edits = tuple((edit, chosen_sites(choose(edit.site, program), program)) for edit in rules.edits)
+    edits = tuple(
+        (edit, chosen_sites(choose(edit.site, program), program))
+        for edit in rules.edits
+        if isinstance(edit, AtSite)
+    )
     return Sites(root, program, edits)
 
 

@@ -104,7 +104,10 @@ class Level:
     def run(self) -> None:
         """Run all items, the equations in their order as far as the sites allow."""
         for item in in_order(self.items, self.body.graph) if self.units else self.items:
-            (self.run_unit if isinstance(item, SiteEdit) else self.run_equation)(item)
+            if isinstance(item, SiteEdit):
+                self.run_unit(item)
+            else:
+                self.run_equation(item)
 
     def read(self, atom: Any, item: Item | None) -> Any:
         """Return a value as an item, or what is outside, reads it: past the edits of the sites that

@@ -122,9 +122,9 @@ def opened(rules: Rules, staged: FlatFunction, taps: Taps | None = None) -> Open
     """Put the edits of a table, and taps, into a program; without any it stays as it is."""
     if not rules.edits and not taps:
         return Opened(rules, staged.graph)
-    taps = check_taps(taps or {})
     names = paths(jax.tree.unflatten(staged.in_tree, staged.in_avals))
     program = Program(staged.graph, names, rules)
+    taps = check_taps(taps or {}, program)
     edits: list[Any] = [*rules.edits, *taps.values()]
     reached: set[int] = set()
     edited = [
@@ -171,17 +171,21 @@ def _marked(
     return g.stage(run, avals, jax.tree.map(struct, list(zeros)))[0]
 
 
-def check_taps(taps: Taps) -> dict[str, Tap]:
+def check_taps(taps: Taps, program: Program) -> dict[str, Tap]:
     """Return taps by name, each of them one of its own; raise if something else is among them, or
     one name is there twice."""
-    pairs = list(taps.items() if isinstance(taps, Mapping) else taps)
+    by_name: dict[str, Tap] = {}
+    pairs: Any = taps.items() if isinstance(taps, Mapping) else taps
     for name, tap in pairs:
         if not isinstance(tap, Tap):
             raise InputError(f"taps[{name!r}] is {tap!r}: give fbp.tap(site, statistic).")
-        if [other for other, _ in pairs].count(name) > 1:
-            both = " and ".join(str(tap) for other, tap in pairs if other == name)
-            raise InputError(f"the tap {name!r} is there twice, {both}: give each another name.")
-    return {name: replace(tap) for name, tap in pairs}
+        if name in by_name:
+            first, second = (described(choose(x.site, program)) for x in (by_name[name], tap))
+            raise InputError(
+                f"the tap {name!r} is there twice, for {first} and for {second}: give each a name."
+            )
+        by_name[name] = replace(tap)
+    return by_name
 
 
 def check_edits(edited: Sequence[SiteEdit], rules: Rules) -> None:

@@ -205,11 +205,16 @@ class Where(Selector):
         return hit, hit
 
 
+def no_names(_: Site) -> tuple[str, ...]:
+    """Return no name: what a selector has before it knows the program."""
+    return ()
+
+
 @dataclass(frozen=True, repr=False)
 class Resolved(Named):
     """Chooses by names that a program gives: those of the parameters, or of the rules' tags."""
 
-    names: Callable[[Site], Iterable[str]] = field(compare=False, default=lambda _: ())
+    names: Callable[[Site], Iterable[str]] = field(compare=False, default=no_names)
 
     def resolve(self, program: Program) -> Selector:
         """Look the names up."""

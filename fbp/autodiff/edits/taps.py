@@ -63,6 +63,11 @@ class Tap(AtSite):
         """Test whether the tap reads the site as a unit."""
         return self.of == "region"
 
+    def region(self, cts: list[Any], outs: list[Any], ins: list[Any], edited: SiteEdit) -> Any:
+        """Return the statistic of a site as a unit."""
+        assert self.statistic is not None
+        return call_region(self.statistic, cts, outs, ins, edited)
+
     def measure(self, value: Any, ct: Any) -> Any:
         """Return the statistic of one value and its cotangent."""
         if self.statistic is None:
@@ -85,7 +90,9 @@ class Tap(AtSite):
             ]
             outs, ins = ([plain(v.aval) for v in vs] for vs in (group.outputs, group.inputs))
             types = [
-                jax.eval_shape(lambda *xs: call_region(self.statistic, *xs, edited), cts, outs, ins)
+                jax.eval_shape(
+                    lambda cts, outs, ins: self.region(cts, outs, ins, edited), cts, outs, ins
+                )
             ]
         for leaf in jax.tree.leaves(types):
             if not has_tangent(leaf.dtype):
@@ -123,7 +130,7 @@ class Tap(AtSite):
                 for ct, y in zip(cts, outs, strict=True)
             ]
             ins = list(operands.ins[num_consts:])
-            measured = call_region(self.statistic, arrived, outs, ins, edited)
+            measured = self.region(arrived, outs, ins, edited)
             return in_order(call, Operands(pullback(cts), zeros=_masked(operands, measured)))
 
         return outs, pull
@@ -144,13 +151,13 @@ class BesideRule(AtSite):
         outs, pullback = forward(
             call.rules, required_body(call), operands.ins, needs_ct, call.has_out_ct
         )
-        _, pull_taps = forward(
+        pull_taps = forward(
             call.rules,
             self.tapped,
             (*operands.ins, *measured),
             [*(False for _ in needs_ct), *(True for _ in measured)],
             call.has_out_ct,
-        )
+        )[1]
 
         def pull(cts: list[Any]) -> list[Any]:
             statistics = pull_taps(cts)[len(needs_ct) :]

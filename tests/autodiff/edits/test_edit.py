@@ -1,5 +1,7 @@
 """Edits against derivatives taken by hand, their order, and what they refuse."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,6 +78,14 @@ def test_an_edit_can_be_printed_and_taken_back():
     assert rules.without() is fbp.RULES
     with pytest.raises(ValueError, match="no edit"):
         rules.without(edit.cotangent("square", edit.stop()))
+
+
+def test_a_table_with_edits_survives_a_pickle():
+    rules = fbp.RULES | edit.cotangent(at.primitive("mul"), edit.top_k(1))
+    rules |= edit.residuals(at.scope("cube") & at.reads("0"), "e4m3")
+    again = pickle.loads(pickle.dumps(rules))
+    assert str(again) == str(rules)
+    assert again.table is fbp.RULES
 
 
 def test_tables_with_other_edits_share_what_is_remembered():
