@@ -12,8 +12,8 @@ in which they were added; `print(rules)` lists them, and `rules.without(edit)` t
 
 A function with a custom rule is differentiated by its body if a site is chosen inside it, since its
 rule knows nothing of that site; to leave the rule, choose the function itself, or a scope around
-it. Functions under `jax.vmap` have the whole batch's cotangents at their sites; under a vmap of
-the gradient, an edit sees one example's.
+it. Functions under `jax.vmap` have the whole batch's cotangents at their sites, zeros for examples
+whose while_loop has ended; under a vmap of the gradient, an edit sees one example's.
 """
 
 from collections.abc import Callable

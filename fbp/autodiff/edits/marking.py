@@ -220,6 +220,7 @@ def run_inside(
     counted = in_loop and any(x.edit.needs_key or not x.group.always for x in inside)
     mine = {(x.index, x.number): x.edit for x in inside}
     zeros = {number: z for number, z in around.zeros.items() if number in mine}
+    check_lanes(site, inside)
     last = {number: k for number in zeros if (k := mine[number].last) is not None}
     last = last if site.eqn.primitive is p.while_p else {}
     length = iterations(site, ins) if last else 0
@@ -243,6 +244,18 @@ def run_inside(
         )
     numbered = counted or bool(last)
     return restage(site, ins, run, parts=tuple(zeros.values()), numbered=numbered)[0]
+
+
+def check_lanes(site: Site, inside: Sequence[SiteEdit]) -> None:
+    """Raise if random numbers would go into a batch of while_loops, of which a lane that has ended
+    has a cotangent of zero and must keep it."""
+    drawing = [x for x in inside if x.edit.needs_key]
+    is_loop = site.eqn.primitive is p.while_p
+    if drawing and is_loop and g.from_jaxpr(site.eqn.params["cond_jaxpr"]).outvars[0].aval.shape:
+        raise InputError(
+            f"{drawing[0]}: the loop runs under jax.vmap, and would draw for examples whose loop "
+            "has ended too: take a vmap of the gradient."
+        )
 
 
 def iterations(site: Site, ins: Sequence[Any]) -> Any:

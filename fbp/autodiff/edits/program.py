@@ -11,7 +11,7 @@ from jax.extend import source_info_util
 from jax.extend.core import Var
 from jax.extend.core import primitives as p
 
-from fbp.autodiff.graph import Graph, JaxprEqn
+from fbp.autodiff.graph import USER_FUNCTIONS, Graph, JaxprEqn
 from fbp.autodiff.restage import Body, Key, Site, bodies, carried, operands, site_of, walk
 from fbp.autodiff.rule import Rules
 
@@ -133,7 +133,7 @@ def function_name(eqn: JaxprEqn) -> str | None:
     """Return the name of the function that a jit, custom_jvp or custom_vjp equation calls."""
     if eqn.primitive is p.jit_p:
         return eqn.params["name"]
-    if eqn.primitive in (p.custom_jvp_call_p, p.custom_vjp_call_p):
+    if eqn.primitive in USER_FUNCTIONS:
         body = next(eqn.params[key] for key in NAMED_BY_USERS if key in eqn.params)
         return str(getattr(body, "jaxpr", body).debug_info.func_src_info).split(" at ")[0]
     return None

@@ -155,6 +155,19 @@ def test_an_iteration_of_a_while_loop_is_edited_alone():
     assert_close(grad(edit.cotangent(site, edit.scale(10.0)), fun=loop), 80.0)
 
 
+def test_noise_in_a_batch_of_loops_is_refused():
+    def batch(x):
+        step = lambda s: (s[0] + 1, checkpoint_name(2 * s[1], "state"))
+        run = lambda x, n: lax.while_loop(lambda s: s[0] < n, step, (0, x))[1]
+        return jnp.sum(jax.vmap(run)(x, jnp.array([1, 2, 3])))
+
+    with pytest.raises(fbp.InputError, match=r"test_edit.py:.*vmap of the gradient"):
+        grad(edit.cotangent(at.name("state"), edit.noise(1.0)), fun=batch, key=jax.random.key(0))
+    assert_close(
+        grad(edit.cotangent(at.name("state"), edit.scale(3.0)), fun=batch), [6.0, 36.0, 216.0]
+    )
+
+
 def test_a_rule_of_a_primitive_holds_at_its_site_alone():
     def two(x):
         with jax.named_scope("a"):
