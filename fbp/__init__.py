@@ -24,6 +24,7 @@ from fbp.autodiff import hvp as hvp
 from fbp.autodiff import jacrev as jacrev
 from fbp.autodiff import linear_transpose as linear_transpose
 from fbp.autodiff import loop_checkpoints as loop_checkpoints
+from fbp.autodiff import override_jax as override_jax
 from fbp.autodiff import rule as rule
 from fbp.autodiff import rule_from_jvp as rule_from_jvp
 from fbp.autodiff import rules_of_authors as rules_of_authors
@@ -69,6 +70,7 @@ __all__ = [
     "load_fitted",
     "loop_checkpoints",
     "nn",
+    "override_jax",
     "report",
     "rule",
     "rule_from_jvp",

@@ -11,6 +11,7 @@ from fbp.autodiff.edits.taps import tap as tap
 from fbp.autodiff.jacobian import hessian as hessian
 from fbp.autodiff.jacobian import hvp as hvp
 from fbp.autodiff.jacobian import jacrev as jacrev
+from fbp.autodiff.override import override_jax as override_jax
 from fbp.autodiff.pullback import VJP as VJP
 from fbp.autodiff.recording import TapeEntry as TapeEntry
 from fbp.autodiff.recording import tape as tape

@@ -39,10 +39,10 @@ def rules_of_authors() -> Rules:
     return with_rules_of_authors(RULES)
 
 
-def with_rules_of_authors(rules: Rules, over: bool = True) -> Rules:
-    """Return a table with the rules of authors, over its own or only where it has none; the same
-    table if there are none."""
-    chosen = [p for p in stated_for_jax() if over or p not in rules]
+def with_rules_of_authors(rules: Rules) -> Rules:
+    """Return a table with the rules of authors where it has fbp's rule or none; the same table if
+    there are none."""
+    chosen = [p for p in stated_for_jax() if rules.get(p) is RULES.get(p)]
     return rules | [_rule(p) for p in chosen] if chosen else rules
 
 
@@ -50,7 +50,7 @@ def _rule(primitive: Primitive) -> Rule:
     transpose = ad.primitive_transposes.get(primitive)
     if pushforward := ad.primitive_jvps.get(primitive):
         return rule_from_jvp(primitive, pushforward, transpose)
-    return _from_transpose(primitive, transpose)
+    return _from_transpose(primitive, ad.primitive_transposes[primitive])
 
 
 def _from_transpose(primitive: Primitive, transpose: Callable) -> Rule:

@@ -10,7 +10,11 @@ from jax._src.core import (  # no public names, nor have the next two
     ref_p,
 )
 from jax._src.hijax import call_hi_primitive_p
-from jax._src.interpreters.ad import NullAccum, ValAccum  # public since JAX 0.11
+from jax._src.interpreters.ad import (  # the first two are public since JAX 0.11
+    NullAccum,
+    ValAccum,
+    backward_pass3,
+)
 from jax._src.lax.lax import from_edtype_p, to_edtype_p  # no public names
 from jax._src.source_info_util import Scope  # no public name
 from jax._src.state.discharge import discharge_state, run_state_p
@@ -60,6 +64,7 @@ __all__ = [
     "NullAccum",
     "ValAccum",
     "addupdate_p",
+    "backward_pass3",
     "call_hi_primitive_p",
     "discharge_state",
     "empty_ref_p",

@@ -1,8 +1,9 @@
 """The primitives whose derivative another library states for JAX.
 
 JAX keeps the rules that the authors of primitives state in its own tables. Rules of JAX's modules
-are left alone (decision 8): what counts is where the functions of a rule come from, or, where JAX's
-helpers made the rule of nothing else (`ad.deflinear`), which module has the primitive by name.
+are left alone (decision 8): what counts is where the functions of a forward rule come from, or,
+where there is none or JAX's helpers made it (`ad.deflinear`), which modules have the primitive by
+name.
 """
 
 import functools
@@ -24,16 +25,26 @@ NEUTRAL = OF_JAX | frozenset({*sys.stdlib_module_names, "numpy", "scipy", "ml_dt
 def stated_for_jax() -> list[Primitive]:
     """Return the primitives for which a library other than JAX states a derivative, forward or as a
     transpose alone."""
-    primitives = dict.fromkeys([*ad.primitive_jvps, *ad.primitive_transposes])
-    others = {p for p in primitives if not _packages(p) <= NEUTRAL}
-    named = _named_by_others([p for p in primitives if p not in others])
-    return [p for p in primitives if p in others or p in named]
+    forward, transposes = ad.primitive_jvps, ad.primitive_transposes
+    stated = {p for p, rule in forward.items() if _of_others(rule)}
+    rest = dict.fromkeys(p for p in [*forward, *transposes] if p not in stated)
+    packages = _packages_that_name(rest)
+    stated |= {
+        p
+        for p in rest
+        if not packages[p] & OF_JAX and (packages[p] or _of_others(transposes.get(p)))
+    }
+    return [p for p in dict.fromkeys([*forward, *transposes]) if p in stated]
 
 
-def _packages(primitive: Primitive) -> set[str]:
-    """Return the packages from which the functions of a primitive's rules come."""
-    rules = [table.get(primitive) for table in (ad.primitive_jvps, ad.primitive_transposes)]
-    return set(map(_package, _functions(rules)))
+def num_stated() -> tuple[int, int]:
+    """Count the rules that JAX has, which only grow: for more of them, look again."""
+    return len(ad.primitive_jvps), len(ad.primitive_transposes)
+
+
+def _of_others(rule: Any) -> bool:
+    """Say whether a rule has a function that is neither JAX's nor neutral."""
+    return not NEUTRAL.issuperset(map(_package, _functions([rule])))
 
 
 def _functions(rules: list[Any]) -> Iterator[Any]:
@@ -67,12 +78,12 @@ def _package(function: Any) -> str:
     return module.partition(".")[0]
 
 
-def _named_by_others(primitives: Iterable[Primitive]) -> set[Primitive]:
-    """Return those primitives that are names in modules, and in none of JAX's."""
+def _packages_that_name(primitives: Iterable[Primitive]) -> dict[Primitive, set[str]]:
+    """Return the packages of the modules that have each primitive by name."""
     by_id = {id(primitive): primitive for primitive in primitives}
-    packages: dict[Primitive, set[str]] = {}
+    packages: dict[Primitive, set[str]] = {primitive: set() for primitive in primitives}
     for name, module in list(sys.modules.items()):
         for value in list(getattr(module, "__dict__", {}).values()):
             if id(value) in by_id:
-                packages.setdefault(by_id[id(value)], set()).add(name.partition(".")[0])
-    return {p for p, names in packages.items() if not names & OF_JAX}
+                packages[by_id[id(value)]].add(name.partition(".")[0])
+    return packages

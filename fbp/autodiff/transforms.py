@@ -2,7 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, overload
 
 import jax
@@ -190,9 +190,13 @@ def vjp(
 
 def normalize_argnums(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
     """Return the argument numbers as integers."""
-    if isinstance(argnums, Sequence):
-        return tuple(operator.index(i) for i in argnums)
-    return operator.index(argnums)
+    numbers: Any = argnums
+    try:
+        return operator.index(numbers)
+    except TypeError as error:
+        if not isinstance(numbers, Iterable):
+            raise TypeError(f"{argnums=}: {error}. Give one integer, or a sequence.") from None
+    return tuple(operator.index(i) for i in numbers)
 
 
 def argnums_partial(

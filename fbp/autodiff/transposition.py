@@ -1,21 +1,25 @@
 """The transpose of a linear function: the backward pass, without a forward one."""
 
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
+from jax.tree_util import Partial
 
 from fbp.autodiff.avals import cotangent_type, differentiable
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.checks import check_callable
 from fbp.autodiff.edits.opened import opened
 from fbp.autodiff.flat_function import FlatFunction, flatten_function
+from fbp.autodiff.graph import Graph
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.table import RULES
 from fbp.autodiff.undefined import reads_linear_input, undefined
 
 
-def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Callable:
+def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Partial:
     """Return the transpose of a linear function A: ct -> A' ct, a tuple with one entry per primal.
 
     Args:
@@ -24,7 +28,8 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Call
       rules: the table of rules to transpose by.
 
     Returns:
-      A function from a cotangent of the type of the value to one cotangent per primal.
+      A function from a cotangent of the type of the value to one cotangent per primal; like
+      JAX's, it is a pytree, whose leaves are the constants that `fun` closes over.
 
     Raises:
       TypeError: inputs or outputs are not floating or complex; when called, for a cotangent that
@@ -45,30 +50,34 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Call
             f"but got {[str(a.dtype) for a in staged.in_avals]} -> "
             f"{[str(a.dtype) for a in staged.value_avals]}."
         )
+    graph = replace(staged.graph, consts=())
+    consts = list(staged.graph.consts)
+    return Partial(functools.partial(_transposed, staged.without_values(), graph, rules), consts)
 
-    def transposed(ct: Any) -> tuple:
-        cts = check_cotangents(staged, ct)
-        ins = undefined(staged.graph.invars)
-        program = opened(rules, staged)
 
-        def run(*cts: Any) -> list[Any]:
-            _, pullback = forward(
-                program.rules, program.graph, ins, staged.needs_ct, staged.has_out_ct
-            )
-            program.check_reached()
-            return pullback(list(cts))
+def _transposed(
+    staged: FlatFunction, graph: Graph, rules: Rules, consts: list[Any], ct: Any
+) -> tuple:
+    """Run the transpose of a function whose program is `graph`, without its constants."""
+    cts = check_cotangents(staged, ct)
+    ins = undefined(graph.invars)
+    has_out_ct = tuple(True for _ in graph.outvars)
+    program = opened(rules, replace(staged, graph=replace(graph, consts=tuple(consts))))
 
-        try:
-            return staged.cotangents(program.cleared(run, *cts))
-        except (TypeError, AttributeError) as error:
-            if not reads_linear_input(error):
-                raise
-            raise TypeError(
-                f"linear_transpose of {staged.name}, which is not linear in its arguments: an "
-                f"operation reads the value of one of them. ({error})"
-            ) from error
+    def run(*cts: Any) -> list[Any]:
+        _, pullback = forward(program.rules, program.graph, ins, staged.needs_ct, has_out_ct)
+        program.check_reached()
+        return pullback(list(cts))
 
-    return transposed
+    try:
+        return staged.cotangents(program.cleared(run, *cts))
+    except (TypeError, AttributeError) as error:
+        if not reads_linear_input(error):
+            raise
+        raise TypeError(
+            f"linear_transpose of {staged.name}, which is not linear in its arguments: an "
+            f"operation reads the value of one of them. ({error})"
+        ) from error
 
 
 def check_cotangents(staged: FlatFunction, ct: Any) -> list[Any]:

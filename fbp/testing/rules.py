@@ -21,6 +21,7 @@ from jax.extend.core import Primitive
 
 import fbp
 from fbp.autodiff import RULES, Rules
+from fbp.verify import oracle
 
 Make = Callable[[np.random.Generator, Any], np.ndarray]
 
@@ -388,14 +389,15 @@ def _ulps_per_element(got: Any, want: Any) -> float:
 def _first_order(mine: Any, case: Case, args: list, _: list) -> dict[str, tuple[Any, Any]]:
     fun, floats = _of_floats(case.fun, args)
     cts = _cotangents(fun, *floats)
-    ours, jaxs = (_value_and_cotangents(library, fun, cts)(*floats) for library in (mine, jax))
+    both = (mine, oracle)
+    ours, jaxs = (_value_and_cotangents(library, fun, cts)(*floats) for library in both)
     return {"value": (ours[0], jaxs[0]), "cotangents": (ours[1], jaxs[1])}
 
 
 def _composed(mine: Any, case: Case, args: list, others: list) -> dict[str, tuple[Any, Any]]:
     fun, floats = _of_floats(case.fun, args)
     cts = _cotangents(fun, *floats)
-    ours, jaxs = (_cotangents_of(library, fun, cts) for library in (mine, jax))
+    ours, jaxs = (_cotangents_of(library, fun, cts) for library in (mine, oracle))
     tangents = tuple(_cotangents(lambda *floats: floats, *floats))
     outer = _cotangents(jaxs, *floats)
 
@@ -406,12 +408,12 @@ def _composed(mine: Any, case: Case, args: list, others: list) -> dict[str, tupl
 
         return jax.vmap(one)(*(jnp.stack(pair) for pair in zip(args, others, strict=True)))
 
-    want = _cotangents_of(jax, jaxs, outer)(*floats)
+    want = _cotangents_of(oracle, jaxs, outer)(*floats)
     return {
-        "vmap(fbp)": (mapped(mine), mapped(jax)),
+        "vmap(fbp)": (mapped(mine), mapped(oracle)),
         "fbp(fbp)": (_cotangents_of(mine, ours, outer)(*floats), want),
         "fbp(jax)": (_cotangents_of(mine, jaxs, outer)(*floats), want),
-        "jax(fbp)": (_cotangents_of(jax, ours, outer)(*floats), want),
+        "jax(fbp)": (_cotangents_of(oracle, ours, outer)(*floats), want),
         "jvp(fbp)": (jax.jvp(ours, floats, tangents)[1], jax.jvp(jaxs, floats, tangents)[1]),
     }
 

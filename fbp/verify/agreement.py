@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbp.autodiff import grad
+from fbp.verify import oracle
 from fbp.verify.ulps import ulp_distance
 
 
@@ -60,7 +61,7 @@ def compare_with_jax(loss_fn: Callable[..., Any], params: Any, *args: Any) -> Ag
     >>> compare_with_jax(lambda p: jnp.sum(jnp.sin(p["w"])), {"w": jnp.arange(4.0)}).agrees
     True
     """
-    expected = jax.jit(jax.grad(loss_fn))(params, *args)
+    expected = jax.jit(oracle.grad(loss_fn))(params, *args)
     got = jax.jit(grad(loss_fn))(params, *args)
     leaves = jax.tree_util.tree_leaves_with_path(expected)
     pairs = [

@@ -18,6 +18,7 @@ from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.errors import InputError
+from fbp.verify import oracle
 from fbp.verify.complex_step import complex_step
 from fbp.verify.finite_difference import few_values, slope
 from fbp.verify.observe import calls_out, opaque, sites
@@ -128,7 +129,7 @@ def _require_visible(problem: Problem) -> None:
 
 def _by_jvp(problem: Problem) -> Callable[[int, np.ndarray], Along]:
     def derivative(leaves: list[Any], arrays: list[Any], moves: list[Any]) -> Any:
-        return jax.jvp(lambda leaves: problem.loss(leaves, arrays), (leaves,), (moves,))[1]
+        return oracle.jvp(lambda leaves: problem.loss(leaves, arrays), (leaves,), (moves,))[1]
 
     single = jax.jit(derivative)
     double = jax.jit(in_precision(DOUBLE, derivative, *problem.point, problem.leaves))

@@ -10,6 +10,7 @@ from jax.extend.core import JaxprEqn
 
 from fbp.autodiff import avals, interpret
 from fbp.autodiff import graph as g
+from fbp.verify import oracle
 from fbp.verify.declared import of_library, user_line
 from fbp.verify.observe import Site, Watch, observe, sites
 from fbp.verify.problem import Problem, unraveled
@@ -97,7 +98,7 @@ def _rows(eqn: JaxprEqn, ins: Sequence[Any], outs: Sequence[Any]) -> list[Row]:
         jnp.asarray(np.random.default_rng(i).uniform(0.25, 1, x.shape), x.dtype)
         for i, x in enumerate(map(avals.struct, b))
     ]
-    transposed = jax.linear_transpose(lambda *x: run("matvec", x), *b)
+    transposed = oracle.linear_transpose(lambda *x: run("matvec", x), *b)
     return [*rows, _row(list(transposed(run("transpose_solve", cts))), cts)]
 
 

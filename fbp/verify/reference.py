@@ -11,6 +11,7 @@ import numpy as np
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import differentiable, struct
+from fbp.verify import oracle
 from fbp.verify.observe import sites
 from fbp.verify.precision import DOUBLE, SINGLE, Precision, in_precision
 from fbp.verify.problem import Problem, unraveled
@@ -65,7 +66,7 @@ class Reference:
 def by_jax(problem: Problem) -> tuple[Reference, tuple[np.ndarray, ...] | None, str]:
     """The gradient by `jax.grad`; its own derivative in float64, None where it has none; and why
     it has none."""
-    gradient = jax.grad(problem.loss)
+    gradient = oracle.grad(problem.loss)
     second, reason = None, ""
     try:
         fine, second = halves(gradient_in_double(with_derivative(gradient), problem))

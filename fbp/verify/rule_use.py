@@ -16,6 +16,7 @@ from fbp.autodiff import avals, interpret, user_rules
 from fbp.autodiff import graph as g
 from fbp.autodiff.graph import Graph
 from fbp.autodiff.masks import merge, not_, select
+from fbp.verify import oracle
 from fbp.verify.kernels import without_kernels
 from fbp.verify.observe import CALLS, sites
 from fbp.verify.precision import evaluate, function_of
@@ -70,7 +71,7 @@ def stage_rule(use: Use, with_x64: bool) -> Staged:
             in_cts = user_rules.custom_vjp_backward(eqn, residuals, arrived)
         else:
             others = select(not_(active), ins)
-            outs, pull = jax.vjp(
+            outs, pull = oracle.vjp(
                 lambda *xs: interpret.bind(eqn, merge(active, xs, others)), *select(active, ins)
             )
             zeros = [avals.zeros_cotangent(v.aval) for v in select(not_(use.arrived), eqn.outvars)]

@@ -3,16 +3,18 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
+from fbp.autodiff.override import as_overridden_now
+from fbp.verify import oracle
 from fbp.verify.problem import Arrays
 
 
 def with_derivative(gradient: Callable) -> Callable:
     """The leaves of a gradient g(x), and after them those of H (1 + x), where H is the derivative
     of g by `jax.grad`, the Hessian."""
+    gradient = as_overridden_now(gradient)
 
     def along(leaves: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Arrays]:
         grads = gradient(leaves, arrays)
@@ -23,7 +25,7 @@ def with_derivative(gradient: Callable) -> Callable:
         return sum(terms), grads
 
     def both(leaves: Sequence[Any], arrays: Sequence[Any]) -> Arrays:
-        second, first = jax.grad(along, has_aux=True)(leaves, arrays)
+        second, first = oracle.grad(along, has_aux=True)(leaves, arrays)
         return [*first, *second]
 
     return both

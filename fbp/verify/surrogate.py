@@ -10,6 +10,7 @@ import numpy as np
 from fbp.autodiff import avals
 from fbp.autodiff.masks import select
 from fbp.autodiff.user_arguments import arguments_of
+from fbp.verify import oracle
 from fbp.verify.declared import Declaration
 from fbp.verify.precision import DOUBLE, in_precision
 from fbp.verify.report import Kind
@@ -43,7 +44,7 @@ def beside_surrogate(
             for ct, y in zip(cts, select(use.arrived, outs), strict=True)
         )
 
-    gradient = jax.grad(weighed)
+    gradient = oracle.grad(weighed)
     narrow = np.asarray(jax.jit(gradient)(rest[number], cts, rest), np.float64)
     program = in_precision(DOUBLE, gradient, rest[number], cts, rest)
     with jax.enable_x64(True):

@@ -107,6 +107,20 @@ def test_no_rule_of_a_module_of_jax_is_taken():
     assert not of_jax & set(stated_for_jax())
 
 
+def test_a_transpose_that_a_library_adds_to_a_primitive_of_jax_changes_nothing(monkeypatch):
+    """Lineax does that to stop_gradient."""
+    monkeypatch.setitem(ad.primitive_transposes, lax.stop_gradient_p, lambda ct, x: (ct,))
+    assert lax.stop_gradient_p not in stated_for_jax()
+
+
+def test_a_forward_rule_that_a_library_gives_to_a_primitive_of_jax_is_taken(monkeypatch):
+    def doubled(primals, tangents, **_):
+        return jnp.sin(*primals), 2 * tangents[0]
+
+    monkeypatch.setitem(ad.primitive_jvps, lax.sin_p, doubled)
+    assert float(fbp.grad(jnp.sin, rules=fbp.rules_of_authors())(0.0)) == 2.0
+
+
 def test_a_transpose_alone_is_no_derivative():
     """jax.grad raises here too."""
     with pytest.raises(NotImplementedError):

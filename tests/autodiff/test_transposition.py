@@ -88,3 +88,17 @@ def test_integers_have_no_transpose():
 def test_cotangents_must_fit(ct, message):
     with pytest.raises(TypeError, match=message):
         fbp.linear_transpose(lambda x: x * 2, X)(ct)
+
+
+def test_the_transpose_is_a_pytree_of_what_the_function_closes_over():
+    """As JAX's: it leaves the jit in which it was made, and enters another one."""
+
+    @jax.jit
+    def make(a):
+        return fbp.linear_transpose(lambda x: a @ x, jax.ShapeDtypeStruct((2,), "float32"))
+
+    a = jnp.array([[1.0, 2.0], [3.0, 4.0]])
+    transposed = make(a)
+    assert [x.shape for x in jax.tree.leaves(transposed)] == [(2, 2)]
+    ct = jnp.array([1.0, -1.0])
+    np.testing.assert_allclose(jax.jit(lambda f, ct: f(ct))(transposed, ct)[0], ct @ a)
