@@ -16,6 +16,7 @@ from fbp.commands.fit import FitCommand
 from fbp.commands.plan import PlanCommand
 from fbp.commands.predict import PredictCommand
 from fbp.commands.report import ReportCommand
+from fbp.commands.run import RunCommand, run
 from fbp.commands.show import ShowCommand
 from fbp.commands.sweep import SweepCommand
 
@@ -28,6 +29,7 @@ Command = (
     | Annotated[ShowCommand, subcommand("show")]
     | Annotated[FitCommand, subcommand("fit")]
     | Annotated[PredictCommand, subcommand("predict")]
+    | Annotated[RunCommand, subcommand("run")]
 )
 
 
@@ -41,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fbp {__version__}")
         return 0
     try:
+        if list(argv[:1]) == ["run"] and list(argv[1:2]) not in (["-h"], ["--help"]):
+            return run(argv[1:])  # what follows the program is the program's
         return _parse(argv)() or 0
     except (InputError, MissingRule) as error:
         print(f"fbp: {' '.join(str(error).split())}", file=sys.stderr)
