@@ -18,6 +18,7 @@ from fbp.autodiff import Rule as Rule
 from fbp.autodiff import Rules as Rules
 from fbp.autodiff import at as at
 from fbp.autodiff import edit as edit
+from fbp.autodiff import fwd_and_bwd as fwd_and_bwd
 from fbp.autodiff import grad as grad
 from fbp.autodiff import hessian as hessian
 from fbp.autodiff import hvp as hvp
@@ -62,6 +63,7 @@ __all__ = [
     "data",
     "edit",
     "fit",
+    "fwd_and_bwd",
     "grad",
     "hessian",
     "hvp",

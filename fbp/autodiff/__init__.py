@@ -20,6 +20,7 @@ from fbp.autodiff.rule import Rules as Rules
 from fbp.autodiff.rules.from_jvp import rule_from_jvp as rule_from_jvp
 from fbp.autodiff.rules.while_loop import loop_checkpoints as loop_checkpoints
 from fbp.autodiff.table import RULES as RULES
+from fbp.autodiff.transforms import fwd_and_bwd as fwd_and_bwd
 from fbp.autodiff.transforms import grad as grad
 from fbp.autodiff.transforms import value_and_grad as value_and_grad
 from fbp.autodiff.transforms import vjp as vjp

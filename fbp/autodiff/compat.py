@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
+from jax._src.api import NotNeeded  # no public name, nor has NotSaveable
 from jax._src.core import (  # no public names, nor have the next two
     empty_ref_p,
     get_axis_env,
@@ -23,6 +24,11 @@ from jax.extend.core import (
     Primitive,
     primitives,
 )
+
+try:
+    from jax._src.api import NotSaveable
+except ImportError:  # before JAX 0.12
+    NotSaveable = None
 
 MAKES = frozenset({ref_p, empty_ref_p})
 
@@ -61,6 +67,8 @@ def interpret_kernel(eqn: Any, args: Sequence[Any]) -> list[Any]:
 __all__ = [
     "MAKES",
     "WRITES",
+    "NotNeeded",
+    "NotSaveable",
     "NullAccum",
     "ValAccum",
     "addupdate_p",

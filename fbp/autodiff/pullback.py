@@ -28,7 +28,7 @@ class ResidualInfo(NamedTuple):
 
 
 @jax.tree_util.register_pytree_node_class
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class VJP:
     """The pullback ct -> (ct df/dx, ...): one cotangent per primal, of its shape and dtype.
 

@@ -21,6 +21,7 @@ from fbp.autodiff.partition import joint, partition
 from fbp.autodiff.pullback import VJP
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.save_policy import save_everything
+from fbp.autodiff.saveable_args import partly_saved, saveable_flags
 from fbp.autodiff.table import RULES
 
 
@@ -131,18 +132,34 @@ def value_and_grad(
 
 @overload
 def vjp(
-    fun: Callable, *primals: Any, has_aux: Literal[False] = False, rules: Rules = RULES
+    fun: Callable,
+    *primals: Any,
+    has_aux: Literal[False] = False,
+    saveable_args: Any = True,
+    rules: Rules = RULES,
 ) -> tuple[Any, VJP]: ...
 @overload
 def vjp(
-    fun: Callable, *primals: Any, has_aux: Literal[True], rules: Rules = RULES
+    fun: Callable,
+    *primals: Any,
+    has_aux: Literal[True],
+    saveable_args: Any = True,
+    rules: Rules = RULES,
 ) -> tuple[Any, VJP, Any]: ...
 @overload
 def vjp(
-    fun: Callable, *primals: Any, has_aux: bool, rules: Rules = RULES
+    fun: Callable,
+    *primals: Any,
+    has_aux: bool,
+    saveable_args: Any = True,
+    rules: Rules = RULES,
 ) -> tuple[Any, VJP] | tuple[Any, VJP, Any]: ...
 def vjp(
-    fun: Callable, *primals: Any, has_aux: bool = False, rules: Rules = RULES
+    fun: Callable,
+    *primals: Any,
+    has_aux: bool = False,
+    saveable_args: Any = True,
+    rules: Rules = RULES,
 ) -> tuple[Any, VJP] | tuple[Any, VJP, Any]:
     """Return a function's value and its pullback: (f(x), ct -> ct df/dx), and aux with `has_aux`.
 
@@ -150,6 +167,9 @@ def vjp(
       fun: a function of arrays and pytrees; with `has_aux` it returns a pair (value, aux).
       *primals: the arguments at which to differentiate.
       has_aux: whether `fun` returns auxiliary output as well.
+      saveable_args: whether the pullback may keep the arguments themselves: True, or a tree of
+        booleans, a prefix of that of the primals. Those that it may not keep are assigned to its
+        `args_res` before it is called, as in `jax.vjp` since JAX 0.12.
       rules: the table of rules to differentiate by.
 
     Returns:
@@ -160,7 +180,8 @@ def vjp(
     Raises:
       TypeError: `fun` cannot be called, or a primal or a value is not an array.
       fbp.MissingRule: a primitive has no rule.
-      ValueError: by the pullback, for a cotangent that does not fit.
+      ValueError: `saveable_args` is no prefix; by the pullback, for a cotangent that does not fit,
+        and where an argument has not been given back.
 
     >>> import fbp, jax.numpy as jnp
     >>> y, pullback = fbp.vjp(jnp.sin, 0.0)
@@ -185,7 +206,63 @@ def vjp(
     values, aux = staged.split_outs(outs)
     value = jax.tree.unflatten(staged.out_tree, values)
     pullback = VJP(residuals, staged.without_values(), parts)
+    if saveable_args is not True:
+        flags = saveable_flags(saveable_args, primals)
+        pullback = partly_saved(pullback, staged.leaves, flags)
     return (value, pullback, aux) if has_aux else (value, pullback)
+
+
+def fwd_and_bwd(
+    fun: Callable,
+    argnums: int | Sequence[int],
+    has_aux: bool = False,
+    jitted: bool = True,
+    *,
+    rules: Rules = RULES,
+) -> tuple[Callable, Callable]:
+    """Return a function's forward and backward pass.
+
+    x -> (f(x), r), where the residuals r are the pullback, and r, ct -> ct df/dx.
+
+    Takes and returns what `jax.fwd_and_bwd` does: `vjp` in two functions, for passes that do not
+    end up in one jit. Each is compiled once.
+
+    Args:
+      fun: a function of arrays and pytrees; with `has_aux` it returns a pair (value, aux).
+      argnums: the positional arguments to differentiate; with a tuple, one cotangent per argument.
+      has_aux: whether `fun` returns auxiliary output as well.
+      jitted: whether both functions are jitted.
+      rules: the table of rules to differentiate by.
+
+    Returns:
+      `fwd`, a function of the arguments of `fun` that returns the value and the pullback, and aux
+      with `has_aux`; and `bwd`, a function of the pullback and a cotangent of the value that
+      returns one cotangent, or with a tuple of `argnums` a tuple of them.
+
+    Raises:
+      TypeError: `fun` cannot be called, or `argnums` are no integers.
+      fbp.MissingRule: by `fwd`, for a primitive without a rule.
+
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.fwd_and_bwd.html
+
+    >>> import fbp, jax.numpy as jnp
+    >>> fwd, bwd = fbp.fwd_and_bwd(jnp.multiply, argnums=(0, 1))
+    >>> y, residuals = fwd(2.0, 3.0)
+    >>> print(*bwd(residuals, 1.0))
+    3.0 2.0
+    """
+    check_callable(fun)
+    argnums = normalize_argnums(argnums)
+
+    def fwd(*args, **kwargs):
+        partial, primals = argnums_partial(fun, argnums, args, kwargs)
+        return vjp(partial, *primals, has_aux=has_aux, rules=rules)
+
+    def bwd(pullback, ct):
+        cts = pullback(ct)
+        return cts[0] if isinstance(argnums, int) else cts
+
+    return (jax.jit(fwd), jax.jit(bwd)) if jitted else (fwd, bwd)
 
 
 def normalize_argnums(argnums: int | Sequence[int]) -> int | tuple[int, ...]:

@@ -156,6 +156,7 @@ SEAM = {
     *("empty_ref_p", "get_axis_env", "ref_p", "addupdate_p", "run_state_p", "discharge_state"),
     *("call_hi_primitive_p", "NullAccum", "ValAccum", "from_edtype_p", "to_edtype_p"),
     "Scope",
+    *("NotNeeded", "NotSaveable"),
     "backward_pass3",  # which override_jax watches, and fbp never runs
 }
 """What has no public name in every version of JAX that fbp supports."""
