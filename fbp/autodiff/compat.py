@@ -1,6 +1,7 @@
 """JAX versions and names without a public home: the only module that imports `jax._src`."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from inspect import signature
 from typing import Any
 
@@ -25,10 +26,9 @@ from jax.extend.core import (
     primitives,
 )
 
-try:
-    from jax._src.api import NotSaveable
-except ImportError:  # before JAX 0.12
-    NotSaveable = None
+NotSaveable: Any = None
+with suppress(ImportError):  # since JAX 0.12
+    from jax._src.api import NotSaveable  # type: ignore[no-redef]
 
 MAKES = frozenset({ref_p, empty_ref_p})
 
