@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import fbp
-from benchmarks import false_alarms, gradients, loops, opened, verification
+from benchmarks import false_alarms, gradients, loops, opened, scripts, verification
 from benchmarks.accelerator import device, rules, steps, words
+from benchmarks.clients import Client
+from benchmarks.clients import __main__ as of_clients
 from benchmarks.mutants import FAULTS
 from benchmarks.programs import PROGRAMS, SMALL, program
 from benchmarks.throughput import bare_dots, fbp_sweep, hand_written, scikit_learn
@@ -265,3 +267,29 @@ def test_a_tap_measures_what_is_measured_by_hand(case, monkeypatch):
         np.concatenate(jax.tree.leaves(jax.tree.map(jnp.ravel, t))) for t in (tapped, want)
     )
     np.testing.assert_allclose(got * scale, want, rtol=1e-4, atol=1e-9)
+
+
+def test_a_client_costs_what_its_programs_do():
+    """By fbp a program is another one: an override is in force while it is traced."""
+    client = Client("double", "jax", lambda: (jax.grad(lambda x: jnp.sum(x * x)), (jnp.ones(8),)))
+    by_fbp, by_jax = (of_clients.costs(client, side, 1, True) for side in ("fbp", "jax"))
+    assert of_clients.ratios(by_fbp, by_jax).keys() == set(of_clients.MEASURES)
+    assert of_clients.ratios(by_jax, by_jax) == dict.fromkeys(of_clients.MEASURES, 1.0)
+    assert of_clients.distance(by_fbp, by_jax) == 0
+    shown = of_clients.row("a", {"staging": 0.5, "flops": 1.06}, 3.0)
+    assert shown == "| a | 0.50 | **1.06** | 3 |"
+
+
+def test_an_absent_client_is_said():
+    assert not Client("absent", "no_such_library", lambda: None).is_installed
+
+
+def test_what_scripts_print_is_compared():
+    plain = scripts.Run(0, "step 1 loss 0.50\nfinished\nstep 2 loss 2.5e-1", "")
+    assert plain.numbers == [[1.0, 0.5], [2.0, 0.25]]
+    assert scripts.compared(plain, plain) == "4 numbers, largest relative difference 0.0e+00"
+    other = scripts.Run(0, "step 1 loss 0.50\nstep 2 loss 2.6e-1", "")
+    assert scripts.compared(plain, other).endswith("difference 4.0e-02")
+    assert scripts.compared(plain, scripts.Run(0, "1 2 3", "")) == "other lines are printed"
+    failed = scripts.Run(3, "", "KeyError: 'x'")
+    assert scripts.compared(plain, failed) == "fbp run ends with 3: KeyError: 'x'"
