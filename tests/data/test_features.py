@@ -172,6 +172,15 @@ def test_names_are_left_out():
         learn_table(table(name=[f"person {i}" for i in range(40)]))
 
 
+@pytest.mark.parametrize(("name", "left_out"), [("id", True), ("Row ID", True), ("index", False)])
+def test_an_identifier_is_left_out_in_any_order(name, left_out):
+    encoder, notes, _ = learn_table(table(**{name: [4, 9, 2, 7, 5], "a": [1.0, 2, 3, 1, 2]}))
+    assert (encoder.features == ("a",)) == left_out
+    assert (notes == (f"Left out: {name} numbers the rows.",)) == left_out
+    again = learn_table(table(**{name: [4, 9, 2, 4, 5], "a": [1.0, 2, 3, 1, 2]}))[0]
+    assert again.features == (name, "a")
+
+
 def test_a_column_that_counts_the_rows_is_left_out():
     index = {"Unnamed: 0": np.arange(20), "a": np.arange(20) % 3}
     encoder, notes, _ = learn_table(table_of(list(index), index.values()))
