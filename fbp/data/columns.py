@@ -153,7 +153,7 @@ def _sentinel(known: np.ndarray) -> float | None:
     """Return a number such as -999 that recurs far from all others."""
     for end in (float(known.min()), float(known.max())):
         others = known[known != end]
-        if end not in SENTINELS or len(known) - len(others) < 2 or len(others) < 2:
+        if end not in SENTINELS or len(known) - len(others) < 2 or len(np.unique(others)) < 3:
             continue
         if abs(end - np.median(others)) > 3 * np.ptp(others) + abs(end) / 3:
             return end

@@ -50,7 +50,8 @@ def columns_of(
     (['a', 'b'], [['1,5', '2,5'], ['x', 'y']], ';')
     """
     if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        text = text.replace("\r\n", "\n")
+        text = text.replace("\r", " " if "\n" in text else "\n")  # within a line, or ending it
     start, comments = table_start(text)
     table = text.split("\n", start)[start] if start else text
     separator = separator_of([line for line in head(table, SAMPLE) if line])

@@ -221,6 +221,7 @@ def test_a_number_that_recurs_far_from_all_others_counts_as_missing():
     np.testing.assert_array_equal(features[:, 1], [1, 1, 0, 0])
     assert unfamiliar(encoder, table(size=["-999"])) == ()
     assert learn_table(table(size=[*np.linspace(1, 2, 30), -999]))[0].features == ("size",)
+    assert learn_table(table(won=[-1.0, 1.0] * 9))[0].features == ("won",)
 
 
 def test_categories_of_a_data_frame_are_words_and_spans_of_time_are_numbers():

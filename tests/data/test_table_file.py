@@ -105,6 +105,12 @@ def test_wide_characters_are_read_with_and_without_a_mark(tmp_path, encoding):
     assert table.notes == (f"The file was read as {encoding.upper()}.",)
 
 
+def test_a_carriage_return_within_a_line_ends_no_row(tmp_path):
+    text = 'a,text\n1,one\rtwo\n2,"three\nfour"\n'
+    table = read_table(write(tmp_path / "t.csv", text), as_text=True)
+    assert column(table, "text") == ["one two", "three\nfour"]
+
+
 def test_another_encoding_is_said(tmp_path):
     text = "größe,y\n" + "".join(f"{i},{i % 2}\n" for i in range(30))
     for encoding, note in (("latin-1", "Windows-1252"), ("utf-16", "UTF-16")):
