@@ -15,6 +15,7 @@ from fbp.errors import InputError
 
 TaskName = Literal["classification", "regression", "classes", "numbers"]
 MOST_CODES = 10  # whole numbers that count as names of classes: the ten digits, or 1 to 10
+FEW_LABELS = 20  # with more, words of which there is one to less than two rows are names
 MOST_IMAGE_CODES = 10_000  # pictures are seldom labelled with measurements
 
 
@@ -91,7 +92,7 @@ def target_of(
       most_codes: up to how many codes are classes.
 
     Raises InputError, which begins with `origin`, for a target that is empty, infinite, not
-    one-dimensional, the same in every row, or different in every row where it is of words.
+    one-dimensional, the same in every row, or of words that hardly come twice.
 
     >>> target_of(["ham", "spam", "ham"]).task, target_of([1.5, 2.5, 1.5]).task
     ('classification', 'regression')
@@ -266,10 +267,11 @@ def _classes(labels: np.ndarray, origin: str) -> Target:
         raise InputError(
             f"{origin}: only one class, {classes[0]!s:.40}: give rows of two classes or more"
         )
-    if counts.max() == 1 and labels.dtype.kind in "US" and len(labels) > 2:
+    names = counts.max() == 1 or (len(labels) > FEW_LABELS and 2 * len(classes) > len(labels))
+    if names and labels.dtype.kind in "US" and len(labels) > 2:
         raise InputError(
-            f"{origin}: {len(classes):,} classes in as many rows, each in one: these are names, "
-            "which cannot be learnt: give another target"
+            f"{origin}: {len(classes):,} classes in {len(labels):,} rows: these are names, which "
+            "cannot be learnt: give another target"
         )
     notes = (*_alone_note(origin, counts), *_case_note(origin, classes))
     return Target("classification", numbers.astype(np.int32), classes, notes)

@@ -198,7 +198,7 @@ REFUSED = {
     "a NUL byte": (text([*ROWS[:50], ("1\0", "2", "yes")]), "line 52 holds a NUL byte"),
     "names as classes": (
         text([(*row[:2], f"name{i}") for i, row in enumerate(ROWS)]),
-        "200 classes in as many rows, each in one: these are names",
+        "200 classes in 200 rows: these are names",
     ),
 }
 
@@ -267,7 +267,7 @@ def test_classes_that_differ_in_capitals_are_noted(tmp_path):
     ("rows", "message"),
     [
         ([(*row[:2], "yes") for row in ROWS], "only one class, yes"),
-        ([(*row[:2], f"name{i}") for i, row in enumerate(ROWS)], "y: 200 classes in as many rows"),
+        ([(*row[:2], f"name{i}") for i, row in enumerate(ROWS)], "y: 200 classes in 200 rows"),
         ([(*row[:2], "NA") for row in ROWS], "y: no row has a value"),
         (
             [(*row[:2], f"2024-01-{1 + i % 28:02d}") for i, row in enumerate(ROWS)],

@@ -55,7 +55,7 @@ def test_a_regression_of_two_values_is_noted():
         (np.zeros((3, 2)), r"kind has shape \(3, 2\)"),
         ([np.nan, None], "kind: no row has a value"),
         ([1.0, np.inf], "kind: row 2 is inf"),
-        (["a", "b", "c"], "kind: 3 classes in as many rows"),
+        (["a", "b", "c"], "kind: 3 classes in 3 rows"),
         (["a", "a"], "only one class, a"),
         ([2.5, 2.5], "2.5 in every row"),
         ([1j, 2j], "is of complex128"),
@@ -100,6 +100,13 @@ def test_classes_that_differ_in_capitals_only_are_noted():
 def test_an_unknown_task_is_refused():
     with pytest.raises(InputError, match="task is 'clustering': give classification"):
         target_of([1, 2], "clustering")  # pyright: ignore[reportArgumentType]
+
+
+def test_words_that_hardly_come_twice_are_names():
+    with pytest.raises(InputError, match="y: 31 classes in 40 rows: these are names"):
+        target_of(["common"] * 10 + [f"name {i}" for i in range(30)])
+    assert len(target_of(["common"] * 30 + [f"name {i}" for i in range(10)]).classes) == 11
+    assert len(target_of(["a", "b", "a", "c", "d"]).classes) == 4
 
 
 def test_categories_of_pandas_are_classes_whatever_they_look_like():
