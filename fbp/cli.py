@@ -47,11 +47,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run(argv[1:])  # what follows the program is the program's
         return _parse(argv)() or 0
     except (InputError, MissingRule) as error:
-        print(f"fbp: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _complain(str(error))
+    except MemoryError:
+        return _complain("not enough memory: give smaller sizes, or fewer trials at a time")
+    except RecursionError:
+        return _complain("the input is nested too deeply")
+    except OSError as error:
+        return _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        advice = "give smaller sizes, or fewer trials at a time (sweep.trials = 'map')"
+        return _complain(f"a device has not enough memory: {advice}")
     except KeyboardInterrupt:
         print("fbp: interrupted; what was recorded until now stays readable", file=sys.stderr)
         return 130
+
+
+def _complain(text: str) -> int:
+    print(f"fbp: {' '.join(text.split())}", file=sys.stderr)
+    return 2
 
 
 def _parse(argv: Sequence[str]) -> Command:

@@ -6,7 +6,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, prod
 from typing import Any, Literal
 
 import numpy as np
@@ -145,6 +145,7 @@ class Optimizer:
         return tuple(dict.fromkeys((*OPTIMIZERS[self.name], *wrapped)))
 
 
+MOST_SETTINGS = 100_000  # values, seeds and measurements: each is a row, and a trial in memory
 SHAPES = {
     "decay_share": ("wsd",),
     "end_value": ("cosine", "linear", "wsd"),
@@ -203,6 +204,12 @@ class Train:
     def __post_init__(self):
         for name in ("steps", "batch_size", "evaluate_every", "accumulate"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+            require(getattr(self, name) < 2**31, name, getattr(self, name), "less than 2^31")
+        rare_enough = self.steps / self.evaluate_every <= MOST_SETTINGS
+        expected = (
+            f"{self.steps / MOST_SETTINGS:.3g} or more, so that trials are measured less often"
+        )
+        require(rare_enough, "evaluate_every", self.evaluate_every, expected)
         in_run = 0 <= self.warmup_steps < self.steps
         require(in_run, "warmup_steps", self.warmup_steps, "from 0 to less than steps")
         rises_twice = self.schedule == "one_cycle" and self.warmup_steps > 0
@@ -232,6 +239,7 @@ class LogGrid:
         require(0 < self.low < inf, "low", self.low, "a positive number")
         require(self.low < self.high < inf, "high", self.high, "a number larger than low")
         require(self.count >= 2, "count", self.count, "at least 2")
+        require(self.count <= MOST_SETTINGS, "count", self.count, f"at most {MOST_SETTINGS:,}")
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -280,6 +288,7 @@ class RandomSearch:
 
     def __post_init__(self):
         require(self.trials >= 1, "trials", self.trials, "at least 1")
+        require(self.trials <= MOST_SETTINGS, "trials", self.trials, f"at most {MOST_SETTINGS:,}")
 
 
 @dataclass(frozen=True)
@@ -302,9 +311,10 @@ class Halving:
     def __post_init__(self):
         require(self.eta >= 2, "eta", self.eta, "at least 2")
         require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
+        few = self.trials is None or self.trials <= MOST_SETTINGS
+        require(few, "trials", self.trials, f"at most {MOST_SETTINGS:,}")
 
 
-MOST_SEEDS = 100_000  # each is a trial, whose state is in memory
 SEARCHES = {"grid": GridSearch, "random": RandomSearch, "halving": Halving}
 Search = GridSearch | RandomSearch | Halving
 
@@ -352,10 +362,16 @@ class Sweep:
         for pattern, values in self.rates.items():
             _require_values(f"rates.{pattern}", values, drawn, lambda x: x >= 0, "not negative")
         require(self.seeds >= 1, "seeds", self.seeds, "at least 1")
-        require(self.seeds <= MOST_SEEDS, "seeds", self.seeds, f"at most {MOST_SEEDS:,}")
+        require(self.seeds <= MOST_SETTINGS, "seeds", self.seeds, f"at most {MOST_SETTINGS:,}")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         above_one = 1 < self.divergence_factor < inf
         require(above_one, "divergence_factor", self.divergence_factor, "larger than 1")
+
+        drawn_count = getattr(self.search, "trials", None)
+        listed = (self.learning_rate, *self.hyperparameters.values(), *self.rates.values())
+        settings = drawn_count or prod(len(values_of(values)) for values in listed)
+        few = settings * self.seeds <= MOST_SETTINGS
+        require(few, "seeds", self.seeds, f"so that there are at most {MOST_SETTINGS:,} trials")
 
     @property
     def learning_rates(self) -> tuple[float, ...]:

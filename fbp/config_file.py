@@ -199,6 +199,8 @@ def _with_values(tables: Mapping[str, Any], values: Mapping[str, Any]) -> dict[s
         table = changed
         for part in path:
             table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise InputError(f"sweep.axes.{key}: {part} is no table: name a key of the config")
         table[last] = value
     return changed
 

@@ -110,12 +110,14 @@ def create_run(directory: Path, config: str, *, overwrite: bool = False) -> None
 
 def is_run(directory: Path) -> bool:
     """Return whether the directory holds a run, complete or not."""
-    return (directory / RECORDS).exists()
+    with writing(directory):
+        return (directory / RECORDS).exists()
 
 
 def is_complete(directory: Path) -> bool:
     """Return whether the directory holds a run that is complete."""
-    return (directory / SUMMARY).exists()
+    with writing(directory):
+        return (directory / SUMMARY).exists()
 
 
 @contextmanager
@@ -303,6 +305,10 @@ def writing(directory: Path) -> Iterator[None]:
             else "give a directory that can be written to"
         )
         raise InputError(f"{directory}: {error.strerror}: {advice}") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{str(directory)!r} is no path ({error}): give another") from error
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

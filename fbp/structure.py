@@ -40,6 +40,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file in UTF-8: {error}") from error
+    except ValueError as error:
+        raise InputError(f"{str(path)!r} is no path: {error}") from error
     return parse_toml(text, str(path))
 
 
@@ -51,8 +53,14 @@ def parse_toml(text: str, origin: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
+    except RecursionError as error:
+        raise InputError(
+            f"{origin}: nested too deeply: give tables as a config has them"
+        ) from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{origin}: not TOML: {error}") from error
+    except ValueError as error:
+        raise InputError(f"{origin}: a number with too many digits: {error}") from error
 
 
 def to_toml_values(value: Any) -> Any:

@@ -69,7 +69,10 @@ def compilation_cache() -> Iterator[None]:
 
 
 def _directory() -> Path | None:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # neither HOME nor an entry of the user, as in some containers
+        return None
     directory = base / "fbp" / "jax"
     try:
         directory.mkdir(parents=True, exist_ok=True)

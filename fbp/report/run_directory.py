@@ -39,7 +39,7 @@ def read_run(path: Path) -> RecordedRun:
     The directory holds `config.toml`, `environment.json`, `records.jsonl` and, unless the run was
     interrupted, `summary.json`. A last record that was cut off is left out.
     """
-    if not path.is_dir():
+    if not _is_directory(path):
         raise InputError(f"{path}: no such directory: give the one that fbp sweep wrote")
     config = _text(path / "config.toml")
     records = _records(path / "records.jsonl")
@@ -55,6 +55,13 @@ def read_run(path: Path) -> RecordedRun:
     )
 
 
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -67,7 +74,9 @@ def _text(path: Path) -> str:
 def _json(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{path}: damaged ({error}): run the sweep again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: damaged, it holds no object: run the sweep again")
@@ -89,9 +98,9 @@ def _records(path: Path) -> tuple[Record, ...]:
 def _record(line: str, path: Path, number: int) -> Record:
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path}: line {number} is damaged ({error.msg}): remove it or run the sweep again"
+            f"{path}: line {number} is damaged ({error}): remove it or run the sweep again"
         ) from error
     if not _is_record(record):
         raise InputError(
