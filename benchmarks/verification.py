@@ -26,7 +26,7 @@ import fbp
 from benchmarks.mutants import FAULTS, Operand, faulty, operands
 from benchmarks.subjects import SUBJECTS
 from fbp.autodiff import graph as g
-from fbp.verify.check import verdicts_of
+from fbp.verify.leaf_verdicts import verdicts_of
 from fbp.verify.localise import blamed, marked, watched
 from fbp.verify.precision import DOUBLE, in_precision
 from fbp.verify.problem import Problem, problem_of

@@ -59,9 +59,10 @@ def interpret_kernel(eqn: Any, args: Sequence[Any]) -> list[Any]:
     """Run a Pallas kernel as the program of loops and slices that its interpreter makes of it."""
     from jax._src.pallas.hlo_interpreter import pallas_call_hlo_interpret  # slow to import
 
-    taken = signature(pallas_call_hlo_interpret).parameters
-    params = {key: value for key, value in eqn.params.items() if key in taken}
-    return list(pallas_call_hlo_interpret(*args, **params | {"debug": False}))
+    run: Any = pallas_call_hlo_interpret
+    known = signature(run).parameters
+    params = {key: value for key, value in eqn.params.items() if key in known}
+    return list(run(*args, **params | {"debug": False}))
 
 
 __all__ = [

@@ -57,8 +57,8 @@ class CheckCommand:
         return self._check_config()
 
     def _check_function(self) -> int:
-        from fbp.verify.check import Interrupted
         from fbp.verify.page import write_page
+        from fbp.verify.parts import Interrupted
         from fbp.verify.target import check_target
 
         settings: dict[str, Any] = {

@@ -12,12 +12,14 @@ from typing import Any
 import jax
 
 from fbp.autodiff.rule import Rules
+from fbp.verify.audited import Audited, declaration
 from fbp.verify.custom_rules import Tried, Uses, custom_equations, operands, tried, uses_of
 from fbp.verify.declared import Declaration, RuleName, rule_name
 from fbp.verify.problem import Problem
 from fbp.verify.report import Finding, Kind, RuleSummary
+from fbp.verify.rule_findings import findings_of
 from fbp.verify.rule_trial import Label
-from fbp.verify.rule_verdict import Audited, declaration, is_blurred, verdicts
+from fbp.verify.rule_verdict import is_blurred
 from fbp.verify.worst_entry import Row
 
 UNCLEAR = ("own", "double", "undefined", "second")
@@ -81,7 +83,9 @@ def _judged(
     for t, name, numbers in compared:
         ins, cts = looked_up.get(t.site.key, ([], []))
         try:
-            mine = verdicts(Audited(name, t, numbers, ins, cts, _iteration(t, numbers)), declared)
+            mine = findings_of(
+                Audited(name, t, numbers, ins, cts, _iteration(t, numbers)), declared
+            )
         except Exception as error:  # whatever evaluating a user's function alone may raise
             reason = str(error).strip().split("\n")[0] or type(error).__name__
             unjudged.setdefault(name, []).append(reason)

@@ -45,7 +45,8 @@ def audit_linear_solves(problem: Problem) -> tuple[list[Finding], list[RuleSumma
         worse = now[0][:, :1] > before[0][:, :1]
         return tuple(jnp.where(worse, b, a) for a, b in zip(before, now, strict=True))
 
-    with jax.enable_x64(True):
+    promotion = jax.numpy_dtype_promotion("standard")
+    with promotion, jax.numpy_rank_promotion("allow"), jax.enable_x64(True):
         run = jax.jit(lambda args: observe(graph, args, Watch(measure, merge))[1])
         records = jax.device_get(run(jax.tree.leaves(problem.point)))
     findings = [
@@ -86,7 +87,8 @@ def _rows(eqn: JaxprEqn, ins: Sequence[Any], outs: Sequence[Any]) -> list[Row]:
     names = ("matvec", "vecmat", "solve", "transpose_solve")
     ends = np.cumsum([getattr(lengths, name) for name in names])
     parts = [list(ins[end - getattr(lengths, n) : end]) for n, end in zip(names, ends, strict=True)]
-    consts, b = dict(zip(names, parts, strict=True)), list(ins[ends[-1] :])
+    consts: dict[str, list[Any]] = dict(zip(names, parts, strict=True))
+    b = list(ins[ends[-1] :])
 
     def run(name: str, x: Sequence[Any]) -> list[Any]:
         return interpret.evaluate(g.from_jaxpr(getattr(jaxprs, name)), [*consts[name], *x])
@@ -103,8 +105,8 @@ def _rows(eqn: JaxprEqn, ins: Sequence[Any], outs: Sequence[Any]) -> list[Row]:
 
 
 def _row(got: Sequence[Any], expected: Sequence[Any]) -> Row:
-    flat = [jnp.concatenate([jnp.ravel(wide(x)) for x in xs]) for xs in (got, expected)]
-    return worst_entry(*flat, TOLERANCE * magnitude(flat[1]), 0)
+    left, right = (jnp.concatenate([jnp.ravel(wide(x)) for x in xs]) for xs in (got, expected))
+    return worst_entry(left, right, TOLERANCE * magnitude(right), 0)
 
 
 def _finding(eqn: JaxprEqn, system: str, row: Row, when: tuple[int, ...]) -> Finding:

@@ -7,6 +7,7 @@ where the code names a dtype.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import jax
@@ -174,12 +175,32 @@ def _no_tangent(y: Any) -> Any:
 
 
 def _custom_vjp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    """The same function with the same two rules, all in the other precision."""
+    """The same function with the same two rules, all in the other precision. The rules are traced
+    when it is differentiated: some functions have none for some of their uses."""
+    fun = jax.custom_vjp(_named(eqn, lambda *xs: evaluate(to, g.body(eqn.params), xs)))
+    rules = cache(lambda: _staged_rules(eqn))
+
+    def run_forward(*xs: Any) -> tuple[list[Any], list[Any]]:
+        forward, num_outs, _, _ = rules()
+        results = evaluate(to, forward, xs)
+        return results[:num_outs], results[num_outs:]
+
+    def run_backward(residuals: list[Any], cts: list[Any]) -> tuple[Any, ...]:
+        _, _, backward, stated = rules()
+        results = iter(evaluate(to, backward, (*residuals, *cts)))
+        return tuple(next(results) if s else None for s in stated)
+
+    fun.defvjp(run_forward, run_backward)
+    return fun(*map(jnp.asarray, ins))
+
+
+def _staged_rules(eqn: JaxprEqn) -> tuple[Graph, int, Graph, list[bool]]:
+    """The user's two rules as programs, how many outputs the first has before its residuals, and
+    for which operands the second states a cotangent."""
     num_consts = eqn.params["num_consts"]
     active = [
         i >= num_consts and avals.differentiable(avals.struct(v)) for i, v in enumerate(eqn.invars)
     ]
-    types = [avals.struct(v) for v in eqn.invars]
     fixed: list[Any] = []
 
     def run_user_forward(*xs: Any) -> tuple[list[Any], list[Any]]:
@@ -187,27 +208,17 @@ def _custom_vjp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
         fixed[:] = [None if _is_value(r) else r for r in residuals]
         return outs, [r for r in residuals if _is_value(r)]
 
+    types = [avals.struct(v) for v in eqn.invars]
     forward, (outs, residuals) = g.stage(run_user_forward, *types)
-    cts = [avals.cotangent_type(avals.struct(v)) for v in eqn.outvars]
 
     def run_user_backward(residuals: list[Any], cts: list[Any]) -> list[Any]:
         values = iter(residuals)
-        whole = [next(values) if r is None else r for r in fixed]
-        return user_rules.custom_vjp_backward(eqn, whole, cts)
+        every = [next(values) if r is None else r for r in fixed]
+        return user_rules.custom_vjp_backward(eqn, every, cts)
 
-    backward, made = g.stage(run_user_backward, residuals, cts)
-    fun = jax.custom_vjp(_named(eqn, lambda *xs: evaluate(to, g.body(eqn.params), xs)))
-
-    def run_forward(*xs: Any) -> tuple[list[Any], list[Any]]:
-        results = evaluate(to, forward, xs)
-        return results[: len(outs)], results[len(outs) :]
-
-    def run_backward(kept: list[Any], cts: list[Any]) -> tuple[Any, ...]:
-        results = iter(evaluate(to, backward, (*kept, *cts)))
-        return tuple(None if ct is None else next(results) for ct in made)
-
-    fun.defvjp(run_forward, run_backward)
-    return fun(*map(jnp.asarray, ins))
+    cts = [avals.cotangent_type(avals.struct(v)) for v in eqn.outvars]
+    backward, in_cts = g.stage(run_user_backward, residuals, cts)
+    return forward, len(outs), backward, [ct is not None for ct in in_cts]
 
 
 def _is_value(x: Any) -> bool:

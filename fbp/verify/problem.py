@@ -127,11 +127,11 @@ def is_array(x: Any) -> bool:
 
 
 def _array(leaf: Any) -> Any:
-    """Return a floating-point number as an array, and an array of numpy's in the dtype that JAX
-    would give it; what is no number, and whole numbers, as they are."""
+    """Return a floating-point number as an array, and whole numbers in numpy's arrays in the dtype
+    that JAX would give them; what is no number, and whole numbers by themselves, as they are."""
     if isinstance(leaf, float | complex | np.generic):
         return jnp.asarray(leaf)
-    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iufcb":
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "iu":
         return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
     return leaf
 

@@ -102,8 +102,11 @@ def compare(
         add("value", number, row)
     second, reason = None, "the program with it does not compile"
     if twice:
-        near = [x[NEAR] for x in arrays["tried"]]
-        second, reason = second_derivative(use, rule, ins, near, coarse)
+        try:
+            near = [x[NEAR] for x in arrays["tried"]]
+            second, reason = second_derivative(use, rule, ins, near, coarse)
+        except Exception as error:  # then the rule itself is judged nevertheless
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
     if second is not None:
         add("second", None, second)
     trial = Trial(tuple(labels), (), arrays["unjudged"], reason)

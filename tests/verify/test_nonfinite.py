@@ -176,3 +176,33 @@ def test_arrays_that_are_divided_over_devices_are_looked_at_where_they_are():
     divided = jax.device_put(x, jax.NamedSharding(mesh, jax.P("data")))
     report = trace_program(lambda x: jnp.sum(jnp.log(x)), divided)
     assert "log(0) = -inf at entry [5, 1]" in str(report)
+
+
+@jax.custom_vjp
+def root(x):
+    return jnp.sqrt(x)
+
+
+def root_forward(x):
+    return jnp.sqrt(x), x
+
+
+def root_backward(x, g):
+    return (g / jnp.sqrt(x) * jnp.where(x > 0, 0.5, 0.0),)
+
+
+root.defvjp(root_forward, root_backward)
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        lambda x: jnp.sum(root(x)),
+        lambda x: jax.lax.scan(lambda c, _: (c + jnp.sum(root(x)), None), 0.0, length=2)[0],
+        lambda x: jnp.sum(jax.vmap(jax.checkpoint(root))(x)),
+    ],
+)
+def test_what_a_users_backward_rule_bears_is_called_that(fun):
+    (finding,) = trace_nonfinite(fun, jnp.array([0.0, 1.0])).findings
+    assert "in root_backward, the backward rule of a custom_vjp function" in finding.message
+    assert "root_backward" in finding.source

@@ -158,10 +158,71 @@ def by_equinox(wrong):
     return lambda x: jnp.sum(scaled(x, 2.5) ** 2)
 
 
+def beside_a_kink(wrong, sharded=False):
+    def bwd(kept, g):
+        x = kept[0] - X[0]
+        return (jnp.sign(x) * g * jnp.where(abs(x) > 0, 0.9 if wrong else 1.0, 1.0),)
+
+    f = ruled(lambda x: abs(x - X[0]) + jax.lax.psum(0.0, "d") if sharded else abs(x - X[0]), bwd)
+    if not sharded:
+        return lambda x: jnp.sum(3 * f(x))
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(AxisType.Auto,))
+    return lambda x: jnp.sum(3 * jax.shard_map(f, mesh=mesh, in_specs=P(), out_specs=P())(x))
+
+
+def beside_a_kink_with_a_collective(wrong):
+    return beside_a_kink(wrong, sharded=True)
+
+
+def small_beside_large(wrong):
+    sizes = jnp.array([1e-3, 1.0, 1e4])
+
+    def bwd(kept, g):
+        return (0.3 * sizes * g * jnp.cos(kept[0]) * jnp.where(sizes < 0.1, 1.5, 1.0),)
+
+    def right(kept, g):
+        return (0.3 * sizes * g * jnp.cos(kept[0]),)
+
+    f = ruled(lambda x: 0.3 * sizes * jnp.sin(x), bwd if wrong else right)
+    return lambda x: jnp.sum(f(x))
+
+
+def under_a_loss_scale(wrong):
+    f = ruled(jnp.sin, lambda kept, g: (g * jnp.cos(kept[0]) * (1.2 if wrong else 1.0),))
+    return lambda x: 16384 * jnp.sum(f(x.astype(jnp.float16))).astype(jnp.float32)
+
+
+def root_by_jax(wrong):
+    def root(a):
+        def solve(f, x):
+            return jax.lax.fori_loop(0, 50, lambda _, x: x - f(x) / (2 * x), x)
+
+        factor = 3.0 if wrong else 1.0
+        tangent = lambda g, y: factor * y / g(jnp.ones_like(y))
+        return jax.lax.custom_root(lambda x: x * x - a, jnp.ones_like(a), solve, tangent)
+
+    return lambda x: jnp.sum(root(2 + x * x))
+
+
+def untransposed_solve(wrong):
+    a = jnp.array([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [0.5, 0.0, 2.0]])
+
+    def solved(b):
+        return jax.lax.custom_linear_solve(
+            lambda x: a @ x,
+            b,
+            lambda _, b: jnp.linalg.solve(a, b),
+            lambda _, b: jnp.linalg.solve(a if wrong else a.T, b),
+        )
+
+    return total(solved)
+
+
 FAULTS = [
     *(mean_of_sines, clipped, in_eighths, another_value, kernel_forward, kernel_backward),
     *(on_the_host, sharded, without_a_second_derivative, summed_in_bfloat16, of_another_dtype),
-    *(with_a_whole_number, by_equinox),
+    *(with_a_whole_number, by_equinox, beside_a_kink, beside_a_kink_with_a_collective),
+    *(small_beside_large, under_a_loss_scale, root_by_jax, untransposed_solve),
 ]
 
 
@@ -215,6 +276,26 @@ def solver(error):
         return jax.lax.fori_loop(0, 30, lambda _, z: z - (z**3 + z - a) / (3 * z**2 + 1), a)
 
     return ruled(root, lambda kept, g: (g * (1 + error) / (3 * root(kept[0]) ** 2 + 1),))
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_a_surrogate_gets_the_arguments_of_its_function(factor):
+    def rounded(params, bits):
+        return {key: jnp.round(x * 2**bits) / 2**bits for key, x in params.items()}
+
+    f = jax.custom_vjp(rounded, nondiff_argnums=(1,))
+    f.defvjp(
+        lambda params, bits: (rounded(params, bits), None),
+        lambda _, __, g: ({"a": g["a"], "b": factor * g["b"]},),
+    )
+    params = {"a": normal(0, 3), "b": normal(1, 3)}
+    report = check(
+        lambda params: jnp.sum(f(params, 3)["a"] * f(params, 3)["b"]),
+        params,
+        declared={f: lambda params, _: params},
+    )
+    assert report.ok is (factor == 1), report
+    assert {x.operand for x in report.failures} == ({1} if factor != 1 else set())
 
 
 def test_a_rule_that_is_right_to_a_solvers_tolerance_is_declared_with_it():
