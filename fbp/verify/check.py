@@ -20,7 +20,7 @@ from fbp.verify.linear_solves import audit_linear_solves
 from fbp.verify.localise import wrong_rules
 from fbp.verify.nonfinite import trace_nonfinite
 from fbp.verify.observe import calls_out, opaque, sites
-from fbp.verify.parts import Interrupted, Parts
+from fbp.verify.parts import Interrupted, Parts, noticing_interrupts
 from fbp.verify.points import drawn, merged
 from fbp.verify.problem import Problem, problem_of
 from fbp.verify.reference import MARGIN, Reference, as_double, compared, eps_of, first_line
@@ -85,12 +85,17 @@ def check(
         points = [(str(shape), drawn(shape)) for shape in shapes]
         return merged([(name, check(fun, *point, **settings)) for name, point in points])
     problem = problem_of(fun, args, argnums)
-    parts = Parts(problem.name)
-    try:
-        _check(parts, problem, gradient, rules.table, declarations(declared), reference)
-    except KeyboardInterrupt:
-        parts.unchecked.append("could not check the rest: interrupted")
-        raise Interrupted(parts.report()) from None
+    with noticing_interrupts() as interrupted:
+        parts = Parts(problem.name, interrupted=interrupted)
+        try:
+            if rules.edits and gradient is None:
+                parts.attempt(
+                    "the edits", lambda: parts.findings.extend(declared_edits(problem, rules))
+                )
+            _check(parts, problem, gradient, rules.table, declarations(declared), reference)
+        except KeyboardInterrupt:
+            parts.unchecked.append("could not check the rest: interrupted")
+            raise Interrupted(parts.report()) from None
     return parts.report()
 
 

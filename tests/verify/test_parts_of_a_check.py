@@ -1,6 +1,7 @@
 """Each part of a check stands by itself."""
 
 import importlib
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import fbp
-from fbp.verify import Kind, check
+from fbp.verify import Interrupted, Kind, check
 from tests.support.faulty import FAULTS, with_fault
 
 X = jnp.array([0.3, -0.7])
@@ -106,3 +107,23 @@ def test_what_is_not_differentiated_is_batched_too():
     (finding,) = check(lambda w, x: jnp.sum(wave(w, x)), X, X).failures
     assert finding.kind is Kind.TRANSFORM
     assert "not differentiated" in finding.message
+
+
+def test_an_interrupt_within_a_callback_ends_the_check_with_what_is_known():
+    calls = []
+
+    def gradient(x):
+        def on_host(x):
+            calls.append(1)
+            if len(calls) == 3:
+                signal.raise_signal(signal.SIGINT)
+            return np.cos(np.asarray(x))
+
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return jax.pure_callback(on_host, shape, x, vmap_method="sequential")
+
+    with pytest.raises(Interrupted) as stopped:
+        check(lambda x: jnp.sum(jnp.sin(x)), X, gradient=gradient)
+    report = stopped.value.report
+    assert "could not check the rest: interrupted" in report.unchecked
+    assert len(calls) < 6
