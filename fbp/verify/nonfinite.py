@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from fbp.autodiff import graph as g
 from fbp.autodiff import value_and_grad
+from fbp.autodiff.avals import is_inexact
+from fbp.autodiff.masks import select
 from fbp.autodiff.transforms import normalize_argnums
 from fbp.verify.flags import FLAGS, flags_of
 from fbp.verify.flow import flow
@@ -22,7 +25,7 @@ from fbp.verify.story import Result, Run, findings
 
 
 def trace_nonfinite(fun: Callable, *args: Any, argnums: int | Sequence[int] = 0) -> Report:
-    """Where the NaNs and infinities in a scalar function's value and gradient come from.
+    """Return where the NaNs and infinities in a scalar function's value and gradient come from.
 
     One compiled pass over forward and backward, in loops, branches and vmap too, without
     callbacks. The first finding is the origin: an overflow, a pole or 0/0 whose numbers reach the
@@ -43,22 +46,35 @@ def trace_nonfinite(fun: Callable, *args: Any, argnums: int | Sequence[int] = 0)
     pole: the derivative of sqrt is infinite: div(0.5, 0) = inf at entry [0], ...
     """
     argnums = normalize_argnums(argnums)
-    chosen = (argnums,) if isinstance(argnums, int) else argnums
+    chosen = {i % len(args) for i in ((argnums,) if isinstance(argnums, int) else argnums)}
+    values, rebuilt = _values_of(args)
+    numbers = [
+        i
+        for i, (path, x) in enumerate(values)
+        if path[0].idx in chosen and is_inexact(jax.typeof(x).dtype)
+    ]
+    if not numbers:
+        value_and_grad(fun, argnums)(*args)  # which says what is wrong with them
+
+    def program(*leaves: Any) -> tuple[Any, list[Any]]:
+        def loss(parts: list[Any]) -> Any:
+            replaced = dict(zip(numbers, parts, strict=True))
+            return fun(*rebuilt([replaced.get(i, x) for i, x in enumerate(leaves)]))
+
+        return value_and_grad(loss)([leaves[i] for i in numbers])
 
     def named(path: tuple) -> Result:
         which, *rest = path
         if which.idx == 0:
             return Result("the value")
-        number = chosen[0 if isinstance(argnums, int) else rest.pop(0).idx]
-        leaf = f"args[{number % len(args)}]{jax.tree_util.keystr(tuple(rest))}"
+        leaf = f"args{jax.tree_util.keystr(values[numbers[rest[0].idx]][0])}"
         return Result(f"the gradient of {leaf}", leaf)
 
-    wanted = frozenset(f"args[{i % len(args)}]" for i in chosen)
-    return _trace(fun, value_and_grad(fun, argnums), args, named, wanted)
+    return _trace(fun, program, values, named, frozenset(f"args[{i}]" for i in chosen))
 
 
 def trace_program(fun: Callable, *args: Any) -> Report:
-    """The same for any function as it stands: a training step, or a gradient made by JAX.
+    """Return the same for any function as it stands: a training step, or a gradient made by JAX.
 
     Nothing is differentiated; all that the function returns is looked at. Pass a training step
     the state before it: if the step gives its state away (`donate_argnums`), a copy of it.
@@ -69,36 +85,65 @@ def trace_program(fun: Callable, *args: Any) -> Report:
     pole: div(1, 0) = inf. It reaches result. ...
     """
 
-    def named(path: tuple) -> Result:
-        return Result(f"result{jax.tree_util.keystr(path)}")
+    values, rebuilt = _values_of(args)
+    paths: list[Any] = []
 
-    return _trace(fun, fun, args, named, frozenset())
+    def program(*leaves: Any) -> list[Any]:
+        results, _ = _values_of(fun(*rebuilt(leaves)))
+        paths[:] = [path for path, _ in results]
+        return [x for _, x in results]
+
+    def named(path: tuple) -> Result:
+        return Result(f"result{jax.tree_util.keystr(paths[path[0].idx])}")
+
+    return _trace(fun, program, values, named, frozenset())
+
+
+Values = list[tuple[Any, Any]]
+"""Arrays and floating-point numbers, each with its path."""
+
+
+def _values_of(tree: Any) -> tuple[Values, Callable[[Sequence[Any]], Any]]:
+    """Return the values in a tree, and how it is made of such: what is none, such as a string, a
+    bool or a function that a module holds, is as it was."""
+    flat, structure = jax.tree_util.tree_flatten_with_path(tree)
+    is_value = [isinstance(x, ARRAYS) for _, x in flat]
+
+    def rebuilt(values: Sequence[Any]) -> Any:
+        left = iter(values)
+        leaves = [next(left) if v else x for v, (_, x) in zip(is_value, flat, strict=True)]
+        return jax.tree.unflatten(structure, leaves)
+
+    return select(is_value, flat), rebuilt
+
+
+ARRAYS = (jax.Array, np.ndarray, np.generic, float, complex)
 
 
 def _trace(
     subject: Callable,
     program: Callable,
-    args: tuple,
+    values: Values,
     named: Callable[[tuple], Result],
-    wanted: frozenset[str],
+    differentiated: frozenset[str],
 ) -> Report:
     """Run a program, watched, and report on its results."""
-    graph, out = g.stage(program, *args)
+    leaves = tuple(x for _, x in values)
+    graph, out = g.stage(program, *leaves)
 
     @jax.jit
     def run(*leaves: Any) -> Any:
         outs, records = observe(graph, leaves, FLAGS)
         return flags_of(leaves), flags_of(outs), records
 
-    paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(args), strict=True)
     inputs, flags, records = jax.device_get(run(*leaves))
     seen = Run(
         Watched(flow(graph), records, inputs),
         leaves,
-        tuple(f"args{jax.tree_util.keystr(path)}" for path in paths),
+        tuple(f"args{jax.tree_util.keystr(path)}" for path, _ in values),
         tuple(named(path) for path, _ in jax.tree_util.tree_leaves_with_path(out)),
         flags,
-        wanted,
+        differentiated,
     )
     places = seen.watched.flow.places.values()
     backward = sum(place.backward for place in places)

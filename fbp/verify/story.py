@@ -41,7 +41,7 @@ class Run:
       names: the paths of these.
       results: what it gives.
       flags: what was seen of the results.
-      wanted: the arguments that are differentiated.
+      differentiated: the arguments that are.
     """
 
     watched: Watched
@@ -49,7 +49,7 @@ class Run:
     names: tuple[str, ...]
     results: tuple[Result, ...]
     flags: Flags
-    wanted: frozenset[str]
+    differentiated: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _is_suspect(run: Run, birth: Birth) -> bool:
     """Whether an argument's NaN or infinity is an origin: -inf in data is taken for a mask."""
     if not birth.is_input:
         return False
-    if birth.bad is Bad.NAN or any(run.names[birth.out].startswith(w) for w in run.wanted):
+    if birth.bad is Bad.NAN or any(run.names[birth.out].startswith(w) for w in run.differentiated):
         return True
     return bool(np.any(np.asarray(run.leaves[birth.out]) == np.inf))
 

@@ -8,6 +8,7 @@ import pytest
 from fbp import nn
 from fbp.verify import trace_nonfinite, trace_program
 from fbp.verify.mends import Situation
+from tests.support.clients import client
 from tests.support.networks import draw
 from tests.support.traps import TRAPS
 
@@ -206,3 +207,32 @@ def test_what_a_users_backward_rule_bears_is_called_that(fun):
     (finding,) = trace_nonfinite(fun, jnp.array([0.0, 1.0])).findings
     assert "in root_backward, the backward rule of a custom_vjp function" in finding.message
     assert "root_backward" in finding.source
+
+
+def test_a_module_is_traced_with_what_is_no_array_in_it():
+    eqx = client("equinox")
+
+    class Layer(eqx.Module):
+        weight: jax.Array
+        activation: object
+        name: str = "layer"
+        biased: bool = False
+
+        def __call__(self, x):
+            return self.activation(self.weight * x) if not self.biased else x
+
+    layer = Layer(jnp.array([0.0, 1.0]), jnp.sqrt)
+
+    def loss(layer, x, reduction):
+        assert reduction == "sum"
+        return jnp.sum(layer(x))
+
+    (finding,) = trace_nonfinite(loss, layer, jnp.ones(2), "sum").findings
+    assert finding.leaf == "args[0].weight"
+    assert "sqrt" in finding.message
+
+    def step(layer, x):
+        return eqx.tree_at(lambda m: m.weight, layer, jnp.log(layer.weight * x))
+
+    (finding,) = trace_program(step, layer, jnp.ones(2)).findings
+    assert "It reaches result.weight" in finding.message
