@@ -1,4 +1,6 @@
 """Quantisation and straight-through estimators: declared with what they stand for."""
+# pyright: reportOperatorIssue=false
+# The rules are written as users write them, without types.
 
 from functools import partial
 

@@ -56,7 +56,7 @@ def custom_vjp_backward(eqn: JaxprEqn, residuals: list[Any], cts: list[Any]) -> 
             zeros_cotangent(v.aval) if ct is None else ct
             for ct, v in zip(cts, eqn.outvars, strict=True)
         ]
-    with _lines_of_its_own():
+    with _no_outer_line():
         results = bwd.call_wrapped(*residuals, *cts)
     with_logs = bool(results) and isinstance(results[0], list | tuple)  # since JAX 0.11
     results = results[0] if with_logs else results
@@ -74,7 +74,7 @@ class _NoLine:
         """Return nothing to add to the traceback of an error."""
 
 
-def _lines_of_its_own() -> Any:
+def _no_outer_line() -> Any:
     no_line: Any = _NoLine()
     stack = source_info_util.current_name_stack()
     return source_info_util.user_context(no_line, name_stack=stack)

@@ -82,9 +82,9 @@ class CheckCommand:
         return 0 if report.ok else 1
 
     def _print(self, report: "Report") -> None:
-        from fbp.verify.terminal import coloured
+        from fbp.verify.terminal import colored
 
-        print(report.to_json() if self.json else coloured(report, sys.stdout))
+        print(report.to_json() if self.json else colored(report, sys.stdout))
 
     def _again(self) -> str:
         """Return the command that prints the same numbers."""

@@ -53,7 +53,8 @@ class Agreement:
 
 
 def compare_with_jax(loss_fn: Callable[..., Any], params: Any, *args: Any) -> Agreement:
-    """The gradient of `loss_fn(params, *args)` by fbp and by `jax.grad`, both compiled, compared.
+    """Return the gradient of `loss_fn(params, *args)` by fbp and by `jax.grad`, both compiled,
+    compared.
 
     Raises ValueError where `params` has no entry to compare, and what `fbp.grad` raises.
 

@@ -65,7 +65,7 @@ def _judged(
     names: Sequence[RuleName],
     declared: Sequence[Declaration],
 ) -> tuple[list[Finding], dict[RuleName, list[str]]]:
-    """The findings, each once, and for each rule why it could not be judged."""
+    """Return the findings, each once, and for each rule why it could not be judged."""
     compared = [
         (t, name, _numbers(t)) for t, name in zip(every, names, strict=True) if t.ran and t.rule
     ]
@@ -122,7 +122,7 @@ def _summary(
 
 
 def _numbers(t: Tried) -> dict[Label, tuple[Row, tuple[int, ...]]]:
-    """The worst entries by what they compare, each with the iteration that it comes from."""
+    """Return the worst entries by what they compare, each with the iteration that it comes from."""
     return {
         label: (Row(*map(float, row)), tuple(int(i) for i in when))
         for label, row, when in zip(t.trial.labels, t.rows, t.iterations, strict=True)

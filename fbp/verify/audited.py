@@ -53,8 +53,8 @@ def declaration(
 
 
 def arrays_alone(one: Audited) -> dict[str, Any] | None:
-    """What the rule states and what it should, as arrays, outside of the program around; None for
-    a rule that does not run alone, as one with a collective."""
+    """Return what the rule states and what it should, as arrays, outside of the program around;
+    None for a rule that does not run alone, as one with a collective."""
     assert one.tried.rule is not None
 
     def run(ins: list[Any], cts: list[Any]) -> dict[str, Any]:

@@ -117,10 +117,10 @@ def _check(
     parts.leaves += [unknown(name) for name in problem.names if name not in compared]
 
     def custom_rules() -> None:
-        found = audit(problem, rules, declared)
-        parts.findings += found.findings
-        parts.rules += found.rules
-        parts.unchecked += found.unchecked
+        results = audit(problem, rules, declared)
+        parts.findings += results.findings
+        parts.rules += results.rules
+        parts.unchecked += results.unchecked
 
     def linear_solves() -> None:
         findings, summaries = audit_linear_solves(problem)
@@ -135,7 +135,7 @@ def _check(
 def _subject(
     parts: Parts, problem: Problem, gradient: Callable | None, rules: Rules
 ) -> Subject | None:
-    """The gradient that is checked; None where fbp has none of a function that runs."""
+    """Return the gradient that is checked; None where fbp has none of a function that runs."""
     if gradient is not None:
         return by_user(problem, gradient)
     try:
@@ -182,8 +182,8 @@ def _of_gradient(
 
 
 def _repeats(parts: Parts, subject: Subject, reference: Reference | None) -> bool:
-    """Whether the gradient is the same when it is computed again; only programs that hold code of
-    the host, or that are none, may differ."""
+    """Return whether the gradient is the same when it is computed again; only programs that hold
+    code of the host, or that are none, may differ."""
     changed: list[Finding] = []
 
     def compare() -> None:
@@ -228,11 +228,11 @@ def _transforms(parts: Parts, problem: Problem, subject: Subject, known: Known) 
 
     def second() -> list[Finding]:
         assert known.second is not None
-        assert known.fine_second is not None
-        return wrong_derivative(problem, known.fine_second, known.second, reference, known.eps)
+        assert known.double_second is not None
+        return wrong_derivative(problem, known.double_second, known.second, reference, known.eps)
 
     parts.attempt("transformations", first)
-    if known.second is not None and known.fine_second is not None:
+    if known.second is not None and known.double_second is not None:
         parts.attempt(DIFFERENTIATION, partial(one, DIFFERENTIATION, second))
 
 
@@ -280,7 +280,7 @@ def assert_gradients(
 
 
 def _not_finite(problem: Problem, got: Sequence[Any]) -> list[Finding]:
-    """Where NaN and infinity come from, if the gradient holds any."""
+    """Return where NaN and infinity come from, if the gradient holds any."""
     bad = [
         name
         for name, x in zip(problem.names, got, strict=True)
@@ -293,9 +293,9 @@ def _not_finite(problem: Problem, got: Sequence[Any]) -> list[Finding]:
         origins = trace_nonfinite(problem.loss, leaves, arrays).findings
     except Exception:  # a function that cannot be traced
         origins = ()
-    found = [replace(f, leaf=_named(problem, f.leaf)) for f in origins]
+    results = [replace(f, leaf=_named(problem, f.leaf)) for f in origins]
     message = "the gradient holds NaN or infinity."
-    return found or [Finding(kind=Kind.NON_FINITE, message=message, leaf=bad[0])]
+    return results or [Finding(kind=Kind.NON_FINITE, message=message, leaf=bad[0])]
 
 
 def _is_finite(x: Any) -> bool:
@@ -303,7 +303,7 @@ def _is_finite(x: Any) -> bool:
 
 
 def _named(problem: Problem, leaf: str | None) -> str | None:
-    """The name of a leaf that is known by its number."""
+    """Return the name of a leaf that is known by its number."""
     numbered = {f"args[0][{i}]": name for i, name in enumerate(problem.names)}
     return numbered.get(leaf, leaf) if leaf else None
 

@@ -26,7 +26,7 @@ from fbp.verify.observe import Key, Site, Watch, observe, sites
 from fbp.verify.problem import Problem
 from fbp.verify.reference import first_line
 from fbp.verify.rule_trial import Trial, compare
-from fbp.verify.rule_use import Staged, Use, judged_operands, stage_rule
+from fbp.verify.rule_use import RuleUse, Staged, judged_operands, stage_rule
 
 CUSTOM = frozenset({p.custom_jvp_call_p, p.custom_vjp_call_p})
 
@@ -39,7 +39,7 @@ class Marked:
     """What a mark holds: the use, and how many of its values are cotangents that pass through it;
     and which of the operands have a value."""
 
-    use: Use
+    use: RuleUse
     through: int
     known: tuple[bool, ...]
 
@@ -58,7 +58,7 @@ mlir.register_lowering(MARK, mlir.lower_fun(_pass_on, multiple_results=True))
 
 
 def marking(rules: Rules) -> Rules:
-    """The same table, in which each custom rule leaves a mark where it is used."""
+    """Return the same table, in which each custom rule leaves a mark where it is used."""
 
     def mark(rule: Rule) -> Rule:
         def apply(call: Call, ins: list[Any]) -> tuple:
@@ -71,17 +71,17 @@ def marking(rules: Rules) -> Rules:
 
 
 def _mark(call: Call, ins: Sequence[Any], cts: Sequence[Any], in_cts: Sequence[Any]) -> list[Any]:
-    made = tuple(ct is not None and not _is_float0(ct) for ct in in_cts)
+    stated = tuple(ct is not None and not _is_float0(ct) for ct in in_cts)
     known = tuple(not is_undefined(x) for x in ins)
     if not all(known):
         return list(in_cts)
     arrived = tuple(ct is not None and not _is_float0(ct) for ct in cts)
-    through = select(made, in_cts)
-    use = Use(call.eqn, _perturbed(call), arrived, g.body(call.params))
+    through = select(stated, in_cts)
+    use = RuleUse(call.eqn, _perturbed(call), arrived, g.body(call.params))
     values = [*through, *ins, *select(arrived, cts)]
     with interpret.scope(call.eqn):
         passed = MARK.bind(*map(jnp.asarray, values), marked=Marked(use, len(through), known))
-    return merge(made, passed, [ct for ct, m in zip(in_cts, made, strict=True) if not m])
+    return merge(stated, passed, [ct for ct, m in zip(in_cts, stated, strict=True) if not m])
 
 
 def _is_float0(x: Any) -> bool:
@@ -89,7 +89,7 @@ def _is_float0(x: Any) -> bool:
 
 
 def _perturbed(call: Call) -> tuple[bool, ...]:
-    """Which operands are differentiated; constants of the function are not, by its rule."""
+    """Return which operands are differentiated; constants of the function are not, by its rule."""
     num_consts = call.params["num_consts"]
     return tuple(w and i >= num_consts for i, w in enumerate(call.needs_ct))
 
@@ -109,7 +109,7 @@ class Tried:
     """
 
     site: Site
-    use: Use
+    use: RuleUse
     rule: Staged | None
     trial: Trial
     rows: np.ndarray
@@ -123,7 +123,7 @@ class Uses:
     it."""
 
     graph: Graph
-    read: Callable[[Site, Sequence[Any]], tuple[Use, list[Any], list[Any]] | None]
+    read: Callable[[Site, Sequence[Any]], tuple[RuleUse, list[Any], list[Any]] | None]
     note: str = ""
 
 
@@ -145,12 +145,12 @@ NOT_ARRIVING = (
 
 
 def custom_equations(problem: Problem) -> list[Site]:
-    """The uses of custom rules in the function itself."""
+    """Return the uses of custom rules in the function itself."""
     graph, _ = g.stage(problem.loss, *problem.point)
     return [site for site in sites(graph) if site.eqn.primitive in CUSTOM and site.eqn.outvars]
 
 
-def _read_mark(site: Site, ins: Sequence[Any]) -> tuple[Use, list[Any], list[Any]] | None:
+def _read_mark(site: Site, ins: Sequence[Any]) -> tuple[RuleUse, list[Any], list[Any]] | None:
     if site.eqn.primitive is not MARK:
         return None
     marked = site.eqn.params["marked"]
@@ -159,7 +159,7 @@ def _read_mark(site: Site, ins: Sequence[Any]) -> tuple[Use, list[Any], list[Any
     return marked.use, values[:count], values[count:]
 
 
-def _read_equation(site: Site, ins: Sequence[Any]) -> tuple[Use, list[Any], list[Any]] | None:
+def _read_equation(site: Site, ins: Sequence[Any]) -> tuple[RuleUse, list[Any], list[Any]] | None:
     eqn = site.eqn
     if eqn.primitive not in CUSTOM:
         return None
@@ -169,7 +169,7 @@ def _read_equation(site: Site, ins: Sequence[Any]) -> tuple[Use, list[Any], list
     )
     arrived = tuple(avals.differentiable(v.aval) for v in eqn.outvars)
     cts = [jnp.ones(v.aval.shape, v.aval.dtype) for v in select(arrived, eqn.outvars)]
-    return Use(eqn, active, arrived, g.body(eqn.params)), [jnp.asarray(x) for x in ins], cts
+    return RuleUse(eqn, active, arrived, g.body(eqn.params)), [jnp.asarray(x) for x in ins], cts
 
 
 def tried(uses: Uses, args: Sequence[Any]) -> list[Tried]:
@@ -182,7 +182,7 @@ def tried(uses: Uses, args: Sequence[Any]) -> list[Tried]:
 
 def _tried(uses: Uses, args: Sequence[Any], twice: bool) -> list[Tried]:
     with_x64 = bool(jax.config.read("jax_enable_x64"))
-    notes: dict[Key, tuple[Site, Use, Staged | None, Trial]] = {}
+    notes: dict[Key, tuple[Site, RuleUse, Staged | None, Trial]] = {}
 
     def measure(site: Site, ins: Sequence[Any], _: Any, iteration: tuple[Any, ...]) -> Any:
         read = uses.read(site, ins)
@@ -217,7 +217,7 @@ def _tried(uses: Uses, args: Sequence[Any], twice: bool) -> list[Tried]:
 def operands(
     uses: Uses, args: Sequence[Any], iterations: Mapping[Key, tuple[int, ...]]
 ) -> dict[Key, tuple[list[Any], list[Any]]]:
-    """The operands and the arriving cotangents of some uses, each in one iteration."""
+    """Return the operands and the arriving cotangents of some uses, each in one iteration."""
 
     def measure(site: Site, ins: Sequence[Any], _: Any, now: tuple[Any, ...]) -> Any:
         read = uses.read(site, ins) if site.key in iterations else None
@@ -235,5 +235,5 @@ def operands(
 
 
 def is_rule(eqn: JaxprEqn) -> str:
-    """What kind of rule an equation has."""
+    """Return what kind of rule an equation has."""
     return "custom_jvp" if eqn.primitive is p.custom_jvp_call_p else "custom_vjp"

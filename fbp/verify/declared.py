@@ -52,7 +52,7 @@ class Declaration:
     nondiff_argnums: tuple[int, ...] = ()
 
     def matches(self, rule: RuleName, operand: int | None) -> bool:
-        """Whether it is about a rule, and an operand of it."""
+        """Return whether it is about a rule, and an operand of it."""
         return (
             self.name == rule.name
             and self.file in (None, rule.file)
@@ -94,9 +94,10 @@ def _declaration(key: Any, stands_for: Any) -> Declaration:
 
 
 def rule_name(eqn: JaxprEqn) -> RuleName:
-    """The user's function to which a custom rule belongs: not a library's wrapper around it."""
-    name, _, place = function_of(eqn).rpartition(" at ")
-    file, _, line = place.rpartition(":")
+    """Return the user's function to which a custom rule belongs: not a library's wrapper around
+    it."""
+    name, _, position = function_of(eqn).rpartition(" at ")
+    file, _, line = position.rpartition(":")
     if not of_library(file):
         return RuleName(name, file, int(line))
     around = _frame(eqn)
@@ -121,7 +122,7 @@ def user_line(eqn: JaxprEqn) -> str:
 
 
 def _frame(eqn: JaxprEqn) -> tuple[str, str, int] | None:
-    """Function, file and line of the innermost frame that is no library's."""
+    """Return function, file and line of the innermost frame that is no library's."""
     traceback = eqn.source_info.traceback
     for frame in traceback.frames if traceback else ():
         if not of_library(frame.file_name):
@@ -130,5 +131,5 @@ def _frame(eqn: JaxprEqn) -> tuple[str, str, int] | None:
 
 
 def of_library(file: str) -> bool:
-    """Whether a file is Python's, an installed package's, or fbp's own."""
+    """Return whether a file is Python's, an installed package's, or fbp's own."""
     return file.startswith(("<", PACKAGE, *LIBRARIES)) or "site-packages" in file

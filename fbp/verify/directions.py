@@ -52,7 +52,8 @@ class Along:
 
 
 def directions(name: str, leaf: Any) -> Iterator[tuple[tuple[int, ...] | None, np.ndarray]]:
-    """The directions of a leaf, each with the entry that it stands for, if it does for one."""
+    """Yield the directions of a leaf, each with the entry that it stands for, if it does for
+    one."""
     if leaf.size <= SMALL:
         for index in np.ndindex(leaf.shape):
             unit = np.zeros(leaf.shape)
@@ -65,42 +66,42 @@ def directions(name: str, leaf: Any) -> Iterator[tuple[tuple[int, ...] | None, n
 
 
 def along_directions(problem: Problem, got: Sequence[Any]) -> list[LeafVerdict]:
-    """For each leaf, the direction along which the gradient differs most from the slope."""
+    """Return, for each leaf, the direction along which the gradient differs most from the slope."""
     slope_of = _slopes(problem)
     verdicts = []
-    for place, (name, x) in enumerate(zip(problem.names, got, strict=True)):
+    for number, (name, x) in enumerate(zip(problem.names, got, strict=True)):
         tried = [
-            _verdict(name, index, x, unit, slope_of(place, unit))
-            for index, unit in directions(name, problem.leaves[place])
+            _verdict(name, index, x, unit, slope_of(number, unit))
+            for index, unit in directions(name, problem.leaves[number])
         ]
         verdicts.append(max(tried, key=lambda v: (not v.ok, v.max_ulps - v.bar_ulps)))
     return verdicts
 
 
 def _verdict(
-    name: str, index: tuple[int, ...] | None, got: Any, unit: np.ndarray, found: Along
+    name: str, index: tuple[int, ...] | None, got: Any, unit: np.ndarray, estimate: Along
 ) -> LeafVerdict:
     terms = np.real(as_double(got)) * unit
     eps = eps_of(got)
     size = float(np.sum(abs(terms)))
     projected = float(np.sum(terms))
-    error = abs(projected - found.value)
-    bar = found.error + MARGIN * eps * max(size, abs(found.value))
-    ulp = spacing(max(size, abs(found.value)), eps)
+    error = abs(projected - estimate.value)
+    bar = estimate.error + MARGIN * eps * max(size, abs(estimate.value))
+    ulp = spacing(max(size, abs(estimate.value)), eps)
     return LeafVerdict(
         leaf=name,
         ok=bool(error <= bar),
         max_ulps=error / ulp,
         bar_ulps=bar / ulp,
         index=index or (),
-        expected=found.value,
+        expected=estimate.value,
         got=projected,
-        reference=f"{found.how}, along a random direction" if index is None else found.how,
+        reference=f"{estimate.how}, along a random direction" if index is None else estimate.how,
     )
 
 
 def _slopes(problem: Problem) -> Callable[[int, np.ndarray], Along]:
-    """The slope along a direction of a leaf, by the best means that the function allows."""
+    """Return the slope along a direction of a leaf, by the best means that the function allows."""
     try:
         return _by_jvp(problem)
     except UNKNOWN:
@@ -113,7 +114,7 @@ def _slopes(problem: Problem) -> Callable[[int, np.ndarray], Along]:
 
 
 def _require_visible(problem: Problem) -> None:
-    """Raises InputError where the function stops a gradient, which its values do not show."""
+    """Raise InputError where the function stops a gradient, which its values do not show."""
     try:
         program, _ = g.stage(problem.loss, *problem.point)
     except UNKNOWN:
@@ -134,13 +135,13 @@ def _by_jvp(problem: Problem) -> Callable[[int, np.ndarray], Along]:
     single = jax.jit(derivative)
     double = jax.jit(in_precision(DOUBLE, derivative, *problem.point, problem.leaves))
 
-    def along(place: int, unit: np.ndarray) -> Along:
+    def along(number: int, unit: np.ndarray) -> Along:
         moves = [jnp.zeros_like(x) for x in problem.leaves]
-        moves[place] = jnp.asarray(unit, moves[place].dtype)
-        rough = float(single(*problem.point, moves))
+        moves[number] = jnp.asarray(unit, moves[number].dtype)
+        coarse = float(single(*problem.point, moves))
         with jax.enable_x64(True):
-            fine = float(double(*in_double(problem), [DOUBLE.cast(x) for x in moves]))
-        return Along(fine, MARGIN * abs(rough - fine), "jax.jvp in float64")
+            near = float(double(*in_double(problem), [DOUBLE.cast(x) for x in moves]))
+        return Along(near, MARGIN * abs(coarse - near), "jax.jvp in float64")
 
     along(0, np.zeros(problem.leaves[0].shape))
     return along
@@ -151,14 +152,14 @@ def _by_complex_step(problem: Problem) -> Callable[[int, np.ndarray], Along]:
     with jax.enable_x64(True):
         leaves, arrays = in_double(problem)
 
-    def along(place: int, unit: np.ndarray) -> Along:
+    def along(number: int, unit: np.ndarray) -> Along:
         moves = [jnp.zeros_like(x) for x in leaves]
-        moves[place] = jnp.asarray(unit)
-        found = complex_step(lambda *xs: loss(list(xs), arrays), tuple(leaves), tuple(moves))
-        if found.value is None:
-            raise NotImplementedError(found.refused)
-        error = MARGIN * float(np.finfo(np.float64).eps) * abs(found.value)
-        return Along(found.value, error, "a complex step")
+        moves[number] = jnp.asarray(unit)
+        estimate = complex_step(lambda *xs: loss(list(xs), arrays), tuple(leaves), tuple(moves))
+        if estimate.value is None:
+            raise NotImplementedError(estimate.refused)
+        error = MARGIN * float(np.finfo(np.float64).eps) * abs(estimate.value)
+        return Along(estimate.value, error, "a complex step")
 
     along(0, np.zeros(leaves[0].shape))
     return along
@@ -166,18 +167,18 @@ def _by_complex_step(problem: Problem) -> Callable[[int, np.ndarray], Along]:
 
 def _by_values(problem: Problem) -> Callable[[int, np.ndarray], Along]:
     arrays = [np.asarray(x) if is_plain(x) else x for x in problem.arrays]
-    leaves = [as_double(arrays[i]) for i in problem.places]
+    leaves = [as_double(arrays[i]) for i in problem.positions]
     how, eps = _how_to_ask(problem)
 
-    def along(place: int, unit: np.ndarray) -> Along:
+    def along(number: int, unit: np.ndarray) -> Along:
         def at(t: float) -> float:
-            moved = [*leaves[:place], leaves[place] + t * unit, *leaves[place + 1 :]]
+            moved = [*leaves[:number], leaves[number] + t * unit, *leaves[number + 1 :]]
             with jax.enable_x64(True):
                 return float(problem.loss(moved, arrays))
 
-        size = typical_size(leaves[place])
-        found = how(lambda ts: np.array([at(t) for t in ts]), scale=size, eps=eps)
-        return Along(found.value, found.error, "finite differences")
+        size = typical_size(leaves[number])
+        estimate = how(lambda ts: np.array([at(t) for t in ts]), scale=size, eps=eps)
+        return Along(estimate.value, estimate.error, "finite differences")
 
     return along
 
@@ -195,5 +196,5 @@ def _how_to_ask(problem: Problem) -> tuple[Callable[..., Any], float]:
 
 
 def is_plain(x: Any) -> bool:
-    """Whether numpy has an array's dtype: it has none for the keys of random numbers."""
+    """Return whether numpy has an array's dtype: it has none for the keys of random numbers."""
     return not jnp.issubdtype(x.dtype, jax.dtypes.extended)

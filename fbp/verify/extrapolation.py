@@ -18,7 +18,8 @@ UNKNOWN = Estimate(math.nan, math.inf)
 
 
 def extrapolate(values: np.ndarray, noise: np.ndarray, orders: tuple[int, ...]) -> Estimate:
-    """The limit of a sequence over halved steps h, of which each value is off by up to its noise.
+    """Return the limit of a sequence over halved steps h, of which each value is off by up to its
+    noise.
 
     If values[k] = limit + a h^p + b h^q + ..., with orders (p, q, ...), then
     (2^p values[k+1] - values[k]) / (2^p - 1) has no h^p term, and so on: Richardson's table. The
@@ -72,9 +73,9 @@ def extrapolate(values: np.ndarray, noise: np.ndarray, orders: tuple[int, ...]) 
 
 
 def _ratio(change: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """By how much each change is less than the one before; 1 for the first, which may be anything.
-    Where noise hides it, as when last seen; if it never was, or if the change that this predicts
-    would be seen, a half."""
+    """Return by how much each change is less than the one before; 1 for the first, which may be
+    anything. Where noise hides it, as when last seen; if it never was, or if the change that this
+    predicts would be seen, a half."""
     floor = noise + np.roll(noise, 1)
     ratios, last, predicted = [0.5], 0.5, 0.0
     for k in range(1, len(change)):
@@ -89,7 +90,7 @@ def _ratio(change: np.ndarray, noise: np.ndarray) -> np.ndarray:
 
 
 def _contradiction(column: np.ndarray, values: np.ndarray, left_open: np.ndarray) -> np.ndarray:
-    """How far each entry is from the bars around the values of smaller steps, at most."""
+    """Return how far each entry is from the bars around the values of smaller steps, at most."""
     beyond = abs(column[:, None] - values) - left_open
     smaller = np.triu(np.ones(beyond.shape, bool), len(values) - len(column) + 1)
     return np.max(np.where(smaller, beyond, 0), axis=1, initial=0.0)

@@ -11,18 +11,18 @@ FLOOR = 1e-18  # of an error of zero, as a share of the largest
 
 
 def draw(ladder: Ladder) -> Figure:
-    """The error for each step, that of the limit, and the limit's bar, on log axes.
+    """Return the error for each step, that of the limit, and the limit's bar, on log axes.
 
     What is not finite, as where the function has no value, is left out.
     """
-    found = np.array([ladder.limit, ladder.bar, *ladder.errors])
-    largest = np.max(found[np.isfinite(found)], initial=0) or 1
-    found = np.maximum(np.where(np.isfinite(found), found, np.nan), FLOOR * largest)
-    limit, bar, *errors = found
+    lines = np.array([ladder.limit, ladder.bar, *ladder.errors])
+    largest = np.max(lines[np.isfinite(lines)], initial=0) or 1
+    lines = np.maximum(np.where(np.isfinite(lines), lines, np.nan), FLOOR * largest)
+    limit, bar, *errors = lines
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.set(xscale="log", yscale="log", xlabel="step h", ylabel="distance from the gradient")
-    axes.set_ylim(np.min(found[np.isfinite(found)], initial=largest) / 4, largest * 4)
+    axes.set_ylim(np.min(lines[np.isfinite(lines)], initial=largest) / 4, largest * 4)
     if np.isfinite(limit + bar):
         axes.axhspan(0, bar, color="#777777", alpha=0.25, lw=0, label="error bar")
         axes.axhline(limit, color=RED, linewidth=1.5, label="extrapolated to 0")

@@ -62,7 +62,7 @@ class Slope:
     rungs: tuple[Rung, ...]
 
     def contains(self, x: float) -> bool:
-        """Whether x is a derivative that the values of phi admit.
+        """Return whether x is a derivative that the values of phi admit.
 
         Where phi is smooth, or has an edge, value +- error. At a kink, all from the one one-sided
         derivative to the other: the subgradients, if phi is convex. At a jump, a one-sided
@@ -81,7 +81,7 @@ class Slope:
 
 
 def slope(phi: Callable[[np.ndarray], np.ndarray], scale: float, eps: float = 2.2e-16) -> Slope:
-    """The derivative of phi at 0, from values of phi alone, and how far it may be off.
+    """Return the derivative of phi at 0, from values of phi alone, and how far it may be off.
 
     With phi smooth, (phi(h) - phi(-h)) / 2h = phi'(0) + a h^2 + b h^4 + ... is extrapolated to
     h = 0 (Ridders 1982). So is (phi(h) + phi(-h) - 2 phi(0)) / 2h, which is half of the difference
@@ -113,16 +113,16 @@ def slope(phi: Callable[[np.ndarray], np.ndarray], scale: float, eps: float = 2.
     require(0 < scale < math.inf, "scale", scale, "positive and finite")
     require(0 < eps < 1, "eps", eps, "between 0 and 1")
     samples, farther = _sample(phi, scale, eps)
-    found = _judge(samples)
+    sampled = _judge(samples)
     if not samples.flat():
-        return found
-    return _hull(found, _judge(replace(samples, noise=samples.noise + farther)))
+        return sampled
+    return _hull(sampled, _judge(replace(samples, noise=samples.noise + farther)))
 
 
 def few_values(
     phi: Callable[[np.ndarray], np.ndarray], scale: float, eps: float = 2.2e-16
 ) -> Slope:
-    """The same of six values of phi alone, for a function that is dear, as one of the host.
+    """Return the same of six values of phi alone, for a function that is dear, as one of the host.
 
     Central differences of three steps are extrapolated to 0. A kink or a jump is not told from a
     smooth function; the bar is that of the extrapolation and of rounding.
@@ -159,11 +159,11 @@ class _Samples:
         return float(np.max(self.noise[:, -1]))
 
     def quotients(self) -> np.ndarray:
-        """The one-sided difference quotients."""
+        """Return the one-sided difference quotients."""
         return SIGNS * (self.values - self.origin) / self.steps
 
     def side_limits(self) -> tuple[Estimate, Estimate]:
-        """The one-sided derivatives, from increments between rungs: phi(0) takes no part."""
+        """Return the one-sided derivatives, from increments between rungs: phi(0) takes no part."""
         quotients = SIGNS * (self.values[:, :-1] - self.values[:, 1:]) / self.steps[1:]
         noise = (self.noise[:, :-1] + self.noise[:, 1:]) / self.steps[1:]
         left, right = map(partial(extrapolate, orders=(1, 2, 3, 4)), quotients, noise)
@@ -180,24 +180,26 @@ class _Samples:
         return extrapolate((right - left) / 2, noise, orders=(1, 3, 5, 7))
 
     def jump(self) -> bool:
-        """Whether on a side the values stay away from phi(0), however small the step."""
+        """Return whether on a side the values stay away from phi(0), however small the step."""
         distance = abs(self.values - self.origin)[:, -SETTLED:]
         noise = self.noise[:, -1] + self.origin_noise()
         return bool(np.any(distance[:, -1] > np.maximum(noise, 0.75 * np.max(distance, axis=1))))
 
     def flat(self) -> bool:
-        """Whether phi is constant close to 0: there it may be rounded to steps too wide to see."""
+        """Return whether phi is constant close to 0: there it may be rounded to steps too wide to
+        see."""
         return bool(np.all(self.values[:, -SETTLED:] == self.origin))
 
     def infinite(self) -> bool:
-        """Whether on a side the difference quotients grow, with every smaller step."""
+        """Return whether on a side the difference quotients grow, with every smaller step."""
         size = abs(self.quotients()[:, -STEADY:])
         grows = np.all(size[:, 1:] > 1.01 * size[:, :-1], axis=1)
         noise = (self.noise[:, -1] + self.origin_noise()) / self.steps[-1]
         return bool(np.any(grows & (size[:, -1] > noise)))
 
     def steepness(self) -> float:
-        """What would be a large derivative: that of a line through the range of the values."""
+        """Return what would be a large derivative: that of a line through the range of the
+        values."""
         finite = self.values[np.isfinite(self.values)]
         spread = np.ptp(finite) if finite.size else 0.0
         least = math.sqrt(self.eps) * abs(self.origin) + _tiny(self.eps) / self.eps
@@ -207,7 +209,7 @@ class _Samples:
 def _sample(
     phi: Callable[[np.ndarray], np.ndarray], scale: float, eps: float
 ) -> tuple[_Samples, float]:
-    """The samples; also, if they are flat close to 0, what may be noise farther out."""
+    """Return the samples; also, if they are flat close to 0, what may be noise farther out."""
     count = math.ceil(0.75 * math.log2(1 / eps))
     steps = LARGEST * scale * 0.5 ** np.arange(count)
     window = LARGEST * scale * np.arange(1, WINDOW + 1)
@@ -215,13 +217,13 @@ def _sample(
     zeros = np.zeros(REPEATS)
     sides = np.concatenate([steps, near, far])
     with np.errstate(all="ignore"):
-        found = np.asarray(phi(np.concatenate([zeros, -sides, sides])), np.float64)
+        sampled = np.asarray(phi(np.concatenate([zeros, -sides, sides])), np.float64)
         again = np.asarray(phi(zeros), np.float64)
-    found = np.where(np.isfinite(found), found, np.nan)
-    at_zero = np.concatenate([found[:REPEATS], again])
-    values, near, far = np.split(found[REPEATS:].reshape(2, -1), [count, count + WINDOW], axis=1)
+    sampled = np.where(np.isfinite(sampled), sampled, np.nan)
+    at_zero = np.concatenate([sampled[:REPEATS], again])
+    values, near, far = np.split(sampled[REPEATS:].reshape(2, -1), [count, count + WINDOW], axis=1)
     rounded = eps * (abs(values) + scale * abs(np.diff(values, prepend=np.nan)) / steps)
-    rough = [max(DEVIATIONS * deviation(side), quantum(side)) for side in near]
+    farther = [max(DEVIATIONS * deviation(side), quantum(side)) for side in near]
     least = max(np.ptp(at_zero), _tiny(eps))
     samples = _Samples(
         scale=scale,
@@ -229,16 +231,16 @@ def _sample(
         steps=steps,
         origin=float(np.mean(at_zero)),
         values=values,
-        noise=np.maximum(rough, least)[:, None] + np.nan_to_num(rounded),
+        noise=np.maximum(farther, least)[:, None] + np.nan_to_num(rounded),
     )
-    step = grain(found - samples.origin)
+    step = grain(sampled - samples.origin)
     if samples.flat():
         return samples, max(step, *(DEVIATIONS * deviation(side) for side in far))
     return replace(samples, noise=np.maximum(samples.noise, step)), 0.0
 
 
 def _tiny(eps: float) -> float:
-    """What may underflow to 0 in this precision."""
+    """Return what may underflow to 0 in this precision."""
     return float(np.finfo(np.float32 if eps > 1e-10 else np.float64).tiny)
 
 
@@ -255,7 +257,7 @@ def _judge(samples: _Samples) -> Slope:
 
 
 def _verdict(samples: _Samples, left: Estimate, right: Estimate) -> tuple[float, float, Kind]:
-    """The value, the error and the kind."""
+    """Return the value, the error and the kind."""
     present = np.isfinite(samples.values[:, -1])
     if not math.isfinite(samples.origin) or not np.any(present):
         return math.nan, math.inf, "unresolved"
@@ -275,7 +277,7 @@ def _verdict(samples: _Samples, left: Estimate, right: Estimate) -> tuple[float,
 
 
 def deviation(values: np.ndarray) -> float:
-    """The standard deviation of the noise in a function's values at equidistant points.
+    """Return the standard deviation of the noise in a function's values at equidistant points.
 
     The k-th differences of independent noise have the variance binom(2k, k) sigma^2; those of a
     smooth function vanish as k grows. Of each of several k the median is taken, which one kink or
@@ -286,16 +288,16 @@ def deviation(values: np.ndarray) -> float:
     >>> 0.5e-6 < deviation(np.exp(t) + 1e-6 * noise) < 2e-6
     True
     """
-    found = [0.0]
+    sampled = [0.0]
     for k in ORDERS:
         size = abs(np.diff(values, k)) / math.sqrt(math.comb(2 * k, k))
         if np.any(np.isfinite(size)):
-            found.append(float(np.nanmedian(size)) / 0.6745)
-    return max(found)
+            sampled.append(float(np.nanmedian(size)) / 0.6745)
+    return max(sampled)
 
 
 def quantum(values: np.ndarray) -> float:
-    """The spacing of the lattice on which the values lie, 0 if they do not seem to.
+    """Return the spacing of the lattice on which the values lie, 0 if they do not seem to.
 
     Rounded values of a line at equidistant points repeat a pattern, of which high differences see
     little.
@@ -313,7 +315,7 @@ def quantum(values: np.ndarray) -> float:
 
 
 def grain(values: np.ndarray) -> float:
-    """The largest power of two of which all values are multiples; 0 if they are few values.
+    """Return the largest power of two of which all values are multiples; 0 if they are few values.
 
     What is left of a difference of large numbers are multiples of their spacing.
 
@@ -325,22 +327,23 @@ def grain(values: np.ndarray) -> float:
     if len(distinct) < DISTINCT:
         return 0.0
     mantissas, exponents = np.frexp(distinct)
-    whole = np.ldexp(mantissas, 53).astype(np.int64)
-    return float(np.min(np.ldexp((whole & -whole).astype(np.float64), exponents - 53)))
+    integers = np.ldexp(mantissas, 53).astype(np.int64)
+    return float(np.min(np.ldexp((integers & -integers).astype(np.float64), exponents - 53)))
 
 
 def _between(left: Estimate, right: Estimate) -> tuple[float, float]:
-    """The middle of the two, and how far from it their bars reach."""
+    """Return the middle of the two, and how far from it their bars reach."""
     middle = (left.value + right.value) / 2
     return middle, abs(left.value - right.value) / 2 + max(left.error, right.error)
 
 
-def _hull(fine: Slope, rough: Slope) -> Slope:
-    """Where the roughness farther out may be noise or may be structure: what either admits."""
-    reach = [(s.value - s.error, s.value + s.error) for s in (fine, rough)]
+def _hull(nearer: Slope, farther: Slope) -> Slope:
+    """Return where the roughness farther out may be noise or may be structure: what either
+    admits."""
+    reach = [(s.value - s.error, s.value + s.error) for s in (nearer, farther)]
     low, high = min(low for low, _ in reach), max(high for _, high in reach)
     if not math.isfinite(high - low):
-        return fine
-    apart = abs(fine.value - rough.value) > fine.error + rough.error
-    kind = "unresolved" if apart or fine.kind != rough.kind else rough.kind
-    return replace(rough, value=(low + high) / 2, error=(high - low) / 2, kind=kind)
+        return nearer
+    apart = abs(nearer.value - farther.value) > nearer.error + farther.error
+    kind = "unresolved" if apart or nearer.kind != farther.kind else farther.kind
+    return replace(farther, value=(low + high) / 2, error=(high - low) / 2, kind=kind)

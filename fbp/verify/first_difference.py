@@ -79,7 +79,8 @@ def first_difference(
     rules: tuple[Rules, Rules] = (RULES, RULES),
     double: bool = False,
 ) -> Difference | None:
-    """The first equation whose value or cotangent differs in two functions; line and iteration.
+    """Return the first equation whose value or cotangent differs in two functions; line and
+    iteration.
 
     Args:
       f: a function of arrays; outputs other than one scalar are weighed and summed.
@@ -135,11 +136,11 @@ def _compare(a: _Program, b: _Program) -> Difference | None:
         return None
     x, y = min(differing, key=lambda p: _time(p, one, moved, two, eps))
     when, first, second, bar = _first_excess(one[x.key], moved[x.key], two[y.key], eps)
-    places = [flow(a.graph).places[x.key], flow(b.graph).places[y.key]]
+    equations = [flow(a.graph).equations[x.key], flow(b.graph).equations[y.key]]
     return Difference(
-        what="cotangent" if places[0].backward or is_backward(x.eqn) else "value",
+        what="cotangent" if equations[0].backward or is_backward(x.eqn) else "value",
         equation=(_written(x), _written(y)),
-        source=(places[0].source, places[1].source),
+        source=(equations[0].source, equations[1].source),
         iteration=when if x.loops else None,
         first=first,
         second=second,
@@ -148,8 +149,8 @@ def _compare(a: _Program, b: _Program) -> Difference | None:
 
 
 def _time(pair: tuple[Site, Site], one: Any, moved: Any, two: Any, eps: float) -> tuple:
-    """What orders differences as they happened: by the loop, the iteration in it, the equation; an
-    equation that holds a program differs after what is within."""
+    """Return what orders differences as they happened: by the loop, the iteration in it, the
+    equation; an equation that holds a program differs after what is within."""
     x, y = pair
     when, *_ = _first_excess(one[x.key], moved[x.key], two[y.key], eps)
     if not x.loops:
@@ -161,7 +162,7 @@ Prints = dict[Key, np.ndarray]
 
 
 def _fingerprints(program: _Program, moved: bool = False) -> Prints:
-    """For each equation, rows by iteration: how often it ran, its size, and a projection."""
+    """Return, for each equation, rows by iteration: how often it ran, its size, a projection."""
 
     def measure(site: Site, _: Any, outs: Sequence[Any], iteration: tuple[Any, ...]) -> Any:
         if site.eqn.primitive in CALLS or not outs or not avals.differentiable(jax.typeof(outs[0])):
@@ -188,7 +189,7 @@ def _fingerprints(program: _Program, moved: bool = False) -> Prints:
 
 
 def _moved(x: Any) -> Any:
-    """An array moved by about one spacing."""
+    """Return an array moved by about one spacing."""
     if not avals.differentiable(jax.typeof(x)):
         return x
     eps = float(jnp.finfo(x.dtype).eps)

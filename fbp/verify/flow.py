@@ -33,13 +33,13 @@ class Loop:
 
     @property
     def of(self) -> int:
-        """The identity of the user's loop: the loops that fbp makes of a while_loop, so as to
-        run it backward in bounded memory, come from its line."""
+        """Return the identity of the user's loop: the loops that fbp makes of a while_loop, so as
+        to run it backward in bounded memory, come from its line."""
         return id(self.eqn.source_info.traceback)
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
+class Equation:
     """An equation, and the equations and the loops around it, from the outside."""
 
     site: Site
@@ -48,23 +48,24 @@ class Place:
 
     @property
     def eqn(self) -> JaxprEqn:
-        """The equation."""
+        """Return the equation."""
         return self.site.eqn
 
     @property
     def source(self) -> str:
-        """The innermost line of the user's code: an equation of a library's function has none."""
+        """Return the innermost line of the user's code: an equation of a library's function has
+        none."""
         lines = [g.source(eqn) for eqn in (self.eqn, *reversed(self.around))]
         return next((line for line in lines if line), "")
 
     @property
     def backward(self) -> bool:
-        """Whether it belongs to the backward pass: of fbp's reverse mode, or of JAX's."""
+        """Return whether it belongs to the backward pass: of fbp's reverse mode, or of JAX's."""
         outer = (str(eqn.source_info.name_stack) for eqn in self.around)
         return is_backward(self.eqn) or any("transpose(" in stack for stack in outer)
 
     def time(self, iteration: Sequence[int]) -> tuple[int, ...]:
-        """What orders two runs of equations as they were executed."""
+        """Return what orders two runs of equations as they were executed."""
         times: list[int] = []
         counters = {x.depth: (x, n) for x, n in zip(self.loops, iteration, strict=True)}
         for depth, number in enumerate(self.site.key, 1):
@@ -76,16 +77,16 @@ class Place:
 
     @property
     def user_loops(self) -> list[tuple[int, Key | None]]:
-        """For each of the user's loops, the number of the innermost loop that fbp made of it, and
-        what counts its iterations, where that is not the number of runs."""
-        found: list[tuple[int, Key | None]] = []
+        """Return, for each of the user's loops, the number of the innermost loop that fbp made of
+        it, and what counts its iterations, where that is not the number of runs."""
+        numbered: list[tuple[int, Key | None]] = []
         for i, loop in enumerate(self.loops):
             again = i > 0 and loop.of == self.loops[i - 1].of
-            made = again or (loop.eqn.primitive is p.while_p and is_backward(loop.eqn))
+            result = again or (loop.eqn.primitive is p.while_p and is_backward(loop.eqn))
             if again:
-                found.pop()
-            found.append((i, loop.counter if made else None))
-        return found
+                numbered.pop()
+            numbered.append((i, loop.counter if result else None))
+        return numbered
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,66 +95,67 @@ class Flow:
 
     Attributes:
       graph: the program.
-      places: the equations, by key, in the order in which they run.
-      made_by: for what an equation makes, its place and the number of the output.
+      equations: them, by key, in the order in which they run.
+      producers: for what an equation makes, its place and the number of the output.
       sources: for what a program within another gets or a call returns, where that comes from.
       consts: the values of constants.
     """
 
     graph: Graph
-    places: dict[Key, Place] = field(default_factory=dict)
-    made_by: dict[Node, tuple[Place, int]] = field(default_factory=dict)
+    equations: dict[Key, Equation] = field(default_factory=dict)
+    producers: dict[Node, tuple[Equation, int]] = field(default_factory=dict)
     sources: dict[Node, list[Node]] = field(default_factory=dict)
     consts: dict[Node, Any] = field(default_factory=dict)
 
     @cached_property
     def forward_of(self) -> Mapping[int, JaxprEqn]:
-        """By the identity of its traceback, the equation that a user's line made: those of its
-        backward pass carry the same. What vmap adds to reshape operands comes before it."""
+        """Return, by the identity of its traceback, the equation that a user's line made: those of
+        its backward pass carry the same. What vmap adds to reshape operands comes before it."""
         return {
-            id(place.eqn.source_info.traceback): place.eqn
-            for place in self.places.values()
-            if not place.backward
+            id(equation.eqn.source_info.traceback): equation.eqn
+            for equation in self.equations.values()
+            if not equation.backward
         }
 
-    def forward(self, place: Place) -> JaxprEqn:
-        """The equation of the forward pass that this one differentiates, or this one itself."""
-        return self.forward_of.get(id(place.eqn.source_info.traceback), place.eqn)
+    def forward(self, equation: Equation) -> JaxprEqn:
+        """Return the equation of the forward pass that this one differentiates, or this one
+        itself."""
+        return self.forward_of.get(id(equation.eqn.source_info.traceback), equation.eqn)
 
-    def operands(self, place: Place) -> list[Node]:
-        """The values that an equation reads."""
-        return [(_program(place), a) for a in place.eqn.invars]
+    def operands(self, equation: Equation) -> list[Node]:
+        """Return the values that an equation reads."""
+        return [(_program(equation), a) for a in equation.eqn.invars]
 
 
 def flow(graph: Graph) -> Flow:
     """Read a program."""
-    made = Flow(graph)
-    _read(made, graph, (), None)
-    return made
+    result = Flow(graph)
+    _read(result, graph, (), None)
+    return result
 
 
-def _read(made: Flow, graph: Graph, key: Key, around: Place | None) -> None:
+def _read(result: Flow, graph: Graph, key: Key, around: Equation | None) -> None:
     """Add the equations of the program that lies at `key`."""
-    made.consts.update(((key, v), x) for v, x in zip(graph.constvars, graph.consts, strict=True))
+    result.consts.update(((key, v), x) for v, x in zip(graph.constvars, graph.consts, strict=True))
     for i, eqn in enumerate(graph.eqns):
         if around is None:
-            place = Place(site_of(eqn, i, None))
+            equation = Equation(site_of(eqn, i, None))
         else:
             inside = replace(around.site, key=key)
-            place = Place(site_of(eqn, i, inside), (*around.around, around.eqn), around.loops)
-        made.places[place.site.key] = place
-        made.made_by.update(((key, v), (place, j)) for j, v in enumerate(eqn.outvars))
-        for inside, body, _ in bodies(place.site):
-            looping = inside.loops > place.site.loops
-            loops = (*place.loops, _loop(eqn, inside.key, body)) if looping else place.loops
-            within = Place(inside, place.around, loops)
-            for to, come_from in _links(place, key, inside.key, body):
-                made.sources.setdefault(to, []).append(come_from)
-            _read(made, body, inside.key, within)
+            equation = Equation(site_of(eqn, i, inside), (*around.around, around.eqn), around.loops)
+        result.equations[equation.site.key] = equation
+        result.producers.update(((key, v), (equation, j)) for j, v in enumerate(eqn.outvars))
+        for inside, body, _ in bodies(equation.site):
+            looping = inside.loops > equation.site.loops
+            loops = (*equation.loops, _loop(eqn, inside.key, body)) if looping else equation.loops
+            within = Equation(inside, equation.around, loops)
+            for to, come_from in _links(equation, key, inside.key, body):
+                result.sources.setdefault(to, []).append(come_from)
+            _read(result, body, inside.key, within)
 
 
 def is_backward(eqn: JaxprEqn) -> bool:
-    """Whether an equation by itself belongs to a backward pass."""
+    """Return whether an equation by itself belongs to a backward pass."""
     stack = str(eqn.source_info.name_stack)
     names = [name.split("(")[-1] for name in stack.replace(")", "/").split("/")]
     return eqn.primitive is p.add_jaxvals_p or "backward" in names or "transpose(" in stack
@@ -170,9 +172,9 @@ def _loop(eqn: JaxprEqn, key: Key, body: Graph) -> Loop:
     return Loop(eqn, len(key), counter)
 
 
-def _links(place: Place, outer: Key, inner: Key, body: Graph) -> Iterator[tuple[Node, Node]]:
+def _links(equation: Equation, outer: Key, inner: Key, body: Graph) -> Iterator[tuple[Node, Node]]:
     """(value, where it comes from), into a program in an equation, round it, and out of it."""
-    eqn, params = place.eqn, place.eqn.params
+    eqn, params = equation.eqn, equation.eqn.params
     outs: Sequence[Atom] = body.outvars
     ins: Sequence[Atom] = eqn.invars
     first, num_carry = 0, 0
@@ -191,5 +193,5 @@ def _links(place: Place, outer: Key, inner: Key, body: Graph) -> Iterator[tuple[
         yield (outer, v), (inner, a)
 
 
-def _program(place: Place) -> Key:
-    return place.site.key[:-1]
+def _program(equation: Equation) -> Key:
+    return equation.site.key[:-1]

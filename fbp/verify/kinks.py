@@ -23,25 +23,25 @@ ENTRIES = 8
 
 
 def at_kinks(
-    problem: Problem, reference: Reference, place: int, got: Any, bar: float
+    problem: Problem, reference: Reference, number: int, got: Any, bar: float
 ) -> Finding | None:
     """If every entry of a leaf that differs lies at a kink, and between its slopes: a finding that
     says so. If one lies at a jump: that. None if the function is smooth at one of them."""
-    entries = _differing(as_double(got), reference.grads[place], bar)
+    entries = _differing(as_double(got), reference.grads[number], bar)
     loss = in_precision(DOUBLE, problem.loss, *problem.point)
     with jax.enable_x64(True):
         leaves, arrays = in_double(problem)
 
         def value(x: Any) -> Any:
-            return loss([*leaves[:place], x, *leaves[place + 1 :]], arrays)
+            return loss([*leaves[:number], x, *leaves[number + 1 :]], arrays)
 
-        slopes = list(slopes_at(value, leaves[place], entries))
-    for entry, found in slopes:
-        if found.kind == "jump":
-            return _finding(problem, place, entry, found, got, Kind.JUMP, JUMP)
+        slopes = list(slopes_at(value, leaves[number], entries))
+    for entry, estimate in slopes:
+        if estimate.kind == "jump":
+            return _finding(problem, number, entry, estimate, got, Kind.JUMP, JUMP)
     if slopes and all(s.kind == "kink" and s.contains(_entry(got, i)) for i, s in slopes):
-        entry, found = slopes[0]
-        return _finding(problem, place, entry, found, got, Kind.KINK, KINK)
+        entry, estimate = slopes[0]
+        return _finding(problem, number, entry, estimate, got, Kind.KINK, KINK)
     return None
 
 
@@ -59,7 +59,8 @@ def _differing(got: np.ndarray, want: np.ndarray, bar: float) -> list[int]:
 def slopes_at(
     fun: Callable[[Any], Any], x: Any, entries: Sequence[int]
 ) -> Iterator[tuple[int, Slope]]:
-    """The slopes of a scalar function of an array along entries of the array, from its values.
+    """Yield the slopes of a scalar function of an array along entries of the array, from its
+    values.
 
     To be called with `jax.enable_x64(True)` in force.
     """
@@ -86,12 +87,12 @@ def _entry(x: Any, entry: int) -> float:
 
 
 def _finding(
-    problem: Problem, place: int, entry: int, found: Slope, got: Any, kind: Kind, message: str
+    problem: Problem, number: int, entry: int, estimate: Slope, got: Any, kind: Kind, message: str
 ) -> Finding:
     return Finding(
         kind=kind,
-        message=f"{message} Slopes: {found.left.value:.6g} and {found.right.value:.6g}.",
-        leaf=problem.names[place],
+        message=f"{message} Slopes: {estimate.left.value:.6g} and {estimate.right.value:.6g}.",
+        leaf=problem.names[number],
         index=unraveled(entry, np.shape(got)),
         got=_entry(got, entry),
     )

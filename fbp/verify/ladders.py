@@ -70,25 +70,25 @@ def ladders(
     values = _values(problem)
     leaves = [as_double(x) for x in problem.leaves]
     return tuple(
-        _ladder(name, leaves, place, grad, values)
-        for place, (name, grad) in enumerate(zip(problem.names, grads, strict=True))
+        _ladder(name, leaves, number, grad, values)
+        for number, (name, grad) in enumerate(zip(problem.names, grads, strict=True))
     )
 
 
 def _ladder(
-    name: str, leaves: Sequence[np.ndarray], place: int, grad: np.ndarray, values: Values
+    name: str, leaves: Sequence[np.ndarray], number: int, grad: np.ndarray, values: Values
 ) -> Ladder:
     direction = np.random.default_rng(zlib.crc32(name.encode())).normal(size=grad.shape)
     moves = [np.zeros_like(x) for x in leaves]
-    moves[place] += direction
-    found = slope(lambda offsets: values(moves, offsets), scale=typical_size(leaves[place]))
+    moves[number] += direction
+    estimate = slope(lambda offsets: values(moves, offsets), scale=typical_size(leaves[number]))
     along = float(np.sum(np.real(grad) * direction))
     return Ladder(
         leaf=name,
-        steps=tuple(rung.step for rung in found.rungs),
-        errors=tuple(abs(rung.central - along) for rung in found.rungs),
-        limit=abs(found.value - along),
-        bar=found.error,
+        steps=tuple(rung.step for rung in estimate.rungs),
+        errors=tuple(abs(rung.central - along) for rung in estimate.rungs),
+        limit=abs(estimate.value - along),
+        bar=estimate.error,
     )
 
 
@@ -103,7 +103,7 @@ def _gradient(subject: Subject) -> Sequence[np.ndarray]:
 
 
 def _values(problem: Problem) -> Values:
-    """The function's values at offsets along the moves: compiled, or one by one where the
+    """Return the function's values at offsets along the moves: compiled, or one by one where the
     function cannot be traced."""
     try:
         loss = in_precision(DOUBLE, problem.loss, *problem.point)
@@ -123,7 +123,7 @@ def _values(problem: Problem) -> Values:
 
 def _one_by_one(problem: Problem) -> Values:
     arrays = [np.asarray(x) for x in problem.arrays]
-    leaves = [as_double(arrays[i]) for i in problem.places]
+    leaves = [as_double(arrays[i]) for i in problem.positions]
 
     def values(moves: Sequence[np.ndarray], offsets: np.ndarray) -> np.ndarray:
         with jax.enable_x64(True):

@@ -36,8 +36,8 @@ class Known:
 
     reference: Reference | None
     second: tuple[np.ndarray, ...] | None
-    fine: Sequence[Any] | None
-    fine_second: Sequence[Any] | None
+    double: Sequence[Any] | None
+    double_second: Sequence[Any] | None
     eps: float
 
 
@@ -50,26 +50,26 @@ def known_of(parts: Parts, truth: Problem, subject: Subject) -> Known:
         pass
     except Exception as error:
         parts.unchecked.append(f"could not check beside jax.grad: {first_line(error)}")
-    fine, fine_second, why = None, None, ""
+    double, double_second, why = None, None, ""
     if not subject.untraceable:
-        fine, fine_second, why = _in_double(subject, second is not None)
-    if reference is not None and (second is None or (fine_second is None and why)):
+        double, double_second, why = _in_double(subject, second is not None)
+    if reference is not None and (second is None or (double_second is None and why)):
         parts.unchecked.append(f"could not check {DIFFERENTIATION}: {reason or why}")
     eps = DOUBLE
-    if fine is not None:
+    if double is not None:
         try:
             eps = coarsest_in_double(subject.problem, subject.function)
         except Exception as error:  # then only its own precision is compared
-            fine, fine_second = None, None
+            double, double_second = None, None
             parts.unchecked.append(f"could not check the gradient in float64: {first_line(error)}")
-    return Known(reference, second, fine, fine_second, eps)
+    return Known(reference, second, double, double_second, eps)
 
 
 def _in_double(
     subject: Subject, with_second: bool
 ) -> tuple[Sequence[Any] | None, Sequence[Any] | None, str]:
-    """The gradient in float64, and its own derivative if that is asked for; None for what cannot
-    be traced or differentiated, and why."""
+    """Return the gradient in float64, and its own derivative if that is asked for; None for what
+    cannot be traced or differentiated, and why."""
     reason = ""
     if with_second:
         try:
@@ -91,7 +91,7 @@ def compare_leaves(
     if known.reference is None:
 
         def directions() -> None:
-            verdicts = along_directions(truth, got if known.fine is None else known.fine)
+            verdicts = along_directions(truth, got if known.double is None else known.double)
             parts.leaves += verdicts
             parts.findings += [_wrong(v) for v in verdicts if not v.ok]
 
@@ -105,7 +105,7 @@ def _beside(
 ) -> None:
     assert known.reference is not None
     how = BY_JAX if implementation is None else f"the reference, by {BY_JAX}"
-    verdicts = verdicts_of(truth, known.reference, subject.value, known.fine, known.eps, how)
+    verdicts = verdicts_of(truth, known.reference, subject.value, known.double, known.eps, how)
     verdicts, findings = _judged_by_values(truth, known.reference, verdicts, subject.value)
     parts.leaves += verdicts
     parts.findings += findings
@@ -128,8 +128,8 @@ def verdicts_of(
     problem: Problem,
     reference: Reference,
     got: Sequence[Any],
-    fine: Sequence[Any] | None,
-    eps_of_fine: float,
+    double: Sequence[Any] | None,
+    eps_of_double: float,
     how: str = BY_JAX,
 ) -> list[LeafVerdict]:
     """Return a verdict on each leaf, in its own precision and in float64 where that is there: the
@@ -141,11 +141,16 @@ def verdicts_of(
         eps = max(eps_of(x), eps_of(leaf))
         verdict = compared(name, x, want, reference.bar(i, eps), eps, how)
         verdicts.append(replace(verdict, resolved=reference.resolves(i, eps)))
-    for i, x in enumerate(fine or ()):
+    for i, x in enumerate(double or ()):
         if verdicts[i].ok and eps_of(x) == DOUBLE:
-            bar = reference.bar(i, eps_of_fine)
+            bar = reference.bar(i, eps_of_double)
             verdict = compared(
-                problem.names[i], x, reference.grads[i], bar, eps_of_fine, f"{how}, both in float64"
+                problem.names[i],
+                x,
+                reference.grads[i],
+                bar,
+                eps_of_double,
+                f"{how}, both in float64",
             )
             verdicts[i] = verdicts[i] if verdict.ok else verdict
     return verdicts
@@ -154,16 +159,16 @@ def verdicts_of(
 def _judged_by_values(
     problem: Problem, reference: Reference, verdicts: list[LeafVerdict], got: Sequence[Any]
 ) -> tuple[list[LeafVerdict], list[Finding]]:
-    """Where the gradient differs from the reference: at kinks it may."""
+    """Return the verdicts where the values are asked of what differs: at kinks it may."""
     findings = []
-    for place, (verdict, x) in enumerate(zip(verdicts, got, strict=True)):
+    for number, (verdict, x) in enumerate(zip(verdicts, got, strict=True)):
         if not verdict.ok:
-            bar = reference.bar(place, max(eps_of(x), eps_of(problem.leaves[place])))
+            bar = reference.bar(number, max(eps_of(x), eps_of(problem.leaves[number])))
             try:
-                finding = at_kinks(problem, reference, place, x, bar) or _wrong(verdict)
+                finding = at_kinks(problem, reference, number, x, bar) or _wrong(verdict)
             except Exception:  # a function whose values are not to be had alone
                 finding = _wrong(verdict)
-            verdicts[place] = replace(verdict, ok=not finding.kind.fails)
+            verdicts[number] = replace(verdict, ok=not finding.kind.fails)
             findings.append(finding)
     return verdicts, findings
 
@@ -191,13 +196,13 @@ def present(subject: Subject) -> tuple[Problem, Subject]:
     every_leaf = subject.problem
     problem = replace(
         every_leaf,
-        places=tuple(every_leaf.places[i] for i in fitting),
+        positions=tuple(every_leaf.positions[i] for i in fitting),
         names=tuple(every_leaf.names[i] for i in fitting),
         paths=tuple(every_leaf.paths[i] for i in fitting),
     )
 
     def function(leaves: Sequence[Any], arrays: Sequence[Any]) -> list[Any]:
-        every = [arrays[i] for i in every_leaf.places]
+        every = [arrays[i] for i in every_leaf.positions]
         for i, leaf in zip(fitting, leaves, strict=True):
             every[i] = leaf
         value = subject.function(every, arrays)

@@ -82,7 +82,7 @@ def _file(eqn: JaxprEqn, system: str) -> str:
 
 
 def _rows(eqn: JaxprEqn, ins: Sequence[Any], outs: Sequence[Any]) -> list[Row]:
-    """What the matrix makes of each solution, beside the right-hand side."""
+    """Return what the matrix makes of each solution, beside the right-hand side."""
     jaxprs, lengths = eqn.params["jaxprs"], eqn.params["const_lengths"]
     names = ("matvec", "vecmat", "solve", "transpose_solve")
     ends = np.cumsum([getattr(lengths, name) for name in names])

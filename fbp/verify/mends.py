@@ -49,8 +49,8 @@ SINGULAR = frozenset(
 
 
 def situation(primitive: str, bad: Bad, operands: Sequence[Number], of: str = "") -> Situation:
-    """What happened in an equation, by what its operands had at the entry; in the derivative of
-    the primitive `of`, if it is one's.
+    """Return what happened in an equation, by what its operands had at the entry; in the derivative
+    of the primitive `of`, if it is one's.
 
     >>> print(situation("div", Bad.NAN, [0.0, 0.0]))
     0/0

@@ -145,10 +145,10 @@ def _trace(
         flags,
         differentiated,
     )
-    places = seen.watched.flow.places.values()
-    backward = sum(place.backward for place in places)
+    equations = seen.watched.flow.equations.values()
+    backward = sum(equation.backward for equation in equations)
     return Report(
         f"finite numbers in {getattr(subject, '__name__', subject)}",
         findings=tuple(findings(seen)),
-        checked=(f"{len(places)} equations, {backward} of them backward",),
+        checked=(f"{len(equations)} equations, {backward} of them backward",),
     )

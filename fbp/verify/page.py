@@ -54,19 +54,20 @@ def write_page(path: str | Path, report: Report, ladders: Sequence[Ladder] = ())
 
 
 def html(report: Report, ladders: Sequence[Ladder] = ()) -> str:
-    """The page as text; raises InputError where there is a picture to draw and no matplotlib."""
+    """Return the page as text; raises InputError where there is a picture to draw and no
+    matplotlib."""
     template = Template(files("fbp.verify").joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(
         subject=escape(report.subject),
         verdict=escape(report.verdict),
         body=_body(report),
-        colour="right" if report.ok else "wrong",
+        color="right" if report.ok else "wrong",
         pictures=_pictures(ladders),
     )
 
 
 def fragment(report: Report) -> str:
-    """The report as a part of a page, as a notebook shows it.
+    """Return the report as a part of a page, as a notebook shows it.
 
     >>> "<h2>the gradient of f: right</h2>" in fragment(Report("the gradient of f"))
     True

@@ -45,7 +45,7 @@ class Parts:
             raise KeyboardInterrupt
 
     def report(self) -> Report:
-        """All of it."""
+        """Return all of it."""
         return Report(
             subject=f"the gradient of {self.name}",
             leaves=tuple(self.leaves),

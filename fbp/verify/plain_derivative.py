@@ -16,7 +16,7 @@ from fbp.autodiff.masks import select
 from fbp.verify.kernels import without_kernels
 from fbp.verify.observe import sites
 from fbp.verify.precision import DOUBLE, Precision, evaluate
-from fbp.verify.rule_use import Use, judged_operands, substituted
+from fbp.verify.rule_use import RuleUse, judged_operands, substituted
 
 EPS = float(jnp.finfo(jnp.float64).eps)
 
@@ -25,7 +25,7 @@ Derivative = Callable[[Any, Sequence[Any], Sequence[Any]], list[Any]]
 
 
 def plain_derivative(
-    use: Use, ins: Sequence[Any], cts: Sequence[Any]
+    use: RuleUse, ins: Sequence[Any], cts: Sequence[Any]
 ) -> tuple[Derivative | None, str]:
     """Return the derivative of the function without its rule, or None and the reason.
 
@@ -44,13 +44,13 @@ def plain_derivative(
     return None, reason
 
 
-def _by(grad: Callable, use: Use, body: Graph) -> Derivative:
+def _by(grad: Callable, use: RuleUse, body: Graph) -> Derivative:
     def derivative(to: Any, ins: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
         ins = [jnp.asarray(x if to is None else to.cast(x)) for x in ins]
 
         def pulled(xs: list[Any]) -> Any:
-            given = substituted(use, ins, xs)
-            outs = interpret.evaluate(body, given) if to is None else evaluate(to, body, given)
+            changed = substituted(use, ins, xs)
+            outs = interpret.evaluate(body, changed) if to is None else evaluate(to, body, changed)
             return _dot(cts, select(use.arrived, outs))
 
         return grad(pulled)([ins[i] for i in judged_operands(use)])
@@ -94,7 +94,7 @@ def moved(ins: Sequence[Any], share: Any) -> list[Any]:
     return [one(i, x) for i, x in enumerate(ins)]
 
 
-def finest_eps(use: Use) -> float:
+def finest_eps(use: RuleUse) -> float:
     """Return the spacing at 1 of the finest dtype among operands and outputs."""
     values = [avals.struct(v) for v in (*use.eqn.invars, *use.eqn.outvars)]
     types = [a for a in values if avals.differentiable(a)]

@@ -16,7 +16,7 @@ ARRAY = re.compile(r"([a-z]+\w*)\[((?:\d+(?:,\d+)*)?)\]")
 
 
 def drawn(shape: Any) -> tuple[Any, ...]:
-    """A point: for each argument an array as it is given, or random numbers of a type.
+    """Return a point: for each argument an array as it is given, or random numbers of a type.
 
     Raises InputError for what describes no array of floats.
 
@@ -59,7 +59,8 @@ def _filled(x: Any, seed: int) -> Any:
 
 
 def merged(reports: Sequence[tuple[str, Report]]) -> Report:
-    """One report of those at several points: a finding at several of them stands there once."""
+    """Return one report of those at several points: a finding at several of them stands there
+    once."""
     first = reports[0][1]
     leaves = [
         replace(leaf, leaf=f"{leaf.leaf} at {name}") for name, r in reports for leaf in r.leaves

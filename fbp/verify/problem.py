@@ -46,36 +46,37 @@ class Problem:
     arrays: tuple[Any, ...]
     leaves_or_settings: tuple[Any, ...]
     tree: Any
-    places: tuple[int, ...]
+    positions: tuple[int, ...]
     names: tuple[str, ...]
     paths: tuple[tuple[Any, ...], ...]
 
     @property
     def name(self) -> str:
-        """The function's name."""
+        """Return the function's name."""
         return getattr(self.fun, "__name__", type(self.fun).__name__)
 
     @property
     def leaves(self) -> Arrays:
-        """The leaves that are differentiated."""
-        return [self.arrays[i] for i in self.places]
+        """Return the leaves that are differentiated."""
+        return [self.arrays[i] for i in self.positions]
 
     @property
     def point(self) -> tuple[Arrays, Arrays]:
-        """The leaves and the arrays, as `loss` takes them."""
+        """Return the leaves and the arrays, as `loss` takes them."""
         return self.leaves, list(self.arrays)
 
     def at(self, leaves: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, ...]:
-        """The arguments with other leaves, and with these in the places of the differentiated."""
+        """Return the arguments with other leaves, and with these in the places of the
+        differentiated."""
         merged = list(arrays)
-        for i, leaf in zip(self.places, leaves, strict=True):
+        for i, leaf in zip(self.positions, leaves, strict=True):
             merged[i] = leaf
         values = iter(merged)
         every = [next(values) if x is ARRAY else x for x in self.leaves_or_settings]
         return jax.tree.unflatten(self.tree, every)
 
     def loss(self, leaves: Sequence[Any], arrays: Sequence[Any]) -> Float[jax.Array, ""]:
-        """The function's value: a scalar as it is, the entries of others weighed and summed.
+        """Return the function's value: a scalar as it is, the entries of others weighed and summed.
 
         The weights are drawn once for each output, and are the same in every precision.
         """
@@ -83,7 +84,7 @@ class Problem:
 
 
 def problem_of(fun: Callable, args: Sequence[Any], argnums: int | Sequence[int]) -> Problem:
-    """The problem of checking the derivative of `fun(*args)`.
+    """Return the problem of checking the derivative of `fun(*args)`.
 
     What is no array among the leaves of the arguments (a string, a function, a number that a
     module holds as a setting) is kept as it is.
@@ -98,12 +99,12 @@ def problem_of(fun: Callable, args: Sequence[Any], argnums: int | Sequence[int])
     leaves = [_array(leaf) for _, leaf in paths]
     known = [(path, x) for (path, _), x in zip(paths, leaves, strict=True) if is_array(x)]
     arrays = tuple(x for _, x in known)
-    places = tuple(
+    positions = tuple(
         i
         for i, ((first, *_), x) in enumerate(known)
         if first.idx in chosen and is_inexact(jax.typeof(x).dtype) and x.size
     )
-    if not places:
+    if not positions:
         raise InputError(
             f"the arguments {list(chosen)} hold no floating-point entry: there is no gradient to "
             "check. Give floats, or choose other arguments with argnums."
@@ -115,14 +116,14 @@ def problem_of(fun: Callable, args: Sequence[Any], argnums: int | Sequence[int])
         arrays,
         tuple(ARRAY if is_array(x) else x for x in leaves),
         tree,
-        places,
-        tuple(f"args{jax.tree_util.keystr(known[i][0])}" for i in places),
-        tuple(known[i][0] for i in places),
+        positions,
+        tuple(f"args{jax.tree_util.keystr(known[i][0])}" for i in positions),
+        tuple(known[i][0] for i in positions),
     )
 
 
 def is_array(x: Any) -> bool:
-    """Whether a leaf is an array."""
+    """Return whether a leaf is an array."""
     return isinstance(x, jax.Array | np.ndarray)
 
 
@@ -137,7 +138,7 @@ def _array(leaf: Any) -> Any:
 
 
 def weighed(out: Any) -> Float[jax.Array, ""]:
-    """The sum of all floating entries of a tree, each times a weight of its own."""
+    """Return the sum of all floating entries of a tree, each times a weight of its own."""
     terms = [
         _weighed(jax.tree_util.keystr(path), jnp.asarray(leaf))
         for path, leaf in jax.tree_util.tree_leaves_with_path(out)
@@ -160,5 +161,5 @@ def _weighed(path: str, leaf: Any) -> Any:
 
 
 def unraveled(entry: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The index of the entry with this number in an array of this shape."""
+    """Return the index of the entry with this number in an array of this shape."""
     return tuple(int(i) for i in np.unravel_index(int(entry), shape))

@@ -49,69 +49,71 @@ class Reference:
     grads: tuple[np.ndarray, ...]
     noise: tuple[float, ...]
     eps: tuple[float, ...]
-    fine_noise: tuple[float, ...]
+    double_noise: tuple[float, ...]
 
     def bar(self, leaf: int, eps: float) -> float:
-        """The error that a right gradient may have in a precision: the noise, scaled to it."""
+        """Return the error that a right gradient may have in a precision: the noise, scaled to
+        it."""
         scaled = self.noise[leaf] * eps / self.eps[leaf]
-        return MARGIN * max(scaled, self.fine_noise[leaf])
+        return MARGIN * max(scaled, self.double_noise[leaf])
 
     def resolves(self, leaf: int, eps: float) -> bool:
-        """Whether the bar leaves digits. In a coarse precision, such as bfloat16, it need not:
-        there the comparison in float64 tells."""
+        """Return whether the bar leaves digits. In a coarse precision, such as bfloat16, it need
+        not: there the comparison in float64 tells."""
         bar = self.bar(leaf, EPS if eps >= COARSE else max(eps, EPS))
         return bar <= RESOLVED * largest(self.grads[leaf]) or bar == 0
 
 
 def by_jax(problem: Problem) -> tuple[Reference, tuple[np.ndarray, ...] | None, str]:
-    """The gradient by `jax.grad`; its own derivative in float64, None where it has none; and why
-    it has none."""
+    """Return the gradient by `jax.grad`; its own derivative in float64, None where it has none; and
+    why it has none."""
     gradient = oracle.grad(problem.loss)
     second, reason = None, ""
     try:
-        fine, second = halves(gradient_in_double(with_derivative(gradient), problem))
+        double, second = halves(gradient_in_double(with_derivative(gradient), problem))
     except Exception as error:  # whatever a gradient raises that has no derivative
         reason = first_line(error)
-        fine = gradient_in_double(gradient, problem)
-    reference = _reference(problem, gradient, tuple(fine))
+        double = gradient_in_double(gradient, problem)
+    reference = _reference(problem, gradient, tuple(double))
     return reference, None if second is None else tuple(second), reason
 
 
 def first_line(error: BaseException) -> str:
-    """An error's type, and the first line of its message."""
+    """Return an error's type, and the first line of its message."""
     message = str(error).strip().split("\n")[0]
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def _reference(problem: Problem, gradient: Callable, fine: tuple[np.ndarray, ...]) -> Reference:
-    """A gradient in float64, and its noise: what it differs by in a coarser precision, that of
-    the arguments, or float32 where they are in float64 already.
+def _reference(problem: Problem, gradient: Callable, double: tuple[np.ndarray, ...]) -> Reference:
+    """Return a gradient in float64, and its noise: what it differs by in a coarser precision, that
+    of the arguments, or float32 where they are in float64 already.
 
     Where that leaves hardly a digit, the noise does not shrink with the precision as rounding
     does, as in a chaotic program. Then the noise in float64 is measured too, by moving the
     arguments by one spacing.
     """
     if any(is_double(x.dtype) for x in problem.leaves):
-        rough: Sequence[Any] = _computed(SINGLE, gradient, problem)
+        narrow: Sequence[Any] = _computed(SINGLE, gradient, problem)
     else:
-        rough = jax.jit(gradient)(*problem.point)
+        narrow = jax.jit(gradient)(*problem.point)
     eps = tuple(eps_of(SINGLE.cast(x)) for x in problem.leaves)
-    apart = [largest(_difference(as_double(a), b)) for a, b in zip(rough, fine, strict=True)]
-    noise = tuple(max(a, e * largest(x)) for a, e, x in zip(apart, eps, fine, strict=True))
-    fine_noise = [n * EPS / e for n, e in zip(noise, eps, strict=True)]
+    apart = [largest(_difference(as_double(a), b)) for a, b in zip(narrow, double, strict=True)]
+    noise = tuple(max(a, e * largest(x)) for a, e, x in zip(apart, eps, double, strict=True))
+    double_noise = [n * EPS / e for n, e in zip(noise, eps, strict=True)]
     if any(
-        e < COARSE and n > CHAOTIC * largest(x) for n, e, x in zip(noise, eps, fine, strict=True)
+        e < COARSE and n > CHAOTIC * largest(x) for n, e, x in zip(noise, eps, double, strict=True)
     ):
         moved = _moved_by_one_spacing(problem, gradient)
-        fine_noise = [
+        double_noise = [
             max(n, largest(_difference(m, x)))
-            for n, m, x in zip(fine_noise, moved, fine, strict=True)
+            for n, m, x in zip(double_noise, moved, double, strict=True)
         ]
-    return Reference(fine, noise, eps, tuple(fine_noise))
+    return Reference(double, noise, eps, tuple(double_noise))
 
 
 def _moved_by_one_spacing(problem: Problem, gradient: Callable) -> tuple[np.ndarray, ...]:
-    """The gradient in float64 where the differentiated leaves are moved by about one spacing."""
+    """Return the gradient in float64 where the differentiated leaves are moved by about one
+    spacing."""
     program = in_precision(DOUBLE, gradient, *problem.point)
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
@@ -121,23 +123,23 @@ def _moved_by_one_spacing(problem: Problem, gradient: Callable) -> tuple[np.ndar
 
 
 def coarsest_in_double(problem: Problem, gradient: Callable) -> float:
-    """The spacing at 1 of the coarsest floating dtype in which a gradient computes when it is run
-    in float64: more than that of float64 where it holds what has one precision only."""
+    """Return the spacing at 1 of the coarsest floating dtype in which a gradient computes when it
+    is run in float64: more than that of float64 where it holds what has one precision only."""
     program = in_precision(DOUBLE, gradient, *problem.point)
     with jax.enable_x64(True):
         graph, _ = g.stage(program, *in_double(problem))
-    made = [struct(v) for site in sites(graph) for v in site.eqn.outvars]
-    spacings = (float(jnp.finfo(a.dtype).eps) for a in made if differentiable(a))
+    values = [struct(v) for site in sites(graph) for v in site.eqn.outvars]
+    spacings = (float(jnp.finfo(a.dtype).eps) for a in values if differentiable(a))
     return max(spacings, default=float(jnp.finfo(jnp.float64).eps))
 
 
 def gradient_in_double(gradient: Callable, problem: Problem) -> tuple[np.ndarray, ...]:
-    """A gradient, a function of (leaves, arrays), at the same point in float64."""
+    """Return a gradient, a function of (leaves, arrays), at the same point in float64."""
     return _computed(DOUBLE, gradient, problem)
 
 
 def in_double(problem: Problem) -> tuple[list[Any], list[Any]]:
-    """The leaves and the arrays in float64; `jax.enable_x64(True)` must be in force."""
+    """Return the leaves and the arrays in float64; `jax.enable_x64(True)` must be in force."""
     leaves, arrays = problem.point
     return [DOUBLE.cast(x) for x in leaves], [DOUBLE.cast(x) for x in arrays]
 
@@ -152,7 +154,7 @@ def _computed(to: Precision, gradient: Callable, problem: Problem) -> tuple[np.n
 def compared(
     name: str, got: Any, want: np.ndarray, bar: float, eps: float, how: str
 ) -> LeafVerdict:
-    """One leaf beside its reference: right if no entry is farther from it than `bar`.
+    """Return the verdict on one leaf: right if no entry is farther from its reference than `bar`.
 
     A NaN or an infinity is right where the reference has the same.
     """
@@ -178,28 +180,28 @@ def compared(
 
 
 def eps_of(x: Any) -> float:
-    """The spacing at 1 of an array's dtype."""
+    """Return the spacing at 1 of an array's dtype."""
     return float(jnp.finfo(x.dtype).eps)
 
 
 def typical_size(x: np.ndarray) -> float:
-    """The root of the mean square of an array's entries, 1 if all are zero."""
+    """Return the root of the mean square of an array's entries, 1 if all are zero."""
     return float(np.sqrt(np.mean(abs(x) ** 2))) or 1.0
 
 
 def is_double(dtype: Any) -> bool:
-    """Whether a dtype is float64 or complex128."""
+    """Return whether a dtype is float64 or complex128."""
     return jnp.finfo(dtype).eps == jnp.finfo(jnp.float64).eps
 
 
 def as_double(x: Any) -> np.ndarray:
-    """An array of any floating dtype as numpy's float64 or complex128."""
+    """Return an array of any floating dtype as numpy's float64 or complex128."""
     x = np.asarray(x)
     return x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
 
 
 def spacing(magnitude: float, eps: float) -> float:
-    """The distance between neighbouring numbers of this magnitude, 1 for zero."""
+    """Return the distance between neighbouring numbers of this magnitude, 1 for zero."""
     return eps * 2.0 ** math.floor(math.log2(magnitude)) if magnitude > 0 else 1.0
 
 

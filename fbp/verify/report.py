@@ -42,7 +42,7 @@ class Kind(StrEnum):
 
     @property
     def fails(self) -> bool:
-        """Whether a check with such a finding fails."""
+        """Return whether a check with such a finding fails."""
         return self in FAILURES
 
 
@@ -98,24 +98,24 @@ class Finding:
         return "\n".join([f"{self.kind}: {self.message}", *lines])
 
     def details(self) -> list[tuple[str, str]]:
-        """What is known beside the message: names and texts, in the order of reading."""
-        found = []
+        """Return what is known beside the message: names and texts, in the order of reading."""
+        details = []
         if self.leaf is not None:
-            found.append(("leaf", f"{self.leaf}{entry(self.index)}"))
+            details.append(("leaf", f"{self.leaf}{entry(self.index)}"))
         if self.expected is not None or self.got is not None:
             ulps = "" if self.error_ulps is None else f"   ({self.error_ulps:.3g} ULPs)"
-            found.append(("expected", number(self.expected)))
-            found.append(("got", f"{number(self.got)}{ulps}"))
+            details.append(("expected", number(self.expected)))
+            details.append(("got", f"{number(self.got)}{ulps}"))
         if self.equation is not None:
-            found.append(("equation", self.equation))
+            details.append(("equation", self.equation))
         if self.operand is not None:
             where = f", entry {entry(self.index)}" if self.index and self.leaf is None else ""
-            found.append(("operand", f"{self.operand}{where}"))
+            details.append(("operand", f"{self.operand}{where}"))
         if self.iteration:
-            found.append(("iteration", ", ".join(map(str, self.iteration))))
+            details.append(("iteration", ", ".join(map(str, self.iteration))))
         if self.source is not None:
-            found.append(("at", self.source))
-        return found
+            details.append(("at", self.source))
+        return details
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class LeafVerdict:
     resolved: bool = True
 
     def finding(self, kind: Kind, message: str) -> Finding:
-        """The verdict as a finding."""
+        """Return the verdict as a finding."""
         return Finding(
             kind,
             message,
@@ -222,17 +222,18 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing wrong was found."""
+        """Return whether nothing wrong was found."""
         return not self.failures and all(leaf.ok for leaf in self.leaves)
 
     @property
     def failures(self) -> tuple[Finding, ...]:
-        """The findings that say something is wrong."""
+        """Return the findings that say something is wrong."""
         return tuple(f for f in self.findings if f.kind.fails)
 
     @property
     def unresolved(self) -> tuple[str, ...]:
-        """What is neither right nor wrong: leaves without digits, and rules without a verdict."""
+        """Return what is neither right nor wrong: leaves without digits, and rules without a
+        verdict."""
         leaves = [f"{leaf.leaf} is unresolved" for leaf in self.leaves if not leaf.resolved]
         rules = [rule.name.split(" at ")[0] for rule in self.rules if rule.unjudged]
         judged = f"the rule{'s' * (len(rules) > 1)} of {', '.join(rules)} could not be judged"
@@ -240,7 +241,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """The first line's last words: 'right', 'WRONG', or what is open."""
+        """Return the first line's last words: 'right', 'WRONG', or what is open."""
         if not self.ok:
             return "WRONG"
         if any(not leaf.resolved for leaf in self.leaves):
@@ -262,29 +263,30 @@ class Report:
         )
 
     def _repr_html_(self) -> str:
-        """The report in a notebook."""
+        """Return the report in a notebook."""
         from fbp.verify.page import fragment
 
         return fragment(self)
 
     def to_json(self) -> str:
-        """The report as JSON; a complex number is [real, imaginary], NaN and infinity strings."""
+        """Return the report as JSON; a complex number is [real, imaginary], NaN and infinity
+        strings."""
         return json.dumps(_plain(asdict(self) | {"ok": self.ok}), indent=2)
 
 
 def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """What fails first, then in the order of their kinds; as found within a kind."""
+    """Return what fails first, then in the order of their kinds; as found within a kind."""
     kinds = list(Kind)
     return tuple(sorted(findings, key=lambda f: kinds.index(f.kind)))
 
 
 def entry(index: tuple[int, ...] | None) -> str:
-    """An index as it stands behind a name; nothing for that of a scalar."""
+    """Return an index as it stands behind a name; nothing for that of a scalar."""
     return "" if not index else f"[{', '.join(map(str, index))}]"
 
 
 def number(x: Number | None) -> str:
-    """An entry in nine digits."""
+    """Return an entry in nine digits."""
     return "nothing" if x is None else f"{x:.9g}"
 
 

@@ -15,7 +15,7 @@ from fbp.verify import oracle
 from fbp.verify.kernels import without_kernels
 from fbp.verify.observe import opaque, sites
 from fbp.verify.precision import DOUBLE
-from fbp.verify.rule_use import Staged, Use, groups, run_rule, substituted
+from fbp.verify.rule_use import RuleUse, Staged, groups, run_rule, substituted
 from fbp.verify.worst_entry import Row, wide, worst_entry
 
 MARGIN = 30
@@ -30,7 +30,7 @@ terms' magnitudes."""
 
 
 def second_derivative(
-    use: Use, rule: Staged, ins: Sequence[Any], cts: Sequence[Any], coarse: float
+    use: RuleUse, rule: Staged, ins: Sequence[Any], cts: Sequence[Any], coarse: float
 ) -> tuple[Row | None, str]:
     """Compare the derivative of what the rule states, along one direction, with a difference of
     it; or return None, and the reason."""
@@ -71,7 +71,7 @@ def _slope_and_size(along: Along) -> tuple[Any, Any]:
     return forward(zero)
 
 
-def along_direction(use: Use, rule: Staged, ins: Sequence[Any], cts: Sequence[Any]) -> Along:
+def along_direction(use: RuleUse, rule: Staged, ins: Sequence[Any], cts: Sequence[Any]) -> Along:
     """Return what the rule states as a function of the distance along a random direction."""
     numbers = [group[0] for group in groups(use)]
     directions, weights = (

@@ -42,7 +42,7 @@ def findings_of(one: Audited, declared: Sequence[Declaration]) -> list[Finding]:
 def _finding(
     one: Audited, operand: int | None, verdict: Verdict, allowed: Declaration | None
 ) -> Finding:
-    """A verdict as a finding; what is declared to be anything fails no longer."""
+    """Return a verdict as a finding; what is declared to be anything fails no longer."""
     eqn, name = one.tried.use.eqn, one.name
     kind, end = verdict.kind, "."
     if (
@@ -79,7 +79,7 @@ def _mismatch(one: Audited, operand: int, got: str, want: str) -> Finding:
 
 
 def _other_value(one: Audited, output: int | None, row: Row, when: tuple[int, ...]) -> Finding:
-    """A rule that returns another value than the function."""
+    """Return the finding on a rule that returns another value than the function."""
     eqn = one.tried.use.eqn
     assert output is not None
     return Finding(

@@ -15,7 +15,7 @@ from fbp.verify.observe import sites
 from fbp.verify.report import Kind
 from fbp.verify.rule_trial import IN_DOUBLE, MULTIPLE
 from fbp.verify.rule_use import alone
-from fbp.verify.rule_values import weighed
+from fbp.verify.rule_values import weighed_by
 from fbp.verify.verdict import Verdict
 from fbp.verify.worst_entry import Row
 
@@ -27,14 +27,14 @@ bar of an undeclared rule, as a share of its largest entry."""
 
 
 def slopes_of_entries(
-    one: Audited, j: int, operand: int, arrays: dict[str, Any] | None, row: Row, in_own: bool
+    one: Audited, j: int, operand: int, arrays: dict[str, Any] | None, row: Row, in_its_dtype: bool
 ) -> list[tuple[int, Slope]] | None:
     """Return the slopes of the function, weighed by a cotangent, along entries that differ; None
     where they are not to be had."""
     if arrays is None or one.tried.rule is None:
         return None
     k = int(row.cotangent)
-    stated = arrays["stated"][j][k] if in_own else arrays["double"][j]
+    stated = arrays["stated"][j][k] if in_its_dtype else arrays["double"][j]
     truth = arrays["truth"][j][k]
     if np.iscomplexobj(truth):
         return None
@@ -51,7 +51,7 @@ def slopes_of_entries(
     try:
         with jax.enable_x64(True):
             use, _ = alone(one.tried.use, one.tried.rule)
-            value, x = weighed(use, operand, one.ins, [x[k] for x in arrays["tried"]])
+            value, x = weighed_by(use, operand, one.ins, [x[k] for x in arrays["tried"]])
             return list(slopes_at(value, x, entries))
     except Exception:  # a function that does not run alone, as one with a collective
         return None
@@ -68,7 +68,7 @@ def by_plain_derivative(row: Row) -> Verdict:
     return Verdict(Kind.WRONG_CUSTOM_RULE, reason, int(row.entry), row.expected, row.got)
 
 
-def rough(bar: float) -> str:
+def without_digits(bar: float) -> str:
     """Return that a bar leaves no digits, in words."""
     return (
         f"what rounding does to plain differentiation is {bar:.1g} of the largest entry, which "
@@ -97,11 +97,11 @@ def decided(
             later = later or Verdict(Kind.JUMP, reason, entry, None, got)
         elif s.kind == "unresolved" and not abs(got - s.value) > CERTAIN * s.error:
             if np.isnan(plain[entry]) and np.isfinite(got):
-                later = later or Verdict(Kind.UNRESOLVED, ROUGH_AND_UNDEFINED, entry, None, got)
+                later = later or Verdict(Kind.UNRESOLVED, NO_SLOPE, entry, None, got)
             elif row.ratio > CERTAIN:
                 return by_plain_derivative(row)
             else:
-                reason = f"cannot be judged: {rough(row.bar)}"
+                reason = f"cannot be judged: {without_digits(row.bar)}"
                 later = later or Verdict(Kind.UNRESOLVED, reason, entry, None, got)
         elif not s.contains(got) and not abs(got - s.value) <= s.error + rounding:
             return _wrong(one, s, entry, got, size, row, only_rounding)
@@ -114,16 +114,16 @@ def decided(
     return later
 
 
-ROUGH_AND_UNDEFINED = (
+NO_SLOPE = (
     "cannot be judged: plain differentiation of the function has NaN there, and its values tell "
     "no slope"
 )
 
 
-def _rounding(one: Audited, operand: int, size: float, own: bool) -> float:
-    """What rounding does to a right rule's number, in units of the cotangent."""
+def _rounding(one: Audited, operand: int, size: float, in_its_dtype: bool) -> float:
+    """Return what rounding does to a right rule's number, in units of the cotangent."""
     eps = float(jnp.finfo(avals.struct(one.tried.use.eqn.invars[operand]).dtype).eps)
-    return (MULTIPLE * eps if own else IN_DOUBLE) * size
+    return (MULTIPLE * eps if in_its_dtype else IN_DOUBLE) * size
 
 
 def _wrong(
@@ -153,7 +153,7 @@ def _wrong(
 
 
 def _round_up(share: float) -> float:
-    """The next power of ten."""
+    """Return the next power of ten."""
     return float(10.0 ** np.ceil(np.log10(max(share, 1e-300))))
 
 

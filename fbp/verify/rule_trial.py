@@ -30,9 +30,9 @@ from fbp.verify.plain_derivative import (
 )
 from fbp.verify.precision import DOUBLE, evaluate
 from fbp.verify.rule_derivative import second_derivative
-from fbp.verify.rule_use import Staged, Use, judged_operands, mismatched, run_rule
+from fbp.verify.rule_use import RuleUse, Staged, judged_operands, mismatched, run_rule
 from fbp.verify.tried_cotangents import COMPARED, tried_cotangents
-from fbp.verify.worst_entry import Row, largest, magnitude, wide, worse, worst_entry
+from fbp.verify.worst_entry import Row, largest_finite, magnitude, wide, worse, worst_entry
 
 MULTIPLE = 10
 """How many times the error of plain differentiation in the same precision a rule's may be. The
@@ -79,7 +79,7 @@ class Trial:
 
 
 def compare(
-    use: Use, rule: Staged, ins: Sequence[Any], cts: Sequence[Any], twice: bool = True
+    use: RuleUse, rule: Staged, ins: Sequence[Any], cts: Sequence[Any], twice: bool = True
 ) -> tuple[Trial, Any]:
     """Try one use: what is compared, and an array of the worst entries, one row for each label;
     the rule's own derivative too, if `twice`."""
@@ -93,7 +93,7 @@ def compare(
         rows.append(row)
 
     arrays = arrays_of(use, rule, ins, cts)
-    coarse = coarsest_in_double(rule, use)
+    coarse = coarsest_of_rule(rule, use)
     for j, number in enumerate(judged_operands(use)):
         eps = float(jnp.finfo(avals.struct(use.eqn.invars[number]).dtype).eps)
         for check, row in _of_operand(arrays, j, eps, coarse).items():
@@ -114,7 +114,7 @@ def compare(
     return trial, jnp.stack(table) if table else jnp.zeros((0, len(Row._fields)))
 
 
-def arrays_of(use: Use, rule: Staged, ins: Sequence[Any], cts: Sequence[Any]) -> dict[str, Any]:
+def arrays_of(use: RuleUse, rule: Staged, ins: Sequence[Any], cts: Sequence[Any]) -> dict[str, Any]:
     """Return everything that is compared, as arrays: cotangents by operand, in the order of the
     tried cotangents."""
     tried = tried_cotangents(use, cts)
@@ -166,22 +166,23 @@ def _beside_plain(
     """Compare with plain differentiation, where that is a number, in both precisions."""
     truth, plain = wide(arrays["truth"][j]), wide(arrays["plain"][j])
     shares = [
-        largest(wide(x) - truth[NEAR]) / magnitude(truth[NEAR]) for x in arrays["perturbed"][j]
+        largest_finite(wide(x) - truth[NEAR]) / magnitude(truth[NEAR])
+        for x in arrays["perturbed"][j]
     ]
-    own, undefined, undecided = [], [], jnp.array(False)
+    native, undefined, undecided = [], [], jnp.array(False)
     for k in range(COMPARED):
-        noise = jnp.maximum(largest(plain[k] - truth[k]) / magnitude(truth[k]), shares[0])
+        noise = jnp.maximum(largest_finite(plain[k] - truth[k]) / magnitude(truth[k]), shares[0])
         bar = MULTIPLE * jnp.maximum(noise, eps) * magnitude(truth[k])
         at_kink = _between_sides(arrays, j, k, stated[k], bar)
         got, defined = jnp.where(at_kink, truth[k], stated[k]), ~jnp.isnan(truth[k])
-        own.append(worst_entry(jnp.where(defined, got, truth[k]), truth[k], bar, k))
+        native.append(worst_entry(jnp.where(defined, got, truth[k]), truth[k], bar, k))
         undefined.append(worst_entry(jnp.where(defined, truth[k], got), truth[k], bar, k))
         if k == NEAR:
             undecided = at_kink | ~defined
     double = jnp.where(undecided, truth[NEAR], wide(arrays["double"][j]))
     bar = _bar_in_double(arrays, j, truth[NEAR], shares[1], eps, coarse)
     return {
-        "own": worse(own),
+        "own": worse(native),
         "double": worst_entry(double, truth[NEAR], bar, NEAR),
         "undefined": worse(undefined),
     }
@@ -231,7 +232,7 @@ def _linearity(arrays: dict[str, Any], stated: Any, eps: float, coarse: float) -
     }
 
 
-def _of_values(use: Use, outs: Sequence[Any], ins: Sequence[Any]) -> list[tuple[int, Row]]:
+def _of_values(use: RuleUse, outs: Sequence[Any], ins: Sequence[Any]) -> list[tuple[int, Row]]:
     """Compare the values that the rule returns with those of the function."""
     body = use.body
     plain = interpret.evaluate(body, ins)
@@ -241,13 +242,13 @@ def _of_values(use: Use, outs: Sequence[Any], ins: Sequence[Any]) -> list[tuple[
         if not avals.differentiable(jax.typeof(truth)) or not truth.size:
             continue
         eps = float(jnp.finfo(jax.typeof(value).dtype).eps)
-        noise = largest(wide(value) - wide(truth))
+        noise = largest_finite(wide(value) - wide(truth))
         bar = MULTIPLE * jnp.maximum(noise, eps * magnitude(wide(truth)))
         rows.append((number, worst_entry(wide(got), wide(truth), bar, 0)))
     return rows
 
 
-def coarsest_in_double(rule: Staged, use: Use) -> float:
+def coarsest_of_rule(rule: Staged, use: RuleUse) -> float:
     """Return the spacing at 1 of the coarsest dtype in which rule and function compute when they
     are run in float64: that of kernels and callbacks, which have one precision."""
     spacings = [EPS]

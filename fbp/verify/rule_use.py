@@ -25,7 +25,7 @@ JAX = os.path.dirname(jax.__file__)
 
 
 @dataclass(frozen=True, eq=False)
-class Use:
+class RuleUse:
     """One use of a custom rule.
 
     Attributes:
@@ -58,7 +58,7 @@ class Staged:
     types: tuple[Any, ...]
 
 
-def stage_rule(use: Use, with_x64: bool) -> Staged:
+def stage_rule(use: RuleUse, with_x64: bool) -> Staged:
     """Trace the rule, with the dtypes that it has outside of the check."""
     eqn, active = use.eqn, use.differentiated
     ins = [avals.struct(v.aval) for v in eqn.invars]
@@ -84,7 +84,7 @@ def stage_rule(use: Use, with_x64: bool) -> Staged:
     return Staged(graph, len(outs), stated, tuple(ct for ct in in_cts if ct is not None))
 
 
-def alone(use: Use, rule: Staged) -> tuple[Use, Staged]:
+def alone(use: RuleUse, rule: Staged) -> tuple[RuleUse, Staged]:
     """Return the same outside of the mesh around: what only says over which devices a value varies
     is left out."""
     if not any(_is_only_typed(s.eqn) for graph in (use.body, rule.graph) for s in sites(graph)):
@@ -118,12 +118,12 @@ def _is_only_typed(eqn: JaxprEqn) -> bool:
     return eqn.primitive.name in ("pvary", "pcast")
 
 
-def outputs_of(use: Use) -> list[Any]:
+def outputs_of(use: RuleUse) -> list[Any]:
     """Return the outputs that get a cotangent."""
     return select(use.arrived, use.eqn.outvars)
 
 
-def groups(use: Use) -> list[tuple[int, ...]]:
+def groups(use: RuleUse) -> list[tuple[int, ...]]:
     """Return the numbers of the operands whose cotangents are compared.
 
     Each is a group of its own, but for a function of JAX itself: it hands a value that it closed
@@ -143,12 +143,12 @@ def groups(use: Use) -> list[tuple[int, ...]]:
     return [tuple(group) for group in same.values()]
 
 
-def judged_operands(use: Use) -> list[int]:
+def judged_operands(use: RuleUse) -> list[int]:
     """Return the operands whose cotangents are compared, the first of each group."""
     return [group[0] for group in groups(use)]
 
 
-def substituted(use: Use, ins: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+def substituted(use: RuleUse, ins: Sequence[Any], values: Sequence[Any]) -> list[Any]:
     """Return the operands with other values of those that are compared."""
     ins = list(ins)
     for group, x in zip(groups(use), values, strict=True):
@@ -158,7 +158,7 @@ def substituted(use: Use, ins: Sequence[Any], values: Sequence[Any]) -> list[Any
 
 
 def run_rule(
-    use: Use, rule: Staged, ins: Sequence[Any], cts: Sequence[Any], to: Any = None
+    use: RuleUse, rule: Staged, ins: Sequence[Any], cts: Sequence[Any], to: Any = None
 ) -> tuple[list[Any], list[Any]]:
     """Run a rule, in a precision or in its own: the outputs, and the cotangents that are compared;
     in another precision a kernel runs as the program that it is."""
@@ -193,13 +193,13 @@ def _fitted(ct: Any, aval: Any) -> Any:
     return ct
 
 
-def mismatched(use: Use, rule: Staged) -> tuple[tuple[int, str, str], ...]:
+def mismatched(use: RuleUse, rule: Staged) -> tuple[tuple[int, str, str], ...]:
     """Return the operands whose cotangent has another shape or dtype than they have, with both."""
     types = iter(rule.types)
     by_operand = [next(types) if s else None for s in rule.stated]
-    found = []
+    unlike = []
     for number in (i for group in groups(use) for i in group):
         ct, x = by_operand[number], avals.struct(use.eqn.invars[number])
         if ct is not None and (ct.shape, ct.dtype) != (x.shape, x.dtype):
-            found.append((number, ct.str_short(), x.str_short()))
-    return tuple(found)
+            unlike.append((number, ct.str_short(), x.str_short()))
+    return tuple(unlike)

@@ -15,7 +15,7 @@ from fbp.verify.kernels import without_kernels
 from fbp.verify.observe import calls_out, sites
 from fbp.verify.precision import DOUBLE, evaluate
 from fbp.verify.report import Kind
-from fbp.verify.rule_use import Use, groups
+from fbp.verify.rule_use import RuleUse, groups
 from fbp.verify.verdict import RESOLVED, Verdict
 
 MULTIPLE = 10
@@ -30,8 +30,8 @@ DIRECTIONS = 4
 shows in each, as a share of the whole slope, which values tell to some six digits."""
 
 
-def weighed(
-    use: Use, operand: int, ins: Sequence[Any], cts: Sequence[Any]
+def weighed_by(
+    use: RuleUse, operand: int, ins: Sequence[Any], cts: Sequence[Any]
 ) -> tuple[Callable[[Any], Any], Any]:
     """Return the function of one operand, its outputs weighed by a cotangent and summed, and that
     operand; `jax.enable_x64(True)` must be in force."""
@@ -50,7 +50,12 @@ def weighed(
 
 
 def beside_values(
-    use: Use, operand: int, stated: Any, ins: Sequence[Any], cts: Sequence[Any], tolerance: float
+    use: RuleUse,
+    operand: int,
+    stated: Any,
+    ins: Sequence[Any],
+    cts: Sequence[Any],
+    tolerance: float,
 ) -> Verdict | None:
     """Return the verdict by the function's values: of each entry, or of some entries and along
     random directions through all."""
@@ -62,7 +67,7 @@ def beside_values(
         use, operand, ins, cts, partial(few_values if on_host else slope, eps=eps)
     )
     size = max(float(np.max(abs(stated), initial=0)), 1e-300)
-    rough = 0.0
+    blurred = 0.0
     for direction in _directions(stated.size, stated.size <= SMALL[on_host]):
         s, got = slope_along(direction), float(stated @ direction)
         scale = float(abs(stated) @ abs(direction))
@@ -70,16 +75,16 @@ def beside_values(
         if s.kind == "jump":
             return Verdict(Kind.JUMP, JUMP, _entry(direction), None, got)
         if s.contains(got) or abs(got - s.value) <= bar:
-            rough = max(rough, bar / max(scale, size, abs(s.value)))
+            blurred = max(blurred, bar / max(scale, size, abs(s.value)))
             continue
         if abs(got - s.value) <= tolerance * max(scale, size):
             continue
         direction, s = _narrowed(direction, stated, slope_along, eps)
         return _wrong(direction, s, float(stated @ direction))
-    if rough > RESOLVED:
+    if blurred > RESOLVED:
         reason = (
             "cannot be judged: the function has no derivative to compare with, and its values "
-            f"tell a slope to {rough:.1g} of the largest entry only"
+            f"tell a slope to {blurred:.1g} of the largest entry only"
         )
         return Verdict(Kind.UNRESOLVED, reason)
     return None
@@ -98,13 +103,13 @@ def _wrong(direction: np.ndarray, s: Slope, got: float) -> Verdict:
 
 
 def _entry(direction: np.ndarray) -> int | None:
-    """The entry along which a direction goes, if it is one."""
+    """Return the entry along which a direction goes, if it is one."""
     (entries,) = np.nonzero(direction)
     return int(entries[0]) if len(entries) == 1 else None
 
 
 def _directions(size: int, every: bool) -> Iterator[np.ndarray]:
-    """Along each entry; or along some, and then along random signs of all."""
+    """Yield the direction along each entry; or along some, and then along random signs of all."""
     rng = np.random.default_rng(0)
     for entry in range(size) if every else rng.permutation(size)[:ENTRIES]:
         unit = np.zeros(size)
@@ -117,7 +122,8 @@ def _directions(size: int, every: bool) -> Iterator[np.ndarray]:
 def _narrowed(
     direction: np.ndarray, stated: np.ndarray, slope_along: Callable, eps: float
 ) -> tuple[np.ndarray, Slope]:
-    """The half of a direction that is farther off, and half of that, as long as one tells."""
+    """Return the half of a direction that is farther off, and half of that, as long as one
+    tells."""
     s = slope_along(direction)
     while np.count_nonzero(direction) > 1:
         (entries,) = np.nonzero(direction)
@@ -125,22 +131,22 @@ def _narrowed(
         for part in np.array_split(entries, 2):
             half = np.zeros_like(direction)
             half[part] = direction[part]
-            found = slope_along(half)
-            bar = found.error + MULTIPLE * eps * float(abs(stated) @ abs(half))
-            halves.append((abs(float(stated @ half) - found.value) / bar, half, found))
-        ratio, half, found = max(halves, key=lambda x: x[0])
+            estimate = slope_along(half)
+            bar = estimate.error + MULTIPLE * eps * float(abs(stated) @ abs(half))
+            halves.append((abs(float(stated @ half) - estimate.value) / bar, half, estimate))
+        ratio, half, estimate = max(halves, key=lambda x: x[0])
         if not ratio > 1:
             break
-        direction, s = half, found
+        direction, s = half, estimate
     return direction, s
 
 
 def _slopes(
-    use: Use, operand: int, ins: Sequence[Any], cts: Sequence[Any], how: Callable
+    use: RuleUse, operand: int, ins: Sequence[Any], cts: Sequence[Any], how: Callable
 ) -> Callable[[np.ndarray], Slope]:
-    """The slope along a direction."""
+    """Return the slope along a direction."""
     with jax.enable_x64(True):
-        value, x = weighed(use, operand, ins, cts)
+        value, x = weighed_by(use, operand, ins, cts)
         x = np.asarray(x)
         run = jax.jit(value)
     scale = float(np.sqrt(np.mean(abs(x) ** 2))) or 1.0
@@ -158,8 +164,8 @@ def _slopes(
 
 
 def _eps_of_values(body: Any) -> float:
-    """The relative precision in which a function's values are computed in float64: that of the
-    coarsest dtype in it that has no other."""
+    """Return the relative precision in which a function's values are computed in float64: that of
+    the coarsest dtype in it that has no other."""
     values = [avals.struct(v) for s in sites(body) for v in s.eqn.outvars]
     types = [a for a in values if avals.differentiable(a)]
     return max(float(jnp.finfo(a.dtype).eps) for a in types)

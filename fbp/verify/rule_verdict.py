@@ -12,7 +12,12 @@ from fbp.verify.declared import Declaration
 from fbp.verify.finite_difference import slope
 from fbp.verify.report import Kind
 from fbp.verify.rule_derivative import along_direction
-from fbp.verify.rule_slopes import by_plain_derivative, decided, rough, slopes_of_entries
+from fbp.verify.rule_slopes import (
+    by_plain_derivative,
+    decided,
+    slopes_of_entries,
+    without_digits,
+)
 from fbp.verify.rule_trial import NEAR, Label
 from fbp.verify.rule_use import alone
 from fbp.verify.rule_values import beside_values
@@ -24,10 +29,10 @@ SMALLEST = 1e-6
 """An error below this share of the largest entry is right whatever the bar."""
 
 
-def is_blurred(own: Row, double: Row) -> bool:
+def is_blurred(native: Row, double: Row) -> bool:
     """Return whether rounding leaves plain differentiation no digits, in float64 neither: in a
     chaotic function, and at a tie, which rounding breaks."""
-    return own.bar > RESOLVED and double.bar > RESOLVED and own.error > SMALLEST
+    return native.bar > RESOLVED and double.bar > RESOLVED and native.error > SMALLEST
 
 
 def of_operand(
@@ -57,7 +62,7 @@ def of_operand(
 
 
 def _changes(one: Audited, operand: int) -> Verdict | None:
-    """The verdict on a rule that states another number when it is asked again."""
+    """Return the verdict on a rule that states another number when it is asked again."""
     if Label("repeat", operand) not in one.numbers or not one.row("repeat", operand).error > 0:
         return None
     repeat = one.row("repeat", operand)
@@ -72,16 +77,16 @@ def _changes(one: Audited, operand: int) -> Verdict | None:
 def _beside_derivative(
     one: Audited, j: int, operand: int, arrays: dict[str, Any] | None, allowed: Declaration | None
 ) -> Verdict | None:
-    """The verdict where the function has a plain derivative."""
-    own, double = one.row("own", operand), one.row("double", operand)
+    """Return the verdict where the function has a plain derivative."""
+    native, double = one.row("own", operand), one.row("double", operand)
     undefined = one.row("undefined", operand)
-    blurred = is_blurred(own, double)
-    differs = own.ratio > 1 or double.ratio > 1 or blurred
+    blurred = is_blurred(native, double)
+    differs = native.ratio > 1 or double.ratio > 1 or blurred
     if not differs and undefined.ratio <= 1:
         return None
-    row = own if own.ratio > 1 or (blurred and double.ratio <= 1) else double
+    row = native if native.ratio > 1 or (blurred and double.ratio <= 1) else double
     tolerance = _tolerance(allowed)
-    if differs and max(own.error, double.error) <= tolerance:
+    if differs and max(native.error, double.error) <= tolerance:
         return Verdict(Kind.DECLARED, f"is within {tolerance:g} of the derivative")
     if not differs:
         row = undefined
@@ -89,18 +94,19 @@ def _beside_derivative(
     if slopes is None and not differs:
         return Verdict(Kind.UNRESOLVED, UNDEFINED, int(row.entry), None, row.got)
     if slopes is None and blurred:
-        return Verdict(Kind.UNRESOLVED, f"cannot be judged: {rough(min(own.bar, double.bar))}")
+        reason = f"cannot be judged: {without_digits(min(native.bar, double.bar))}"
+        return Verdict(Kind.UNRESOLVED, reason)
     if slopes is None:
         return by_plain_derivative(row)
     assert arrays is not None
     k = int(row.cotangent)
     stated = arrays["double"][j] if row is double else arrays["stated"][j][k]
     truth = arrays["truth"][j][k]
-    return decided(one, slopes, stated, truth, row, own.ratio > 1 >= double.ratio, operand)
+    return decided(one, slopes, stated, truth, row, native.ratio > 1 >= double.ratio, operand)
 
 
 def _tolerance(allowed: Declaration | None) -> float:
-    """The error that is declared, as a share of the largest entry."""
+    """Return the error that is declared, as a share of the largest entry."""
     number = None if allowed is None else allowed.stands_for
     return float(number) if isinstance(number, int | float) else 0.0
 
@@ -112,7 +118,7 @@ UNDEFINED = (
 
 
 def _not_linear(one: Audited, operand: int) -> Verdict | None:
-    """The verdict on a rule that is not linear in its cotangent."""
+    """Return the verdict on a rule that is not linear in its cotangent."""
     words = {
         "sum": "of the sum of two cotangents it does not make the sum of what it makes of each",
         "multiple": "of a multiple of a cotangent it does not make as many times as much",

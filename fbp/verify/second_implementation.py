@@ -14,16 +14,16 @@ from fbp.verify.report import Finding, Kind
 
 
 def wrong_values(problem: Problem, truth: Problem) -> list[Finding]:
-    """The outputs of a function that differ from those of the reference in float64 by more than
-    rounding does to the reference's own."""
+    """Return the outputs of a function that differ from those of the reference in float64 by more
+    than rounding does to the reference's own."""
     got, got_tree = jax.tree_util.tree_flatten_with_path(_value(problem))
-    rough, tree = jax.tree.flatten(_value(truth))
+    narrow, tree = jax.tree.flatten(_value(truth))
     if jax.tree.structure(jax.tree.unflatten(got_tree, [x for _, x in got])) != tree:
         message = f"the function returns {got_tree}, the reference {tree}."
         return [Finding(Kind.WRONG_VALUE, message)]
-    fine = jax.tree.leaves(_in_double(truth, rough))
+    double = jax.tree.leaves(_in_double(truth, narrow))
     findings = []
-    for (path, x), r, f in zip(got, rough, fine, strict=True):
+    for (path, x), r, f in zip(got, narrow, double, strict=True):
         name = f"the output{jax.tree_util.keystr(path)}"
         if jnp.shape(x) != jnp.shape(r):
             message = f"{name} is of shape {jnp.shape(x)}, that of the reference {jnp.shape(r)}."
@@ -40,10 +40,10 @@ def _value(problem: Problem) -> Any:
 
 
 def _in_double(problem: Problem, otherwise: Any) -> Any:
-    """The value in float64; as it is where the function cannot be traced."""
+    """Return the value in float64; as it is where the function cannot be traced."""
     try:
         arrays = list(problem.arrays)
-        leaves = [arrays[i] for i in problem.places]
+        leaves = [arrays[i] for i in problem.positions]
         program = in_precision(
             DOUBLE, lambda leaves, arrays: problem.fun(*problem.at(leaves, arrays)), leaves, arrays
         )
@@ -53,11 +53,11 @@ def _in_double(problem: Problem, otherwise: Any) -> Any:
         return otherwise
 
 
-def _differing(name: str, x: Any, rough: Any, fine: Any) -> list[Finding]:
-    want = as_double(fine)
-    eps = max(eps_of(x), eps_of(SINGLE.cast(rough)) if x.dtype != jnp.float64 else 0.0)
+def _differing(name: str, x: Any, narrow: Any, double: Any) -> list[Finding]:
+    want = as_double(double)
+    eps = max(eps_of(x), eps_of(SINGLE.cast(narrow)) if x.dtype != jnp.float64 else 0.0)
     size = float(np.max(abs(want), initial=0))
-    noise = float(np.max(abs(as_double(rough) - want), initial=0))
+    noise = float(np.max(abs(as_double(narrow) - want), initial=0))
     verdict = compared(name, x, want, MARGIN * max(noise, eps * size), eps, "the reference")
     if verdict.ok:
         return []

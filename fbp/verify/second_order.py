@@ -12,8 +12,8 @@ from fbp.verify.problem import Arrays
 
 
 def with_derivative(gradient: Callable) -> Callable:
-    """The leaves of a gradient g(x), and after them those of H (1 + x), where H is the derivative
-    of g by `jax.grad`, the Hessian."""
+    """Return the leaves of a gradient g(x), and after them those of H (1 + x), where H is the
+    derivative of g by `jax.grad`, the Hessian."""
     gradient = as_overridden_now(gradient)
 
     def along(leaves: Sequence[Any], arrays: Sequence[Any]) -> tuple[Any, Arrays]:
@@ -32,6 +32,6 @@ def with_derivative(gradient: Callable) -> Callable:
 
 
 def halves(both: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
-    """The leaves of the gradient and those of its derivative."""
+    """Return the leaves of the gradient and those of its derivative."""
     middle = len(both) // 2
     return both[:middle], both[middle:]

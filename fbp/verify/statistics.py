@@ -49,7 +49,7 @@ def gradient_statistics(params: Any, grads: Any, updates: Any) -> Any:
 
 
 def plot_gradients(statistics: Any) -> Any:
-    """The three statistics from the first leaf to the last, as a matplotlib figure.
+    """Return the three statistics from the first leaf to the last, as a matplotlib figure.
 
     Norms and ratios are on log axes, where vanishing is a line that falls towards the first
     leaves, exploding one that rises. A norm of zero is not drawn; its share of zeros is 100%.
@@ -63,13 +63,13 @@ def plot_gradients(statistics: Any) -> Any:
 
     leaves = jax.tree_util.tree_leaves_with_path(statistics, is_leaf=_is_statistics)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
-    places = np.arange(len(leaves))
+    ticks = np.arange(len(leaves))
     figure = Figure(figsize=(6.4, 7.6), layout="constrained")
     norm, ratio, zeros = figure.subplots(3, 1, sharex=True)
     for axes, field in ((norm, "norm"), (ratio, "update_ratio"), (zeros, "zeros")):
         values = np.array([getattr(leaf, field) for _, leaf in leaves], np.float64)
         shown = values if field == "zeros" else np.where(values > 0, values, np.nan)
-        axes.plot(places, shown, "o-", color="#31688e", markersize=5)
+        axes.plot(ticks, shown, "o-", color="#31688e", markersize=5)
         axes.grid(alpha=0.3)
     norm.set(yscale="log", ylabel="gradient norm")
     ratio.set(yscale="log", ylabel="update / weight")
@@ -77,12 +77,12 @@ def plot_gradients(statistics: Any) -> Any:
     ratio.legend()
     zeros.set(ylabel="zero entries", ylim=(-0.02, 1.02))
     zeros.yaxis.set_major_formatter(PercentFormatter(1.0))
-    zeros.set_xticks(places, names, rotation=90, fontsize=8)
+    zeros.set_xticks(ticks, names, rotation=90, fontsize=8)
     return figure
 
 
 def _norm(x: Any) -> Any:
-    """The Euclidean norm, of which the square may overflow."""
+    """Return the Euclidean norm, of which the square may overflow."""
     scale = jnp.max(jnp.abs(x), initial=0)
     safe = jnp.where((scale > 0) & jnp.isfinite(scale), scale, jnp.ones_like(scale))
     return safe * jnp.sqrt(jnp.sum(jnp.square(jnp.abs(x / safe))))

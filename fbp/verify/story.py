@@ -12,7 +12,7 @@ from jax.extend.core import primitives as p
 from fbp.autodiff.graph import JaxprEqn, Literal
 from fbp.autodiff.user_rules import backward_rule_around
 from fbp.verify.flags import ELEMENTWISE, Bad, CloseUp, Flags, close_up, first
-from fbp.verify.flow import Place
+from fbp.verify.flow import Equation
 from fbp.verify.mends import ADVICE, DOUBLE_WHERE, Number, Situation, situation
 from fbp.verify.observe import observe
 from fbp.verify.origin import Birth, Watched, births, causes, masking, results
@@ -63,23 +63,28 @@ class _Look:
 
 
 def findings(run: Run) -> list[Finding]:
-    """The origins of what is bad in the results, the first one first; else a silent zero."""
-    found = births(run.watched, [start for starts in results(run.watched) for start in starts])
-    return [_finding(run, birth, found) for birth in _origins(run, found)] or _silent_zero(run)
+    """Return the origins of what is bad in the results, the first one first; else a silent zero."""
+    every_birth = births(
+        run.watched, [start for starts in results(run.watched) for start in starts]
+    )
+    return [
+        _finding(run, birth, every_birth) for birth in _origins(run, every_birth)
+    ] or _silent_zero(run)
 
 
-def _origins(run: Run, found: Sequence[Birth]) -> list[Birth]:
-    """The first birth, and those that no other one caused; one for each line."""
-    real = [b for b in found if b.place is not None or _is_suspect(run, b)]
+def _origins(run: Run, every_birth: Sequence[Birth]) -> list[Birth]:
+    """Return the first birth, and those that no other one caused; one for each line."""
+    real = [b for b in every_birth if b.equation is not None or _is_suspect(run, b)]
     if not real:
-        return list(found[:1])
+        return list(every_birth[:1])
     roots = [b for b in real if b == real[0] or not any(c in real for c in causes(run.watched, b))]
-    by_line = {b.place.source if b.place else b.out: b for b in reversed(roots)}
+    by_line = {b.equation.source if b.equation else b.out: b for b in reversed(roots)}
     return sorted(by_line.values(), key=lambda birth: birth.time)
 
 
 def _is_suspect(run: Run, birth: Birth) -> bool:
-    """Whether an argument's NaN or infinity is an origin: -inf in data is taken for a mask."""
+    """Return whether an argument's NaN or infinity is an origin: -inf in data is taken for a
+    mask."""
     if not birth.is_input:
         return False
     if birth.bad is Bad.NAN or any(run.names[birth.out].startswith(w) for w in run.differentiated):
@@ -87,20 +92,20 @@ def _is_suspect(run: Run, birth: Birth) -> bool:
     return bool(np.any(np.asarray(run.leaves[birth.out]) == np.inf))
 
 
-def _finding(run: Run, birth: Birth, found: Sequence[Birth]) -> Finding:
+def _finding(run: Run, birth: Birth, every_birth: Sequence[Birth]) -> Finding:
     reached = [i for i, s in enumerate(results(run.watched)) if birth in births(run.watched, s)]
     gradients = [i for i in reached if run.results[i].leaf]
     reaches = f"It reaches {_listed([run.results[i].name for i in reached])}."
-    if birth.place is None:
+    if birth.equation is None:
         return _of_input(run, birth, reaches)
     chosen = (gradients or reached)[0]
     look = _look(run, birth, chosen)
-    what, story, mend = _story(run, birth.place, birth, look.birth, found)
+    what, story, mend = _story(run, birth.equation, birth, look.birth, every_birth)
     aval: Any = run.watched.flow.graph.outvars[chosen].aval
     zeros = [r.leaf for i, r in enumerate(run.results) if r.leaf and run.flags.zeros[i] == 1]
     silent = f" The gradient of {', '.join(zeros)} is zero in every entry." if zeros else ""
     return replace(
-        _at(birth.place, look.iteration),
+        _at(birth.equation, look.iteration),
         message=f"{what}: {story}. {reaches}{silent} {mend}",
         leaf=run.results[chosen].leaf,
         index=_index(look.entry, aval.shape) if gradients else None,
@@ -109,7 +114,7 @@ def _finding(run: Run, birth: Birth, found: Sequence[Birth]) -> Finding:
 
 
 def _of_input(run: Run, birth: Birth, reaches: str) -> Finding:
-    """What the program got, or what is written in it."""
+    """Return what the program got, or what is written in it."""
     kind = "NaN" if birth.bad is Bad.NAN else "an infinity"
     if not birth.is_input:
         what = Situation.CONSTANT
@@ -130,36 +135,36 @@ def _of_input(run: Run, birth: Birth, reaches: str) -> Finding:
 
 
 def _silent_zero(run: Run) -> list[Finding]:
-    """The first overflow that a division made zero, if a gradient has zeros."""
+    """Return the first overflow that a division made zero, if a gradient has zeros."""
     zeros = [i for i, r in enumerate(run.results) if r.leaf and run.flags.zeros[i] > 0]
-    places = run.watched.flow.places.values() if zeros else []
+    equations = run.watched.flow.equations.values() if zeros else []
     starts = [
-        (run.watched.flow.operands(place)[DIVISORS[place.eqn.primitive]], Bad.INF)
-        for place in places
-        if place.eqn.primitive in DIVISORS and not place.backward
+        (run.watched.flow.operands(equation)[DIVISORS[equation.eqn.primitive]], Bad.INF)
+        for equation in equations
+        if equation.eqn.primitive in DIVISORS and not equation.backward
     ]
     for birth in births(run.watched, starts):
-        if birth.place is not None:
+        if birth.equation is not None:
             most = max(zeros, key=lambda i: run.flags.zeros[i])
             look = _look(run, birth, most)
-            made, story, _ = _story(run, birth.place, birth, look.birth, [])
-            if made is Situation.OVERFLOW:
+            situation_of, story, _ = _story(run, birth.equation, birth, look.birth, [])
+            if situation_of is Situation.OVERFLOW:
                 leaf, what = run.results[most].leaf, Situation.SILENT_ZERO
                 message = (
                     f"{what}: {story}; a division makes zero of it, and "
                     f"{run.flags.zeros[most]:.0%} of the gradient of {leaf} is zero. {ADVICE[what]}"
                 )
-                return [replace(_at(birth.place, look.iteration), message=message, leaf=leaf)]
+                return [replace(_at(birth.equation, look.iteration), message=message, leaf=leaf)]
     return []
 
 
 def _story(
-    run: Run, place: Place, birth: Birth, seen: CloseUp, found: Sequence[Birth]
+    run: Run, equation: Equation, birth: Birth, seen: CloseUp, every_birth: Sequence[Birth]
 ) -> tuple[Situation, str, str]:
-    """What happened, in a word and in a clause, and the mend."""
-    eqn, forward = place.eqn, run.watched.flow.forward(place)
+    """Return what happened, in a word and in a clause, and the mend."""
+    eqn, forward = equation.eqn, run.watched.flow.forward(equation)
     values = [np.asarray(x).item() for x in seen.operands]
-    derived = place.backward and forward is not eqn
+    derived = equation.backward and forward is not eqn
     name = str(forward.primitive) if derived else ""
     what = situation(str(eqn.primitive), birth.bad, values, name)
     story = f"{_shown(eqn, values)} {_short(np.asarray(seen.value).item())}"
@@ -170,9 +175,9 @@ def _story(
     aval: Any = eqn.outvars[birth.out].aval
     index = _index(int(seen.entry), aval.shape)
     story += f" at entry {list(index)}" if index else ""
-    nans = [b for b in found if b.bad is Bad.NAN and birth in causes(run.watched, b)]
-    if nans and (after := nans[0].place):
-        where = "" if after.source in ("", place.source) else f" at {after.source}"
+    nans = [b for b in every_birth if b.bad is Bad.NAN and birth in causes(run.watched, b)]
+    if nans and (after := nans[0].equation):
+        where = "" if after.source in ("", equation.source) else f" at {after.source}"
         story += f", and {after.eqn.primitive} makes NaN of it{where}"
     for nan in (birth, *nans):
         if mask := masking(run.watched, nan):
@@ -185,9 +190,10 @@ def _story(
 
 
 def _look(run: Run, birth: Birth, result: int) -> _Look:
-    """A second run, for the entries and operands where a birth lies, and the entry of a result."""
-    assert birth.place is not None
-    graph, key, loops = run.watched.flow.graph, birth.place.site.key, birth.place.user_loops
+    """Return a second run, for the entries and operands where a birth lies, and the entry of a
+    result."""
+    assert birth.equation is not None
+    graph, key, loops = run.watched.flow.graph, birth.equation.site.key, birth.equation.user_loops
     counters = {counter: birth.iteration[: i + 1] for i, counter in loops if counter is not None}
     watch = close_up(key, birth.out, birth.bad, counters)
 
@@ -204,20 +210,20 @@ def _look(run: Run, birth: Birth, result: int) -> _Look:
     return _Look(records[key], tuple(iteration), int(entry), value.item())
 
 
-def _at(place: Place, iteration: tuple[int, ...]) -> Finding:
-    """A finding at an equation, without words."""
+def _at(equation: Equation, iteration: tuple[int, ...]) -> Finding:
+    """Return a finding at an equation, without words."""
     return Finding(
         Kind.NON_FINITE,
         "",
-        equation=_written(place.eqn),
-        primitive=str(place.eqn.primitive),
+        equation=_written(equation.eqn),
+        primitive=str(equation.eqn.primitive),
         iteration=iteration,
-        source=place.source or None,
+        source=equation.source or None,
     )
 
 
 def _shown(eqn: JaxprEqn, values: Sequence[Number]) -> str:
-    """The equation with its operands' values, as far as its verb."""
+    """Return the equation with its operands' values, as far as its verb."""
     numbers = ", ".join(map(_short, values))
     if eqn.primitive not in ELEMENTWISE:
         return f"{eqn.primitive} of operands as large as {numbers} gives"

@@ -56,7 +56,8 @@ def by_fbp(problem: Problem, rules: Rules) -> Subject:
 
 
 def by_user(problem: Problem, gradient: Callable) -> Subject:
-    """A gradient with the signature of `jax.grad(fun, argnums)`, of another library or by hand.
+    """Return a gradient with the signature of `jax.grad(fun, argnums)`, of another library or by
+    hand.
 
     It may also be of the form of `jax.value_and_grad`, or of a function with aux.
     """
@@ -78,21 +79,21 @@ def by_user(problem: Problem, gradient: Callable) -> Subject:
 
 
 def repeated(subject: Subject) -> list[Any]:
-    """The gradient once more, at the same point."""
+    """Return the gradient once more, at the same point."""
     value = subject.function(*subject.problem.point)
     return [None if v is None else x for v, x in zip(subject.value, value, strict=True)]
 
 
 def _form(problem: Problem, result: Any) -> tuple[Callable, Problem, str]:
-    """How the gradient is taken from what the function returned; of which function it is."""
-    whole = _fits(problem, result)
-    if whole == len(problem.names) or not isinstance(result, tuple) or len(result) != 2:
+    """Return how the gradient is taken from what the function returned; of which function it is."""
+    fitting = _fits(problem, result)
+    if fitting == len(problem.names) or not isinstance(result, tuple) or len(result) != 2:
         return lambda x: x, problem, ""
     first, second = (_fits(problem, x) for x in result)
-    if second > max(first, whole) and np.size(jax.tree.leaves(result[0])[0]) == 1:
+    if second > max(first, fitting) and np.size(jax.tree.leaves(result[0])[0]) == 1:
         note = VALUE_AND_GRADIENT
         return lambda x: x[1], problem, note
-    if first > max(second, whole):
+    if first > max(second, fitting):
         loss = replace(problem, fun=_without_aux(problem.fun))
         note = WITH_AUX
         return lambda x: x[0], loss, note
@@ -109,30 +110,31 @@ def _without_aux(fun: Callable) -> Callable:
 
 
 def _fits(problem: Problem, gradient: Any) -> int:
-    """How many leaves a result has that are gradients by their paths and shapes."""
+    """Return how many leaves a result has that are gradients by their paths and shapes."""
     by_path = _by_path(problem, gradient)
     return sum(
-        found is not None and np.shape(found) == np.shape(leaf)
-        for found, leaf in zip(map(by_path.get, problem.paths), problem.leaves, strict=True)
+        by_key is not None and np.shape(by_key) == np.shape(leaf)
+        for by_key, leaf in zip(map(by_path.get, problem.paths), problem.leaves, strict=True)
     )
 
 
 def _by_path(problem: Problem, gradient: Any) -> dict[tuple[Any, ...], Any]:
-    """The leaves of a gradient by the path of the argument's leaf."""
+    """Return the leaves of a gradient by the path of the argument's leaf."""
     chosen = problem.argnums
     parts = [gradient] if problem.single else gradient
     if not isinstance(parts, tuple | list) or len(parts) != len(chosen):
         return {}
-    found = {}
+    by_key = {}
     for number, part in zip(chosen, parts, strict=True):
         flat, _ = jax.tree_util.tree_flatten_with_path(part, is_leaf=lambda x: x is None)
         key = jax.tree_util.SequenceKey(number)
-        found |= {(key, *path): leaf for path, leaf in flat}
-    return found
+        by_key |= {(key, *path): leaf for path, leaf in flat}
+    return by_key
 
 
 def _leaves(problem: Problem, gradient: Any) -> tuple[list[Any], list[Finding]]:
-    """The gradient's leaves, None for those that are missing or do not fit, and what is wrong."""
+    """Return the gradient's leaves, None for those that are missing or do not fit, and what is
+    wrong."""
     by_path = _by_path(problem, gradient)
     in_order = [x for x in jax.tree.leaves(gradient) if _is_number(x)]
     named = any(path in by_path for path in problem.paths)

@@ -14,7 +14,7 @@ from fbp.verify import oracle
 from fbp.verify.declared import Declaration
 from fbp.verify.precision import DOUBLE, in_precision
 from fbp.verify.report import Kind
-from fbp.verify.rule_use import Use
+from fbp.verify.rule_use import RuleUse
 from fbp.verify.verdict import Verdict
 
 MULTIPLE = 10
@@ -22,7 +22,7 @@ MULTIPLE = 10
 
 
 def beside_surrogate(
-    use: Use,
+    use: RuleUse,
     operand: int,
     stated: Any,
     ins: Sequence[Any],

@@ -20,7 +20,7 @@ NAME = re.compile(r"([A-Za-z_][\w.]*|[^:]*\.py):[A-Za-z_][\w.]*")
 
 
 def is_name(word: str) -> bool:
-    """Whether a word names something in a module or in a file.
+    """Return whether a word names something in a module or in a file.
 
     >>> is_name("package.module:function"), is_name("losses.py:huber"), is_name("configs/mlp.toml")
     (True, True, False)
@@ -76,7 +76,7 @@ def check_target(
 
 
 def _declaration(word: str) -> tuple[str, Any]:
-    """What a word declares, and what it stands for."""
+    """Return what a word declares, and what it stands for."""
     name, sign, value = word.partition("=")
     if not sign or name.startswith("args["):
         return word, None
@@ -91,7 +91,7 @@ def _declaration(word: str) -> tuple[str, Any]:
 
 
 def callable_named(word: str) -> Callable:
-    """The function that a word names. Raises InputError where it names none.
+    """Return the function that a word names. Raises InputError where it names none.
 
     >>> callable_named("math:sqrt")(4.0)
     2.0
@@ -105,8 +105,8 @@ def callable_named(word: str) -> Callable:
 
 
 def named(word: str) -> Any:
-    """What `package.module:name` or `file.py:name` names; modules in the current directory, and
-    in its `src`, are found too.
+    """Return what `package.module:name` or `file.py:name` names; modules in the current directory,
+    and in its `src`, are found too.
 
     Raises InputError where there is nothing of that name.
 
@@ -135,8 +135,8 @@ def _extend_path(folders: Sequence[Path]) -> None:
 
 
 def _module_of_file(file: str) -> Any:
-    """The module in a file: of its package, if it lies in one, so that its relative imports work;
-    by itself otherwise."""
+    """Return the module in a file: of its package, if it lies in one, so that its relative imports
+    work; by itself otherwise."""
     path = Path(file).resolve()
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {file}")
@@ -160,7 +160,7 @@ def _module_of_file(file: str) -> Any:
 
 
 def arguments(words: Sequence[str]) -> tuple[Any, ...]:
-    """The arguments that the words name or describe.
+    """Return the arguments that the words name or describe.
 
     Raises InputError for words that do neither.
 
@@ -203,13 +203,13 @@ def _random(word: str, seed: int) -> Any:
 
 
 def _could_not(what: str, error: BaseException) -> InputError:
-    """The first line of an error, and the last place in it that is no library's."""
+    """Return the first line of an error, and the last place in it that is no library's."""
     message = str(error).strip().split("\n")[0]
-    places = [
+    lines = [
         f" ({frame.filename}:{frame.lineno})"
         for frame in traceback.extract_tb(error.__traceback__)
         if not of_library(frame.filename)
     ]
     return InputError(
-        f"could not {what}: {type(error).__name__}: {message}{places[-1] if places else ''}"
+        f"could not {what}: {type(error).__name__}: {message}{lines[-1] if lines else ''}"
     )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbp.autodiff import avals
-from fbp.verify.rule_use import Use, outputs_of
+from fbp.verify.rule_use import RuleUse, outputs_of
 
 FAR = 1024.0
 """How far above the arriving cotangent the larger random one is."""
@@ -19,7 +19,7 @@ COMPARED = 3
 """How many of the cotangents, the first ones, are compared with plain differentiation."""
 
 
-def tried_cotangents(use: Use, cts: Sequence[Any]) -> list[Any]:
+def tried_cotangents(use: RuleUse, cts: Sequence[Any]) -> list[Any]:
     """Return, for each output, as rows: what arrived; a random cotangent near that in size; one
     far above it; the sum of these two; a multiple of what is near; and zero.
 

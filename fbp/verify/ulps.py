@@ -11,7 +11,8 @@ def ulp_distance(
     *,
     at: Inexact[ArrayLike, "..."] | None = None,
 ) -> Float64[np.ndarray, "..."]:
-    """How many units in the last place lie between a and b: |a - b| / spacing(max(|a|, |b|)).
+    """Return how many units in the last place lie between a and b: |a - b| / spacing(max(|a|,
+    |b|)).
 
     The spacing of a magnitude is the distance between neighbouring numbers of the arrays' dtype
     there: eps * 2^floor(log2 magnitude), with the smallest normal number in place of what lies

@@ -31,7 +31,7 @@ def disagreements(
     differ in what is differentiated, or in all else.
     """
     leaves, arrays = problem.point
-    others = [i for i in range(len(arrays)) if i not in problem.places]
+    others = [i for i in range(len(arrays)) if i not in problem.positions]
     points = {
         "leaves": ([_second(x) for x in leaves], arrays),
         "others": (leaves, [_second(x) if i in others else x for i, x in enumerate(arrays)]),
@@ -42,9 +42,9 @@ def disagreements(
         plain = f"that without {name}"
         rows = jax.jit(lambda second: batched(gradient, problem, second))(points[which])
         verdicts = [
-            compared(leaf, x[i], as_double(y), _bar(reference, place, x), eps_of(x), plain)
+            compared(leaf, x[i], as_double(y), _bar(reference, number, x), eps_of(x), plain)
             for i, want in enumerate((got, at_second(which)))
-            for place, (leaf, x, y) in enumerate(zip(problem.names, rows, want, strict=True))
+            for number, (leaf, x, y) in enumerate(zip(problem.names, rows, want, strict=True))
         ]
         return [_changed(name, v) for v in verdicts if not v.ok][:1]
 
@@ -56,12 +56,12 @@ def disagreements(
 
 
 def _second(x: Any) -> Any:
-    """An array at the second point: whole numbers and keys are the same there."""
+    """Return an array at the second point: whole numbers and keys are the same there."""
     return (x * OTHER).astype(x.dtype) if is_inexact(jax.typeof(x).dtype) else x
 
 
-def _bar(reference: Reference, place: int, x: Any) -> float:
-    return reference.bar(place, max(eps_of(x), reference.eps[place]))
+def _bar(reference: Reference, number: int, x: Any) -> float:
+    return reference.bar(number, max(eps_of(x), reference.eps[number]))
 
 
 Second = tuple[Arrays, Arrays]
@@ -74,7 +74,7 @@ def _under_vmap(gradient: Callable, problem: Problem, second: Second) -> Arrays:
 
 
 def _others_under_vmap(gradient: Callable, problem: Problem, second: Second) -> Arrays:
-    batched = [None if i in problem.places else 0 for i in range(len(problem.arrays))]
+    batched = [None if i in problem.positions else 0 for i in range(len(problem.arrays))]
     batch = [
         x if axis is None else jnp.stack([jnp.asarray(x), jnp.asarray(y)])
         for x, y, axis in zip(problem.arrays, second[1], batched, strict=True)
@@ -96,7 +96,7 @@ def wrong_derivative(
     reference: Reference,
     eps: float,
 ) -> list[Finding]:
-    """Where the derivative of the gradient, in float64, differs from that of `jax.grad`.
+    """Return where the derivative of the gradient, in float64, differs from that of `jax.grad`.
 
     What rounding may do to it is taken from the gradient itself: as a share of the largest entry,
     some thousand times as much, since it is a derivative once more.

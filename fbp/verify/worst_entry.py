@@ -71,11 +71,11 @@ def wide(x: Any) -> Any:
     return DOUBLE.cast(x)
 
 
-def largest(x: Any) -> Any:
+def largest_finite(x: Any) -> Any:
     """Return the largest finite magnitude."""
     return jnp.max(jnp.where(jnp.isfinite(x), abs(x), 0.0), initial=0.0)
 
 
 def magnitude(x: Any) -> Any:
     """Return the largest finite magnitude, by which one may divide."""
-    return jnp.maximum(largest(x), TINY)
+    return jnp.maximum(largest_finite(x), TINY)
