@@ -160,7 +160,7 @@ def solved_backward_through_a_stiff_flow(wrong):
     return Case(lambda y: jnp.sum(f(y) * normal(1, 4)), (normal(0, 4),))
 
 
-@row("custom_root", "the linear solver of the derivative is off by a factor", ROOT, operand=None)
+@row("solve", "the linear solver of the derivative is off by a factor", ROOT, operand=None)
 def root_with_a_wrong_tangent(wrong):
     def root(a):
         def solve(f, x):
