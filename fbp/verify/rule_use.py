@@ -18,8 +18,8 @@ from fbp.autodiff.graph import Graph
 from fbp.autodiff.masks import merge, not_, select
 from fbp.verify import oracle
 from fbp.verify.kernels import without_kernels
-from fbp.verify.observe import CALLS, sites
 from fbp.verify.precision import evaluate, function_of
+from fbp.verify.rewrite import rewritten
 
 JAX = os.path.dirname(jax.__file__)
 
@@ -87,30 +87,13 @@ def stage_rule(use: RuleUse, with_x64: bool) -> Staged:
 def alone(use: RuleUse, rule: Staged) -> tuple[RuleUse, Staged]:
     """Return the same outside of the mesh around: what only says over which devices a value varies
     is left out."""
-    if not any(_is_only_typed(s.eqn) for graph in (use.body, rule.graph) for s in sites(graph)):
-        return use, rule
     return replace(use, body=_untyped(use.body)), replace(rule, graph=_untyped(rule.graph))
 
 
 def _untyped(graph: Graph) -> Graph:
     types = [avals.struct(v.aval) for v in graph.invars]
     plain = [jax.ShapeDtypeStruct(t.shape, t.dtype) for t in types]
-
-    def run(*args: Any) -> list[Any]:
-        env = interpret.Environment(graph, args)
-        for eqn in graph.eqns:
-            ins = env.read(eqn.invars)
-            inner = eqn.primitive in CALLS and any(
-                _is_only_typed(s.eqn) for s in sites(g.body(eqn.params))
-            )
-            if inner:
-                ins = interpret.evaluate(_untyped(g.body(eqn.params)), ins)
-            elif not _is_only_typed(eqn):
-                ins = interpret.bind(eqn, ins)
-            env.write(eqn.outvars, ins)
-        return env.results(graph)
-
-    return g.stage(run, *plain)[0]
+    return rewritten(graph, _is_only_typed, lambda _, ins: list(ins), plain)
 
 
 def _is_only_typed(eqn: JaxprEqn) -> bool:

@@ -100,3 +100,27 @@ def test_a_state_is_carried_and_parts_are_sliced():
     operands = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in eqn.invars]
     _, total = restage(site, operands, count, jnp.int32(0), jnp.arange(3), numbered=True)
     assert total == 0 * 1 + 1 * 2 + 2 * 3
+
+
+def doubled_until_large(x):
+    return jax.lax.while_loop(lambda s: s[0] < 10, lambda s: (2 * s[0], s[1] + 1), (x, 0))
+
+
+def again(body, ins, *_):
+    return interpret.evaluate(body.graph, ins), ()
+
+
+def test_a_lane_of_a_batch_of_loops_ends_when_it_did():
+    x = jnp.array([1.0, 4.0, 20.0])
+    graph, _ = g.stage(jax.vmap(doubled_until_large), x)
+    env = interpret.Environment(graph, [x])
+    for i, eqn in enumerate(graph.eqns):
+        ins = env.read(eqn.invars)
+        if eqn.primitive.name == "while":
+            outs, _ = restage(site_of(eqn, i, None), ins, again)
+        else:
+            outs = interpret.bind(eqn, ins)
+        env.write(eqn.outvars, outs)
+    values, counts = env.results(graph)
+    np.testing.assert_array_equal(values, [16.0, 16.0, 20.0])
+    np.testing.assert_array_equal(counts, [4, 2, 0])
