@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import primitives as p
 
+from fbp.autodiff import RULES
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import is_complex, is_inexact
 from fbp.autodiff.compat import named_primitives
@@ -25,41 +26,11 @@ from fbp.autodiff.restage import Site, bodies, carried, operands, restage
 
 STEPS = (1e-30, 1e-45)  # the second must give what the first gives: at sqrt(0) it does not
 
-ANALYTIC = frozenset(
-    named_primitives(
-        *(
-            "add_p",
-            "sub_p",
-            "mul_p",
-            "div_p",
-            "neg_p",
-            "square_p",
-            "integer_pow_p",
-            "add_jaxvals_p",
-        ),
-        *("exp_p", "exp2_p", "expm1_p", "log_p", "log1p_p", "sqrt_p", "rsqrt_p", "logistic_p"),
-        *("sin_p", "cos_p", "tan_p", "sinh_p", "tanh_p"),
-        *("asin_p", "acos_p", "atan_p", "asinh_p", "acosh_p", "atanh_p"),
-        *("max_p", "min_p", "clamp_p", "select_n_p", "sort_p"),
-        *("reduce_sum_p", "reduce_prod_p", "reduce_max_p", "reduce_min_p"),
-        *("cumsum_p", "cumprod_p", "cummax_p", "cummin_p", "dot_general_p"),
-        *("reduce_window_sum_p", "reduce_window_max_p", "reduce_window_min_p"),
-        *("lu_p", "triangular_solve_p"),
-        *("broadcast_in_dim_p", "reshape_p", "squeeze_p", "transpose_p", "rev_p"),
-        *("copy_p", "name_p", "stop_gradient_p"),
-        *("concatenate_p", "pad_p", "slice_p", "dynamic_slice_p", "dynamic_update_slice_p"),
-        *("gather_p", "scatter_p"),
-    )
-)
+ANALYTIC = RULES.tagged("analytic")
 """Primitives that JAX implements for complex operands as what their real ones continue to; max,
 min and sort go by the real part, and at a tie by the imaginary one."""
 
-OF_REAL_PART = frozenset(
-    named_primitives(
-        *("eq_p", "ne_p", "lt_p", "le_p", "gt_p", "ge_p", "argmax_p", "argmin_p", "is_finite_p"),
-        *("sign_p", "floor_p", "ceil_p", "round_p"),
-    )
-)
+OF_REAL_PART = RULES.tagged("piecewise_constant")
 """Primitives that are constant on either side of their steps: they see the real part."""
 
 CALLS = frozenset(

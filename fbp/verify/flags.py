@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import primitives as p
 
+from fbp.autodiff import RULES
 from fbp.autodiff.avals import differentiable
-from fbp.autodiff.compat import named_primitives
 from fbp.autodiff.graph import JaxprEqn
 from fbp.verify.observe import CALLS, Key, Site, Watch
 
@@ -33,35 +32,10 @@ class Bad(IntEnum):
         return self << 2
 
 
-PASSES_ON = frozenset(
-    {
-        p.broadcast_in_dim_p,
-        p.reshape_p,
-        p.transpose_p,
-        p.squeeze_p,
-        p.rev_p,
-        p.copy_p,
-        p.neg_p,
-        p.abs_p,
-        *named_primitives("stop_gradient_p", "reduce_precision_p"),
-    }
-)
+PASSES_ON = RULES.tagged("same_finiteness")
 """What is finite after these was so before, and the other way round: they are not measured."""
 
-# fmt: off
-ELEMENTWISE = frozenset(
-    {
-        p.acos_p, p.acosh_p, p.add_p, p.add_jaxvals_p, p.asin_p, p.asinh_p, p.atan_p,
-        p.atan2_p, p.atanh_p, p.bessel_i0e_p, p.bessel_i1e_p, p.cbrt_p, p.clamp_p,
-        p.convert_element_type_p, p.cos_p, p.cosh_p, p.digamma_p, p.div_p, p.erf_p,
-        p.erf_inv_p, p.erfc_p, p.exp_p, p.exp2_p, p.expm1_p, p.igamma_p, p.igammac_p,
-        p.integer_pow_p, p.lgamma_p, p.log_p, p.log1p_p, p.logistic_p, p.max_p, p.min_p,
-        p.mul_p, p.nextafter_p, p.polygamma_p, p.pow_p, p.regularized_incomplete_beta_p,
-        p.rem_p, p.round_p, p.rsqrt_p, p.sign_p, p.sin_p, p.sinh_p, p.sqrt_p, p.square_p,
-        p.sub_p, p.tan_p, p.tanh_p, p.zeta_p,
-    }
-)
-# fmt: on
+ELEMENTWISE = RULES.tagged("elementwise")
 """What makes an entry of the entries of its operands that are in the same place."""
 
 

@@ -16,10 +16,9 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
+from fbp.autodiff import RULES, value_and_grad
 from fbp.autodiff import graph as g
-from fbp.autodiff import value_and_grad
 from fbp.autodiff.avals import full, struct
-from fbp.autodiff.compat import named_primitives
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.interpret import bind, scope
 from fbp.autodiff.masks import merge, select
@@ -36,7 +35,7 @@ TELLING = 1e-3
 """A rule is blamed where its error is at least this share of the largest that any rule makes:
 the rounding of right rules is smaller by many orders in float64."""
 
-OF_SYMMETRIC = frozenset(named_primitives("cholesky_p", "eigh_p"))
+OF_SYMMETRIC = RULES.tagged("symmetric")
 """Functions of symmetric matrices: of a cotangent only the symmetric part says something."""
 ROUNDING = 1e-12
 """As a share of an operand's largest entry: what rounding in float64 may come to."""

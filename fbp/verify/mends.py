@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from enum import StrEnum
 
+from fbp.autodiff import RULES
 from fbp.verify.flags import Bad
 
 Number = float | complex
@@ -34,18 +35,11 @@ class Situation(StrEnum):
     """It is written in the program."""
 
 
-# fmt: off
-POLES = frozenset(
-    {"log", "log1p", "rsqrt", "atanh", "erf_inv", "lgamma", "digamma", "polygamma", "zeta", "tan"}
-)
-SINGULAR = frozenset(
-    {
-        "cholesky", "custom_linear_solve", "eig", "eigh", "geqrf", "householder_product", "lu",
-        "qr", "schur", "svd", "symmetric_product", "triangular_solve", "tridiagonal",
-        "tridiagonal_solve",
-    }
-)
-# fmt: on
+POLES = {primitive.name for primitive in RULES.tagged("pole")}
+SINGULAR = {
+    *(primitive.name for primitive in RULES.tagged("singular")),
+    *("geqrf", "householder_product", "schur", "symmetric_product", "tridiagonal"),  # without rules
+}
 
 
 def situation(primitive: str, bad: Bad, operands: Sequence[Number], of: str = "") -> Situation:

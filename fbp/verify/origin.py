@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.extend.core import primitives as p
 
+from fbp.autodiff import RULES
 from fbp.autodiff.avals import differentiable
 from fbp.autodiff.graph import Literal
 from fbp.verify.flags import Bad, Flags
@@ -19,7 +20,7 @@ from fbp.verify.flow import Equation, Flow, Node
 from fbp.verify.observe import Key, Seen
 
 Start = tuple[Node, Bad]
-CHOICES = frozenset({p.select_n_p, p.max_p, p.min_p, p.clamp_p})
+CHOICES = RULES.tagged("selects")
 """What leaves out some of its operands' entries."""
 
 
