@@ -27,6 +27,9 @@ class Agreement:
       raw_max_ulps: the largest difference over all leaves in units of the spacing at each entry
         itself.
       eps: the spacing at 1 of that leaf's dtype.
+
+    >>> Agreement(2.0, "params['w']", 0.5, 0.5000001, 2.0, 1.2e-7).agrees
+    True
     """
 
     max_ulps: float
@@ -38,7 +41,7 @@ class Agreement:
 
     @property
     def agrees(self) -> bool:
-        """Half of the digits or more are the same: max_ulps * eps <= sqrt(eps).
+        """Return whether half of the digits or more are the same: max_ulps * eps <= sqrt(eps).
 
         A wrong rule is wrong by a share of the entry, millions of ULPs in float32. Two right
         programs differ by the rounding of sums taken in another order, by a few ULPs.
@@ -53,10 +56,20 @@ class Agreement:
 
 
 def compare_with_jax(loss_fn: Callable[..., Any], params: Any, *args: Any) -> Agreement:
-    """Return the gradient of `loss_fn(params, *args)` by fbp and by `jax.grad`, both compiled,
-    compared.
+    """Return how far the gradients of a function by fbp and by `jax.grad`, both compiled, are
+    apart.
 
-    Raises ValueError where `params` has no entry to compare, and what `fbp.grad` raises.
+    Args:
+      loss_fn: a function with a real scalar value, of the parameters and the other arguments.
+      params: the parameters, a pytree of arrays.
+      args: the other arguments.
+
+    Returns:
+      The entry that differs most, of all leaves.
+
+    Raises:
+      ValueError: `params` has no entry to compare.
+      Exception: what `fbp.grad` raises.
 
     >>> import jax.numpy as jnp
     >>> compare_with_jax(lambda p: jnp.sum(jnp.sin(p["w"])), {"w": jnp.arange(4.0)}).agrees

@@ -267,7 +267,22 @@ def assert_gradients(
 ) -> None:
     """Raise AssertionError, with the whole report, unless the gradient of `fun(*args)` is right.
 
-    The arguments are those of `check`, and so is what it raises otherwise.
+    Args:
+      fun: as `check` has them, and so are those that follow.
+      args: where to check.
+      argnums: which arguments are differentiated.
+      gradient: what to check.
+      rules: a table of rules.
+      declared: what deviates on purpose.
+      reference: a second implementation.
+      shapes: points to draw in the place of `args`.
+
+    Returns:
+      Nothing.
+
+    Raises:
+      AssertionError: the gradient is wrong.
+      Exception: what `check` raises.
 
     >>> import jax.numpy as jnp
     >>> assert_gradients(jnp.tanh, 0.3)

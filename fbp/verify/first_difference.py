@@ -43,6 +43,11 @@ class Difference:
       first: the size of the first function's result, or where that is equal a projection of it.
       second: the same of the second's.
       bar: how far they may be apart.
+
+    >>> print(Difference("value", ("sin", "cos"), ("a.py:1", "b.py:1"), None, 0.0, 1.0, 1e-6))
+    the first value that differs: 0 and 1, 1e-06 allowed
+      first   sin at a.py:1
+      second  cos at b.py:1
     """
 
     what: str
@@ -91,10 +96,13 @@ def first_difference(
       rules: a table of rules for each.
       double: whether the second runs in float64.
 
-    Returns None where nothing differs beyond its bar. Equations that stand in one of the two
-    programs alone are passed over; the next that stand in both tell.
+    Returns:
+      The first difference; None where nothing differs beyond its bar. Equations that stand in one
+      of the two programs alone are passed over; the next that stand in both tell.
 
-    Raises InputError for arguments without floats, and what `fbp.grad` raises.
+    Raises:
+      InputError: for arguments without floats, and for one function beside itself.
+      Exception: what `fbp.grad` raises.
 
     >>> import jax.numpy as jnp
     >>> first_difference(lambda x: jnp.sum(jnp.sin(x)), lambda x: jnp.sin(x).sum(), jnp.ones(3))

@@ -36,6 +36,9 @@ class Ladder:
       limit: the same for the difference quotients extrapolated to the step 0.
       bar: how far off the extrapolated one may be. A right gradient's limit lies within it, but
         for what the gradient itself is rounded to.
+
+    >>> Ladder("args[0]", (0.1, 0.05), (1e-3, 2.5e-4), 1e-9, 1e-8).limit
+    1e-09
     """
 
     leaf: str
@@ -52,11 +55,23 @@ def ladders(
     gradient: Callable | None = None,
     rules: Rules = RULES,
 ) -> tuple[Ladder, ...]:
-    """Finite differences beside the gradient of `fun(*args)`, one ladder for each leaf.
+    """Return finite differences beside the gradient of `fun(*args)`, one ladder for each leaf.
 
-    Function and gradient are computed in float64 where they can be. The arguments are those of
-    `check`, and so is what is raised. The steps and the bar are those of
-    `fbp.verify.finite_difference.slope`.
+    Function and gradient are computed in float64 where they can be. The steps and the bar are
+    those of `fbp.verify.finite_difference.slope`.
+
+    Args:
+      fun: as `check` has it, and so are those that follow.
+      args: where to look.
+      argnums: which arguments are differentiated.
+      gradient: the gradient; `fbp.grad` by `rules` if not given.
+      rules: a table of rules.
+
+    Returns:
+      The ladders, in the order of the leaves.
+
+    Raises:
+      InputError: for arguments that cannot be checked.
 
     >>> import jax.numpy as jnp
     >>> (ladder,) = ladders(lambda x: jnp.sum(jnp.sin(x)), jnp.arange(3.0))

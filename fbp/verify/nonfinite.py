@@ -38,7 +38,11 @@ def trace_nonfinite(fun: Callable, *args: Any, argnums: int | Sequence[int] = 0)
       args: its arguments.
       argnums: with respect to which of them the gradient is taken.
 
-    Raises what `fbp.value_and_grad` raises.
+    Returns:
+      The report, whose findings are the origins, the first one first.
+
+    Raises:
+      Exception: what `fbp.value_and_grad` raises.
 
     >>> import jax.numpy as jnp
     >>> f = lambda x: jnp.sum(jnp.where(x > 0, jnp.sqrt(x), 0.0))
@@ -78,6 +82,16 @@ def trace_program(fun: Callable, *args: Any) -> Report:
 
     Nothing is differentiated; all that the function returns is looked at. Pass a training step
     the state before it: if the step gives its state away (`donate_argnums`), a copy of it.
+
+    Args:
+      fun: a function of anything; what is no array among its arguments is passed on as it is.
+      args: its arguments.
+
+    Returns:
+      The report, whose findings are the origins, the first one first.
+
+    Raises:
+      Exception: what the function raises.
 
     >>> import jax, jax.numpy as jnp
     >>> step = lambda w: w - 0.1 * jax.grad(jnp.log)(w)

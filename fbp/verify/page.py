@@ -35,8 +35,12 @@ def write_page(path: str | Path, report: Report, ladders: Sequence[Ladder] = ())
       report: what `check` or `trace_nonfinite` found.
       ladders: what `ladders` made of the same function and arguments.
 
-    Raises InputError where the file cannot be written, or ladders are to be drawn and matplotlib
-    is not installed.
+    Returns:
+      Nothing.
+
+    Raises:
+      InputError: the file cannot be written, or ladders are to be drawn and matplotlib is not
+        installed.
 
     >>> import jax.numpy as jnp, tempfile
     >>> from fbp.verify import check, ladders

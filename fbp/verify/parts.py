@@ -13,7 +13,11 @@ from fbp.verify.report import Finding, LeafVerdict, Report, RuleSummary, ordered
 
 
 class Interrupted(KeyboardInterrupt):
-    """A check was interrupted; `report` holds what was checked until then."""
+    """A check was interrupted; `report` holds what was checked until then.
+
+    >>> print(Interrupted(Report("the gradient of f")).report)
+    the gradient of f: right
+    """
 
     def __init__(self, report: Report):
         self.report = report

@@ -9,7 +9,11 @@ Number = float | complex
 
 
 class Kind(StrEnum):
-    """What a finding is about. The first nine make a check fail, the others are said only."""
+    """What a finding is about. The first nine make a check fail, the others are said only.
+
+    >>> Kind.WRONG_GRADIENT.fails, Kind.KINK.fails
+    (True, False)
+    """
 
     WRONG_GRADIENT = "wrong gradient"
     """A leaf's gradient differs from the reference by more than the error bar."""
@@ -78,6 +82,12 @@ class Finding:
       operand: the number of the operand whose cotangent, or whose value, it is.
       iteration: the counters of the loops around, from the outside.
       source: `file:line (function)` of the code that made the equation.
+
+    >>> print(Finding(Kind.WRONG_GRADIENT, "it differs.", leaf="args[0]", index=(2,), got=0.5))
+    wrong gradient: it differs.
+      leaf       args[0][2]
+      expected   nothing
+      got        0.5
     """
 
     kind: Kind
@@ -132,6 +142,9 @@ class LeafVerdict:
       got: the entry that was found.
       reference: what the leaf was compared with.
       resolved: whether the error bar leaves any digits; if not, nothing is said to be right.
+
+    >>> print(LeafVerdict("args[0]", True, 0.5, 16.0, (1,), 0.25, 0.25, "jax.grad in float64"))
+    ok    args[0]: 0.5 ULPs of 16 allowed, at [1] (expected 0.25, got 0.25)
     """
 
     leaf: str
@@ -176,6 +189,9 @@ class RuleSummary:
       used: whether the gradient uses it at all.
       unjudged: why it could not be judged, where it could not.
       second_derivative: why the derivative of the rule was not compared; empty if it was.
+
+    >>> print(RuleSummary("clip at losses.py:3", compared=2, not_run=1))
+    rule of clip at losses.py:3: compared at 2 sites, 1 did not run
     """
 
     name: str
@@ -210,6 +226,9 @@ class Report:
       rules: the custom rules of the function, and how far each was compared.
       unchecked: what could not be checked, and why.
       command: how to get the report again from the command line, if it comes from there.
+
+    >>> Report("the gradient of f", unchecked=("could not check under vmap: no rule",)).verdict
+    'right, but could not check under vmap'
     """
 
     subject: str

@@ -25,7 +25,7 @@ class LeafStatistics(NamedTuple):
 
 
 def gradient_statistics(params: Any, grads: Any, updates: Any) -> Any:
-    """Norm, share of zeros, and update-to-weight ratio of each leaf: a LeafStatistics in its place.
+    """Return norm, share of zeros and update-to-weight ratio of each leaf, as a LeafStatistics.
 
     A pure function: call it within a compiled step, or under vmap over steps.
 
@@ -34,7 +34,11 @@ def gradient_statistics(params: Any, grads: Any, updates: Any) -> Any:
       grads: the gradient, of the same structure.
       updates: what is added to the parameters, as an optax transformation returns it.
 
-    Raises ValueError where the structures differ.
+    Returns:
+      The same structure, with a LeafStatistics in the place of each leaf.
+
+    Raises:
+      ValueError: the structures differ.
 
     >>> params, grads = {"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([0.0, 2.0])}
     >>> gradient_statistics(params, grads, {"w": -0.1 * grads["w"]})["w"].norm.item()
@@ -49,10 +53,19 @@ def gradient_statistics(params: Any, grads: Any, updates: Any) -> Any:
 
 
 def plot_gradients(statistics: Any) -> Any:
-    """Return the three statistics from the first leaf to the last, as a matplotlib figure.
+    """Draw the three statistics from the first leaf to the last.
 
     Norms and ratios are on log axes, where vanishing is a line that falls towards the first
     leaves, exploding one that rises. A norm of zero is not drawn; its share of zeros is 100%.
+
+    Args:
+      statistics: what `gradient_statistics` returned.
+
+    Returns:
+      A figure of matplotlib.
+
+    Raises:
+      ImportError: matplotlib is not installed.
 
     >>> ones = {"w": jnp.ones(2)}
     >>> plot_gradients(gradient_statistics(ones, ones, ones)).axes[0].get_ylabel()

@@ -22,7 +22,11 @@ def ulp_distance(
       a, b: arrays of one shape and one dtype, real or complex.
       at: the magnitude whose spacing is the unit, instead of each pair's own.
 
-    Raises ValueError where shapes or dtypes differ, or the dtype is not of floats.
+    Returns:
+      The distances, in float64, of the shape of the two.
+
+    Raises:
+      ValueError: shapes or dtypes differ, or the dtype is not of floats.
 
     >>> import numpy as np
     >>> one = np.float32(1)

@@ -22,6 +22,7 @@ FOLDERS = (
     "commands",
     "data",
     "fit",
+    "verify",
 )
 TREES = {path.relative_to(ROOT): tree for path, tree in house.modules(ROOT / "fbp").items()}
 PATHS = [path for path in TREES if len(path.parts) == 2 or path.parts[1] in FOLDERS]
