@@ -119,7 +119,7 @@ def _step(x: jax.Array, direction: jax.Array, h: float) -> jax.Array:
 
 
 def _run(graph: Graph, args: Sequence[Any]) -> list[Any]:
-    """The program's outputs, complex where they depend on complex arguments."""
+    """Return the program's outputs, complex where they depend on complex arguments."""
     env = Environment(graph, args)
     for eqn in graph.eqns:
         ins = env.read(eqn.invars)
@@ -132,7 +132,7 @@ def _is_complex(x: Any) -> bool:
 
 
 def _apply(eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    """The outputs of an equation of which an input is complex."""
+    """Return the outputs of an equation of which an input is complex."""
     primitive, params = eqn.primitive, eqn.params
     if primitive in CALLS:
         return _run(g.body(params), ins)
@@ -153,12 +153,13 @@ def _apply(eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
 
 
 def _narrow(aval: Any) -> bool:
-    """Whether a type is of floats, but not of float64: there, imaginary steps would be rounded."""
+    """Return whether a type is of floats, but not of float64: there, imaginary steps would be
+    rounded."""
     return is_inexact(aval.dtype) and aval.dtype != jnp.float64
 
 
 def _widen(x: Any) -> Any:
-    """A float64 as a complex128; other types as they are."""
+    """Return a float64 as a complex128; other types as they are."""
     x = jnp.asarray(x)
     return x.astype(jnp.complex128) if x.dtype == jnp.float64 else x
 
@@ -177,7 +178,7 @@ def _pow(_: JaxprEqn, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _convolution(eqn: JaxprEqn, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """By parts: what JAX computes has lost small imaginary ones."""
+    """Return the outputs by parts: what JAX computes has lost small imaginary ones."""
 
     def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
         (y,) = apply_primitive(eqn, [x, kernel])
@@ -188,7 +189,7 @@ def _convolution(eqn: JaxprEqn, x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _linear(eqn: JaxprEqn, *ins: jax.Array) -> jax.Array:
-    """By parts: what is added up is written down in the equation as real."""
+    """Return the outputs by parts: what is added up is written down in the equation as real."""
     real, imaginary = (
         apply_primitive(eqn, [part(x) if _is_complex(x) else x for x in ins])[0]
         for part in (jnp.real, jnp.imag)
@@ -206,7 +207,7 @@ CONTINUED = {
 
 
 def _restaged(eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    """A loop or a branch whose body may return complex numbers, and so starts from them."""
+    """Run a loop or a branch whose body may return complex numbers, and so starts from them."""
     site = Site((0,), eqn)
     first, *_ = bodies(site)
     start = {id(v) for v in (operands(first)[i] for i in carried(first))}

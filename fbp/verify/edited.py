@@ -43,7 +43,7 @@ def declared_edits(problem: Problem, rules: Rules) -> list[Finding]:
         return problem.loss(ordered, list(problem.arrays))
 
     tree = sites(loss, leaves, rules=rules)
-    found = [
+    findings = [
         Finding(
             Kind.DECLARED,
             f"{edit} changes the gradient at {', '.join(site.name for site in chosen)}",
@@ -53,8 +53,10 @@ def declared_edits(problem: Problem, rules: Rules) -> list[Finding]:
     ]
     edited, plain = (jax.jit(grad(loss, rules=r))(leaves) for r in (rules, rules.table))
     for name, path in zip(problem.names, problem.paths, strict=True):
-        found += _deviation(name, np.asarray(edited[_path(path)]), np.asarray(plain[_path(path)]))
-    return found
+        findings += _deviation(
+            name, np.asarray(edited[_path(path)]), np.asarray(plain[_path(path)])
+        )
+    return findings
 
 
 def _deviation(name: str, edited: np.ndarray, plain: np.ndarray) -> list[Finding]:

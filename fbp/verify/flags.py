@@ -28,7 +28,7 @@ class Bad(IntEnum):
 
     @property
     def born(self) -> int:
-        """The bit of a code that says that it was made here."""
+        """Return the bit of a code that says that it was made here."""
         return self << 2
 
 
@@ -55,20 +55,20 @@ class Flags(NamedTuple):
     when: Any
 
     def has(self, bad: Bad, out: int) -> bool:
-        """Whether an output has such numbers."""
+        """Return whether an output has such numbers."""
         return bool(int(self.code[out]) & bad)
 
     def first(self, bad: Bad) -> tuple[int, ...]:
-        """The counters of the loops around when such numbers were first born."""
+        """Return the counters of the loops around when such numbers were first born."""
         return tuple(int(i) for i in self.when[bad.value - 1])
 
     def bears(self, bad: Bad, out: int) -> bool:
-        """Whether such numbers were born in an output."""
+        """Return whether such numbers were born in an output."""
         return bool(int(self.code[out]) & bad.born)
 
 
 def measured(eqn: JaxprEqn) -> bool:
-    """Whether an equation gets a record: the others pass on what their operands have."""
+    """Return whether an equation gets a record: the others pass on what their operands have."""
     return (
         eqn.primitive not in CALLS
         and eqn.primitive not in PASSES_ON
@@ -77,12 +77,13 @@ def measured(eqn: JaxprEqn) -> bool:
 
 
 def flags_of(values: Sequence[Any]) -> Flags:
-    """The flags of values that no equation made."""
+    """Return the flags of values that no equation made."""
     return _together([_flags(x, [], elementwise=False) for x in values], ())
 
 
 def first(x: Any) -> tuple[Any, Any]:
-    """The number, in the flattened array, of the first entry that is not finite; and the entry."""
+    """Return the number, in the flattened array, of the first entry that is not finite; and the
+    entry."""
     flat = jnp.reshape(x, -1)
     entry = jnp.argmax(~jnp.isfinite(flat))
     return entry, flat[entry]
@@ -97,7 +98,7 @@ def _measure(site: Site, ins: Sequence[Any], outs: Sequence[Any], iteration: tup
 
 
 def _earlier(before: Flags, now: Flags) -> Flags:
-    """Of two iterations: all that was seen, and when it was first born."""
+    """Return, of two iterations, all that was seen, and when it was first born."""
     bits = jnp.array([[bad.born] for bad in Bad], jnp.int32)
     known = jnp.any((before.code[None] & bits) > 0, axis=1)
     return Flags(
@@ -115,14 +116,14 @@ class CloseUp(NamedTuple):
     """The first entry of one equation's output where such a number was born.
 
     Attributes:
-      found: whether there is one.
+      exists: whether there is one.
       entry: its number in the flattened output.
       value: what it is.
       operands: what each operand has there, or, where the equation does not work elementwise,
         the operand's largest finite magnitude.
     """
 
-    found: Any
+    exists: Any
     entry: Any
     value: Any
     operands: list[Any]
@@ -131,7 +132,8 @@ class CloseUp(NamedTuple):
 def close_up(
     key: Key, out: int, bad: Bad, counters: Mapping[Key, tuple[int, ...]] | None = None
 ) -> Watch:
-    """A watch of one equation, and of the first operands of others, each in one iteration."""
+    """Return a watch of one equation, and of the first operands of others, each in one
+    iteration."""
 
     def measure(site: Site, ins: Sequence[Any], outs: Sequence[Any], iteration: tuple) -> Any:
         if site.key in (counters or {}):
@@ -148,7 +150,7 @@ def close_up(
         return CloseUp(jnp.any(mask), entry, _entry(outs[out], entry), seen)
 
     def merge(before: CloseUp, now: CloseUp) -> CloseUp:
-        return jax.tree.map(lambda a, b: jnp.where(before.found, a, b), before, now)
+        return jax.tree.map(lambda a, b: jnp.where(before.exists, a, b), before, now)
 
     return Watch(measure, merge)
 
@@ -219,7 +221,7 @@ def _is(bad: Bad, x: Any) -> Any:
 
 
 def _wide(x: Any) -> Any:
-    """A dtype for magnitudes: float64 of what has 64-bit parts, else float32."""
+    """Return a dtype for magnitudes: float64 of what has 64-bit parts, else float32."""
     return jnp.float64 if jnp.finfo(jax.typeof(x).dtype).bits == 64 else jnp.float32
 
 

@@ -50,7 +50,7 @@ class Use:
     around: tuple[JaxprEqn, ...]
     known: tuple[bool, ...]
     arrived: tuple[bool, ...]
-    made: tuple[bool, ...]
+    stated: tuple[bool, ...]
 
 
 MARK = Primitive("mark")
@@ -59,19 +59,19 @@ MARK.multiple_results = True
 
 @MARK.def_abstract_eval
 def _(*avals: Any, use: Use) -> list[Any]:
-    return list(avals[: sum(use.made)])
+    return list(avals[: sum(use.stated)])
 
 
 @MARK.def_impl
 def _pass_on(*values: Any, use: Use) -> list[Any]:
-    return list(values[: sum(use.made)])
+    return list(values[: sum(use.stated)])
 
 
 mlir.register_lowering(MARK, mlir.lower_fun(_pass_on, multiple_results=True))
 
 
 def marked(rules: Rules, around: tuple[JaxprEqn, ...] = ()) -> Rules:
-    """The same rules, each leaving a mark where it makes cotangents."""
+    """Return the same rules, each leaving a mark where it makes cotangents."""
 
     def mark(rule: Rule) -> Rule:
         def apply(call: Call, ins: list[Any]) -> tuple:
@@ -92,19 +92,19 @@ def _mark(
     cts: Sequence[Any],
     in_cts: list[Any],
 ) -> list[Any]:
-    made = tuple(ct is not None for ct in in_cts)
-    if not any(made) or not all(hasattr(v.aval, "shape") for v in eqn.invars):
+    stated = tuple(ct is not None for ct in in_cts)
+    if not any(stated) or not all(hasattr(v.aval, "shape") for v in eqn.invars):
         return in_cts
     known = tuple(not is_undefined(x) for x in ins)
     arrived = tuple(ct is not None for ct in cts)
-    use = Use(eqn, around, known, arrived, made)
-    values = [*select(made, in_cts), *select(known, ins), *select(arrived, cts)]
+    use = Use(eqn, around, known, arrived, stated)
+    values = [*select(stated, in_cts), *select(known, ins), *select(arrived, cts)]
     with scope(eqn):
-        return merge(made, MARK.bind(*map(jnp.asarray, values), use=use))
+        return merge(stated, MARK.bind(*map(jnp.asarray, values), use=use))
 
 
 def wrong_rules(problem: Problem, rules: Rules) -> list[Finding]:
-    """The equations whose rules are at fault; of those inside others, the innermost."""
+    """Return the equations whose rules are at fault; of those inside others, the innermost."""
     loss = in_precision(DOUBLE, problem.loss, *problem.point)
     with jax.enable_x64(True):
         args = in_double(problem)
@@ -114,17 +114,18 @@ def wrong_rules(problem: Problem, rules: Rules) -> list[Finding]:
 
 
 def watched(program: Graph) -> Callable[[list[Any]], Records]:
-    """A marked program, compiled: from its arguments, the errors at its marks."""
+    """Return a marked program, compiled: from its arguments, the errors at its marks."""
     run = jax.jit(lambda args: observe(program, args, COMPARED)[1])
     return lambda args: jax.device_get(run(args))
 
 
 def _compare(site: Site, ins: Sequence[Any], _: Any, iteration: tuple[Any, ...]) -> Any:
-    """The largest error of a mark's cotangents, as a share of the operand's largest entry."""
+    """Return the largest error of a mark's cotangents, as a share of the operand's largest
+    entry."""
     if site.eqn.primitive is not MARK:
         return None
     use = site.eqn.params["use"]
-    ins, split = [jnp.asarray(x) for x in ins], (sum(use.made), sum(use.made) + sum(use.known))
+    ins, split = [jnp.asarray(x) for x in ins], (sum(use.stated), sum(use.stated) + sum(use.known))
     got, operands, arrived = ins[: split[0]], ins[split[0] : split[1]], ins[split[1] :]
     want = _reference(use, operands, arrived)
     if want is None:
@@ -132,7 +133,7 @@ def _compare(site: Site, ins: Sequence[Any], _: Any, iteration: tuple[Any, ...])
     worst = None
     if use.eqn.primitive in OF_SYMMETRIC:
         got, want = map(_symmetric, got), map(_symmetric, want)
-    for number, a, b in zip(select(use.made, range(len(use.made))), got, want, strict=True):
+    for number, a, b in zip(select(use.stated, range(len(use.stated))), got, want, strict=True):
         if a.size:
             error = _error(number, a, b)
             worst = error if worst is None else larger(worst, error)
@@ -155,13 +156,13 @@ def _error(number: int, got: Any, want: Any) -> tuple[Any, ...]:
 
 
 def distance(a: Any, b: Any) -> Any:
-    """How far entries are apart: 0 for two NaNs, infinity for a NaN and a number."""
+    """Return how far entries are apart: 0 for two NaNs, infinity for a NaN and a number."""
     apart = jnp.where((a == b) | (jnp.isnan(a) & jnp.isnan(b)), 0, abs(a - b))
     return jnp.where(jnp.isnan(apart), jnp.inf, apart)
 
 
 def larger(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Of two records that begin with a size, the larger; the first if they are equal."""
+    """Return, of two records that begin with a size, the larger; the first if they are equal."""
     return jax.tree.map(lambda x, y: jnp.where(b[0] > a[0], y, x), a, b)
 
 
@@ -169,16 +170,19 @@ COMPARED = Watch(_compare, larger)
 
 
 def _reference(use: Use, operands: Sequence[Any], arrived: Sequence[Any]) -> list[Any] | None:
-    """The cotangents by JAX, in the precision of the equation; None where JAX has no reverse."""
+    """Return the cotangents by JAX, in the precision of the equation; None where JAX has no
+    reverse."""
     eqn = use.eqn
     zeros = [full(struct(v.aval), 0) for v, k in zip(eqn.invars, use.known, strict=True) if not k]
     ins = merge(use.known, operands, zeros)
 
-    def outs(*wanted: Any) -> list[Any]:
-        return select(use.arrived, bind(eqn, merge(use.made, wanted, select(_not(use.made), ins))))
+    def outs(*values: Any) -> list[Any]:
+        return select(
+            use.arrived, bind(eqn, merge(use.stated, values, select(_not(use.stated), ins)))
+        )
 
     try:
-        _, pullback = oracle.vjp(outs, *select(use.made, ins))
+        _, pullback = oracle.vjp(outs, *select(use.stated, ins))
         return list(pullback(list(arrived)))
     except (ValueError, NotImplementedError, TypeError):
         return None
@@ -189,7 +193,7 @@ def _not(mask: Sequence[bool]) -> list[bool]:
 
 
 def blamed(program: Graph, records: Records) -> list[Finding]:
-    """What the records of a marked program say."""
+    """Return what the records of a marked program say."""
     shares = {key: float(seen.record[0]) for key, seen in records.items() if seen.ran}
     largest = max(shares.values(), default=0.0)
     guilty = [key for key, x in sorted(shares.items()) if x > max(TELLING * largest, ROUNDING)]
@@ -226,7 +230,7 @@ def _finding(use: Use, record: Any) -> Finding:
 
 
 def _text(eqn: JaxprEqn) -> str:
-    """The equation in one line, by the types of its values."""
+    """Return the equation in one line, by the types of its values."""
     ins = " ".join(a.aval.str_short(short_dtypes=True) for a in eqn.invars)
     outs = " ".join(a.aval.str_short(short_dtypes=True) for a in eqn.outvars)
     return f"{outs} = {eqn.primitive} {ins}"

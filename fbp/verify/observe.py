@@ -81,8 +81,8 @@ def observe(
 
 
 def opaque(graph: Graph) -> list[Site]:
-    """The equations that hold a program, or code of another kind, that nothing here looks into:
-    kernels, callbacks, calls of foreign functions."""
+    """Return the equations that hold a program, or code of another kind, that nothing here looks
+    into: kernels, callbacks, calls of foreign functions."""
     return [
         site
         for site in sites(graph)
@@ -93,14 +93,15 @@ def opaque(graph: Graph) -> list[Site]:
 
 
 def holds_program(param: Any) -> bool:
-    """Whether a parameter of an equation is a program, or holds one."""
+    """Return whether a parameter of an equation is a program, or holds one."""
     if isinstance(param, tuple | list):
         return any(map(holds_program, param))
     return hasattr(param, "eqns") or hasattr(param, "jaxpr")
 
 
 def calls_out(eqn: JaxprEqn) -> bool:
-    """Whether an equation runs code that is no program of JAX: a callback, or a foreign call.
+    """Return whether an equation runs code that is no program of JAX: a callback, or a foreign
+    call.
 
     Each has its results' types among its parameters, and gives these whatever it gets.
     """
@@ -143,7 +144,7 @@ def _of_devices(eqn: JaxprEqn, rows: Records, merge: Merge) -> Records:
 
 
 def _nothing(programs: Sequence[Body], watched: Callable[..., tuple[list, Records]]) -> Records:
-    """The records of bodies that have not run."""
+    """Return the records of bodies that have not run."""
     types: Records = {}
     for body in programs:
         avals = [struct(v.aval) for v in body.graph.invars]
@@ -168,12 +169,12 @@ def _varying(tree: Any) -> Any:
 def _merged(merge: Merge, before: Records, now: Records) -> Records:
     def one(a: Seen, b: Seen) -> Seen:
         joined = merge(a.record, b.record)
-        kept = jax.tree.map(
+        chosen = jax.tree.map(
             lambda j, x, y: jnp.where(a.ran & b.ran, j, jnp.where(b.ran, y, x)),
             joined,
             a.record,
             b.record,
         )
-        return Seen(a.ran | b.ran, kept)
+        return Seen(a.ran | b.ran, chosen)
 
     return {key: one(before[key], now[key]) for key in now}

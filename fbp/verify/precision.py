@@ -21,10 +21,9 @@ from fbp.autodiff import graph as g
 from fbp.autodiff.dce import dce
 from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.restage import COMPOSITE, CUSTOM_VMAP, Site, restage
+from fbp.autodiff.restage import CALLS, Site, restage
 from fbp.verify.observe import calls_out, holds_program
 
-INLINE = frozenset({p.closed_call_p, p.call_p, p.remat_p, COMPOSITE, CUSTOM_VMAP})
 ROUNDED = frozenset(
     compat.named_primitives(
         "bitcast_convert_type_p", "random_gamma_p", "nextafter_p", "rng_uniform_p"
@@ -42,7 +41,7 @@ class Precision:
     narrows: bool
 
     def dtype(self, dtype: Any) -> Any:
-        """The dtype in the place of another: the same for integers, and where it is wide (or
+        """Return the dtype in the place of another: the same for integers, and where it is wide (or
         narrow) enough."""
         if not isinstance(dtype, np.dtype) or not avals.is_inexact(dtype):
             return dtype
@@ -51,7 +50,7 @@ class Precision:
         return dtype if coarser == self.narrows else other
 
     def cast(self, x: Any) -> Any:
-        """A value in this precision, if it is of floats."""
+        """Return a value in this precision, if it is of floats."""
         dtype = getattr(x, "dtype", None)
         if dtype is None:
             x = np.asarray(x)
@@ -103,12 +102,12 @@ def evaluate(to: Precision, graph: Graph, args: Sequence[Any]) -> list[Any]:
 
 
 def _apply(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    if eqn.primitive in INLINE:
-        return evaluate(to, g.body(eqn.params), ins)
     if eqn.primitive in WITH_PROGRAMS:
         return WITH_PROGRAMS[eqn.primitive](to, eqn, ins)
+    if eqn.primitive in CALLS:
+        return evaluate(to, g.body(eqn.params), ins)
     if eqn.primitive in ROUNDED or _in_one_precision(eqn):
-        return _in_its_own(to, eqn, ins)
+        return _as_written(to, eqn, ins)
     return _bind(eqn, ins, {key: to.dtype(x) for key, x in eqn.params.items()})
 
 
@@ -117,7 +116,7 @@ def _bind(eqn: JaxprEqn, ins: Sequence[Any], params: dict[str, Any]) -> list[Any
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def _in_its_own(to: Precision, eqn: JaxprEqn, ins: Sequence[Any]) -> list[Any]:
+def _as_written(to: Precision, eqn: JaxprEqn, ins: Sequence[Any]) -> list[Any]:
     """Apply an equation in the precision that it has in the program."""
     narrow = [_like(x, v) for x, v in zip(ins, eqn.invars, strict=True)]
     return [to.cast(x) for x in interpret.bind(eqn, narrow)]
@@ -141,7 +140,7 @@ def _jit(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
 
 
 def _restaged(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    """A loop, a branch or a shard_map, its programs in the other precision."""
+    """Run a loop, a branch or a shard_map, its programs in the other precision."""
     return restage(
         Site((0,), eqn),
         ins,
@@ -151,18 +150,19 @@ def _restaged(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
 
 
 def _custom_jvp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    """The same function with the same rule, both in the other precision."""
+    """Return the same function with the same rule, both in the other precision."""
     active = [avals.differentiable(avals.struct(v)) for v in eqn.invars]
     fun = jax.custom_jvp(_named(eqn, lambda *xs: evaluate(to, g.body(eqn.params), xs)))
 
     @fun.defjvp
     def _(primals: Any, tangents: Any) -> tuple[list[Any], list[Any]]:
-        rule, given, made = user_rules.custom_jvp_graph(eqn, active)
-        chosen = [t for t, g in zip(tangents, given, strict=True) if g]
+        rule, has_tangent, has_tangent_back = user_rules.custom_jvp_graph(eqn, active)
+        chosen = [t for t, g in zip(tangents, has_tangent, strict=True) if g]
         results = evaluate(to, rule, (*primals, *chosen))
-        outs, tangents = results[: len(made)], iter(results[len(made) :])
+        outs, tangents = results[: len(has_tangent_back)], iter(results[len(has_tangent_back) :])
         return outs, [
-            next(tangents) if m else _no_tangent(y) for m, y in zip(made, outs, strict=True)
+            next(tangents) if m else _no_tangent(y)
+            for m, y in zip(has_tangent_back, outs, strict=True)
         ]
 
     return fun(*map(jnp.asarray, ins))
@@ -175,8 +175,8 @@ def _no_tangent(y: Any) -> Any:
 
 
 def _custom_vjp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    """The same function with the same two rules, all in the other precision. The rules are traced
-    when it is differentiated: some functions have none for some of their uses."""
+    """Return the same function with the same two rules, all in the other precision. The rules are
+    traced when it is differentiated: some functions have none for some of their uses."""
     fun = jax.custom_vjp(_named(eqn, lambda *xs: evaluate(to, g.body(eqn.params), xs)))
     rules = cache(lambda: _staged_rules(eqn))
 
@@ -195,8 +195,8 @@ def _custom_vjp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
 
 
 def _staged_rules(eqn: JaxprEqn) -> tuple[Graph, int, Graph, list[bool]]:
-    """The user's two rules as programs, how many outputs the first has before its residuals, and
-    for which operands the second states a cotangent."""
+    """Return the user's two rules as programs, how many outputs the first has before its residuals,
+    and for which operands the second states a cotangent."""
     num_consts = eqn.params["num_consts"]
     active = [
         i >= num_consts and avals.differentiable(avals.struct(v)) for i, v in enumerate(eqn.invars)
@@ -222,7 +222,7 @@ def _staged_rules(eqn: JaxprEqn) -> tuple[Graph, int, Graph, list[bool]]:
 
 
 def _is_value(x: Any) -> bool:
-    """Whether a residual is an array, not a setting of the user's."""
+    """Return whether a residual is an array, not a setting of the user's."""
     return isinstance(x, jax.Array | np.ndarray)
 
 
@@ -234,12 +234,12 @@ def _named(eqn: JaxprEqn, fun: Callable) -> Callable:
 def function_of(eqn: JaxprEqn) -> str:
     """`name at file:line` of the function to which a custom rule belongs."""
     body = next(eqn.params[name] for name in ("call_jaxpr", "jaxpr") if name in eqn.params)
-    name, place = str(getattr(body, "jaxpr", body).debug_info.func_src_info).split(" at ")[:2]
-    return f"{name} at {place}"
+    name, line = str(getattr(body, "jaxpr", body).debug_info.func_src_info).split(" at ")[:2]
+    return f"{name} at {line}"
 
 
 def _scatter(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
-    """A scatter holds its sum or product as a program of two numbers."""
+    """Run a scatter, which holds its sum or product as a program of two numbers."""
     jaxpr = eqn.params["update_jaxpr"]
     if jaxpr is None:
         return _bind(eqn, ins, eqn.params)
