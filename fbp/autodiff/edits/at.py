@@ -20,6 +20,18 @@ from fbp.autodiff.edits.program import frames, function_name
 from fbp.autodiff.edits.selectors import Iteration, Named, Resolved, Selector, Where, selector
 from fbp.autodiff.restage import Site
 
+__all__ = [
+    "function",
+    "iteration",
+    "line",
+    "name",
+    "primitive",
+    "reads",
+    "scope",
+    "tag",
+    "where",
+]
+
 
 def scope(pattern: str) -> Selector:
     """Choose a named scope (`jax.named_scope`; each module of Flax, Haiku, Equinox and fbp.nn).

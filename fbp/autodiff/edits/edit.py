@@ -40,6 +40,21 @@ from fbp.autodiff.edits.selectors import Selector, selector
 from fbp.autodiff.rule import Edit, Rule, Rules
 from fbp.errors import InputError
 
+__all__ = [
+    "cast",
+    "clip",
+    "clip_norm",
+    "cotangent",
+    "noise",
+    "region",
+    "residuals",
+    "rule",
+    "scale",
+    "stop",
+    "top_k",
+    "value",
+]
+
 
 def cotangent(
     site: Selector | str, change_: Change | Callable[..., Any], of: Direction = "outputs"
