@@ -2,11 +2,14 @@
 
     python -m benchmarks.verification                  every function, float32 and float64
     python -m benchmarks.verification --only lstm
+    python -m benchmarks.verification --only           the second half alone
 
 One cotangent of one equation at a time is spoilt, in ten ways. A mutant whose gradient differs
 from the right one, in float64, by no more than 1e-12 of any leaf's largest entry is equivalent (a
 constant rolled, a zero doubled) and not counted. `fbp` is what `fbp.verify.check` does: the
 gradient in its own precision and the same program in float64 beside `jax.grad`, then the marks.
+
+The second half are rules as users write them, which `benchmarks.verification_written` runs too.
 """
 
 import argparse
@@ -23,8 +26,10 @@ import numpy as np
 from jax.test_util import check_grads
 
 import fbp
+from benchmarks import verification_written
 from benchmarks.mutants import FAULTS, Operand, faulty, operands
 from benchmarks.subjects import SUBJECTS
+from benchmarks.written_rules import ROWS
 from fbp.autodiff import graph as g
 from fbp.verify.leaf_verdicts import verdicts_of
 from fbp.verify.localise import blamed, marked, watched
@@ -189,6 +194,13 @@ def main() -> None:
                 f"{name} {dtype}: {time.perf_counter() - start:.0f} s",
                 file=sys.stderr,
             )
+    if everything:
+        _say_all(everything)
+    verification_written.compare_all(ROWS, with_peers=True)
+
+
+def _say_all(everything: list[Mutant]) -> None:
+    """Print what was caught of all mutants."""
     print("\n".join(rows("all", "both", everything)))
     print(
         f"\n{len(everything)} mutants: caught {share([m.caught for m in everything])}, "

@@ -11,7 +11,7 @@ at its own tolerances.
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,18 +98,23 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true")
     args = parser.parse_args()
     chosen = [r for r in ROWS if r.topic in args.topics and r.name in args.rows]
+    compare_all(chosen, with_peers=not args.no_peers)
+
+
+def compare_all(rows: Sequence[Row], with_peers: bool) -> None:
+    """Print what each checker says of each row, and of how many it is right."""
     wrong: list[dict[str, Outcome]] = []
     right: list[dict[str, Outcome]] = []
-    checkers = ["fbp", *([] if args.no_peers else PEERS)]
+    checkers = ["fbp", *(PEERS if with_peers else ())]
     print(f"| rule | fault | {' | '.join(checkers)} |\n|---|---|{'---|' * len(checkers)}")
-    for row in chosen:
+    for row in rows:
         start = time.perf_counter()
-        wrong.append(outcomes(row, True, not args.no_peers))
-        right.append(outcomes(row, False, not args.no_peers))
+        wrong.append(outcomes(row, True, with_peers))
+        right.append(outcomes(row, False, with_peers))
         cells = [f"{wrong[-1][c].verdict}, {right[-1][c].verdict}" for c in checkers]
         print(f"| {row.topic}: {row.function} | {row.fault} | {' | '.join(cells)} |", flush=True)
         print(f"{row.name}: {time.perf_counter() - start:.1f} s", file=sys.stderr)
-    n = len(chosen)
+    n = len(rows)
     print(f"\n{n} wrong rules and {n} right ones (each cell above: of the wrong, of the right)")
     for c in checkers:
         print(

@@ -164,8 +164,9 @@ assert report.ok
 
 # ## 7. A kernel
 #
-# A Pallas kernel has no derivative but the one that its author states. Its rule is judged by the
-# kernel's values; or beside the plain function, which is the truth then.
+# A Pallas kernel has no derivative but the one that its author states. Its rule is compared, entry
+# by entry, with the derivative of the program that Pallas' interpreter runs in the kernel's place,
+# in float64 too; or, with `reference=`, with a plain function, which is the truth then.
 
 
 def sine_kernel(x, out):
