@@ -4,10 +4,11 @@ The numbers are the same ones as those of one cell after another, whatever is in
 """
 
 import csv
+import functools
 import importlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,50 +23,51 @@ Column = Num[np.ndarray, " rows"]
 Texts = dict[int, list[str]]
 
 
-def split_cells(rows: str, separator: str, columns: Sequence[int], width: int) -> Texts:
-    """Return the cells of some columns, without spaces around them.
+def split_cells(rows: str, separator: str, width: int) -> list[list[str]] | None:
+    r"""Return the cells of each column, without spaces around them; None if a line is too short.
 
-    >>> split_cells("1, a\\n2,b", ",", [1], 2)
-    {1: ['a', 'b']}
+    >>> split_cells("1, a\n2,b", ",", 2), split_cells("1,2,3\n4", ",", 2)
+    ([['1', '2'], ['a', 'b']], None)
     """
-    cells = rows.replace("\n", separator).split(separator) if columns and rows else []
+    if any(line.count(separator) != width - 1 for line in rows.split("\n") if rows):
+        return None
+    cells = rows.replace("\n", separator).split(separator) if rows else []
     around = (f" {separator}", f"{separator} ", " \n", "\n ")
     spaced = rows != rows.strip() or any(spaces in rows for spaces in around)
     spaced = spaced or (separator != "\t" and "\t" in rows)
-    texts = {column: cells[column::width] for column in columns}
-    return {c: stripped(cells) for c, cells in texts.items()} if spaced else texts
+    texts = [cells[column::width] for column in range(width)]
+    return [stripped(cells) for cells in texts] if spaced else texts
 
 
-def parse_cells(
-    rows: str, stored: bytes, lengths: Int[np.ndarray, "rows columns"], separator: str
-) -> list[Column | list[str]]:
-    """Return each column: an array where all its cells are plain finite numbers, else its text.
+def parse_cells(rows: str, separator: str, width: int) -> list[Any] | None:
+    r"""Return each column: an array where all its cells are plain finite numbers, else its text.
 
     Such columns are of int64 where all numbers are written as Python writes whole ones; where only
     some are, or one begins with a zero as `007` does, their text is kept. An empty cell among
-    fractions is NaN. pandas parses them where it is installed, which is three times faster.
+    fractions is NaN. pandas parses them where it is installed, which is three times faster. None
+    where a line has another number of cells; in all there are to be `width` a line.
 
     Args:
       rows: the text below the header, without quotes.
-      stored: its bytes.
-      lengths: of each cell, in bytes.
       separator: what stands between two cells.
+      width: number of columns.
 
-    >>> text, lengths = "1,2.5,007\\n3,1.0,012", np.array([[1, 3, 3], [1, 3, 3]])
-    >>> parse_cells(text, text.encode(), lengths, ",")
+    >>> parse_cells("1,2.5,007\n3,1.0,012", ",", 3)
     [array([1, 3]), array([2.5, 1. ]), ['007', '012']]
     """
-    width = lengths.shape[1]
-    arrays = _by_pandas(stored, separator) or _by_numpy(stored, separator)
-    if len(arrays) != width or any(len(array) != len(lengths) for array in arrays):
-        arrays = []
-    columns: list[Any] = [_plain(a, lengths[:, i]) for i, a in enumerate(arrays)] or [None] * width
+    stored = rows.encode()
+    arrays = (_by_pandas(stored, separator) or _by_numpy(stored, separator)) if rows else []
+    if len(arrays) != width:
+        texts = split_cells(rows, separator, width)
+        return None if texts is None else [_parsed(cells) for cells in texts]
+    lengths = functools.cache(lambda: _lengths(stored, separator, width))
+    columns: list[Any] = [_plain(array, lengths, i) for i, array in enumerate(arrays)]
     rest = [number for number, column in enumerate(columns) if column is None]
-    texts = _texts_by_pandas(stored, separator, rest) if arrays and rest else {}
-    texts = texts or split_cells(rows, separator, rest, width)
+    texts = _texts_by_pandas(stored, separator, rest) if rest else {}
+    if texts is None:
+        texts = dict(enumerate(split_cells(rows, separator, width) or []))
     for number in rest:
-        floats = plain_floats(texts[number])
-        columns[number] = texts[number] if floats is None else floats
+        columns[number] = _parsed(texts[number])
     return columns
 
 
@@ -126,6 +128,19 @@ def stripped(column: list[str]) -> list[str]:
     return column
 
 
+def _parsed(texts: list[str]) -> Column | list[str]:
+    floats = plain_floats(texts)
+    return texts if floats is None else floats
+
+
+def _lengths(stored: bytes, separator: str, width: int) -> Int[np.ndarray, "rows columns"]:
+    """Bytes of each cell, where every line has `width` of them."""
+    signs = np.frombuffer(stored, np.uint8)
+    ends = np.flatnonzero((signs == ord(separator)) | (signs == ord("\n")))
+    bounds = np.concatenate([[-1], ends, [len(stored)]])
+    return (np.diff(bounds) - 1).reshape(-1, width)
+
+
 def _by_pandas(stored: bytes, separator: str) -> list[np.ndarray]:
     """Columns as pandas reads them; none without it, and where it refuses them."""
     try:
@@ -135,11 +150,11 @@ def _by_pandas(stored: bytes, separator: str) -> list[np.ndarray]:
     return [frame[name].to_numpy() for name in frame]
 
 
-def _texts_by_pandas(stored: bytes, separator: str, columns: Sequence[int]) -> Texts:
+def _texts_by_pandas(stored: bytes, separator: str, columns: Sequence[int]) -> Texts | None:
     try:
         frame = _read_csv(stored, separator, na_filter=False, usecols=columns, dtype=object)
     except (ImportError, ValueError, OverflowError):
-        return {}
+        return None
     return {column: stripped(frame[column].tolist()) for column in columns}
 
 
@@ -168,17 +183,19 @@ def _by_numpy(stored: bytes, separator: str) -> list[np.ndarray]:
         return []
 
 
-def _plain(array: np.ndarray, lengths: Int[np.ndarray, " rows"]) -> Column | None:
+def _plain(
+    array: np.ndarray, lengths: Callable[[], Int[np.ndarray, "rows columns"]], number: int
+) -> Column | None:
     """Return the numbers of a column where its text says no more; else None."""
     if not _is_exact(array):
         return None
     absent = np.isnan(array)
     if _has_fraction(array):
-        return array if (lengths[absent] == 0).all() else None
+        return array if not absent.any() or (lengths()[absent, number] == 0).all() else None
     if absent.any():
         return None
     digits = 1 + np.searchsorted(POWERS, np.abs(array), side="right")
-    return array.astype(np.int64) if (lengths == digits + (array < 0)).all() else None
+    return array.astype(np.int64) if (lengths()[:, number] == digits + (array < 0)).all() else None
 
 
 def _is_exact(array: Shaped[np.ndarray, " rows"]) -> bool:

@@ -7,9 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from jaxtyping import Int
-
 from fbp.data.layout import SAMPLE, SPACES, first_is_data, head, words_of
 from fbp.data.plain_cells import parse_cells, split_cells, stripped
 from fbp.errors import InputError
@@ -47,32 +44,14 @@ def plain_rows(
     first = [[cell.strip() for cell in line.split(separator)] for line in head(table, SAMPLE)]
     width, is_data = len(first[0]), first_is_data(first, names)
     rows = table if is_data else table.partition("\n")[2]
-    stored = rows.encode()
-    lengths = _lengths(stored, separator, width)
-    if width == 1 or lengths is None:
+    count = rows.count("\n") + 1 if rows else 0
+    if width == 1 or rows.count(separator) != (width - 1) * count:
         return None
-    if parse and rows:
-        columns: list[Any] = parse_cells(rows, stored, lengths, separator)
-    else:
-        columns = list(split_cells(rows, separator, range(width), width).values())
-    lines = range(start + 2 - is_data, start + 2 - is_data + len(lengths))
+    columns = parse_cells(rows, separator, width) if parse else split_cells(rows, separator, width)
+    if columns is None:
+        return None
+    lines = range(start + 2 - is_data, start + 2 - is_data + count)
     return Body(None if is_data else first[0], columns, lines, 0)
-
-
-def _lengths(stored: bytes, separator: str, width: int) -> Int[np.ndarray, "rows columns"] | None:
-    """Bytes of each cell; None unless every line has `width` cells."""
-    if not stored:
-        return np.zeros((0, width), np.int64)
-    signs = np.frombuffer(stored, np.uint8)
-    ends = (signs == ord(separator)) | (signs == ord("\n"))
-    marks = np.append(signs[ends], ord("\n"))
-    if len(marks) % width:
-        return None
-    marks = marks.reshape(-1, width)
-    if (marks[:, -1] != ord("\n")).any() or (marks[:, :-1] != ord(separator)).any():
-        return None
-    bounds = np.concatenate([[-1], np.flatnonzero(ends), [len(stored)]])
-    return (np.diff(bounds) - 1).reshape(-1, width)
 
 
 def quoted_rows(table: str, start: int, separator: str, names: Sequence[str], origin: str) -> Body:
