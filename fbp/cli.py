@@ -11,6 +11,7 @@ from tyro.conf import subcommand
 
 from fbp import InputError, MissingRule, __version__
 from fbp.commands.check import CheckCommand
+from fbp.commands.configs import ConfigsCommand
 from fbp.commands.experiments import ExperimentsCommand
 from fbp.commands.fit import FitCommand
 from fbp.commands.plan import PlanCommand
@@ -19,11 +20,13 @@ from fbp.commands.report import ReportCommand
 from fbp.commands.run import RunCommand, run
 from fbp.commands.show import ShowCommand
 from fbp.commands.sweep import SweepCommand
+from fbp.extras import missing_extra
 
 Command = (
     Annotated[SweepCommand, subcommand("sweep")]
     | Annotated[PlanCommand, subcommand("plan")]
     | Annotated[ReportCommand, subcommand("report")]
+    | Annotated[ConfigsCommand, subcommand("configs")]
     | Annotated[CheckCommand, subcommand("check")]
     | Annotated[ExperimentsCommand, subcommand("experiments")]
     | Annotated[ShowCommand, subcommand("show")]
@@ -48,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _parse(argv)() or 0
     except (InputError, MissingRule) as error:
         return _complain(str(error))
+    except ModuleNotFoundError as error:
+        text = missing_extra(error, argv[0] if argv else "")
+        if text is None:
+            raise
+        return _complain(text)
     except MemoryError:
         return _complain("not enough memory: give smaller sizes, or fewer trials at a time")
     except RecursionError:

@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fbp.errors import InputError
+from fbp.errors import InputError, require, require_one_of
 from fbp.optimizers import FLAGS, OPTIMIZERS, REFUSED, SCHEDULE_FREE, WRAPPERS
-from fbp.structure import require, require_one_of
 
 Activation = Literal["relu", "gelu", "silu", "tanh", "sigmoid", "elu", "softplus"]
 

@@ -28,8 +28,9 @@ from fbp.config import (
     Search,
     Values,
 )
-from fbp.errors import InputError
-from fbp.structure import parse_toml, read_toml, require_one_of, strict_converter, structure
+from fbp.errors import InputError, require_one_of
+from fbp.shipped import config_path
+from fbp.structure import parse_toml, read_toml, strict_converter, structure
 
 COMPARABLE = ("data", "network", "optimizer", "train", "loss", "metrics", "problem")
 NO_AXES = (
@@ -148,7 +149,7 @@ def variants_of(config: Config, origin: str = "sweep.axes") -> list[Variant]:
 
 def read_tables(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
     """Read the tables of a TOML file, with `settings` over them."""
-    tables = read_toml(path)
+    tables = read_toml(config_path(path))
     for line in settings:
         _merge(tables, parse_toml(line, f"--set {line}"))
     return tables

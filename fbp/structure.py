@@ -1,8 +1,7 @@
 """TOML into frozen dataclasses, strictly: what does not fit is an error that names the key."""
 
-import difflib
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType
@@ -16,7 +15,7 @@ from cattrs.errors import (
     IterableValidationError,
 )
 
-from fbp.errors import InputError
+from fbp.errors import InputError, suggestion
 
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
@@ -110,39 +109,6 @@ def structure(tables: Mapping[str, Any], cls: type[T], converter: Converter, ori
         return converter.structure(tables, cls)
     except ClassValidationError as error:
         raise InputError(f"{origin}: {_explain(error, tables)}") from error
-
-
-def require(condition: bool, field: str, value: Any, expected: str) -> None:
-    """Raise InputError, `field` first, unless the condition holds.
-
-    >>> require(False, "steps", 0, "at least 1")
-    Traceback (most recent call last):
-    ...
-    fbp.errors.InputError: steps: must be at least 1, got 0
-    """
-    if not condition:
-        raise InputError(f"{field}: must be {expected}, got {value!r}")
-
-
-def require_one_of(field: str, value: Any, valid: Iterable[str]) -> None:
-    """Raise InputError, `field` first, unless the value is valid.
-
-    >>> require_one_of("name", "adamm", ["sgd", "adam"])
-    Traceback (most recent call last):
-    ...
-    fbp.errors.InputError: name: unknown value 'adamm': did you mean adam? Valid: sgd, adam
-    """
-    valid = list(valid)
-    if value not in valid:
-        raise InputError(f"{field}: unknown value {value!r}: {suggestion(value, valid)}")
-
-
-def suggestion(name: Any, valid: Iterable[str]) -> str:
-    """List the valid names, the likeliest meant first."""
-    valid = list(valid)
-    close = difflib.get_close_matches(str(name), valid, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"{hint}Valid: {', '.join(valid)}"
 
 
 def _exactly(kind: type) -> Any:

@@ -4,7 +4,8 @@ from typing import Literal
 import pytest
 
 from fbp import InputError
-from fbp.structure import parse_toml, read_toml, require, strict_converter, structure
+from fbp.errors import require
+from fbp.structure import parse_toml, read_toml, strict_converter, structure
 
 
 @dataclass(frozen=True)

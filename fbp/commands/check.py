@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from fbp import InputError
-from fbp.config_file import config_of, read_tables
 
 if TYPE_CHECKING:
     from fbp.verify.report import Report
@@ -102,6 +101,8 @@ class CheckCommand:
         from fbp.sweep import check_gradient, load_problem
 
         path = Path(self.target)
+        from fbp.config_file import config_of, read_tables
+
         agreement = check_gradient(load_problem(config_of(read_tables(path), str(path))))
         print(f"gradient: {agreement}")
         return 0 if agreement.agrees else 1

@@ -8,7 +8,6 @@ from tyro.conf import Positional, arg
 
 from fbp.commands.backend import use_every_core
 from fbp.commands.sweep import Settings
-from fbp.config_file import config_of, read_tables
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class PlanCommand:
     """
 
     config: Annotated[Positional[Path], arg(metavar="CONFIG")]
-    """TOML file, see configs/."""
+    """TOML file, or the name of one that `fbp configs list` lists."""
     target: Annotated[str | None, arg(metavar="SLICE")] = None
     """TPU slice, such as v5e:2x2; the devices here if not given. It takes fbp-jax[tpu]."""
     settings: Settings = ()
@@ -27,6 +26,8 @@ class PlanCommand:
 
     def __call__(self) -> None:
         """Print the plan, one for each combination of the axes' values."""
+        from fbp.config_file import config_of, read_tables
+
         config = config_of(read_tables(self.config, self.settings), str(self.config))
         _use_cpu() if self.target else use_every_core()
         from fbp.plan import local_target, plan, report, tpu_slice

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from fbp.commands.sweep import Settings
-from fbp.config_file import config_of, read_tables
 from fbp.errors import InputError
 
 if TYPE_CHECKING:
@@ -87,5 +86,7 @@ class ShowCommand:
             return replace(lesson, rate=self.rate or lesson.rate), self.lesson
         if not self.lesson.endswith(".toml") and not Path(self.lesson).exists():
             raise InputError(f"{self.lesson} is no lesson: give xor, moons, or a TOML file")
+        from fbp.config_file import config_of, read_tables
+
         config = config_of(read_tables(Path(self.lesson), self.settings), self.lesson)
         return lesson_of(config, self.rate, self._seed), config.name

@@ -25,7 +25,7 @@ class SweepCommand:
     """
 
     config: Annotated[Positional[Path], arg(metavar="CONFIG")]
-    """TOML file, see configs/."""
+    """TOML file, or the name of one that `fbp configs list` lists."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """Directory of the run; runs/NAME if not given, with the config's name."""
     overwrite: FlagCreatePairsOff[bool] = False

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fbp.errors import InputError
+from fbp.errors import InputError, suggestion
 from fbp.laboratory.experiment import Outcome
-from fbp.structure import parse_toml, read_toml, strict_converter, structure, suggestion
+from fbp.structure import parse_toml, read_toml, strict_converter, structure
 
 
 @dataclass(frozen=True)

@@ -70,8 +70,7 @@ def needs_matplotlib(what: str) -> Iterator[None]:
         if error.name is None or not error.name.startswith("matplotlib"):
             raise
         raise InputError(
-            f"{what} draws with matplotlib, which is not installed: "
-            "pip install 'fbp-jax[experiments]'"
+            f"{what} draws with matplotlib, which is not installed: pip install 'fbp-jax[report]'"
         ) from error
 
 

@@ -23,6 +23,7 @@ from fbp.records import (
     locked,
     read_summary,
 )
+from fbp.shipped import config_path
 from fbp.structure import parse_toml, to_toml_values
 from fbp.sweep.recorded import sweep_studies
 from fbp.sweep.study import check_gradients, studies_of
@@ -163,7 +164,7 @@ def source_of(
 def _of_file(path: Path, settings: Sequence[str]) -> SweepSource:
     tables = read_tables(path, settings)
     config = config_of(tables, str(path))
-    text = tomli_w.dumps(tables) if settings else path.read_text(encoding="utf-8-sig")
+    text = tomli_w.dumps(tables) if settings else config_path(path).read_text("utf-8-sig")
     return SweepSource(config, tables, text)
 
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fbp.structure import require
+from fbp.errors import require
 from fbp.verify.extrapolation import Estimate, extrapolate
 
 Kind = Literal["smooth", "kink", "jump", "edge", "unresolved"]

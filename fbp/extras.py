@@ -1,0 +1,31 @@
+"""What of fbp takes which extra of its distribution."""
+
+EXTRAS = {
+    "PIL": "fit",
+    "cattrs": "sweep",
+    "filelock": "sweep",
+    "matplotlib": "report",
+    "mlxtend": "experiments",
+    "optax": "sweep",
+    "orbax": "sweep",
+    "sklearn": "fit",
+    "tomli_w": "sweep",
+    "tqdm": "sweep",
+}
+"""The extra that brings a module which the core does without."""
+
+OF_COMMANDS = {"experiments": "experiments", "fit": "fit", "predict": "fit", "report": "report"}
+"""The extra that brings all that a command takes."""
+
+
+def missing_extra(error: ModuleNotFoundError, command: str) -> str | None:
+    """Say what to install for a module that is missing; None where no extra brings it.
+
+    >>> missing_extra(ModuleNotFoundError(name="optax"), "sweep")
+    "fbp sweep takes optax, which is not installed: pip install 'fbp-jax[sweep]'"
+    """
+    module = (error.name or "").split(".")[0]
+    if module not in EXTRAS:
+        return None
+    extra = OF_COMMANDS.get(command, EXTRAS[module])
+    return f"fbp {command} takes {module}, which is not installed: pip install 'fbp-jax[{extra}]'"
