@@ -40,6 +40,7 @@ from fbp.fit import load_fitted as load_fitted
 
 if TYPE_CHECKING:
     from fbp import data as data
+    from fbp import gallery as gallery
     from fbp import nn as nn
     from fbp import report as report
     from fbp import sweep as sweep
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-PACKAGES = ("data", "nn", "report", "sweep", "train", "verify")
+PACKAGES = ("data", "gallery", "nn", "report", "sweep", "train", "verify")
 
 __all__ = [
     "RULES",
@@ -64,6 +65,7 @@ __all__ = [
     "edit",
     "fit",
     "fwd_and_bwd",
+    "gallery",
     "grad",
     "hessian",
     "hvp",

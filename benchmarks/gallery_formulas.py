@@ -1,0 +1,109 @@
+"""The methods of `fbp.gallery` on 5-4-4-3 with ReLU, derived by hand, in NumPy.
+
+Layers z = a W + b, a = max(z, 0) but after the last; loss mean over n of -sum y log softmax(z).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Layers = list[tuple[np.ndarray, np.ndarray]]
+
+
+class Run(NamedTuple):
+    """Inputs a[l] and outputs z[l] of the layers, and softmax(z) - y of each example."""
+
+    a: list[np.ndarray]
+    z: list[np.ndarray]
+    error: np.ndarray
+
+
+def forward(layers: Layers, x: np.ndarray, y: np.ndarray) -> Run:
+    a, z = [x], []
+    for w, b in layers:
+        z.append(a[-1] @ w + b)
+        a.append(np.maximum(z[-1], 0))
+    p = np.exp(z[-1] - z[-1].max(1, keepdims=True))
+    return Run(a[:-1], z, p / p.sum(1, keepdims=True) - y)
+
+
+def deltas(
+    layers: Layers,
+    run: Run,
+    top: np.ndarray,
+    back: Callable[[int], np.ndarray] | None = None,
+    change: Callable[[np.ndarray], np.ndarray] = lambda ct: ct,
+) -> list[np.ndarray]:
+    """Return the cotangents of the layers' outputs, from that of the last, with other weights on
+    the way back, or a change of what arrives at each layer."""
+    result = [change(top)]
+    for i in range(len(layers) - 1, 0, -1):
+        w = layers[i][0] if back is None else back(i)
+        result.append(change(result[-1] @ w.T * (run.z[i - 1] > 0)))
+    return result[::-1]
+
+
+def gradients(run: Run, ds: list[np.ndarray]) -> Layers:
+    return [(a.T @ d, d.sum(0)) for a, d in zip(run.a, ds, strict=True)]
+
+
+def per_example(layers: Layers, x: np.ndarray, y: np.ndarray) -> Layers:
+    run = forward(layers, x, y)
+    ds = deltas(layers, run, run.error)
+    return [(a[:, :, None] * d[:, None, :], d) for a, d in zip(run.a, ds, strict=True)]
+
+
+def squared_norms(layers: Layers, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    each = per_example(layers, x, y)
+    return sum((w**2).sum((1, 2)) + (b**2).sum(1) for w, b in each)  # pyright: ignore
+
+
+def columns(layers: Layers, x: np.ndarray, y: np.ndarray) -> tuple[Run, list[list[np.ndarray]]]:
+    """For each class c the cotangents of s_c = sqrt(p_c) (e_c - p): sum over c of s_c s_c' is the
+    Hessian diag(p) - p p' of the loss."""
+    run = forward(layers, x, y)
+    p = run.error + y
+    tops = [np.sqrt(p[:, [c]]) * (np.eye(3)[c] - p) for c in range(3)]
+    return run, [deltas(layers, run, top) for top in tops]
+
+
+def diagonal_ggn(layers: Layers, x: np.ndarray, y: np.ndarray) -> Layers:
+    run, by_class = columns(layers, x, y)
+    sums = lambda i: sum(d[i] ** 2 for d in by_class)
+    return [
+        ((run.a[i] ** 2).T @ sums(i) / len(x), sums(i).sum(0) / len(x))  # pyright: ignore
+        for i in range(3)
+    ]
+
+
+def kfac(layers: Layers, x: np.ndarray, y: np.ndarray) -> Layers:
+    """Pairs (A, G)."""
+    run, by_class = columns(layers, x, y)
+    n = len(x)
+    return [(run.a[i].T @ run.a[i] / n, sum(d[i].T @ d[i] for d in by_class) / n) for i in range(3)]  # pyright: ignore
+
+
+def batch_variance(layers: Layers, x: np.ndarray, y: np.ndarray) -> Layers:
+    return [(w.var(0), b.var(0)) for w, b in per_example(layers, x, y)]
+
+
+def noise_scale(layers: Layers, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    each = np.concatenate(
+        [g.reshape(len(x), -1) for pair in per_example(layers, x, y) for g in pair], axis=1
+    )
+    trace = each.var(0, ddof=1).sum()
+    squared = (each.mean(0) ** 2).sum() - trace / len(x)
+    return np.array([trace / squared, trace, squared])
+
+
+def clipped(layers: Layers, x: np.ndarray, y: np.ndarray, limit: float) -> Layers:
+    factors = np.minimum(1, limit / np.sqrt(squared_norms(layers, x, y)))
+    return [
+        ((factors[:, None, None] * w).sum(0), (factors[:, None] * b).sum(0))
+        for w, b in per_example(layers, x, y)
+    ]
+
+
+def as_numpy(layers: Any) -> Layers:
+    return [(np.asarray(w), np.asarray(b)) for w, b in layers]
