@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "docs" / "site"
 MODULES = (
     "fbp", "fbp.rule", "fbp.at", "fbp.edit", "fbp.verify", "fbp.nn", "fbp.train", "fbp.sweep",
-    "fbp.data", "fbp.report", "fbp.show", "fbp.testing", "fbp.laboratory", "fbp.plan", "fbp.gallery",
+    "fbp.data", "fbp.report", "fbp.show", "fbp.gallery", "fbp.testing", "fbp.laboratory",
+    "fbp.plan",
 )  # fmt: skip
 TUTORIALS = sorted((ROOT / "docs" / "tutorial").glob("*.py"))
 
