@@ -6,7 +6,7 @@ computed again from those.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -33,6 +33,18 @@ def save_nothing(*_: Any) -> set[Var]:
 
 
 Policy = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A policy of a checkpoint that no compiler may undo: XLA for the CPU drops barriers before it
+    looks for computations that it can share."""
+
+    policy: Policy | None
+
+    def __call__(self, *args: Any, **params: Any) -> Any:
+        """Return the policy's verdict."""
+        return self.policy is not None and self.policy(*args, **params)
 
 
 def by_policy(policy: Policy | None) -> SavePolicy:

@@ -17,6 +17,7 @@ from fbp.autodiff.checks import (
 )
 from fbp.autodiff.edits.opened import Taps, cleared_parts, opened, value_and_cotangents
 from fbp.autodiff.flat_function import flatten_function
+from fbp.autodiff.memory.budget import Use, check_budget, within
 from fbp.autodiff.partition import joint, partition
 from fbp.autodiff.pullback import VJP
 from fbp.autodiff.rule import Rules
@@ -33,6 +34,7 @@ def grad(
     allow_int: bool = False,
     *,
     rules: Rules = RULES,
+    memory: float | None = None,
 ) -> Callable:
     """Return the gradient of a scalar function: x -> df/dx, of the shape of x.
 
@@ -46,6 +48,8 @@ def grad(
       holomorphic: whether `fun` is complex differentiable, with complex inputs and outputs.
       allow_int: whether arguments may be integers, whose gradients are zeros of dtype float0.
       rules: the table of rules to differentiate by.
+      memory: bytes of temporary memory that the compiled gradient may need at most, as for
+        `value_and_grad`.
 
     Returns:
       A function of the arguments of `fun` that returns the gradient, of the structure, shapes and
@@ -55,12 +59,15 @@ def grad(
       TypeError: `fun` cannot be called; when called, for an argument without a derivative (an
         integer, unless `allow_int`), and for a value that is not a real scalar.
       fbp.MissingRule: when called, for a primitive without a rule.
+      fbp.InputError: when called, for a budget that no program meets.
 
     >>> import fbp, jax.numpy as jnp
     >>> print(fbp.grad(jnp.tanh)(0.2))
     0.961043
     """
-    value_and_gradient = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, rules=rules)
+    value_and_gradient = _value_and_grad(
+        fun, argnums, has_aux, holomorphic, allow_int, rules, None, memory, returns_value=False
+    )
 
     @functools.wraps(fun)
     def gradient(*args, **kwargs):
@@ -79,6 +86,7 @@ def value_and_grad(
     *,
     rules: Rules = RULES,
     taps: Taps | None = None,
+    memory: float | None = None,
 ) -> Callable:
     """Return a scalar function's value and gradient: x -> (f(x), df/dx), or ((f(x), aux), df/dx).
 
@@ -91,6 +99,9 @@ def value_and_grad(
       allow_int: whether arguments may be integers, whose gradients are zeros of dtype float0.
       rules: the table of rules to differentiate by.
       taps: by name, what to read out of the backward pass: `fbp.tap` makes them.
+      memory: bytes of temporary memory that the compiled gradient may need at most. Up to eight
+        programs that recompute more or less are compiled, and that with the least work is taken
+        which fits. The function is then compiled, as by `jax.jit`.
 
     Returns:
       A function of the arguments of `fun` that returns the value, or (value, aux), and the
@@ -101,14 +112,35 @@ def value_and_grad(
       TypeError: `fun` cannot be called; when called, for an argument without a derivative (an
         integer, unless `allow_int`), and for a value that is not a real scalar.
       fbp.MissingRule: when called, for a primitive without a rule.
+      fbp.InputError: when called, for a budget that no program meets; it names the least.
 
     >>> import fbp, jax.numpy as jnp
     >>> value, gradient = fbp.value_and_grad(lambda x: jnp.sum(x**2))(jnp.array([1.0, 2.0]))
     >>> print(value, gradient)
     5.0 [2. 4.]
     """
+    return _value_and_grad(
+        fun, argnums, has_aux, holomorphic, allow_int, rules, taps, memory, returns_value=True
+    )
+
+
+def _value_and_grad(
+    fun: Callable,
+    argnums: int | Sequence[int],
+    has_aux: bool,
+    holomorphic: bool,
+    allow_int: bool,
+    rules: Rules,
+    taps: Taps | None,
+    memory: float | None,
+    *,
+    returns_value: bool,
+) -> Callable:
+    """Return `value_and_grad`; what a budget of memory must hold depends on what is returned."""
     check_callable(fun)
     argnums = normalize_argnums(argnums)
+    if memory is not None:
+        check_budget(memory)
 
     @functools.wraps(fun)
     def value_and_gradient(*args, **kwargs):
@@ -118,6 +150,9 @@ def value_and_grad(
         check_scalar(staged.value_avals, staged.out_tree)
         check_outputs("grad", staged.value_avals, holomorphic)
         program = opened(rules, staged, taps)
+        if memory is not None:
+            use = Use(staged.needs_ct, staged.has_out_ct, returns_value)
+            program = within(memory, program, use)
         outs, cts = value_and_cotangents(program, staged.leaves, staged.needs_ct, staged.has_out_ct)
         (value,), aux = staged.split_outs(outs)
         grads = staged.cotangents(cts[: len(staged.leaves)])
@@ -127,7 +162,7 @@ def value_and_grad(
             return value, grads
         return value, grads, program.tapped(cts[len(staged.leaves) :])
 
-    return value_and_gradient
+    return value_and_gradient if memory is None else jax.jit(value_and_gradient)
 
 
 @overload

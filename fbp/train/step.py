@@ -23,13 +23,18 @@ Update = Callable[[TrainState, Any], tuple[TrainState, Any]]
 
 
 def loss_and_grads_fn(
-    loss_fn: Callable[..., Any], *, has_state: bool = False, has_aux: bool = False
+    loss_fn: Callable[..., Any],
+    *,
+    has_state: bool = False,
+    has_aux: bool = False,
+    memory: float | None = None,
 ) -> Callable[..., tuple[Any, Any]]:
     """Make `(params, batch, key) -> (loss, grads)` of a loss, by `fbp.value_and_grad`.
 
     With `has_state` it is `(params, carried, batch, key) -> ((loss, carried), grads)` of a loss
     `(params, carried, batch, key) -> (loss, carried)`; with `has_aux` what the loss returns beside
     itself is `aux`, with both `(carried, aux)`. No gradient is taken in `carried`.
+    `memory` is the budget of `fbp.value_and_grad`.
 
     Raises InputError where a leaf of the parameters is not of floats, the batch's leaves differ in
     their number of examples, or the loss is not one real number.
@@ -47,7 +52,7 @@ def loss_and_grads_fn(
     def loss_and_grads(params: Any, *rest: Any) -> tuple[Any, Any]:
         check_params(params)
         check_batch(rest[-2])
-        return value_and_grad(checked, has_aux=beside)(params, *rest)
+        return value_and_grad(checked, has_aux=beside, memory=memory)(params, *rest)
 
     return loss_and_grads
 
@@ -109,6 +114,7 @@ def make_step(
     microbatches: int = 1,
     mesh: Mesh | None = None,
     layout: Layout = (),
+    memory: float | None = None,
 ) -> Update:
     """Make one compiled update: `step(state, batch) -> (next state, loss)`.
 
@@ -123,14 +129,17 @@ def make_step(
       mesh: devices, over whose axis `data` the batch is divided; None for those where the
         state and the batch are. The state is made by `sharded_init`.
       layout: how the parameters are divided, see `partition_specs`; by default they are replicated.
+      memory: bytes of temporary memory that the gradient may need at most, as for
+        `fbp.value_and_grad`: the loss is computed again in part, as little as fits.
 
     Returns:
       The step.
 
     Raises:
-      InputError: by the step, for a leaf of the parameters that is not of floats, a batch whose
-        leaves differ in their number of examples, a loss that is not one real number, and a batch
-        or parameters that do not divide as they should.
+      InputError: for a budget of memory beside a mesh, whose devices' shares it does not count; by
+        the step, for a budget that no program meets, a leaf of the parameters that is not of
+        floats, a batch whose leaves differ in their number of examples, a loss that is not one real
+        number, and a batch or parameters that do not divide as they should.
 
     >>> from fbp.train import initial_state, make_step
     >>> loss_fn = lambda params, batch, key: jnp.mean((params * batch["x"] - batch["y"]) ** 2)
@@ -143,7 +152,10 @@ def make_step(
     >>> print(state.params.round(2))
     3.0
     """
-    update = make_update(mean_over_microbatches(loss_and_grads_fn(loss_fn), microbatches), tx)
+    if memory is not None and mesh is not None:
+        raise InputError("memory counts the bytes of one device: leave it out beside a mesh")
+    loss_and_grads = loss_and_grads_fn(loss_fn, memory=memory)
+    update = make_update(mean_over_microbatches(loss_and_grads, microbatches), tx)
     if mesh is not None:
         update = sharded_update(update, mesh, layout, microbatches)
     return jax.jit(update, donate_argnums=0)

@@ -1,0 +1,1 @@
+"""A gradient within so many bytes of temporary memory, with the least work that can be found."""

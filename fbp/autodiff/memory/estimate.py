@@ -1,0 +1,71 @@
+"""Guess a program's work and its memory, to compile only what is worth compiling.
+
+Work is counted with the trips of its loops, which XLA's own count leaves out. Memory is that of a
+run equation by equation, which frees a value after its last use: XLA's is smaller, since it fuses,
+but programs that differ in what they keep are in the same order.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from jax.extend.core import jaxprs_in_params
+from jax.extend.core import primitives as p
+
+from fbp.autodiff.avals import num_bytes
+from fbp.autodiff.graph import Literal, Var, variables
+
+
+def work(graph: Any) -> float:
+    """Count the operations of a program: two for each product of a sum of products, and one for
+    each entry of another equation's outputs. A loop of unknown length counts once."""
+    return sum(map(_work, graph.eqns))
+
+
+def _work(eqn: Any) -> float:
+    inner = [work(body) for body in jaxprs_in_params(eqn.params)]
+    entries = sum(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars)
+    if eqn.primitive is p.scan_p:
+        return eqn.params["length"] * sum(inner)
+    if eqn.primitive is p.cond_p:
+        return max(inner, default=0.0)
+    if inner:
+        return sum(inner)
+    if eqn.primitive is p.dot_general_p:
+        (contracted, _), _ = eqn.params["dimension_numbers"]
+        shape = eqn.invars[0].aval.shape
+        return 2.0 * entries * math.prod(shape[i] for i in contracted)
+    if eqn.primitive is p.conv_general_dilated_p:
+        kernel = eqn.invars[1].aval.shape
+        features = eqn.params["dimension_numbers"].rhs_spec[0]
+        return 2.0 * entries * math.prod(kernel) / max(1, kernel[features])
+    return float(entries)
+
+
+def peak(graph: Any) -> int:
+    """Return the most bytes that are alive at once, inputs apart."""
+    last: dict[Var, int] = {}
+    for i, eqn in enumerate(graph.eqns):
+        last |= dict.fromkeys(variables(eqn.invars), i)
+    last |= dict.fromkeys(_results(graph.outvars), len(graph.eqns))
+    outside = {*graph.invars, *graph.constvars}
+    alive = highest = 0
+    for i, eqn in enumerate(graph.eqns):
+        inside = max((peak(body) for body in jaxprs_in_params(eqn.params)), default=0)
+        results = sum(map(_bytes, eqn.outvars))
+        # A scan's body makes a slice of its results; that of another equation makes them all.
+        needed = results + inside if eqn.primitive is p.scan_p else max(results, inside)
+        highest = max(highest, alive + needed)
+        alive += results
+        ended = {v for v in variables(eqn.invars) - outside if last[v] == i}
+        ended |= {v for v in eqn.outvars if v not in last}
+        alive -= sum(_bytes(v) for v in ended)
+    return highest
+
+
+def _bytes(v: Any) -> int:
+    return num_bytes(v.aval) if hasattr(v.aval, "size") else 0  # a token has none
+
+
+def _results(outvars: Sequence[Any]) -> set[Var]:
+    return {v for v in outvars if not isinstance(v, Literal)}

@@ -1,0 +1,96 @@
+"""Every scheme computes the same function, and the same gradient."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+import fbp
+from fbp.autodiff.graph import stage
+from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.memory.estimate import peak, work
+from fbp.autodiff.memory.schemes import Scheme, apply, schemes
+
+TABLE = jnp.arange(12.0).reshape(3, 4) / 7
+SCHEMES = [
+    Scheme(2),
+    Scheme(2, "nothing"),
+    Scheme(3, "products"),
+    Scheme(stretches=(3,)),
+    Scheme(stretches=(2, 2), stored="products"),
+    Scheme(2, "nothing", (2,)),
+]
+
+
+def network(length, reverse):
+    """Scans, jits, constants, several results and a branch."""
+
+    def fun(w, x):
+        x = jnp.sin(x) + TABLE[0, 0]
+        rows = jnp.linspace(0.1, 1.0, length)
+
+        def step(carry, row):
+            total, h = carry
+            h = jnp.tanh(h * row) @ w
+            return (total + jnp.sum(h), h), h * row
+
+        (total, h), hs = lax.scan(step, (0.0, x), rows, reverse=reverse)
+        y = jax.jit(lambda h: jnp.exp(-h) @ w)(h)
+        z = lax.cond(jnp.sum(y) > 0, jnp.sin, jnp.cos, y)
+        return total + jnp.sum(z * h) + jnp.sum(hs**2), hs
+
+    return fun
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+@pytest.mark.parametrize(("length", "reverse"), [(7, False), (8, True), (11, True)])
+def test_a_scheme_changes_neither_value_nor_gradient(scheme, length, reverse):
+    fun = network(length, reverse)
+    w, x = TABLE[:, :3] - 0.5, jnp.ones(3)
+    graph, _ = stage(fun, w, x)
+    divided = apply(scheme, graph)
+
+    def run(w, x):
+        out, *_ = evaluate(divided, (w, x))
+        return out
+
+    chex.assert_trees_all_close(evaluate(divided, (w, x)), evaluate(graph, (w, x)), rtol=1e-6)
+    both = jax.jit(fbp.grad(run, (0, 1))), jax.jit(jax.grad(lambda *a: fun(*a)[0], (0, 1)))
+    chex.assert_trees_all_close(both[0](w, x), both[1](w, x), rtol=2e-5, atol=1e-5)
+
+
+def test_no_scheme_leaves_the_program_as_it_is():
+    graph, _ = stage(network(8, False), TABLE[:, :3], jnp.ones(3))
+    assert apply(Scheme(), graph) is graph
+
+
+@given(st.integers(2, 300), st.integers(1, 6))
+@settings(max_examples=20, deadline=None)
+def test_schemes_of_a_chain_are_few_and_distinct(count, width):
+    def chain(x):
+        for _ in range(count):
+            x = lax.sin(x)
+        return x
+
+    found = list(schemes(stage(chain, jnp.ones(width))[0]))
+    assert len(found) == len(set(found)) <= 16
+    assert found[0] == Scheme()
+
+
+def test_work_counts_the_trips_of_a_scan_and_both_factors_of_a_product():
+    w = jnp.ones((3, 3))
+    one = work(stage(lambda x: x @ w, jnp.ones((2, 3)))[0])
+    assert one == 2 * 2 * 3 * 3
+    five = stage(lambda x: lax.scan(lambda c, _: (c @ w, None), x, length=5), jnp.ones((2, 3)))[0]
+    assert work(five) == 5 * one
+
+
+def test_the_peak_is_that_of_values_that_are_alive_at_once():
+    size = 4 * 10
+    graph, _ = stage(lambda x: lax.sin(lax.sin(lax.sin(x))), jnp.ones(10))
+    assert peak(graph) == 2 * size
+    graph, _ = stage(lambda x: (lax.sin(x), lax.cos(x), lax.exp(x)), jnp.ones(10))
+    assert peak(graph) == 3 * size
