@@ -39,17 +39,22 @@ def perturbed_variables(rules: Rules, graph: Graph, needs_ct: Sequence[bool]) ->
     reached = {v for v, want in zip(graph.invars, needs_ct, strict=True) if want}
     for eqn in graph.eqns:
         if any(isinstance(v, Var) and v in reached for v in eqn.invars):
+            outs = perturbed_by(rules, eqn, reached)
+            reached.update(outs)
             rule = rules.get(eqn.primitive)
-            if rule is None or rule.activity is None:
-                outs = [v for v in eqn.outvars if differentiable(v.aval)]
-                reached.update(outs)
-                if not outs and rule is not None:
-                    _say_unused(eqn)
-            else:
-                hit = tuple(isinstance(v, Var) and v in reached for v in eqn.invars)
-                hits = rule.activity(eqn, rules, hit)
-                reached.update(v for v, hit in zip(eqn.outvars, hits, strict=True) if hit)
+            if not outs and rule is not None and rule.activity is None:
+                _say_unused(eqn)
     return reached
+
+
+def perturbed_by(rules: Rules, eqn: JaxprEqn, reached: set[Var]) -> list[Var]:
+    """Return the outputs of an equation that have a derivative, as some of its inputs have."""
+    rule = rules.get(eqn.primitive)
+    if rule is None or rule.activity is None:
+        return [v for v in eqn.outvars if differentiable(v.aval)]
+    hit = tuple(isinstance(v, Var) and v in reached for v in eqn.invars)
+    hits = rule.activity(eqn, rules, hit)
+    return [v for v, hit in zip(eqn.outvars, hits, strict=True) if hit]
 
 
 def differentiable_outputs(eqn: JaxprEqn, *_: Any) -> list[bool]:

@@ -8,9 +8,10 @@ the cotangents of the inputs. A cotangent that never arrived is zero and is not 
 unless a custom_vjp function asks for it: its bwd may return more than a derivative.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from jax.extend.core import primitives
 
@@ -61,30 +62,67 @@ class MissingRule(NotImplementedError):
         )
 
 
+class Evaluated(NamedTuple):
+    """An equation that ran before the program was complete: its outputs, and its pullback from
+    those that `has_out_ct` marks, None if it has no derivative."""
+
+    eqn: JaxprEqn
+    outs: list[Any]
+    pullback: Pullback | None
+    has_out_ct: tuple[bool, ...]
+
+    def pulls_back(self, rules: Rules, active: set[Var]) -> bool:
+        """Test whether the pullback serves for the active variables: a program's pullback is made
+        for some of its outputs, and is made again for others unless that has side effects."""
+        if self.pullback is None:
+            return False
+        same = self.has_out_ct == tuple(v in active for v in self.eqn.outvars)
+        return same or bool(self.eqn.effects) or rules[self.eqn.primitive].kind != "call"
+
+
 def forward(
     rules: Rules,
     graph: Graph,
     args: Sequence[Any],
     needs_ct: Sequence[bool],
     has_out_ct: Sequence[bool],
+    evaluated: Mapping[int, Evaluated] = MappingProxyType({}),
 ) -> Applied:
     """Run `graph` on `args`, and return its outputs and the pullback from the outputs that have a
     cotangent to the inputs that need one."""
+    env, pullback = run(rules, graph, args, needs_ct, has_out_ct, evaluated)
+    return env.results(graph), pullback
+
+
+def run(
+    rules: Rules,
+    graph: Graph,
+    args: Sequence[Any],
+    needs_ct: Sequence[bool],
+    has_out_ct: Sequence[bool],
+    evaluated: Mapping[int, Evaluated] = MappingProxyType({}),
+) -> tuple[Environment, Pullback]:
+    """Run `graph` on `args`, and return the values of its variables and the pullback. What is
+    `evaluated`, by the identity of its equation, does not run again."""
     active = active_variables(rules, graph, needs_ct, has_out_ct)
     check_writes(rules, graph, needs_ct)
     env = Environment(graph, args)
-    run = partial(_run_known, rules) if any(map(is_undefined, args)) else bind
+    apply = partial(run_known, rules) if any(map(is_undefined, args)) else bind
     tape = []
     for eqn in graph.eqns:
         ins = env.read(eqn.invars)
+        done = evaluated.get(id(eqn))
         if active.isdisjoint(eqn.outvars):
-            outs = run(eqn, ins)
+            outs = apply(eqn, ins) if done is None else done.outs
+        elif done is not None and done.pulls_back(rules, active):
+            outs = done.outs
+            tape.append((eqn, done.pullback))
         else:
-            outs, pullback = _differentiate(rules, eqn, ins, active)
+            outs, pullback = differentiate(rules, eqn, ins, active)
             tape.append((eqn, pullback))
         env.write(eqn.outvars, outs)
 
-    return env.results(graph), lambda cts: backward(graph, tape, active, cts)
+    return env, lambda cts: backward(graph, tape, active, cts)
 
 
 def known(rules: Rules, graph: Graph, args: Sequence[Any]) -> list[Any]:
@@ -93,7 +131,7 @@ def known(rules: Rules, graph: Graph, args: Sequence[Any]) -> list[Any]:
     return forward(rules, graph, args, [False for _ in args], [False for _ in graph.outvars])[0]
 
 
-def _run_known(rules: Rules, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
+def run_known(rules: Rules, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     """Apply an equation without a pullback. Of one that holds a program, only those outputs are
     undefined that the program leaves so."""
     rule = rules.get(eqn.primitive)
@@ -153,7 +191,7 @@ def backward(
     return [arrived.get(v) for v in graph.invars]
 
 
-def _differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]) -> Applied:
+def differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]) -> Applied:
     """Apply one equation, and return its outputs and its pullback."""
     if eqn.primitive not in rules:
         raise MissingRule(eqn, source(eqn))

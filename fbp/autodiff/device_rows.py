@@ -17,6 +17,7 @@ from jax.extend.core import jaxprs_in_params
 from fbp.autodiff import graph as g
 from fbp.autodiff.flat_function import flatten_function
 from fbp.autodiff.rules import collectives
+from fbp.autodiff.table import RULES
 
 COLLECTIVE = collectives.RULES.tagged("collective")
 
@@ -26,14 +27,14 @@ def device_copies(fun: Callable, primals: tuple, has_aux: bool) -> tuple:
     vary along axes along which the primals do not."""
     if not jax.sharding.get_abstract_mesh().manual_axes:
         return primals
-    staged = flatten_function(fun, primals, has_aux)
+    staged = flatten_function(fun, primals, has_aux, RULES)
     varying = {a.mat.varying for a in staged.value_avals}
     if len(varying) != 1 or _communicates(staged.graph.eqns):
         return primals
     (axes,) = varying
     copies = jax.tree.map(lambda x: _copy(x, axes), primals)
     try:
-        flatten_function(fun, copies, has_aux)
+        flatten_function(fun, copies, has_aux, RULES)
     except ValueError:  # a function that says itself where a value begins to vary takes no copies
         return primals
     return copies

@@ -1,7 +1,7 @@
 """A user's function as a program over the leaves of its arguments."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +10,20 @@ import jax.numpy as jnp
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import cotangent, differentiable
+from fbp.autodiff.backprop import Evaluated
 from fbp.autodiff.checks import check_result
+from fbp.autodiff.eager import record
 from fbp.autodiff.graph import Graph
+from fbp.autodiff.rule import Rules
 
 STAGING = (
-    "fbp stages the function to a program before it differentiates it, as jax.jit does, so "
-    "Python's if, while and float() cannot see a traced value: use jax.lax.cond, jax.lax.scan, "
-    "jax.lax.fori_loop or jnp.where."
+    "Under jax.jit there are no values that Python's if, while and float() could see: use "
+    "jax.lax.cond, jax.lax.scan, jax.lax.fori_loop or jnp.where, or call fbp.grad outside of jit."
+)
+
+NUMPY = (
+    "NumPy's functions have no derivatives: use those of jax.numpy, or np.asarray(jax.lax."
+    "stop_gradient(x)) for a value that is to be held constant."
 )
 
 NEEDS_A_VALUE = (
@@ -43,6 +50,10 @@ class FlatFunction:
     out_tree: Any
     value_avals: tuple[Any, ...]
     aux_of: Callable[[Sequence[Any]], Any]
+    has_values: bool
+    """Whether Python can ask for values: outside of jit."""
+    evaluated: Mapping[int, Evaluated]
+    """What ran while the function was staged, since Python asked for a value."""
 
     @property
     def needs_ct(self) -> tuple[bool, ...]:
@@ -69,11 +80,14 @@ class FlatFunction:
     def without_values(self) -> "FlatFunction":
         """Return the same function without the leaves, which keep arrays alive."""
         empty = Graph((), (), ())
-        return replace(self, graph=empty, leaves=[], aux_of=tuple)
+        return replace(self, graph=empty, leaves=[], aux_of=tuple, evaluated={})
 
 
-def flatten_function(fun: Callable, primals: tuple, has_aux: bool) -> FlatFunction:
-    """Trace a function of `primals`; with `has_aux` it returns a pair (value, aux)."""
+def flatten_function(
+    fun: Callable, primals: tuple, has_aux: bool, rules: Rules, with_values: bool = True
+) -> FlatFunction:
+    """Trace a function of `primals`; with `has_aux` it returns a pair (value, aux). Python may ask
+    for values if there are any, and it is not to be told that there are none."""
     leaves, in_tree = jax.tree.flatten(primals)
     leaves = [
         x if isinstance(x, jax.Array | jax.ShapeDtypeStruct) else jnp.asarray(x) for x in leaves
@@ -91,10 +105,14 @@ def flatten_function(fun: Callable, primals: tuple, has_aux: bool) -> FlatFuncti
         arrays, aux_of = _separate(aux)
         return [*values, *arrays]
 
+    recording = record(rules.table, leaves, with_values)
     try:
-        graph, _ = g.stage(flat, *leaves)
+        graph, _ = g.stage(flat, *leaves, recording=recording)
     except NEEDS_A_VALUE as e:
-        e.add_note(STAGING)
+        if recording.around is None:
+            e.add_note(STAGING)
+        elif isinstance(e, jax.errors.TracerArrayConversionError):
+            e.add_note(NUMPY)
         raise
     return FlatFunction(
         getattr(fun, "__name__", str(fun)),
@@ -105,6 +123,8 @@ def flatten_function(fun: Callable, primals: tuple, has_aux: bool) -> FlatFuncti
         out_tree,
         tuple(v.aval for v in graph.outvars[:num_values]),
         aux_of,
+        recording.around is not None,
+        recording.take_evaluated(),
     )
 
 

@@ -34,7 +34,7 @@ def stage_for_forward(
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and {*mesh.axis_types} != {AxisType.Auto}:
         return None
-    staged = flatten_function(gradient, primals, has_aux)
+    staged = flatten_function(gradient, primals, has_aux, rules)
     return staged if _has_forward(staged.graph.eqns, rules) else None
 
 

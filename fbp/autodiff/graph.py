@@ -28,7 +28,7 @@ from jax.interpreters.partial_eval import (
     trace_to_jaxpr_dynamic,
 )
 
-from fbp.autodiff.compat import MAKES, discharge_state
+from fbp.autodiff.compat import MAKES, Recording, discharge_state, trace_to_jaxpr
 
 Atom = Var | Literal
 USER_FUNCTIONS = frozenset({primitives.custom_jvp_call_p, primitives.custom_vjp_call_p})
@@ -47,10 +47,11 @@ class Graph:
     consts: tuple[Any, ...] = ()
 
 
-def stage(fun: Callable, *args: Any) -> tuple[Graph, Any]:
+def stage(fun: Callable, *args: Any, recording: Recording | None = None) -> tuple[Graph, Any]:
     """Trace `fun` to a Graph over the leaves of `args`, and return it with its output tree's types.
 
-    Does what `jax.make_jaxpr` does, which prepares a jit first and so takes ten times as long.
+    Does what `jax.make_jaxpr` does, which prepares a jit first and so takes ten times as long. A
+    `recording` answers when Python asks for a value.
     """
     leaves, in_tree = jax.tree.flatten(args)
     out_tree = None
@@ -63,7 +64,12 @@ def stage(fun: Callable, *args: Any) -> tuple[Graph, Any]:
     names = tuple(f"leaf {i}" for i in range(len(leaves)))
     named = debug_info("fbp", fun, (), {}, signature=inspect.Signature())
     traced = wrap_init(flat, debug_info=named._replace(arg_names=names))
-    jaxpr, out_avals, consts = trace_to_jaxpr_dynamic(traced, [*map(shaped_abstractify, leaves)])
+    avals = [*map(shaped_abstractify, leaves)]
+    if recording is None:
+        jaxpr, _, consts = trace_to_jaxpr_dynamic(traced, avals)
+    else:
+        jaxpr, consts = trace_to_jaxpr(traced, avals, recording)
+    out_avals = [v.aval for v in jaxpr.outvars]
     return from_jaxpr_and_consts(jaxpr, consts), jax.tree.unflatten(out_tree, out_avals)
 
 

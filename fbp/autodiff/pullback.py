@@ -1,16 +1,21 @@
 """The pullback that vjp returns: a pytree whose leaves are the residuals."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.avals import num_bytes, tangent_dtype, varying_like
+from fbp.autodiff.avals import cotangent_type, num_bytes, tangent_dtype, varying_like
 from fbp.autodiff.checks import check_arrays
 from fbp.autodiff.flat_function import FlatFunction
-from fbp.autodiff.partition import ForwardBackward
+from fbp.autodiff.graph import Graph, Var
+from fbp.autodiff.masks import merge, select
+from fbp.autodiff.partition import ForwardBackward, Residual, Signature
+from fbp.autodiff.rule import Pullback
 
 
 class ResidualInfo(NamedTuple):
@@ -63,8 +68,10 @@ class VJP:
                 f"{len(more) + 1} arguments, but it takes one: the cotangent of the whole output, "
                 "a tuple if the output is one."
             )
-        cts = self.parts.run_backward(self.values, self._check(ct))
-        return self.staged.cotangents(cts[self._num_consts :])
+        return self.staged.cotangents(self._pull(self._check(ct)))
+
+    def _pull(self, cts: list[Any]) -> list[Any]:
+        return self.parts.run_backward(self.values, cts)[self._num_consts :]
 
     def __repr__(self) -> str:
         size = sum(num_bytes(r.var.aval) for r in self.parts.residuals)
@@ -81,11 +88,16 @@ class VJP:
 
         def describe(index: int, var: g.Var, aval: Any) -> ResidualInfo:
             eqn = producer.get(var)
-            origin = names[index] if eqn is None else str(eqn.primitive)
+            known = names[index] if index < len(names) else "stored by a rule"
+            origin = known if eqn is None else str(eqn.primitive)
             line = "" if eqn is None else g.source(eqn)
             return ResidualInfo(origin, line, tuple(aval.shape), aval.dtype, num_bytes(aval))
 
         return [describe(r.index, r.var, r.var.aval) for r in self.parts.residuals]
+
+    @property
+    def _has_out_ct(self) -> tuple[bool, ...]:
+        return self.parts.signature.has_out_ct
 
     @property
     def _num_consts(self) -> int:
@@ -108,9 +120,65 @@ class VJP:
                     f"{i} is {got[1]}{list(got[0])}, but expected {dtype}{list(aval.shape)}, "
                     "because the corresponding output of the differentiated function has it."
                 )
-        has_out_ct = self.parts.signature.has_out_ct
+        has_out_ct = self._has_out_ct
         arrived = [
             varying_like(x, aval) if use else None
             for x, aval, use in zip(cts, self.staged.value_avals, has_out_ct, strict=False)
         ]
         return arrived + [None] * (len(has_out_ct) - len(cts))
+
+
+@jax.tree_util.register_pytree_node_class
+class TapeVJP(VJP):
+    """The pullback of a function whose values Python asked for: the tape as it was recorded, so
+    that the backward rules of custom_vjp functions can ask for values too.
+
+    It is staged on demand, to a `VJP`: where it passes through jit, vmap or scan as a pytree.
+    """
+
+    def __init__(
+        self, staged: FlatFunction, graph: Graph, pullback: Pullback, values: Mapping[Var, Any]
+    ):
+        self.staged, self.graph, self.pullback = staged.without_values(), graph, pullback
+        self.by_var, self.has_out_ct = values, staged.has_out_ct
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple[FlatFunction, ForwardBackward], values: Any) -> VJP:
+        """Build a pullback from residuals."""
+        return VJP.tree_unflatten(static, values)
+
+    def _pull(self, cts: list[Any]) -> list[Any]:
+        return self.pullback(cts)
+
+    @property
+    def _has_out_ct(self) -> tuple[bool, ...]:
+        return self.has_out_ct
+
+    @property
+    def values(self) -> list[Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Return the residuals' values."""
+        return self._program[0]
+
+    @property
+    def parts(self) -> ForwardBackward:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Return the two programs: one writes the residuals, the other one reads them."""
+        return self._program[1]
+
+    @cached_property
+    def _program(self) -> tuple[list[Any], ForwardBackward]:
+        """Stage the backward pass; the values that it reads are the residuals."""
+        graph, has_out_ct = self.graph, self.has_out_ct
+        avals = tuple(v.aval for v in graph.outvars)
+        types = [cotangent_type(a) for a in select(has_out_ct, avals)]
+        backward, in_cts = g.stage(lambda cts: self.pullback(merge(has_out_ct, cts)), types)
+        ins = (*graph.constvars, *graph.invars)
+        has_in_ct = (*(False for _ in graph.constvars), *(ct is not None for ct in in_cts))
+        known = tuple(False for _ in ins), tuple(False for _ in avals)
+        signature = Signature(*known, has_out_ct, has_in_ct, avals)
+        numbers = {v: i for i, v in enumerate(ins)}
+        by_value = {id(x): v for v, x in self.by_var.items()}
+        pairs = zip(backward.consts, backward.constvars, strict=True)
+        variables = [by_value.get(id(x), v) for x, v in pairs]
+        residuals = tuple(Residual("stored", numbers.get(v, len(ins)), v) for v in variables)
+        parts = ForwardBackward(signature, graph, g.hoist_consts(backward), residuals)
+        return list(backward.consts), parts

@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 import jax
 
 from fbp.autodiff import graph as g
+from fbp.autodiff.backprop import run
 from fbp.autodiff.checks import (
     check_arrays,
     check_callable,
@@ -15,11 +16,17 @@ from fbp.autodiff.checks import (
     check_outputs,
     check_scalar,
 )
-from fbp.autodiff.edits.opened import Taps, cleared_parts, opened, value_and_cotangents
-from fbp.autodiff.flat_function import flatten_function
+from fbp.autodiff.edits.opened import (
+    Opened,
+    Taps,
+    cleared_parts,
+    opened,
+    value_and_cotangents,
+)
+from fbp.autodiff.flat_function import NEEDS_A_VALUE, FlatFunction, flatten_function
 from fbp.autodiff.memory.budget import Use, check_budget, within
 from fbp.autodiff.partition import joint, partition
-from fbp.autodiff.pullback import VJP
+from fbp.autodiff.pullback import VJP, TapeVJP
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.save_policy import save_everything
 from fbp.autodiff.saveable_args import partly_saved, saveable_flags
@@ -146,14 +153,13 @@ def _value_and_grad(
     def value_and_gradient(*args, **kwargs):
         partial, primals = argnums_partial(fun, argnums, args, kwargs)
         check_inputs("grad", primals, holomorphic, allow_int)
-        staged = flatten_function(partial, primals, has_aux)
+        staged = flatten_function(partial, primals, has_aux, rules)
         check_scalar(staged.value_avals, staged.out_tree)
         check_outputs("grad", staged.value_avals, holomorphic)
         program = opened(rules, staged, taps)
         if memory is not None:
-            use = Use(staged.needs_ct, staged.has_out_ct, returns_value)
-            program = within(memory, program, use)
-        outs, cts = value_and_cotangents(program, staged.leaves, staged.needs_ct, staged.has_out_ct)
+            program = within(memory, program, Use(staged, returns_value))
+        outs, cts = value_and_cotangents(program, staged)
         (value,), aux = staged.split_outs(outs)
         grads = staged.cotangents(cts[: len(staged.leaves)])
         grads = grads[0] if isinstance(argnums, int) else grads
@@ -225,26 +231,41 @@ def vjp(
     """
     check_callable(fun)
     check_arrays(primals)
-    staged = flatten_function(fun, primals, has_aux)
+    staged = flatten_function(fun, primals, has_aux, rules)
     edited = opened(rules, staged)
-    num_consts = len(edited.graph.consts)
-    program = joint(
-        g.hoist_consts(edited.graph),
-        edited.rules,
-        (*(False for _ in range(num_consts)), *staged.needs_ct),
-        staged.has_out_ct,
-        (False,) * (num_consts + len(staged.leaves)),
-    )
-    edited.check_reached()
-    parts = cleared_parts(edited, partition(program, save_everything))
-    outs, residuals = parts.run_forward((*edited.graph.consts, *staged.leaves))
+    outs, pullback = (_tape if staged.evaluated else _residuals)(staged, edited)
     values, aux = staged.split_outs(outs)
     value = jax.tree.unflatten(staged.out_tree, values)
-    pullback = VJP(residuals, staged.without_values(), parts)
     if saveable_args is not True:
         flags = saveable_flags(saveable_args, primals)
         pullback = partly_saved(pullback, staged.leaves, flags)
     return (value, pullback, aux) if has_aux else (value, pullback)
+
+
+def _residuals(staged: FlatFunction, edited: Opened) -> tuple[list[Any], VJP]:
+    """Cut the joint program in two, and return the outputs and the pullback with its residuals."""
+    graph = edited.graph
+    num_consts = len(graph.consts)
+    needs_ct = (*(False for _ in range(num_consts)), *staged.needs_ct)
+    linear = tuple(False for _ in needs_ct)
+    try:
+        program = joint(g.hoist_consts(graph), edited.rules, needs_ct, staged.has_out_ct, linear)
+    except NEEDS_A_VALUE:  # the bwd of a custom_vjp function, which the tape gives one
+        if staged.has_values:
+            return _tape(staged, edited)
+        raise
+    edited.check_reached()
+    parts = cleared_parts(edited, partition(program, save_everything))
+    outs, residuals = parts.run_forward((*graph.consts, *staged.leaves))
+    return outs, VJP(residuals, staged.without_values(), parts)
+
+
+def _tape(staged: FlatFunction, edited: Opened) -> tuple[list[Any], VJP]:
+    """Run the function, whose values Python asked for, and return the outputs and the tape."""
+    args = edited.graph, staged.leaves, staged.needs_ct, staged.has_out_ct
+    env, pullback = run(edited.rules, *args, staged.evaluated)
+    edited.check_reached()
+    return env.results(edited.graph), TapeVJP(staged, edited.graph, pullback, env.values)
 
 
 def fwd_and_bwd(

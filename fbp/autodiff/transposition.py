@@ -42,7 +42,7 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Part
     [3. 0.]
     """
     check_callable(fun)
-    staged = flatten_function(fun, primals, has_aux=False)
+    staged = flatten_function(fun, primals, False, rules, with_values=False)
     types = [*staged.in_avals, *staged.value_avals]
     if not all(differentiable(a) for a in types):
         raise TypeError(

@@ -158,6 +158,13 @@ SEAM = {
     "Scope",
     *("NotNeeded", "NotSaveable"),
     "backward_pass3",  # which override_jax watches, and fbp never runs
+    *("DynamicJaxprTrace", "DynamicJaxprTracer", "TracingEqn", "TracebackScope", "trace_ctx"),
+    *("EvalTrace", "Tracer", "eval_trace", "set_current_trace", "ensure_no_leaks"),
+    *("_check_returned_jaxtypes", "_check_no_returned_refs", "check_jaxpr", "enable_checks"),
+    *("_interleave_fun", "_jvp_jaxpr_zeros", "_memoize", "convert_constvars_jaxpr", "dce_jaxpr"),
+    *("canonicalize_value", "register_canonicalize_value_handler", "pytype_aval_mappings"),
+    *("_convert_element_type", "to_concrete_value", "positional_effects", "JaxprInputEffect"),
+    *("InternalMutableArrayEffect", "ReadEffect", "pallas_call_hlo_interpret"),
 }
 """What has no public name in every version of JAX that fbp supports."""
 

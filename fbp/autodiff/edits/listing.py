@@ -177,7 +177,7 @@ def sites(fun: Callable, *args: Any, rules: Rules = RULES) -> Sites:
     >>> tree.root.children["dense"].contents
     ['dot_general, tanh', "reads '0/w', reads '1'"]
     """
-    staged = flatten_function(fun, args, has_aux=False)
+    staged = flatten_function(fun, args, False, rules)
     in_names = paths(staged.in_tree.unflatten(range(staged.in_tree.num_leaves)))
     program = Program(staged.graph, in_names, rules)
     root = Node(staged.name)

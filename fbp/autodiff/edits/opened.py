@@ -86,20 +86,21 @@ class Opened:
                 )
 
 
-def value_and_cotangents(
-    program: Opened, args: Sequence[Any], needs_ct: Sequence[bool], has_out_ct: Sequence[bool]
-) -> tuple[list[Any], list[Any]]:
-    """Run a program whose first output is a number, and return its outputs, and the cotangents of
-    the arguments and of the zeros for the cotangent 1 of that number, None for zero."""
+def value_and_cotangents(program: Opened, staged: FlatFunction) -> tuple[list[Any], list[Any]]:
+    """Run the program of a function whose first output is a number, and return its outputs, and the
+    cotangents of the arguments and of the zeros for the cotangent 1 of that number, None for zero.
+    """
+    needed = (*staged.needs_ct, *(True for _ in program.zeros))
 
     def run(*args: Any) -> tuple[list[Any], list[Any]]:
-        needed = (*needs_ct, *(True for _ in program.zeros))
-        outs, pullback = forward(program.rules, program.graph, args, needed, has_out_ct)
+        outs, pullback = forward(
+            program.rules, program.graph, args, needed, staged.has_out_ct, staged.evaluated
+        )
         program.check_reached()
         one = full(cotangent_type(struct(outs[0])), 1)
         return outs, pullback([one, *(None for _ in outs[1:])])
 
-    return program.cleared(run, *args, *program.zeros)
+    return program.cleared(run, *staged.leaves, *program.zeros)
 
 
 def cleared_parts(program: Opened, parts: ForwardBackward) -> ForwardBackward:
@@ -124,6 +125,7 @@ def opened(rules: Rules, staged: FlatFunction, taps: Taps | None = None) -> Open
         return Opened(rules, staged.graph)
     names = paths(jax.tree.unflatten(staged.in_tree, staged.in_avals))
     program = Program(staged.graph, names, rules)
+    check_unasked(rules, staged)
     taps = check_taps(taps or {}, program)
     edits: list[Any] = [*rules.edits, *taps.values()]
     reached: set[int] = set()
@@ -145,6 +147,23 @@ def opened(rules: Rules, staged: FlatFunction, taps: Taps | None = None) -> Open
         {name: (xs, [next(measured) for _ in xs]) for name, xs in zip(taps, by_tap, strict=True)},
         edited,
     )
+
+
+def check_unasked(rules: Rules, staged: FlatFunction) -> None:
+    """Raise if Python asked for values that an edit changes, or that come with side effects: the
+    program with the edits in it runs anew."""
+    changes = [edit for edit in rules.edits if isinstance(edit, ValueEdit)]
+    acting = [done.eqn for done in staged.evaluated.values() if done.eqn.effects]
+    if staged.evaluated and changes:
+        raise InputError(
+            f"{changes[0]} changes values, and Python's if, while or float() in {staged.name} "
+            "asked for them before: use jax.lax.cond or jnp.where in the function."
+        )
+    if acting:
+        raise InputError(
+            f"{acting[0].primitive} has a side effect, at {g.location(acting[0])}, and Python "
+            f"asked for values in {staged.name}: with edits or taps it would happen twice."
+        )
 
 
 def _marked(

@@ -11,6 +11,7 @@ import numpy as np
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import struct
 from fbp.autodiff.edits.opened import Opened, value_and_cotangents
+from fbp.autodiff.flat_function import FlatFunction
 from fbp.autodiff.graph import Graph, hoist_consts
 from fbp.autodiff.memory.estimate import peak, work
 from fbp.autodiff.memory.schemes import Scheme, apply, schemes
@@ -49,12 +50,11 @@ def check_budget(memory: Any) -> None:
 
 @dataclass(frozen=True)
 class Use:
-    """How a program is differentiated: which inputs need a cotangent, which outputs have one, and
-    whether the value is returned beside the cotangents. Where it is not, XLA schedules the rest
-    otherwise: by 7 % in the memory of a small ResNet."""
+    """How a program is used: the function whose it is, and whether the value is returned beside the
+    cotangents. Where it is not, XLA schedules the rest otherwise: by 7 % in the memory of a small
+    ResNet."""
 
-    needs_ct: tuple[bool, ...]
-    has_out_ct: tuple[bool, ...]
+    staged: FlatFunction
     returns_value: bool
 
 
@@ -129,7 +129,8 @@ def _closed(program: Opened, use: Use) -> tuple[Callable, list[Any]]:
         held = replace(graph, consts=args[:num_consts])
         inner = replace(program, graph=held)
         leaves = args[num_consts : len(args) - len(program.zeros)]
-        outs, cts = value_and_cotangents(inner, leaves, use.needs_ct, use.has_out_ct)
+        staged = replace(use.staged, leaves=list(leaves), evaluated={})
+        outs, cts = value_and_cotangents(inner, staged)
         return (outs if use.returns_value else outs[1:]), cts
 
     return run, [struct(v.aval) for v in hoist_consts(graph).invars]

@@ -63,9 +63,8 @@ def test_the_compiled_gradient_needs_no_more_than_the_budget(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_less_memory_takes_no_less_work_and_the_first_candidate_is_the_plain_program(name):
     fun, args = NETWORKS[name]
-    staged = flatten_function(lambda ws: fun(ws, args[1]), (args[0],), False)
-    use = Use(staged.needs_ct, staged.has_out_ct, True)
-    measured = list(measure(opened(fbp.RULES, staged), use))
+    staged = flatten_function(lambda ws: fun(ws, args[1]), (args[0],), False, fbp.RULES, False)
+    measured = list(measure(opened(fbp.RULES, staged), Use(staged, True)))
     assert 3 <= len(measured) <= 8
     works = [m.candidate.work for m in measured]
     assert works == sorted(works)
