@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fbp
-from benchmarks import false_alarms, gradients, loops, opened, scripts, verification
+from benchmarks import eager, false_alarms, gradients, loops, opened, scripts, verification
 from benchmarks.accelerator import device, rules, steps, words
 from benchmarks.clients import Client
 from benchmarks.clients import __main__ as of_clients
@@ -34,6 +34,13 @@ def test_both_sides_compute_the_same_gradient(name):
         for side, value_and_grad in gradients.VALUE_AND_GRAD.items()
     }
     gradients.check_same(sides, (subject.params, *subject.data), subject.ulps)
+
+
+@pytest.mark.parametrize("name", eager.CASES)
+def test_both_sides_compute_the_same_gradient_without_jit(name):
+    seconds = eager.measure(eager.CASES[name], repeats=1)
+    assert seconds.keys() == {"fbp", "jax"}
+    assert all(taken > 0 for (taken,) in seconds.values())
 
 
 def test_every_program_has_a_small_size():
