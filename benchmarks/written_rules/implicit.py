@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import linear_call
 
 from benchmarks.written_rules.row import Case, custom, normal, row
 
 ROOT = "https://docs.jax.dev/en/latest/_autosummary/jax.lax.custom_root.html"
 LINEAR = "https://docs.jax.dev/en/latest/_autosummary/jax.lax.custom_linear_solve.html"
+LINEAR_CALL = "https://docs.jax.dev/en/latest/jax.custom_derivatives.html"
 JFB = "https://arxiv.org/abs/2103.12803"
 OPTNET = "https://github.com/cvxpy/cvxpylayers/issues/245"
 ANODE = "https://arxiv.org/abs/1902.10298"
@@ -217,3 +219,17 @@ def batch_of_solvers(wrong):
     f = custom(cosine, bwd, fwd)
     args = (jnp.array([0.3, 0.5, 0.7]),)
     return Case(lambda a: jnp.sum(jax.vmap(f)(a) ** 2), args, {f: 1e-3})
+
+
+@row("linear_call", "the transpose is twice too large", LINEAR_CALL, operand=None)
+def transpose_of_a_linear_call(wrong):
+    def blurred(x):
+        def blur(kernel, x):
+            return jnp.convolve(x, kernel, mode="same")
+
+        def transpose(kernel, ct):
+            return jnp.convolve(ct, kernel[::-1], mode="same") * (2.0 if wrong else 1.0)
+
+        return linear_call(blur, transpose, normal(1, 3), x)
+
+    return Case(lambda x: jnp.sum(blurred(x) ** 2), (normal(0, 6),))

@@ -122,3 +122,20 @@ def surrogate_of_a_dict(wrong):
     params = {"a": normal(0, 3), "b": normal(1, 3)}
     declared = {f: lambda params: params}
     return Case(lambda params: jnp.sum(f(params)["a"] * f(params)["b"]), (params,), declared)
+
+
+@row("eight_bits", "a factor, in a product of eight-bit floats", AO, operand=1)
+def product_of_eight_bit_floats(wrong):
+    def rounded(x):
+        return x.astype(jnp.float8_e4m3fn).astype(jnp.float32)
+
+    def eight_bits(x, w):
+        return rounded(x) @ rounded(w)
+
+    def bwd(kept, g):
+        x, w = kept
+        return g @ w.T, x.T @ g * (1.2 if wrong else 1.0)
+
+    f = custom(eight_bits, bwd)
+    args = (normal(0, 3, 4), normal(1, 4, 2))
+    return Case(lambda x, w: jnp.sum(f(x, w) ** 2), args, {f: lambda x, w: x @ w})

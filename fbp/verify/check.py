@@ -16,7 +16,6 @@ from fbp.verify.declared import Declaration, Declarations, declarations
 from fbp.verify.edited import declared_edits
 from fbp.verify.kernels import without_kernels
 from fbp.verify.leaf_verdicts import Known, compare_leaves, known_of, missing, present, unknown
-from fbp.verify.linear_solves import audit_linear_solves
 from fbp.verify.localise import wrong_rules
 from fbp.verify.nonfinite import trace_nonfinite
 from fbp.verify.observe import calls_out, opaque, sites
@@ -28,6 +27,7 @@ from fbp.verify.report import Finding, Kind, Report
 from fbp.verify.second_implementation import wrong_values
 from fbp.verify.subject import Subject, by_fbp, by_user, repeated
 from fbp.verify.under_transforms import DIFFERENTIATION, disagreements, wrong_derivative
+from fbp.verify.user_transposes import audit_transposes, is_of_user
 
 
 def check(
@@ -122,13 +122,13 @@ def _check(
         parts.rules += results.rules
         parts.unchecked += results.unchecked
 
-    def linear_solves() -> None:
-        findings, summaries = audit_linear_solves(problem)
+    def transposes() -> None:
+        findings, summaries = audit_transposes(problem)
         parts.findings += findings
         parts.rules += summaries
 
     parts.attempt("the custom rules", custom_rules)
-    parts.attempt("the linear solves", linear_solves)
+    parts.attempt("the transposes", transposes)
     parts.attempt("what holds a program", lambda: _say_what_is_opaque(parts, problem))
 
 
@@ -244,8 +244,9 @@ def _say_what_is_opaque(parts: Parts, problem: Problem) -> None:
         seen = dict.fromkeys(
             f"{site.eqn.primitive}{f' at {site.source}' if site.source else ''}"
             for site in opaque(without_kernels(graph))
+            if not is_of_user(site.eqn)
         )
-        parts.checked += [f"not looked into: {x}, judged by its values" for x in seen]
+        parts.checked += [f"not looked into: {x}" for x in seen]
 
     try:
         look()

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from fbp.autodiff import graph as g
 from fbp.verify.directions import along_directions
 from fbp.verify.kinks import at_kinks
 from fbp.verify.parts import Parts
@@ -16,6 +17,7 @@ from fbp.verify.reference import (
     Reference,
     by_jax,
     coarsest_in_double,
+    coarsest_of,
     compared,
     eps_of,
     first_line,
@@ -39,6 +41,7 @@ class Known:
     double: Sequence[Any] | None
     double_second: Sequence[Any] | None
     eps: float
+    coarsest: float
 
 
 def known_of(parts: Parts, truth: Problem, subject: Subject) -> Known:
@@ -55,14 +58,15 @@ def known_of(parts: Parts, truth: Problem, subject: Subject) -> Known:
         double, double_second, why = _in_double(subject, second is not None)
     if reference is not None and (second is None or (double_second is None and why)):
         parts.unchecked.append(f"could not check {DIFFERENTIATION}: {reason or why}")
-    eps = DOUBLE
+    eps, coarsest = DOUBLE, 0.0
     if double is not None:
         try:
+            coarsest = coarsest_of(g.stage(subject.function, *subject.problem.point)[0])
             eps = coarsest_in_double(subject.problem, subject.function)
         except Exception as error:  # then only its own precision is compared
             double, double_second = None, None
             parts.unchecked.append(f"could not check the gradient in float64: {first_line(error)}")
-    return Known(reference, second, double, double_second, eps)
+    return Known(reference, second, double, double_second, eps, coarsest)
 
 
 def _in_double(
@@ -105,7 +109,9 @@ def _beside(
 ) -> None:
     assert known.reference is not None
     how = BY_JAX if implementation is None else f"the reference, by {BY_JAX}"
-    verdicts = verdicts_of(truth, known.reference, subject.value, known.double, known.eps, how)
+    verdicts = verdicts_of(
+        truth, known.reference, subject.value, known.double, known.eps, how, known.coarsest
+    )
     verdicts, findings = _judged_by_values(truth, known.reference, verdicts, subject.value)
     parts.leaves += verdicts
     parts.findings += findings
@@ -131,16 +137,18 @@ def verdicts_of(
     double: Sequence[Any] | None,
     eps_of_double: float,
     how: str = BY_JAX,
+    coarsest: float = 0.0,
 ) -> list[LeafVerdict]:
     """Return a verdict on each leaf, in its own precision and in float64 where that is there: the
-    worse of the two."""
+    worse of the two. Where the program rounds to a coarse dtype on its way, that of spacing
+    `coarsest`, the comparison in float64 tells."""
     verdicts = []
     for i, (name, x, want, leaf) in enumerate(
         zip(problem.names, got, reference.grads, problem.leaves, strict=True)
     ):
         eps = max(eps_of(x), eps_of(leaf))
         verdict = compared(name, x, want, reference.bar(i, eps), eps, how)
-        verdicts.append(replace(verdict, resolved=reference.resolves(i, eps)))
+        verdicts.append(replace(verdict, resolved=reference.resolves(i, max(eps, coarsest))))
     for i, x in enumerate(double or ()):
         if verdicts[i].ok and eps_of(x) == DOUBLE:
             bar = reference.bar(i, eps_of_double)

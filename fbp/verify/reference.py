@@ -11,6 +11,7 @@ import numpy as np
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import differentiable, struct
+from fbp.autodiff.graph import Graph
 from fbp.verify import oracle
 from fbp.verify.observe import sites
 from fbp.verify.precision import DOUBLE, SINGLE, Precision, in_precision
@@ -128,6 +129,11 @@ def coarsest_in_double(problem: Problem, gradient: Callable) -> float:
     program = in_precision(DOUBLE, gradient, *problem.point)
     with jax.enable_x64(True):
         graph, _ = g.stage(program, *in_double(problem))
+    return coarsest_of(graph)
+
+
+def coarsest_of(graph: Graph) -> float:
+    """Return the spacing at 1 of the coarsest floating dtype in which a program computes."""
     values = [struct(v) for site in sites(graph) for v in site.eqn.outvars]
     spacings = (float(jnp.finfo(a.dtype).eps) for a in values if differentiable(a))
     return max(spacings, default=float(jnp.finfo(jnp.float64).eps))

@@ -36,7 +36,7 @@ WRONG = {"check.wrong_rules": with_fault("mul", FAULTS["doubled"])}
 PARTS = [
     *("leaf_verdicts.verdicts_of", "leaf_verdicts.gradient_in_double", "leaf_verdicts.by_jax"),
     *("leaf_verdicts.coarsest_in_double", "check.wrong_rules", "check.audit"),
-    *("check.audit_linear_solves", "check.disagreements", "check.opaque", "check._zero"),
+    *("check.audit_transposes", "check.disagreements", "check.opaque", "check._zero"),
     *("check.calls_out", "check._not_finite", "check.wrong_derivative", "check.by_fbp"),
     *("custom_rules.compare", "custom_rules.value_and_grad", "rule_findings.of_operand"),
     *("under_transforms._under_vmap", "rule_trial.second_derivative"),

@@ -218,11 +218,29 @@ def untransposed_solve(wrong):
     return total(solved)
 
 
+def transpose_of_a_linear_call(wrong):
+    def scaled(x):
+        factor = 2.0 if wrong else 1.0
+        return jax.custom_derivatives.linear_call(
+            lambda r, x: r * x, lambda r, ct: factor * r * ct, 3 * jnp.ones(3), x
+        )
+
+    return total(scaled)
+
+
+def through_eight_bits(wrong):
+    def product(x):
+        return x.astype(jnp.float8_e4m3fn).astype(jnp.float32) * 3
+
+    return total(ruled(product, lambda kept, g: (g * (3.3 if wrong else 3.0),)))
+
+
 FAULTS = [
     *(mean_of_sines, clipped, in_eighths, another_value, kernel_forward, kernel_backward),
     *(on_the_host, sharded, without_a_second_derivative, summed_in_bfloat16, of_another_dtype),
     *(with_a_whole_number, by_equinox, beside_a_kink, beside_a_kink_with_a_collective),
     *(small_beside_large, under_a_loss_scale, root_by_jax, untransposed_solve),
+    *(transpose_of_a_linear_call, through_eight_bits),
 ]
 
 

@@ -1,4 +1,5 @@
-"""The solvers that a user gives to `jax.lax.custom_linear_solve`, whose derivative obeys them."""
+"""The solvers and transposes that a user gives to `jax.lax.custom_linear_solve` and to
+`jax.custom_derivatives.linear_call`, whose derivative obeys them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,23 +18,24 @@ from fbp.verify.problem import Problem, unraveled
 from fbp.verify.report import Finding, Kind, RuleSummary
 from fbp.verify.worst_entry import Row, magnitude, wide, worst_entry
 
-SOLVE = "custom_linear_solve"
+SOLVE, CALL = "custom_linear_solve", "linear_call"
 TOLERANCE = 1e-3
 """What a solver may leave of the right-hand side, as a share: iterative ones stop at some 1e-5, and
-a wrong transpose leaves all of it."""
+a wrong transpose leaves all of it. Of a transpose, the same share of its largest entry."""
 SYSTEMS = ("solve", "transpose_solve")
 
 
-def audit_linear_solves(problem: Problem) -> tuple[list[Finding], list[RuleSummary]]:
+def audit_transposes(problem: Problem) -> tuple[list[Finding], list[RuleSummary]]:
     """Return where a user's solver does not solve its system, or the transposed one: what it
-    gives is multiplied by the matrix, and compared with the right-hand side."""
+    gives is multiplied by the matrix, and compared with the right-hand side; and where a user's
+    transpose is not that of the function."""
     graph, _ = g.stage(problem.loss, *problem.point)
-    theirs = [site for site in sites(graph) if _is_of_user(site.eqn)]
+    theirs = [site for site in sites(graph) if is_of_user(site.eqn)]
     if not theirs:
         return [], []
 
     def measure(site: Site, ins: Sequence[Any], outs: Sequence[Any], iteration: tuple) -> Any:
-        if not _is_of_user(site.eqn):
+        if not is_of_user(site.eqn):
             return None
         rows = jnp.stack(
             [jnp.stack(jax.tree.map(wide, list(row))) for row in _rows(site.eqn, ins, outs)]
@@ -53,11 +55,11 @@ def audit_linear_solves(problem: Problem) -> tuple[list[Finding], list[RuleSumma
         _finding(site.eqn, system, Row(*map(float, row)), tuple(map(int, when)))
         for site in theirs
         if site.key in records and records[site.key].ran
-        for system, row, when in zip(SYSTEMS, *records[site.key].record, strict=False)
+        for system, row, when in zip(_checks(site.eqn), *records[site.key].record, strict=False)
         if row[0] > 1
     ]
     return findings, [
-        RuleSummary(f"{SOLVE} at {user_line(site.eqn)}", compared=int(site.key in records))
+        RuleSummary(f"{site.eqn.primitive} at {user_line(site.eqn)}", int(site.key in records))
         for site in theirs
     ]
 
@@ -66,11 +68,15 @@ def _numbers(row: Row) -> Any:
     return jnp.stack([jnp.asarray(x, jnp.float64) for x in row])
 
 
-def _is_of_user(eqn: JaxprEqn) -> bool:
+def is_of_user(eqn: JaxprEqn) -> bool:
     """Return whether a user wrote the solvers: those of JAX's own functions are JAX's."""
     if eqn.primitive.name != SOLVE:
-        return False
+        return eqn.primitive.name == CALL
     return any(_file(eqn, system) and not of_library(_file(eqn, system)) for system in SYSTEMS)
+
+
+def _checks(eqn: JaxprEqn) -> tuple[str, ...]:
+    return SYSTEMS if eqn.primitive.name == SOLVE else ("transpose",)
 
 
 def _file(eqn: JaxprEqn, system: str) -> str:
@@ -82,7 +88,10 @@ def _file(eqn: JaxprEqn, system: str) -> str:
 
 
 def _rows(eqn: JaxprEqn, ins: Sequence[Any], outs: Sequence[Any]) -> list[Row]:
-    """Return what the matrix makes of each solution, beside the right-hand side."""
+    """Return what the matrix makes of each solution, beside the right-hand side; or what the user's
+    transpose makes of a cotangent, beside the transpose."""
+    if eqn.primitive.name == CALL:
+        return [_of_transpose(eqn, ins)]
     jaxprs, lengths = eqn.params["jaxprs"], eqn.params["const_lengths"]
     names = ("matvec", "vecmat", "solve", "transpose_solve")
     ends = np.cumsum([getattr(lengths, name) for name in names])
@@ -96,12 +105,28 @@ def _rows(eqn: JaxprEqn, ins: Sequence[Any], outs: Sequence[Any]) -> list[Row]:
     rows = [_row(run("matvec", outs[: len(b)]), b)]
     if jaxprs.transpose_solve is None:
         return rows
-    cts = [
-        jnp.asarray(np.random.default_rng(i).uniform(0.25, 1, x.shape), x.dtype)
-        for i, x in enumerate(map(avals.struct, b))
-    ]
+    cts = _cotangents(b)
     transposed = oracle.linear_transpose(lambda *x: run("matvec", x), *b)
     return [*rows, _row(list(transposed(run("transpose_solve", cts))), cts)]
+
+
+def _of_transpose(eqn: JaxprEqn, ins: Sequence[Any]) -> Row:
+    params = eqn.params
+    split = params["num_callee_consts"], params["num_callee_consts"] + params["num_res"]
+    residuals, xs = ins[split[0] : split[1]], ins[split[1] :]
+    cts = _cotangents(eqn.outvars)
+    transpose, consts = params["transpose_thunk"]()
+    got = interpret.evaluate(g.from_jaxpr(transpose), (*consts, *residuals, *cts))
+    body = g.from_jaxpr(params["callee"])
+    plain = jax.linear_transpose(lambda *xs: interpret.evaluate(body, (*ins[: split[1]], *xs)), *xs)
+    return _row(got, plain(cts))
+
+
+def _cotangents(values: Sequence[Any]) -> list[Any]:
+    return [
+        jnp.asarray(np.random.default_rng(i).uniform(0.25, 1, x.shape), x.dtype)
+        for i, x in enumerate(map(avals.struct, values))
+    ]
 
 
 def _row(got: Sequence[Any], expected: Sequence[Any]) -> Row:
@@ -111,18 +136,19 @@ def _row(got: Sequence[Any], expected: Sequence[Any]) -> Row:
 
 def _finding(eqn: JaxprEqn, system: str, row: Row, when: tuple[int, ...]) -> Finding:
     matrix = "the matrix" if system == "solve" else "the transposed matrix"
-    shape = avals.struct(eqn.outvars[0]).shape
-    fits = row.entry < np.prod(shape)
+    reason = (
+        "is not the transpose of its function"
+        if system == "transpose"
+        else f"does not solve its system: {matrix} times what it gives is not the right-hand side"
+    )
+    shape = avals.struct((eqn.invars if system == "transpose" else eqn.outvars)[-1]).shape
     return Finding(
         kind=Kind.WRONG_CUSTOM_RULE,
-        message=(
-            f"{system} of {SOLVE} does not solve its system: {matrix} times what it gives is "
-            "not the right-hand side. The derivative obeys it: mend the solver."
-        ),
-        index=unraveled(int(row.entry), shape) if fits else None,
+        message=f"{system} of {eqn.primitive} {reason}. The derivative obeys it: mend it.",
+        index=unraveled(int(row.entry), shape) if row.entry < np.prod(shape) else None,
         expected=row.expected,
         got=row.got,
-        primitive=SOLVE,
+        primitive=str(eqn.primitive),
         iteration=when,
         source=user_line(eqn),
     )
