@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+import fbp
 from benchmarks import gallery_formulas as formulas
 from benchmarks.gallery_networks import NETWORKS, Network, plain
 from fbp import gallery
@@ -64,7 +65,105 @@ def kfac(network: Network, x: Any, y: Any) -> Any:
     return [(f.inputs[0], f.cotangents[0]) for f in by_size]
 
 
+def edited(make: Callable[[Network], Any]) -> Callable[[Network, Any, Any], Any]:
+    """Run the gradient of the mean loss by a table with an edit."""
+    return lambda network, x, y: network.read(
+        fbp.grad(loss_of(network), rules=fbp.RULES | make(network))(network.params, x, y)
+    )
+
+
+def other_weights(params: Any) -> Any:
+    """Return weights of another size and sign, entry by entry, whatever the tree."""
+    return jax.tree.map(lambda w: jnp.cos(3 * w) - 0.2, params)
+
+
+def other_weight(layers: formulas.Layers) -> Callable[[int], Any]:
+    return lambda i: other_weights(layers[i][0])
+
+
+def of_outputs(
+    loss: Callable[[Any, Any], Any], make: Callable[[], Any]
+) -> Callable[[Network, Any, Any], Any]:
+    """Run the gradient of another loss by a table with an edit."""
+    return lambda network, x, y: network.read(
+        fbp.grad(lambda params: loss(network.apply(params, x), y), rules=fbp.RULES | make())(
+            network.params
+        )
+    )
+
+
+def spiking(surrogate: Callable[..., Any], slope: Callable[[Any], Any]) -> Method:
+    """Return the surrogate gradient of outputs beyond 1/2."""
+    return Method(
+        of_outputs(
+            lambda z, y: jnp.sum(y * (z > 0.5).astype(z.dtype)),
+            lambda: gallery.spikes(surrogate()),
+        ),
+        lambda layers, x, y: formulas.of_outputs(layers, x, lambda z: y * slope(z - 0.5)),
+        surrogate,
+    )
+
+
+DIRECT = [np.random.default_rng(i).normal(size=(3, 4)) for i in range(2)]
+
 METHODS = {
+    "feedback_alignment": Method(
+        edited(lambda net: gallery.feedback_alignment(other_weights(net.params))),
+        lambda layers, x, y: formulas.backward(layers, x, y, back=other_weight(layers)),
+        gallery.feedback_alignment,
+    ),
+    "uniform_sign_feedback": Method(
+        edited(lambda _: gallery.uniform_sign_feedback()),
+        lambda layers, x, y: formulas.backward(
+            layers, x, y, back=lambda i: formulas.signs(layers)[i]
+        ),
+        gallery.uniform_sign_feedback,
+    ),
+    "fixed_random_sign_feedback": Method(
+        edited(lambda net: gallery.fixed_random_sign_feedback(other_weights(net.params))),
+        lambda layers, x, y: formulas.backward(
+            layers,
+            x,
+            y,
+            back=lambda i: np.sign(layers[i][0]) * np.abs(other_weight(layers)(i)),
+        ),
+        gallery.fixed_random_sign_feedback,
+    ),
+    "direct_feedback_alignment": Method(
+        lambda net, x, y: net.read(
+            gallery.direct_feedback_alignment(net.apply, cross_entropy, DIRECT)(net.params, x, y)
+        ),
+        lambda layers, x, y: formulas.direct(layers, x, y, DIRECT),
+        gallery.direct_feedback_alignment,
+    ),
+    "meprop": Method(
+        edited(lambda _: gallery.meprop(2)),
+        lambda layers, x, y: formulas.meprop(layers, x, y, 2),
+        gallery.meprop,
+    ),
+    "clip_by_layer": Method(
+        edited(lambda _: gallery.clip_by_layer(0.1)),
+        lambda layers, x, y: formulas.clipped_by_layer(layers, x, y, 0.1),
+        gallery.clip_by_layer,
+    ),
+    "gradient_reversal": Method(
+        edited(lambda _: gallery.gradient_reversal(gallery.layers(), 1.0)),
+        lambda layers, x, y: [
+            ((-1) ** (3 - i) * w, (-1) ** (2 - i) * b)
+            for i, (w, b) in enumerate(formulas.backward(layers, x, y))
+        ],
+        gallery.gradient_reversal,
+    ),
+    "straight_through": Method(
+        of_outputs(lambda z, y: cross_entropy(jnp.round(z), y), gallery.straight_through),
+        lambda layers, x, y: formulas.of_outputs(
+            layers, x, lambda z: (formulas.softmax(np.round(z)) - y) / len(x)
+        ),
+        gallery.straight_through,
+    ),
+    "fast_sigmoid": spiking(gallery.fast_sigmoid, lambda u: 1 / (1 + 25 * np.abs(u)) ** 2),
+    "arctan": spiking(gallery.arctan, lambda u: 1 / (1 + (np.pi * u) ** 2)),
+    "boxcar": spiking(gallery.boxcar, lambda u: 1.0 * (np.abs(u) < 0.5)),
     "per_example_gradients": Method(
         of_params(gallery.per_example_gradients),
         formulas.per_example,

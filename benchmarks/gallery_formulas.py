@@ -107,3 +107,57 @@ def clipped(layers: Layers, x: np.ndarray, y: np.ndarray, limit: float) -> Layer
 
 def as_numpy(layers: Any) -> Layers:
     return [(np.asarray(w), np.asarray(b)) for w, b in layers]
+
+
+def backward(layers: Layers, x: np.ndarray, y: np.ndarray, **changes: Any) -> Layers:
+    """Return the gradients of the mean loss, with a changed way back."""
+    run = forward(layers, x, y)
+    return gradients(run, deltas(layers, run, run.error / len(x), **changes))
+
+
+def direct(layers: Layers, x: np.ndarray, y: np.ndarray, feedback: list[np.ndarray]) -> Layers:
+    run = forward(layers, x, y)
+    error = run.error / len(x)
+    ds = [error @ b * (z > 0) for b, z in zip(feedback, run.z, strict=False)]
+    return gradients(run, [*ds, error])
+
+
+def meprop(layers: Layers, x: np.ndarray, y: np.ndarray, k: int) -> Layers:
+    """Return gradients of products that see the k largest entries; a bias sees all."""
+    run, result = forward(layers, x, y), []
+    arrived = run.error / len(x)
+    for i in range(len(layers) - 1, -1, -1):
+        order = np.argsort(-np.abs(arrived), axis=1)[:, :k]
+        kept = np.zeros_like(arrived)
+        np.put_along_axis(kept, order, np.take_along_axis(arrived, order, 1), 1)
+        result.append((run.a[i].T @ kept, arrived.sum(0)))
+        if i:
+            arrived = kept @ layers[i][0].T * (run.z[i - 1] > 0)
+    return result[::-1]
+
+
+def clipped_by_layer(layers: Layers, x: np.ndarray, y: np.ndarray, limit: float) -> Layers:
+    """Return gradients of products that see what arrives clipped; a bias sees it whole."""
+    run, result = forward(layers, x, y), []
+    arrived = run.error / len(x)
+    for i in range(len(layers) - 1, -1, -1):
+        kept = arrived * min(1, limit / np.sqrt((arrived**2).sum()))
+        result.append((run.a[i].T @ kept, arrived.sum(0)))
+        if i:
+            arrived = kept @ layers[i][0].T * (run.z[i - 1] > 0)
+    return result[::-1]
+
+
+def signs(layers: Layers) -> list[np.ndarray]:
+    return [np.sign(w) * np.sqrt(2 / sum(w.shape)) for w, _ in layers]
+
+
+def of_outputs(layers: Layers, x: np.ndarray, top: Callable[[np.ndarray], np.ndarray]) -> Layers:
+    """Return the gradients from the cotangent of the outputs, a function of these."""
+    run = forward(layers, x, np.zeros((len(x), 3)))
+    return gradients(run, deltas(layers, run, top(run.z[-1])))
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    p = np.exp(z - z.max(1, keepdims=True))
+    return p / p.sum(1, keepdims=True)

@@ -88,7 +88,7 @@ def nnx() -> Network:
     }
     flat = dict(nnx.to_flat_state(state))
     state = nnx.from_flat_state(
-        [(path, flat[path].replace(kernels[tuple(map(str, path))])) for path in flat]
+        [(path, flat[path].replace(kernels[str(path[0]), str(path[1])])) for path in flat]
     )
 
     def read(tree: Any) -> Layers:
