@@ -8,7 +8,7 @@ import pytest
 
 from fbp.cli import main
 from fbp.verify import Finding, Kind, LeafVerdict, Report
-from fbp.verify.terminal import coloured
+from fbp.verify.terminal import colored
 
 MODULE = """
 import jax
@@ -114,13 +114,13 @@ def test_only_a_terminal_gets_colors(monkeypatch):
         def __init__(self, terminal):
             self.isatty = lambda: terminal
 
-    assert coloured(report, Stream(False)) == str(report)
-    text = coloured(report, Stream(True))
+    assert colored(report, Stream(False)) == str(report)
+    text = colored(report, Stream(True))
     assert text.count("\033[1;31m") == 2
     assert "\033[1;33mkink\033[0m: There" in text
     assert re.sub(r"\033\[[0-9;]*m", "", text) == str(report)
     monkeypatch.setenv("NO_COLOR", "1")
-    assert coloured(report, Stream(True)) == str(report)
+    assert colored(report, Stream(True)) == str(report)
 
 
 SETTINGS = """

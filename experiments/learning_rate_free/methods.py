@@ -4,7 +4,7 @@ Every one is a function `(trial, steps) -> optimizer`, where `trial["rate"]` is 
 of those that have one. Learning-rate-free optimizers have optax's defaults.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import optax
@@ -13,7 +13,7 @@ from optax import contrib
 
 from fbp.train import TrainState
 
-Make = Callable[[dict[str, Array], int], optax.GradientTransformation]
+Make = Callable[[Mapping[str, Array], int], optax.GradientTransformation]
 
 LEARNING_RATE_FREE: dict[str, Make] = {
     "schedule_free_adamw": lambda *_: contrib.schedule_free_adamw(),

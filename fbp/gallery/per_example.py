@@ -219,7 +219,7 @@ ByLeaf = tuple[tuple[Measured, ...], ...]
 def measured(loss: Callable[[PyTree], Any], params: PyTree) -> tuple[Array, ByLeaf]:
     """Return the loss of one example and, by leaf, what its gradient is made of: under vmap, those
     of a batch."""
-    staged = flatten_function(loss, (params,), False)
+    staged = flatten_function(loss, (params,), False, fbp.RULES)
     found = uses(staged.graph, staged.in_tree.num_leaves)
     taps = _taps(found)
     value, _, tapped = fbp.value_and_grad(loss, taps=taps)(params)

@@ -312,7 +312,7 @@ def pass_on(cts, outs, ins):
         ),
         (cutting, [edit.region("enc", pass_on)], "cuts through the body of scan"),
     ],
-    ids=str,
+    ids=["shape", "dtype", "two", "row", "value", "aside", "rule", "twice", "overlap", "cut"],
 )
 def test_an_edit_that_does_not_fit_is_one_error_with_the_line(fun, edits, message):
     with pytest.raises(fbp.InputError, match=message) as error:
