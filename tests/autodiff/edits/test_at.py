@@ -69,7 +69,6 @@ def chosen(selector):
         ),
         (at.scope("block") & at.iteration(1), ["block"]),
     ],
-    ids=str,
 )
 def test_a_selector_chooses(selector, names):
     assert chosen(selector) == names
@@ -87,7 +86,6 @@ def test_a_selector_chooses(selector, names):
         (at.scope("last") & at.primitive("tanh"), "primitive('tanh') alone matches 1 equations"),
         (at.line("nowhere.py:1"), "test_at.py:"),
     ],
-    ids=str,
 )
 def test_a_selector_that_matches_nothing_names_the_nearest(selector, hint):
     with pytest.raises(fbp.InputError, match="matches nothing") as error:

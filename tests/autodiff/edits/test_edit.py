@@ -103,7 +103,6 @@ def test_tables_with_other_edits_share_what_is_remembered():
         (jnp.sign, jnp.sign),
         (lambda ct, y: jnp.where(y > 0.5, ct, 0), lambda ct: jnp.where(Y > 0.5, ct, 0)),
     ],
-    ids=str,
 )
 def test_a_change_is_what_it_says(change, by_hand):
     assert_close(grad(edit.cotangent("square", change)), by_hand(AT_Y) * 2 * X)

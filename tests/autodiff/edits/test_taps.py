@@ -261,7 +261,6 @@ def test_second_derivatives_go_through_what_taps_read():
             "'t' is there twice.*test_taps.py.*test_taps.py",
         ),
     ],
-    ids=str,
 )
 def test_a_tap_that_cannot_be_is_refused(taps, message):
     with pytest.raises(fbp.InputError, match=message):
