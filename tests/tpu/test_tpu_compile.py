@@ -6,8 +6,10 @@ of its own. What the compiler says of fbp's programs is held against the same pr
 """
 
 import jax
+import jax.numpy as jnp
 import pytest
 
+import fbp
 from fbp import InputError
 from fbp.cli import main
 from fbp.config import CNN, MLP, RNN, Config, Data, Optimizer, Sweep, Train, Transformer
@@ -111,6 +113,27 @@ def test_loop_counts_more_flops_where_fbp_takes_work_out_of_it(both, target):
     assert theirs.flops < ours.flops < 2 * theirs.flops
     assert ours.temporary <= 1.06 * theirs.temporary
     assert ours.accessed <= theirs.accessed
+
+
+def test_residuals_in_host_memory_are_there(target):
+    def loss(w, x):
+        def step(h, _):
+            with jax.named_scope("layer"):
+                return jnp.tanh(h @ w), None
+
+        return jnp.sum(jax.lax.scan(step, x, None, length=16)[0] ** 2)
+
+    where = jax.sharding.SingleDeviceSharding(target.devices[0])
+    args = [jax.ShapeDtypeStruct((n, 1024), "float32", sharding=where) for n in (1024, 512)]
+
+    def host_memory(rules):
+        compiled = jax.jit(fbp.grad(loss, rules=rules)).lower(*args).compile()
+        return compiled.memory_analysis().host_temp_size_in_bytes
+
+    on_host = fbp.RULES | fbp.edit.residuals("layer", "host")
+    one_stack = 16 * 512 * 1024 * 4  # what the layer reads, and the derivative of tanh
+    assert host_memory(fbp.RULES) == 0
+    assert host_memory(on_host) == 2 * one_stack
 
 
 # The command
