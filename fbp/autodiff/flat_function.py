@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import cotangent, differentiable
@@ -90,7 +91,8 @@ def flatten_function(
     for values if there are any, and it is not to be told that there are none."""
     leaves, in_tree = jax.tree.flatten(primals)
     leaves = [
-        x if isinstance(x, jax.Array | jax.ShapeDtypeStruct) else jnp.asarray(x) for x in leaves
+        x if isinstance(x, jax.Array | jax.ShapeDtypeStruct | ShapedArray) else jnp.asarray(x)
+        for x in leaves
     ]
     out_tree, num_values, aux_of = None, 0, tuple
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+from jax.core import ShapedArray
 from jax.tree_util import Partial
 
 from fbp.autodiff.avals import cotangent_type, differentiable
@@ -24,7 +25,7 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Part
 
     Args:
       fun: a linear function of arrays and pytrees.
-      *primals: its arguments, or their types: only shapes and dtypes are read.
+      *primals: its arguments, or anything with their shapes and dtypes, which alone are read.
       rules: the table of rules to transpose by.
 
     Returns:
@@ -42,9 +43,9 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Part
     [3. 0.]
     """
     check_callable(fun)
-    staged = flatten_function(fun, primals, False, rules, with_values=False)
-    types = [*staged.in_avals, *staged.value_avals]
-    if not all(differentiable(a) for a in types):
+    types = jax.tree.map(_typed, primals)
+    staged = flatten_function(fun, types, False, rules, with_values=False)
+    if not all(differentiable(a) for a in (*staged.in_avals, *staged.value_avals)):
         raise TypeError(
             "linear_transpose only supports [float or complex] -> [float or complex] functions, "
             f"but got {[str(a.dtype) for a in staged.in_avals]} -> "
@@ -53,6 +54,12 @@ def linear_transpose(fun: Callable, *primals: Any, rules: Rules = RULES) -> Part
     graph = replace(staged.graph, consts=())
     consts = list(staged.graph.consts)
     return Partial(functools.partial(_transposed, staged.without_values(), graph, rules), consts)
+
+
+def _typed(x: Any) -> Any:
+    """Return an array or a number as it is, and the type of what has a shape and a dtype alone."""
+    is_known = isinstance(x, jax.Array | jax.ShapeDtypeStruct | ShapedArray)
+    return x if is_known or not hasattr(x, "dtype") else jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
 def _transposed(

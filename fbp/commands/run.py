@@ -8,7 +8,7 @@ import runpy
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -139,7 +139,8 @@ def _on_event(event: str, args: tuple[Any, ...]) -> None:
         name, value = (os.fsdecode(word) for word in args)
         option = name.lower()
         if option.startswith("jax_") and hasattr(jax.config, option):
-            jax.config.update(option, _parsed(value, getattr(jax.config, option)))
+            with suppress(RuntimeError):  # too late for it, as it would be without fbp
+                jax.config.update(option, _parsed(value, getattr(jax.config, option)))
 
 
 def _parsed(value: str, now: Any) -> Any:

@@ -1,5 +1,7 @@
 """linear_transpose is the adjoint: <y, A x> = <A' y, x>, as JAX's."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,3 +104,16 @@ def test_the_transpose_is_a_pytree_of_what_the_function_closes_over():
     assert [x.shape for x in jax.tree.leaves(transposed)] == [(2, 2)]
     ct = jnp.array([1.0, -1.0])
     np.testing.assert_allclose(jax.jit(lambda f, ct: f(ct))(transposed, ct)[0], ct @ a)
+
+
+def test_primals_are_anything_with_a_shape_and_a_dtype():
+    """As JAX documents, whose own rules pass abstract values."""
+    ducks = [
+        types.SimpleNamespace(shape=(2,), dtype=jnp.dtype("float32")),
+        jax.core.ShapedArray((2,), jnp.dtype("float32")),
+        np.zeros(2, np.float32),
+    ]
+    for duck in ducks:
+        for library in (jax, fbp):
+            (ct,) = library.linear_transpose(lambda x: 3 * x, duck)(jnp.ones(2))
+            np.testing.assert_array_equal(ct, [3, 3])
