@@ -11,6 +11,7 @@ import numpy as np
 from fbp.autodiff import grad
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import is_inexact
+from fbp.autodiff.flat_function import NEEDS_A_VALUE
 from fbp.autodiff.rule import Rules
 from fbp.verify.problem import Problem
 from fbp.verify.reference import first_line
@@ -45,14 +46,19 @@ class Subject:
 
 def by_fbp(problem: Problem, rules: Rules) -> Subject:
     """fbp's gradient by a table of rules. Raises what `fbp.grad` raises."""
-    function = jax.jit(grad(problem.loss, rules=rules))
-    value = list(function(*problem.point))
+    gradient = grad(problem.loss, rules=rules)
+    function, untraceable = jax.jit(gradient), ""
+    try:
+        value = list(function(*problem.point))
+    except NEEDS_A_VALUE as error:  # for Python's if, which has one without jit
+        function, untraceable = gradient, first_line(error)
+        value = list(function(*problem.point))
     findings = [
         _unlike(name, x, leaf)
         for name, x, leaf in zip(problem.names, value, problem.leaves, strict=True)
         if x.dtype != leaf.dtype
     ]
-    return Subject(problem, function, value, tuple(findings))
+    return Subject(problem, function, value, tuple(findings), untraceable)
 
 
 def by_user(problem: Problem, gradient: Callable) -> Subject:

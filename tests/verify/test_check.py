@@ -256,3 +256,15 @@ def test_a_function_that_names_no_dtype_is_not_traced_anew_in_float64():
 
     x = jnp.arange(3.0)
     assert not check(fun, x, gradient=lambda x: jnp.ones_like(x)).ok
+
+
+def branching(x):
+    return jnp.sum(jnp.sin(x)) if x[0] > 0 else jnp.sum(x**2)
+
+
+def test_function_with_python_control_flow_is_checked_at_its_point():
+    report = check(branching, jnp.array([0.7, 0.2]))
+    assert report.ok
+    assert "could not check the gradient under transformations" in str(report)
+    wrong = fbp.RULES | fbp.rule.derivative(jax.lax.sin_p, lambda x, y: 1.01 * jax.lax.cos(x))
+    assert not check(branching, jnp.array([0.7, 0.2]), rules=wrong).ok
