@@ -245,9 +245,9 @@ class StagingTrace(DynamicJaxprTrace):
         active = self.recording.perturbed(self, atoms)
         body = None
         if any(active):
-            jaxpr, consts, out_zeros = rule.call_wrapped(
-                *(symbolic_zeros and not a for a in active)
-            )
+            zeros = [symbolic_zeros and not a for a in active]
+            jaxpr, consts, out_zeros = rule.call_wrapped(*zeros)
+            rule.f.staged = zeros
             body = _outputs(jaxpr, len(consts), len(avals), slice(len(out_zeros)), fun)
         if body is None:
             jaxpr, consts = trace_to_jaxpr(fun, avals, self.recording.of_rule(operands, len(avals)))
@@ -273,6 +273,7 @@ class StagingTrace(DynamicJaxprTrace):
         body = None
         if any(active):
             jaxpr, consts = rule.call_wrapped(*active)
+            rule.f.staged = active
             _, res_tree, forwarded = out_trees()
             num_res = res_tree.num_leaves - sum(f is not None for f in forwarded)
             body = _outputs(jaxpr, len(consts), len(avals), slice(num_res, None), fun)
@@ -320,6 +321,12 @@ def _lazily(fun: WrappedFun) -> Callable[[Callable], WrappedFun]:
         return wrap_init(once, debug_info=fun.debug_info)
 
     return decorate
+
+
+def closes_over_operands(rule: WrappedFun, variant: Sequence[bool]) -> bool:
+    """Test whether the constants of a rule are the first operands of its equation, in their order:
+    those of the variant that was staged are, which may belong to a trace that has ended."""
+    return getattr(rule.f, "staged", None) == list(variant)
 
 
 def _outputs(jaxpr: Any, num_consts: int, num_ins: int, outs: slice, fun: WrappedFun) -> Any:
@@ -439,6 +446,7 @@ __all__ = [
     "addupdate_p",
     "backward_pass3",
     "call_hi_primitive_p",
+    "closes_over_operands",
     "discharge_state",
     "empty_ref_p",
     "eval_trace",

@@ -12,16 +12,23 @@ from jax.extend.core import JaxprEqn
 from jax.interpreters import ad
 
 from fbp.autodiff.avals import as_array, zeros_cotangent
+from fbp.autodiff.compat import closes_over_operands
 from fbp.autodiff.graph import Graph, from_jaxpr_and_consts
+from fbp.autodiff.interpret import evaluate
 
 
-def custom_jvp_graph(eqn: JaxprEqn, active: Sequence[bool]) -> tuple[Graph, list[bool], list[bool]]:
+def custom_jvp_graph(
+    eqn: JaxprEqn, active: Sequence[bool], operands: Sequence[Any] | None = None
+) -> tuple[Graph, list[bool], list[bool]]:
     """Return the user's rule as a program (primals, tangents) -> (outs, tangents), which of the
     inputs have a tangent in it (all, unless the rule takes symbolic zeros), and which outputs
-    have."""
+    have. With `operands`, the values of the equation's, it closes over those."""
     has_tangent_in = [a or not eqn.params["symbolic_zeros"] for a in active]
     rule = eqn.params["jvp_jaxpr_fun"]
-    jaxpr, consts, out_zeros = rule.call_wrapped(*(not x for x in has_tangent_in))
+    zeros = [not x for x in has_tangent_in]
+    jaxpr, consts, out_zeros = rule.call_wrapped(*zeros)
+    if operands is not None and closes_over_operands(rule, zeros):
+        consts = operands[: eqn.params["num_consts"]]
     return from_jaxpr_and_consts(jaxpr, consts), has_tangent_in, [not zero for zero in out_zeros]
 
 
@@ -29,10 +36,16 @@ def custom_vjp_forward(
     eqn: JaxprEqn, args: Sequence[Any], active: Sequence[bool]
 ) -> tuple[list[Any], list[Any]]:
     """Run the user's `fwd`, and return the outputs and the residuals for `bwd`."""
-    _, fwd, _ = eqn.primitive.get_bind_params(eqn.params)["subfuns"]
     args = [as_array(x) for x in args]
-    pairs = [x for pair in zip(args, active, strict=True) for x in pair]
-    results = list(fwd.call_wrapped(*pairs))
+    rule, num_consts = eqn.params["fwd_jaxpr_thunk"], eqn.params["num_consts"]
+    if closes_over_operands(rule, active[num_consts:]) and not any(active[:num_consts]):
+        jaxpr, _ = rule.call_wrapped(*active[num_consts:])
+        program = from_jaxpr_and_consts(jaxpr, args[:num_consts])
+        results = evaluate(program, args[num_consts:])
+    else:
+        _, fwd, _ = eqn.primitive.get_bind_params(eqn.params)["subfuns"]
+        pairs = [x for pair in zip(args, active, strict=True) for x in pair]
+        results = list(fwd.call_wrapped(*pairs))
     _, residual_tree, forwarded = eqn.params["out_trees"]()
     fresh = sum(f is None for f in forwarded) + residual_tree.num_leaves - len(forwarded)
     outs, fresh_results = results[fresh:], iter(results[:fresh])

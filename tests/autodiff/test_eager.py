@@ -428,3 +428,44 @@ def test_symbolic_zeros_reach_a_rule_that_is_traced_once():
     fun.defjvp(rule, symbolic_zeros=True)
     assert fbp.grad(fun)(2.0, 3.0) == 3
     assert seen == [[False, True]]
+
+
+def closing_over(kind):
+    def fun(x):
+        c = (jnp.arange(3) + x.astype(int)).astype(x.dtype)
+        if kind == "jvp":
+            scaled = jax.custom_jvp(lambda y: y * c)
+            scaled.defjvp(lambda p, t: (p[0] * c, 2 * t[0] * c))
+        else:
+            scaled = jax.custom_vjp(lambda y: y * c)
+            scaled.defvjp(lambda y: (y * c, c), lambda c, ct: (2 * jnp.sum(ct * c),))
+        return jnp.sum(scaled(x))
+
+    return fun
+
+
+@pytest.mark.parametrize("kind", ["jvp", "vjp"])
+def test_a_rule_may_close_over_what_the_function_computed(kind):
+    fun, x = closing_over(kind), jnp.asarray(2.0, jnp.float32)
+    assert_same(fbp.grad(fun)(x), jax.grad(fun)(x))
+    assert_same(jax.jit(fbp.grad(fun))(x), jax.grad(fun)(x))
+    assert_same(fbp.vjp(fun, x)[1](jnp.ones(())), jax.vjp(fun, x)[1](jnp.ones(())))
+
+
+def test_a_rule_that_closes_over_a_differentiated_value_is_an_error():
+    def fun(x):
+        c = 2 * x
+        scaled = jax.custom_jvp(lambda y: y * c)
+        scaled.defjvp(lambda p, t: (p[0] * c, t[0] * c))
+        return scaled(x)
+
+    for grad in (fbp.grad, jax.grad):
+        with pytest.raises(jax.errors.UnexpectedTracerError):
+            grad(fun)(2.0)
+
+
+@pytest.mark.parametrize("x", [0.5, -0.5])
+def test_a_linear_function_is_its_own_rule(x):
+    double = jax.custom_jvp(lambda x: 2 * x)
+    double.defjvp(lambda p, t: (double(*p), double(*t)))
+    assert_same(fbp.grad(lambda x: double(x) * x)(x), jax.grad(lambda x: double(x) * x)(x))

@@ -29,7 +29,8 @@ def custom_jvp(call: Call, ins: list[Any]) -> Applied:
         return inline(call, ins)
     num_consts = call.params["num_consts"]
     primals, active = ins[num_consts:], call.needs_ct[num_consts:]
-    rule, has_tangent_in, has_tangent_out = custom_jvp_graph(call.eqn, active)
+    operands = None if any(call.needs_ct[:num_consts]) else ins  # closed over, without derivative
+    rule, has_tangent_in, has_tangent_out = custom_jvp_graph(call.eqn, active, operands)
     with _linear_in_tangents(call.eqn):
         outs, pullback = pushed_forward(
             call, rule, primals, select(has_tangent_in, active), has_tangent_out
