@@ -104,6 +104,40 @@ def spiking(surrogate: Callable[..., Any], slope: Callable[[Any], Any]) -> Metho
     )
 
 
+def of_input(method: Callable[..., Any], *options: Any) -> Callable[[Network, Any, Any], Any]:
+    """Run a method that takes a function of the input."""
+    return lambda network, x, _: method(lambda x: network.apply(network.params, x), *options)(x)
+
+
+def relevance(name: str, rule: Callable[..., Any], first: Any = None) -> Method:
+    """Return LRP with one rule, and another one in the first layer."""
+    rules = [(0, rule()), (None, gallery.epsilon())] if first else rule()
+    shares = formulas.SHARES["epsilon" if first else name]
+    return Method(
+        of_input(gallery.lrp, rules),
+        lambda layers, x, _: formulas.relevance(layers, x, shares, first or shares),
+        getattr(gallery, name),
+    )
+
+
+def patching(network: Network, x: Any, _: Any) -> Any:
+    """Patch what enters the ReLUs."""
+    fun = lambda x: jnp.sum(network.apply(network.params, x) ** 2)
+    site = gallery.relus()
+    return list(gallery.attribution_patching(fun, site)(x, 2 * x).values())
+
+
+def patched_relus(layers: formulas.Layers, x: Any, _: Any) -> list[Any]:
+    """Return the same from the values after the ReLUs."""
+    base, source = (formulas.forward(layers, c * x, np.zeros((len(x), 3))) for c in (1, 2))
+    ct, result = 2 * base.z[-1], []
+    for i in (2, 1):
+        ct = ct @ layers[i][0].T
+        result.append((source.a[i] - base.a[i]) * ct)
+        ct = ct * (base.z[i - 1] > 0)
+    return result[::-1]
+
+
 DIRECT = [np.random.default_rng(i).normal(size=(3, 4)) for i in range(2)]
 
 METHODS = {
@@ -164,6 +198,35 @@ METHODS = {
     "fast_sigmoid": spiking(gallery.fast_sigmoid, lambda u: 1 / (1 + 25 * np.abs(u)) ** 2),
     "arctan": spiking(gallery.arctan, lambda u: 1 / (1 + (np.pi * u) ** 2)),
     "boxcar": spiking(gallery.boxcar, lambda u: 1.0 * (np.abs(u) < 0.5)),
+    "saliency": Method(
+        of_input(gallery.saliency),
+        lambda layers, x, _: np.abs(formulas.map_of_input(layers, x, lambda ct, z: ct * (z > 0))),
+        gallery.saliency,
+    ),
+    "guided_backprop": Method(
+        of_input(gallery.guided_backprop),
+        lambda layers, x, _: formulas.map_of_input(
+            layers, x, lambda ct, z: np.maximum(ct, 0) * (z > 0)
+        ),
+        gallery.guided_backprop,
+    ),
+    "deconvolution": Method(
+        of_input(gallery.deconvolution),
+        lambda layers, x, _: formulas.map_of_input(layers, x, lambda ct, _: np.maximum(ct, 0)),
+        gallery.deconvolution,
+    ),
+    "lrp, epsilon": relevance("epsilon", gallery.epsilon),
+    "lrp, gamma": relevance("gamma", gallery.gamma),
+    "lrp, z_plus": relevance("z_plus", gallery.z_plus),
+    "lrp, alpha_beta": Method(
+        of_input(gallery.lrp, gallery.alpha_beta()),
+        lambda layers, x, _: formulas.alpha_beta(layers, x),
+        gallery.alpha_beta,
+    ),
+    "lrp, w_squared": relevance("w_squared", gallery.w_squared),
+    "lrp, flat": relevance("flat", gallery.flat),
+    "lrp, z_box": relevance("z_box", lambda: gallery.z_box(-3.0, 4.0), first=formulas.by_box),
+    "attribution_patching": Method(patching, patched_relus, gallery.attribution_patching),
     "per_example_gradients": Method(
         of_params(gallery.per_example_gradients),
         formulas.per_example,

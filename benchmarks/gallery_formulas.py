@@ -161,3 +161,67 @@ def of_outputs(layers: Layers, x: np.ndarray, top: Callable[[np.ndarray], np.nda
 def softmax(z: np.ndarray) -> np.ndarray:
     p = np.exp(z - z.max(1, keepdims=True))
     return p / p.sum(1, keepdims=True)
+
+
+def map_of_input(
+    layers: Layers, x: np.ndarray, relu: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Return the gradient of the sum of the outputs; `relu(ct, z)` is what a ReLU passes."""
+    run = forward(layers, x, np.zeros((len(x), 3)))
+    ct = np.ones_like(run.z[-1])
+    for i in range(len(layers) - 1, -1, -1):
+        ct = ct @ layers[i][0].T
+        ct = relu(ct, run.z[i - 1]) if i else ct
+    return ct
+
+
+Shares = Callable[[np.ndarray, np.ndarray, np.ndarray], list[tuple[np.ndarray, np.ndarray]]]
+"""From inputs [n, j, 1], weights [1, j, k] and bias [1, k]: shares q [n, j, k], and the bias's."""
+
+
+def relevance(layers: Layers, x: np.ndarray, shares: Shares, first: Shares) -> np.ndarray:
+    """Return the relevance of an input: sums over k of q_jk R_k / stab(sum over j of q + bias)."""
+    run = forward(layers, x, np.zeros((len(x), 3)))
+    r = run.z[-1]
+    for i in range(len(layers) - 1, -1, -1):
+        w, b = layers[i]
+        total = 0
+        for q, bias in (shares if i else first)(run.a[i][:, :, None], w[None], b[None]):
+            z = q.sum(1) + bias
+            s = r / (z + 1e-6 * np.where(z < 0, -1, 1))
+            total = total + (q * s[:, None, :]).sum(2)
+        r = total
+    return np.asarray(r)
+
+
+def by_gamma(a: np.ndarray, w: np.ndarray, b: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    sign = np.sign((a * w).sum(1) + b)
+    favored = lambda q, s: q + 0.25 * s * np.maximum(s * q, 0)
+    return [(favored(a * w, sign[:, None, :]), favored(b, sign))]
+
+
+def by_box(a: np.ndarray, w: np.ndarray, b: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(a * w + 3 * np.maximum(w, 0) - 4 * np.minimum(w, 0), 0 * b)]
+
+
+SHARES: dict[str, Shares] = {
+    "epsilon": lambda a, w, b: [(a * w, b)],
+    "gamma": by_gamma,
+    "z_plus": lambda a, w, b: [(np.maximum(a * w, 0), np.maximum(b, 0))],
+    "w_squared": lambda a, w, b: [(w**2 + 0 * a, b**2)],
+    "flat": lambda a, w, b: [(1 + 0 * a * w, 1 + 0 * b)],
+}
+
+
+def alpha_beta(layers: Layers, x: np.ndarray) -> np.ndarray:
+    run = forward(layers, x, np.zeros((len(x), 3)))
+    r = run.z[-1]
+    for i in range(len(layers) - 1, -1, -1):
+        w, b = layers[i]
+        q, total = run.a[i][:, :, None] * w[None], 0
+        for factor, part in ((2, np.maximum), (-1, np.minimum)):
+            z = part(q, 0).sum(1) + part(b, 0)
+            s = factor * r / (z + 1e-6 * np.where(z < 0, -1, 1))
+            total = total + (part(q, 0) * s[:, None, :]).sum(2)
+        r = total
+    return np.asarray(r)

@@ -1,5 +1,10 @@
 """Published edits and readings of the backward pass, for models that stay as they are."""
 
+from fbp.gallery.attribution import attribution_patching as attribution_patching
+from fbp.gallery.attribution import deconvolution as deconvolution
+from fbp.gallery.attribution import guided_backprop as guided_backprop
+from fbp.gallery.attribution import relus as relus
+from fbp.gallery.attribution import saliency as saliency
 from fbp.gallery.batches import NoiseScale as NoiseScale
 from fbp.gallery.batches import batch_variance as batch_variance
 from fbp.gallery.batches import clipped_gradient as clipped_gradient
@@ -25,6 +30,14 @@ from fbp.gallery.feedback import uniform_sign_feedback as uniform_sign_feedback
 from fbp.gallery.layers import layers as layers
 from fbp.gallery.per_example import Examples as Examples
 from fbp.gallery.per_example import examples as examples
+from fbp.gallery.relevance import alpha_beta as alpha_beta
+from fbp.gallery.relevance import epsilon as epsilon
+from fbp.gallery.relevance import flat as flat
+from fbp.gallery.relevance import gamma as gamma
+from fbp.gallery.relevance import lrp as lrp
+from fbp.gallery.relevance import w_squared as w_squared
+from fbp.gallery.relevance import z_box as z_box
+from fbp.gallery.relevance import z_plus as z_plus
 from fbp.gallery.surrogates import arctan as arctan
 from fbp.gallery.surrogates import boxcar as boxcar
 from fbp.gallery.surrogates import fast_sigmoid as fast_sigmoid
