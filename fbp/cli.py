@@ -18,6 +18,7 @@ from fbp.commands.plan import PlanCommand
 from fbp.commands.predict import PredictCommand
 from fbp.commands.report import ReportCommand
 from fbp.commands.run import RunCommand, run
+from fbp.commands.runs import RunsCommand
 from fbp.commands.show import ShowCommand
 from fbp.commands.sweep import SweepCommand
 from fbp.extras import missing_extra
@@ -26,6 +27,7 @@ Command = (
     Annotated[SweepCommand, subcommand("sweep")]
     | Annotated[PlanCommand, subcommand("plan")]
     | Annotated[ReportCommand, subcommand("report")]
+    | Annotated[RunsCommand, subcommand("runs")]
     | Annotated[ConfigsCommand, subcommand("configs")]
     | Annotated[CheckCommand, subcommand("check")]
     | Annotated[ExperimentsCommand, subcommand("experiments")]

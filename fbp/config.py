@@ -204,11 +204,11 @@ class Train:
         for name in ("steps", "batch_size", "evaluate_every", "accumulate"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
             require(getattr(self, name) < 2**31, name, getattr(self, name), "less than 2^31")
-        rare_enough = self.steps / self.evaluate_every <= MOST_SETTINGS
+        within_limit = self.steps / self.evaluate_every <= MOST_SETTINGS
         expected = (
             f"{self.steps / MOST_SETTINGS:.3g} or more, so that trials are measured less often"
         )
-        require(rare_enough, "evaluate_every", self.evaluate_every, expected)
+        require(within_limit, "evaluate_every", self.evaluate_every, expected)
         in_run = 0 <= self.warmup_steps < self.steps
         require(in_run, "warmup_steps", self.warmup_steps, "from 0 to less than steps")
         rises_twice = self.schedule == "one_cycle" and self.warmup_steps > 0
@@ -310,8 +310,8 @@ class Halving:
     def __post_init__(self):
         require(self.eta >= 2, "eta", self.eta, "at least 2")
         require(self.trials is None or self.trials >= 1, "trials", self.trials, "at least 1")
-        few = self.trials is None or self.trials <= MOST_SETTINGS
-        require(few, "trials", self.trials, f"at most {MOST_SETTINGS:,}")
+        within_limit = self.trials is None or self.trials <= MOST_SETTINGS
+        require(within_limit, "trials", self.trials, f"at most {MOST_SETTINGS:,}")
 
 
 SEARCHES = {"grid": GridSearch, "random": RandomSearch, "halving": Halving}
@@ -369,8 +369,10 @@ class Sweep:
         drawn_count = getattr(self.search, "trials", None)
         listed = (self.learning_rate, *self.hyperparameters.values(), *self.rates.values())
         settings = drawn_count or prod(len(values_of(values)) for values in listed)
-        few = settings * self.seeds <= MOST_SETTINGS
-        require(few, "seeds", self.seeds, f"so that there are at most {MOST_SETTINGS:,} trials")
+        within_limit = settings * self.seeds <= MOST_SETTINGS
+        require(
+            within_limit, "seeds", self.seeds, f"so that there are at most {MOST_SETTINGS:,} trials"
+        )
 
     @property
     def learning_rates(self) -> tuple[float, ...]:

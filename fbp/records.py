@@ -38,7 +38,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib import import_module, metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,47 @@ def read_records(directory: Path) -> list[dict[str, Any]]:
     """
     lines = (directory / RECORDS).read_text(encoding="utf-8").split("\n")[:-1]
     return [json.loads(line) for line in lines]
+
+
+def table(run: Path | str) -> Any:
+    """Return a run's records as a dataframe, of polars or of pandas, whichever is installed.
+
+    Args:
+      run: the run's directory.
+
+    Returns:
+      A dataframe with a row for each record; what a record does not have is null.
+
+    Raises:
+      InputError: neither is installed, or the records cannot be read.
+
+    >>> import tempfile
+    >>> run = Path(tempfile.mkdtemp())
+    >>> append_records(run, [{"kind": "train", "loss": 0.5}, {"kind": "eval", "loss": 0.25}])
+    >>> table(run).shape
+    (2, 2)
+    """
+    try:
+        rows = read_records(Path(run))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{run}: its records cannot be read: {error}") from error
+    if find_spec("polars"):
+        return import_module("polars").DataFrame(rows, infer_schema_length=None)
+    if find_spec("pandas"):
+        return import_module("pandas").DataFrame(rows)
+    raise InputError("a table takes polars or pandas: pip install 'fbp-jax[tables]'")
+
+
+def is_locked(directory: Path) -> bool:
+    """Return whether a process is writing to a run's directory."""
+    lock = FileLock(directory / LOCK, timeout=0)
+    if not (directory / LOCK).exists():
+        return False
+    try:
+        with lock:
+            return False
+    except (Timeout, OSError):
+        return True
 
 
 def environment() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from fbp.data import load
 from fbp.records import check_available, is_complete, is_run
 from fbp.structure import parse_toml
 from fbp.sweep import run
+from fbp.user_cache import user_cache
 from tests.support.demo_config import TEXT
 
 DEEP = "x = " + "[" * 3000 + "]" * 3000
@@ -123,7 +124,7 @@ def test_user_without_home_and_without_entry_keeps_no_cache(monkeypatch):
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(pwd, "getpwuid", no_entry)
-    assert backend._directory() is None
+    assert user_cache("jax") is None
     with backend.compilation_cache():
         assert "HOME" not in os.environ
 

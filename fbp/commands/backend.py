@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from fbp.user_cache import user_cache
+
 
 def use_every_core() -> None:
     """Use as many CPU devices as there are cores, so that a sweep's trials are divided over them.
@@ -56,7 +58,7 @@ def compilation_cache() -> Iterator[None]:
     import jax
     from jax.experimental.compilation_cache import compilation_cache as cache
 
-    directory = None if jax.config.values["jax_compilation_cache_dir"] else _directory()
+    directory = None if jax.config.values["jax_compilation_cache_dir"] else user_cache("jax")
     if directory is None:
         yield
         return
@@ -66,16 +68,3 @@ def compilation_cache() -> Iterator[None]:
     finally:
         jax.config.update("jax_compilation_cache_dir", None)
         cache.reset_cache()
-
-
-def _directory() -> Path | None:
-    try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # neither HOME nor an entry of the user, as in some containers
-        return None
-    directory = base / "fbp" / "jax"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return directory if os.access(directory, os.W_OK) else None

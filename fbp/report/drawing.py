@@ -6,6 +6,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from fbp.report.trials import TrialHistory, curve
@@ -74,6 +77,14 @@ def show_losses(panels: Iterable[Axes]) -> None:
         finite = shown[np.isfinite(shown)]
         if len(finite) and (finite > 0).all():
             panel.set_yscale("log")
+
+
+def show_rate_scale(figure: Figure, panels: Any, rates: Sequence[float]) -> None:
+    """Show the rates on a logarithmic scale of the colors of `style_of`, in place of a legend."""
+    colors = matplotlib.colormaps["viridis"](np.linspace(0, PALEST, 256))
+    norm = LogNorm(min(rates), max(rates))
+    mappable = ScalarMappable(norm, ListedColormap(colors))
+    figure.colorbar(mappable, ax=list(panels), label="learning rate", location="bottom", shrink=0.8)
 
 
 def plain(text: str) -> str:

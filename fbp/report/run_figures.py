@@ -22,12 +22,14 @@ from fbp.report.drawing import (
     plain,
     show_accuracies,
     show_losses,
+    show_rate_scale,
     style_of,
 )
 from fbp.report.measures import measures_of
 from fbp.report.trials import Record, Setting, TrialHistory, label, setting_of, trials, without_rate
 
 MOST_NAMED = 8  # settings beside the rate that a legend names
+MOST_RATES = 24  # that a legend names: six rows below the panels; more are on a scale of colors
 
 
 def draw_run(records: Iterable[Record], summary: Mapping[str, Any]) -> dict[str, Figure]:
@@ -62,11 +64,16 @@ def loss_by_step(runs: Sequence[TrialHistory], summary: Mapping[str, Any]) -> Fi
         for number, rate in enumerate(rates):
             seeds = [run for run in shown if run.learning_rate == rate]
             emphasis = best is not None and rate == best["learning_rate"]
-            draw_curve(panel, seeds, part, style_of(number, len(rates)), f"{rate:.3g}", emphasis)
+            style = style_of(number, len(rates))
+            style |= {} if len(rates) <= MOST_RATES else {"marker": ""}
+            draw_curve(panel, seeds, part, style, f"{rate:.3g}", emphasis)
         panel.grid(alpha=0.3)
     show_losses(panels)
     cap_at_start(panels)
     panels[-1].set_xlabel("step (parameter updates)")
+    if len(rates) > MOST_RATES:
+        show_rate_scale(figure, panels, rates)
+        return figure
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, title="learning rate", ncols=4, loc="outside lower center")
     return figure

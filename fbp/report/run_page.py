@@ -9,6 +9,7 @@ from typing import Any
 
 from fbp.errors import InputError
 from fbp.report import run_figures
+from fbp.report.best_settings import SETTINGS, settings_csv, shown_entries
 from fbp.report.markup import definitions, fill, html_table, picture, png, warning_boxes
 from fbp.report.run_directory import RecordedRun, read_run
 from fbp.report.text import caption, summary_columns, table_note, verdict, warnings
@@ -25,6 +26,7 @@ def write_run_page(run: Path) -> Path:
         (run / "figures").mkdir(exist_ok=True)
         for name, image in pictures.items():
             (run / "figures" / f"{name}.png").write_bytes(image)
+        (run / SETTINGS).write_text(settings_csv(content.summary), encoding="utf-8")
         page = run / "report.html"
         page.write_text(run_html(content, pictures), encoding="utf-8")
     except OSError as error:
@@ -56,8 +58,9 @@ def run_html(run: RecordedRun, pictures: Mapping[str, bytes]) -> str:
 def _table(summary: Mapping[str, Any]) -> str:
     titles, best = summary_columns(summary), summary["best"]
     chosen = None if best is None else setting_of(best)
-    number = next((i for i, e in enumerate(summary["rates"]) if setting_of(e) == chosen), None)
-    rows = [[cell(entry) for cell in titles.values()] for entry in summary["rates"]]
+    shown = shown_entries(summary)
+    number = next((i for i, e in enumerate(shown) if setting_of(e) == chosen), None)
+    rows = [[cell(entry) for cell in titles.values()] for entry in shown]
     if number is not None:
         rows[number][0] = (rows[number][0][0], "best")
     return html_table(list(titles), rows, number)

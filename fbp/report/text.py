@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fbp.report.best_settings import MOST, SETTINGS
 from fbp.report.run_directory import RecordedRun
 from fbp.report.trials import label, setting_of, value_text, without_rate
 
+MOST_RIVALS = 8  # settings that a sentence can name
 Entry = Mapping[str, Any]
 Cell = tuple[str, str]  # a value, and what is added in small
 
@@ -90,8 +92,12 @@ def table_note(summary: Entry) -> str:
         note += " The interquartile mean is that of the middle half of the seeds."
     if "steps" in summary_columns(summary):
         note += " Settings with fewer steps were stopped early and are not compared."
+    if len(summary["rates"]) > MOST:
+        note += f" The best {MOST} of {len(summary['rates'])} settings; all are in {SETTINGS}."
     rivals = _rivals(summary)
-    if rivals:
+    if len(rivals) > MOST_RIVALS:
+        note += f" The intervals of {len(rivals)} settings overlap the best one's."
+    elif rivals:
         note += f" Intervals that overlap the best one's: {'; '.join(rivals)}."
     return note
 

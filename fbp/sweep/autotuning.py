@@ -6,8 +6,9 @@ a few steps of each candidate, and take the first within `TIE` of the fastest. C
 time too; therefore
 
 - a study of fewer than `MEASURE_FROM` floating-point operations runs by `vmap`, unmeasured;
-- no further candidate is timed once the whole study would take less than `WORTH_COMPILING` times
-  as long as compiling one.
+- no further candidate is timed once that would take more than `BUDGET` of the time that the study
+  takes by the fastest so far;
+- the likeliest comes first: on a CPU one trial after another from `LARGE` operations a step on.
 """
 
 import math
@@ -31,27 +32,42 @@ from fbp.train.objective import Objective
 from fbp.train.problem import Batches, Part, Problem, example_count
 
 MEASURE_FROM = 1e11  # operations: below, a study takes seconds, as long as compiling a candidate
-WORTH_COMPILING = 10.0  # compiling may cost a tenth of what is left to gain
+BUDGET = 0.2  # of the study's time: with it a first run takes at most about 1.25 of the best one's
+LARGE = (
+    1e6  # operations of a trial's step: above, its arrays fill the caches of a core by themselves
+)
 MAX_STEPS, MAX_OPERATIONS = 5, 2e9  # of all trials in one call, so that it takes about a second
 MIN_SECONDS, MIN_CALLS = 0.3, 3  # of each candidate, so that the fastest call is undisturbed
 TIE = 0.95  # of the highest speed: what such a measurement cannot tell apart
 MIN_GROUP = 4  # trials at a time, of `map` in groups and of `seed`: fewer are not worth batching
 
 
-def autotune(study: Study) -> tuple[Parallelism, dict[str, float]]:
+def is_measured(study: Study) -> bool:
+    """Return whether a study is long enough for a measurement, and its config leaves the choice."""
+    return study.config.sweep.trials == "auto" and operations(study) >= MEASURE_FROM
+
+
+def autotune(
+    study: Study, say: Callable[[str], None] = lambda *_: None
+) -> tuple[Parallelism, dict[str, float]]:
     """Choose a study's parallelism; return it and each candidate's trial-steps per second.
 
     Without `trials = "auto"` it is the parallelism that the config names, and nothing is measured.
+    `say` is called with what is being done.
     """
     first = configured(study.config.sweep, len(study.trials))
-    if study.config.sweep.trials != "auto" or operations(study) < MEASURE_FROM:
+    if not is_measured(study):
         return first, {}
     trial_steps = len(study.trials) * study.config.train.steps
     states = _start(study, first)
     speeds: dict[Parallelism, float] = {}
-    for candidate in _candidates(study, first):
+    candidates, begin, compiled = _candidates(study, first), time.perf_counter(), 0.0
+    for number, candidate in enumerate(candidates, start=1):
+        say(f"measuring way {number} of {len(candidates)} to run trials")
         speeds[candidate], compiling = _time_candidate(study, candidate, states)
-        if trial_steps / max(speeds.values()) < WORTH_COMPILING * compiling:
+        compiled += compiling
+        spent = max(broadcast(time.perf_counter() - begin), compiled)
+        if spent + compiling > BUDGET * trial_steps / max(speeds.values()):
             break
     rounded = {_label(candidate): float(f"{speed:.4g}") for candidate, speed in speeds.items()}
     return _first_of_fastest(speeds), rounded
@@ -82,7 +98,12 @@ def _candidates(study: Study, first: Parallelism) -> list[Parallelism]:
     candidates.append(Parallelism("map", 1, devices))
     if _group(each) < each:
         candidates.append(Parallelism("map", _group(each), devices))
-    return [*candidates, Parallelism("loop", 1, devices)]
+    candidates.append(Parallelism("loop", 1, devices))
+    steps = len(study.trials) * study.config.train.steps
+    if jax.default_backend() == "cpu" and operations(study) / steps >= LARGE:
+        in_turn = lambda candidate: candidate.kind not in ("map", "loop")
+        candidates.sort(key=lambda c: (in_turn(c), c.batch_size > 1))
+    return candidates
 
 
 def _group(trials: int) -> int:

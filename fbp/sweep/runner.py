@@ -1,7 +1,7 @@
 """Run the trials of a sweep: compile once, and record how trials run."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ import numpy as np
 from fbp.errors import InputError
 from fbp.hosts import gather_global, on_first_process, put_global
 from fbp.records import ENVIRONMENT, add_to_environment, read_environment
-from fbp.sweep.autotuning import autotune
+from fbp.sweep.autotuning import autotune, is_measured
 from fbp.sweep.batches import BatchReader
 from fbp.sweep.divergence import MonitoredState
 from fbp.sweep.grid import Trial, grid_of
 from fbp.sweep.parallelism import KINDS, Parallelism, select_trials
 from fbp.sweep.program import Program, make_program
+from fbp.sweep.remembered import choice_key, remember, remembered
 from fbp.sweep.study import Study, measures_of_study
 from fbp.sweep.vmapping import traces_under_vmap
 from fbp.train.objective import Metrics
@@ -47,6 +48,8 @@ class Runner:
       directory: the run's.
       throughput: of what has been run so far.
       measures: what is measured.
+      say: called with what is being done, such as `compiling`.
+      latest: the last training losses and validation metrics.
     """
 
     def __init__(self, studies: Sequence[Study], directory: Path):
@@ -58,6 +61,8 @@ class Runner:
         self._data: dict[Any, Part] = {}
         self._readers: dict[int, BatchReader] = {}
         self.measures = measures_of_study(studies[0])
+        self.say: Callable[[str], None] = lambda *_: None
+        self.latest: tuple[Any, Metrics] | None = None
 
     def structure(self, variant: int, trials: int) -> Any:
         """Return the states of a number of a study's trials, as shapes with their shardings."""
@@ -88,13 +93,16 @@ class Runner:
         orders = program.draw(start, stop - start)
         arguments = (states, grid_of(trials), orders, training, validation)
         if key not in self._compiled:
+            self.say("compiling")
             self._compiled[key] = program.compile(*arguments)
+        self.say("")
         compiled = time.perf_counter()
         states, losses, metrics = jax.block_until_ready(self._compiled[key](*arguments))
         self.throughput.compiling += compiled - begin
         self.throughput.training += time.perf_counter() - compiled
         self.throughput.trial_steps += (stop - start) * len(trials)
-        return states, *jax.tree.map(gather_global, (losses, metrics))
+        self.latest = jax.tree.map(gather_global, (losses, metrics))
+        return states, *self.latest
 
     def select(self, variant: int, states: Any, indices: Sequence[int]) -> MonitoredState:
         """Return the states of the trials at these indices."""
@@ -121,12 +129,28 @@ class Runner:
             return _recorded(None, self.directory)
         if str(variant) not in choices:
             study = self.studies[variant]
-            parallelism, speeds = autotune(study) if traces_under_vmap(study) else (IN_TURN, {})
+            parallelism, speeds = self._choose(study)
             chosen = {**asdict(parallelism), "trial_steps_per_second": speeds}
             facts = {"trials": {**choices, str(variant): chosen}}
             on_first_process(add_to_environment, self.directory, facts)
             return parallelism
         return _recorded(choices[str(variant)], self.directory)
+
+    def _choose(self, study: Study) -> tuple[Parallelism, dict[str, float]]:
+        """Choose a study's parallelism: as it was remembered, or by a measurement."""
+        self.say("tracing")
+        if not traces_under_vmap(study):
+            return IN_TURN, {}
+        if not is_measured(study):
+            return autotune(study, self.say)
+        key = choice_key(study)
+        choice = on_first_process(remembered, key)
+        if choice is not None:
+            return choice[0].of(len(study.trials)), choice[1]
+        parallelism, speeds = autotune(study, self.say)
+        if speeds:
+            on_first_process(remember, key, parallelism, speeds)
+        return parallelism, speeds
 
     def _training(self, variant: int, start: int, stop: int, parallelism: Parallelism) -> Part:
         """Return the training data of these steps: all arrays, or the batch of each step."""

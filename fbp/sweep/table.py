@@ -1,8 +1,9 @@
 """A sweep's summary as a table for a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fbp.report.best_settings import shown_entries
 from fbp.report.text import summary_columns
 from fbp.report.trials import setting_of
 
@@ -26,11 +27,17 @@ def summary_table(summary: Mapping[str, Any]) -> str:
     titles, best = summary_columns(summary), summary["best"]
     chosen = None if best is None else setting_of(best)
     lines = [["", *titles]]
-    for entry in summary["rates"]:
+    for entry in shown_entries(summary):
         cells = [" ".join(filter(None, text(entry))) for text in titles.values()]
         lines.append(["*" if setting_of(entry) == chosen else "", *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
+    hidden = len(summary["rates"]) - len(lines) + 1
+    rest = [f"and {hidden} settings more, see summary.json"] if hidden else []
+    return "\n".join([*_aligned(lines, widths), *rest])
+
+
+def _aligned(lines: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
+    return [
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
-    )
+    ]

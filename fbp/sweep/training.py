@@ -6,12 +6,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from fbp.checkpoints import Checkpoints
 from fbp.config import Config
 from fbp.errors import InputError
-from fbp.hosts import gather_global, is_first, on_first_process
+from fbp.hosts import gather_global, on_first_process
 from fbp.records import CHECKPOINTS, append_records, read_records
 from fbp.report.summary import ranking
 from fbp.report.trials import settings, trials
@@ -21,6 +20,7 @@ from fbp.sweep.progress import SweepProgress, restore_progress, save_progress, s
 from fbp.sweep.rows import training_rows, validation_rows
 from fbp.sweep.runner import Runner
 from fbp.sweep.segments import Segment, segments_of, trial_steps
+from fbp.sweep.status import Status
 from fbp.sweep.study import Study
 from fbp.train.checks import nan_at_start
 from fbp.train.engine import init_of
@@ -38,17 +38,14 @@ def train_all(config: Config, runner: Runner) -> SweepProgress:
     with Checkpoints(runner.directory / CHECKPOINTS) as checkpoints:
         progress = restore_progress(checkpoints, runner) or SweepProgress(0, 0, everyone, {})
         segments = segments_of(*plan, len(runner.studies), count)[progress.segments :]
-        with tqdm(
-            desc=config.name,
-            total=trial_steps(*plan, count),
-            initial=progress.trial_steps,
-            unit=" trial-steps",
-            unit_scale=True,
-            disable=None if is_first() else True,
-        ) as bar:
+        measures, total = runner.measures, trial_steps(*plan, count)
+        shown = config.name, total, progress.trial_steps
+        with Status(*shown, measures.metric, measures.higher_is_better) as status:
+            runner.say = status.say
             for segment in segments:
                 progress = _run_segment(segment, progress, runner)
-                bar.update(progress.trial_steps - bar.n)
+                if runner.latest is not None:
+                    status.advance(progress.trial_steps, *runner.latest)
                 if checkpoints.due():
                     save_progress(checkpoints, runner.directory, progress)
     return progress

@@ -15,7 +15,7 @@ from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
 from fbp.sweep import autotuning
 from fbp.sweep.study import studies_of
 
-autotuning.MEASURE_FROM, autotuning.WORTH_COMPILING, autotuning.MIN_SECONDS = 0.0, 1e-9, 0.01
+autotuning.MEASURE_FROM, autotuning.BUDGET, autotuning.MIN_SECONDS = 0.0, 1e9, 0.01
 rates = tuple(0.01 * number for number in range(1, 10))
 (study,) = studies_of(
     Config("demo", Data("digits"), MLP((8,)), Optimizer("sgd"), Train(20, 16, 10), Sweep(rates, 2))

@@ -217,5 +217,5 @@ def test_a_missing_matplotlib_is_named(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, f"fbp.report.{name}")
         monkeypatch.delattr(report, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(InputError, match=r"pip install 'fbp-jax\[experiments\]'"):
+    with pytest.raises(InputError, match=r"pip install 'fbp-jax\[report\]'"):
         report.write_report(synthetic_run.write(tmp_path))

@@ -74,10 +74,25 @@ def test_no_way_is_tried_that_takes_longer_to_compile_than_it_can_save(monkeypat
     assert len(tried) == 1
 
 
+def test_measuring_takes_a_share_of_the_studys_time_at_most(monkeypatch):
+    """60 trial-steps at 3 a second are 20 s, a fifth of them 4 s: as many ways are compiled."""
+    speeds = dict.fromkeys([("vmap", 1), ("seed", 2), ("map", 1), ("map", 3), ("loop", 1)], 3.0)
+    tried = timed(monkeypatch, speeds, compiling=1.5)
+    autotune(replace(STUDY))
+    assert len(tried) == 2
+
+
+def test_large_networks_run_one_trial_after_another_first_on_a_cpu(monkeypatch):
+    tried = timed(monkeypatch, SPEEDS, compiling=100.0)
+    monkeypatch.setattr(autotuning, "LARGE", 0.0)
+    autotune(STUDY)
+    assert [way.kind for way in tried] == ["map"]
+
+
 @pytest.mark.slow
 def test_measurement_is_real_and_short(monkeypatch):
     monkeypatch.setattr(autotuning, "MEASURE_FROM", 0.0)
-    monkeypatch.setattr(autotuning, "WORTH_COMPILING", 1e-9)
+    monkeypatch.setattr(autotuning, "BUDGET", 1e9)
     monkeypatch.setattr(autotuning, "MIN_SECONDS", 0.01)
     monkeypatch.setattr(autotuning, "TIE", 1.0)
     way, speeds = autotune(replace(STUDY, trials=STUDY.trials * 8))
