@@ -200,7 +200,7 @@ def uses(script: Path, module: str, name: str) -> bool:
 def front_page() -> str:
     """Return the first page: what it is, the picture, and where everything is."""
     return (
-        (SITE / "index.md")
+        (SITE / "front_page.txt")
         .read_text(encoding="utf-8")
         .format(
             tutorials="\n".join(f"docs/tutorial/{script.stem}" for script in TUTORIALS),
