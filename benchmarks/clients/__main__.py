@@ -5,12 +5,14 @@
 Each program (benchmarks/clients) calls its library, and the library calls jax.grad or its kin. No
 line of either is changed. Ratios fbp / JAX: staging (medians of tracing the whole program, in
 seconds of this process), and of the compiled programs flops and bytes as XLA counts them, a loop's
-body once, and temporary memory. Worst first; above 1.05, the goal for flops and memory, is bold,
-and the lines below say what the programs say of it.
+body once, and temporary memory. Each row goes to stderr as it is measured; the table is worst
+first. Above 1.05, the goal for flops and memory, is bold, and the lines below say what the programs
+say of it.
 """
 
 import dataclasses
 import statistics
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -126,6 +128,7 @@ def main() -> None:
         notes += more
         if figures is not None:
             measured[name] = figures, apart
+            print(row(name, figures, apart), file=sys.stderr, flush=True)
         jax.clear_caches()
     shown = MEASURES if arguments.compile else MEASURES[:1]
     print(line("", *shown, "ULPs"), line(*("---" for _ in range(len(shown) + 2))), sep="\n")
