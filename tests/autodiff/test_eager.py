@@ -469,3 +469,18 @@ def test_a_linear_function_is_its_own_rule(x):
     double = jax.custom_jvp(lambda x: 2 * x)
     double.defjvp(lambda p, t: (double(*p), double(*t)))
     assert_same(fbp.grad(lambda x: double(x) * x)(x), jax.grad(lambda x: double(x) * x)(x))
+
+
+def test_edits_do_not_change_values_that_python_has_seen():
+    def fun(x, see=lambda _: None):
+        with jax.named_scope("inner"):
+            y = jnp.sin(x)
+        jax.debug.callback(see, y)
+        return y * x if y > 0 else y
+
+    clip = fbp.edit.cotangent("*inner", fbp.edit.clip(0.1))
+    with pytest.raises(fbp.InputError, match=r"has a side effect, at .*test_eager"):
+        fbp.grad(fun, rules=fbp.RULES | clip)(1.0)
+    double = fbp.edit.value("*inner", lambda y: 2 * y)
+    with pytest.raises(fbp.InputError, match="asked for them before"):
+        fbp.grad(lambda x: fun(x), rules=fbp.RULES | double)(1.0)
