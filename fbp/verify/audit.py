@@ -13,8 +13,16 @@ import jax
 
 from fbp.autodiff.rule import Rules
 from fbp.verify.audited import Audited, declaration
-from fbp.verify.custom_rules import Tried, Uses, custom_equations, operands, tried, uses_of
-from fbp.verify.declared import Declaration, RuleName, rule_name
+from fbp.verify.custom_rules import (
+    Tried,
+    Uses,
+    custom_equations,
+    is_rule,
+    operands,
+    tried,
+    uses_of,
+)
+from fbp.verify.declared import Declaration, RuleName, rule_name, user_line
 from fbp.verify.problem import Problem
 from fbp.verify.report import Finding, Kind, RuleSummary
 from fbp.verify.rule_findings import findings_of
@@ -80,6 +88,8 @@ def _judged(
     for t, name in zip(every, names, strict=True):
         if t.ran and not t.rule and t.trial.unjudged:
             unjudged.setdefault(name, []).append(t.trial.unjudged)
+            if refuses_a_rule(ValueError(t.trial.unjudged)):
+                findings[name, _identity(t)] = _refused(t, name)
     for t, name, numbers in compared:
         ins, cts = looked_up.get(t.site.key, ([], []))
         try:
@@ -97,6 +107,20 @@ def _judged(
             if finding.kind is Kind.UNRESOLVED:
                 unjudged.setdefault(name, []).append("unresolved, see below")
     return list(findings.values()), unjudged
+
+
+def refuses_a_rule(error: Exception) -> bool:
+    """Return whether JAX says that a custom rule has not the form, or the types, of one."""
+    return str(error).startswith(("Custom VJP", "Custom JVP", "Expected output", "custom_vjp"))
+
+
+def _refused(t: Tried, name: RuleName) -> Finding:
+    return Finding(
+        Kind.WRONG_CUSTOM_RULE,
+        f"the {is_rule(t.use.eqn)} rule of {name} cannot be used: {t.trial.unjudged}",
+        primitive=str(t.use.eqn.primitive),
+        source=user_line(t.use.eqn),
+    )
 
 
 def _identity(t: Tried) -> int:

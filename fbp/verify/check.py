@@ -5,13 +5,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from fbp.autodiff import RULES
 from fbp.autodiff import graph as g
 from fbp.autodiff.rule import Rules
 from fbp.errors import InputError
-from fbp.verify.audit import audit
+from fbp.verify.audit import audit, refuses_a_rule
 from fbp.verify.declared import Declaration, Declarations, declarations
 from fbp.verify.edited import declared_edits
 from fbp.verify.kernels import without_kernels
@@ -141,9 +142,18 @@ def _subject(
     try:
         return by_fbp(problem, rules)
     except Exception as error:
-        g.stage(problem.loss, *problem.point)  # what the function itself raises is the user's
+        if not refuses_a_rule(error):  # a rule that cannot be used is found with the other rules
+            _raise_if_of_the_user(problem, error)
         parts.unchecked.append(f"could not check the gradient: {first_line(error)}")
         return None
+
+
+def _raise_if_of_the_user(problem: Problem, error: Exception) -> None:
+    """Raise what the function itself raises, and what JAX cannot differentiate either."""
+    try:
+        g.stage(jax.grad(problem.loss), *problem.point)
+    except Exception:
+        raise error from None
 
 
 def _of_gradient(

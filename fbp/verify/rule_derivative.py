@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import get_abstract_mesh
 
-from fbp.autodiff import avals
+from fbp.autodiff import RULES, avals
 from fbp.autodiff import graph as g
 from fbp.verify import oracle
 from fbp.verify.kernels import without_kernels
@@ -18,6 +18,7 @@ from fbp.verify.precision import DOUBLE
 from fbp.verify.rule_use import RuleUse, Staged, groups, run_rule, substituted
 from fbp.verify.worst_entry import Row, wide, worst_entry
 
+COLLECTIVES = RULES.tagged("collective")
 MARGIN = 30
 """How many times the estimated error of a difference the bar is."""
 LEAST = 1e-5
@@ -42,14 +43,31 @@ def second_derivative(
         by_rule, size = _slope_and_size(along)
     except Exception as error:  # whatever a rule raises that has no derivative
         return None, str(error).strip().split("\n")[0] or type(error).__name__
-    (ahead, behind), _ = lax.map(along, jnp.array([step, -step], jnp.float64))
-    by_values = (ahead - behind) / (2 * step)
+    by_values = _quotient(along, step)
+    total = _total(rule, by_values)
+    by_rule, by_values, size = map(total, (by_rule, by_values, size))
     share = jnp.maximum(MARGIN * coarse ** (2 / 3), LEAST)
     bar = share * jnp.maximum(abs(by_rule), abs(by_values)) + MARGIN * coarse / step * size
     if get_abstract_mesh().manual_axes:  # where values are not asked afterwards
-        (farther, nearer), _ = lax.map(along, jnp.array([4 * step, -4 * step], jnp.float64))
-        bar += MARGIN * abs((farther - nearer) / (8 * step) - by_values)
+        bar += MARGIN * abs(total(_quotient(along, 4 * step)) - by_values)
     return worst_entry(by_rule, by_values, bar, 1), ""
+
+
+def _quotient(along: Along, step: float) -> Any:
+    (ahead, behind), _ = lax.map(along, jnp.array([step, -step], jnp.float64))
+    return (ahead - behind) / (2 * step)
+
+
+def _total(rule: Staged, by_values: Any) -> Callable[[Any], Any]:
+    """Return what adds a number over the devices, as differentiation has done where types say over
+    which of them a value varies; where they do not, only a rule that exchanges values is added."""
+    varying = tuple(jax.typeof(by_values).mat.varying)
+    manual = tuple(get_abstract_mesh().manual_axes)
+    if varying:
+        return lambda x: lax.psum(x, varying) if jax.typeof(x).mat.varying else x
+    if manual and any(s.eqn.primitive in COLLECTIVES for s in sites(rule.graph)):
+        return lambda x: lax.psum(x, manual)
+    return lambda x: x
 
 
 def _slope_and_size(along: Along) -> tuple[Any, Any]:

@@ -29,7 +29,7 @@ from fbp.verify.plain_derivative import (
     plain_derivative,
 )
 from fbp.verify.precision import DOUBLE, evaluate
-from fbp.verify.rule_derivative import second_derivative
+from fbp.verify.rule_derivative import COLLECTIVES, second_derivative
 from fbp.verify.rule_use import RuleUse, Staged, judged_operands, mismatched, run_rule
 from fbp.verify.tried_cotangents import COMPARED, tried_cotangents
 from fbp.verify.worst_entry import Row, largest_finite, magnitude, wide, worse, worst_entry
@@ -92,7 +92,7 @@ def compare(
         labels.append(Label(check, number))
         rows.append(row)
 
-    arrays = arrays_of(use, rule, ins, cts)
+    arrays = _over_devices(rule, ins, arrays_of(use, rule, ins, cts))
     coarse = coarsest_of_rule(rule, use)
     for j, number in enumerate(judged_operands(use)):
         eps = float(jnp.finfo(avals.struct(use.eqn.invars[number]).dtype).eps)
@@ -148,6 +148,17 @@ def arrays_of(use: RuleUse, rule: Staged, ins: Sequence[Any], cts: Sequence[Any]
     if has_rounded_constants(rule.graph):
         arrays["double by constants"] = run_rule(use, rule, ins, near, ROUNDED_CONSTANTS)[1]
     return arrays
+
+
+def _over_devices(rule: Staged, ins: Sequence[Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return the cotangents added over the devices, where a rule exchanges values and types do not
+    say which of them each device has a part of (check_vma=False): only their sum counts then."""
+    manual = get_abstract_mesh().manual_axes
+    typed = any(jax.typeof(x).mat.varying for x in ins)
+    if not manual or typed or not any(s.eqn.primitive in COLLECTIVES for s in sites(rule.graph)):
+        return arrays
+    others = ("tried", "outs", "unjudged")
+    return {k: x if k in others else lax.psum(x, manual) for k, x in arrays.items()}
 
 
 def _of_operand(arrays: dict[str, Any], j: int, eps: float, coarse: float) -> dict[str, Row]:

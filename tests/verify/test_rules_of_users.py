@@ -455,3 +455,40 @@ def test_a_notebook_shows_the_report():
 def test_a_rewrite_of_a_module_is_compared_too():
     found = first_difference(lambda x: jnp.sum(jnp.exp(x)), lambda x: jnp.sum(1.01 * jnp.exp(x)), X)
     assert found.what == "value"
+
+
+def test_a_rule_that_jax_refuses_is_a_finding_that_names_it():
+    def product(x, y):
+        return x * y
+
+    f = ruled(product, lambda kept, g: (g * kept[1],))
+    (finding,) = check(lambda x: jnp.sum(f(x, x)), X).failures
+    assert finding.kind is Kind.WRONG_CUSTOM_RULE
+    assert "product" in finding.message
+    assert "cannot be used" in finding.message
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_rules_on_several_devices_are_compared_device_by_device(typed):
+    if jax.device_count() < 2:
+        pytest.skip("needs two devices")
+    mesh = jax.make_mesh((2,), ("d",), axis_types=(AxisType.Auto,))
+
+    def loss(factor):
+        def summed(x):
+            return jax.lax.psum(jnp.sum(jnp.tanh(x)), "d")
+
+        def bwd(kept, g):
+            g = g if typed else jax.lax.psum(g, "d")  # untyped, each device has a part of it
+            return (factor * g * (1 - jnp.tanh(kept[0]) ** 2),)
+
+        f = jax.shard_map(
+            ruled(summed, bwd), mesh=mesh, in_specs=P("d"), out_specs=P(), check_vma=typed
+        )
+        return lambda x: 2 * f(x)
+
+    x = normal(0, 4)
+    right, wrong = (check(loss(factor), x) for factor in (1.0, 1.1))
+    assert right.ok, right
+    assert not right.unresolved
+    assert any(f.kind is Kind.WRONG_CUSTOM_RULE for f in wrong.failures)
