@@ -129,13 +129,22 @@ class Uses:
 
 def uses_of(problem: Problem, rules: Rules) -> Uses:
     """Return the backward program with marks; the forward program, with cotangents of ones, where
-    fbp cannot differentiate the function."""
+    fbp cannot differentiate the function.
+
+    The function is staged beforehand: fbp's transforms trace a function with a rule by its rule
+    alone, and the equations of this program hold the function itself.
+    """
+    program, _ = g.stage(problem.loss, *problem.point)
+
+    def loss(leaves: Sequence[Any], arrays: Sequence[Any]) -> Any:
+        (value,) = interpret.evaluate(program, [*leaves, *arrays])
+        return value
+
     try:
-        graph, _ = g.stage(value_and_grad(problem.loss, rules=marking(rules)), *problem.point)
+        graph, _ = g.stage(value_and_grad(loss, rules=marking(rules)), *problem.point)
         return Uses(graph, _read_mark)
     except Exception as error:  # a primitive without a rule, a gradient that is no program
-        graph, _ = g.stage(problem.loss, *problem.point)
-        return Uses(graph, _read_equation, f"{NOT_ARRIVING} ({first_line(error)})")
+        return Uses(program, _read_equation, f"{NOT_ARRIVING} ({first_line(error)})")
 
 
 NOT_ARRIVING = (
