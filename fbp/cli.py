@@ -50,28 +50,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if list(argv[:1]) == ["run"] and list(argv[1:2]) not in (["-h"], ["--help"]):
             return run(argv[1:])  # what follows the program is the program's
-        return _parse(argv)() or 0
+        return _command(argv)
     except (InputError, MissingRule) as error:
         return _complain(str(error))
+    except KeyboardInterrupt:
+        print("fbp: interrupted; what was recorded until now stays readable", file=sys.stderr)
+        return 130
+
+
+def _command(argv: Sequence[str]) -> int:
+    """Run one of fbp's commands; what the machine lacks is told as bad input is."""
+    try:
+        return _parse(argv)() or 0
+    except (InputError, MissingRule):
+        raise
     except ModuleNotFoundError as error:
         text = missing_extra(error, argv[0] if argv else "")
         if text is None:
             raise
-        return _complain(text)
+        raise InputError(text) from error
     except MemoryError:
-        return _complain("not enough memory: give smaller sizes, or fewer trials at a time")
+        text = "not enough memory: give smaller sizes, or fewer trials at a time"
+        raise InputError(text) from None
     except RecursionError:
-        return _complain("the input is nested too deeply")
+        raise InputError("the input is nested too deeply") from None
     except OSError as error:
-        return _complain(f"{error.filename or 'a file'}: {error.strerror or error}")
+        text = f"{error.filename or 'a file'}: {error.strerror or error}"
+        raise InputError(text) from error
     except Exception as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         advice = "give smaller sizes, or fewer trials at a time (sweep.trials = 'map')"
-        return _complain(f"a device has not enough memory: {advice}")
-    except KeyboardInterrupt:
-        print("fbp: interrupted; what was recorded until now stays readable", file=sys.stderr)
-        return 130
+        raise InputError(f"a device has not enough memory: {advice}") from error
 
 
 def _complain(text: str) -> int:

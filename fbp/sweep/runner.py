@@ -101,8 +101,9 @@ class Runner:
         self.throughput.compiling += compiled - begin
         self.throughput.training += time.perf_counter() - compiled
         self.throughput.trial_steps += (stop - start) * len(trials)
-        self.latest = jax.tree.map(gather_global, (losses, metrics))
-        return states, *self.latest
+        losses, metrics = jax.tree.map(gather_global, (losses, metrics))
+        self.latest = losses, metrics
+        return states, losses, metrics
 
     def select(self, variant: int, states: Any, indices: Sequence[int]) -> MonitoredState:
         """Return the states of the trials at these indices."""
