@@ -252,6 +252,7 @@ class StagingTrace(DynamicJaxprTrace):
         if body is None:
             jaxpr, consts = trace_to_jaxpr(fun, avals, self.recording.of_rule(operands, len(avals)))
             body = convert_constvars_jaxpr(jaxpr)
+            _forget_if(any(active), fun)
         params = {"jvp_jaxpr_fun": rule, "symbolic_zeros": symbolic_zeros}
         return self._hold(prim, body, consts, tracers, params, source)
 
@@ -282,6 +283,7 @@ class StagingTrace(DynamicJaxprTrace):
                 fun.with_unknown_names(), avals, self.recording.of_rule(operands, len(avals))
             )
             body = convert_constvars_jaxpr(jaxpr)
+            _forget_if(any(active), fun)
         num_consts = len(consts)
 
         def shifted_trees():
@@ -305,6 +307,13 @@ class StagingTrace(DynamicJaxprTrace):
         held = {"call_jaxpr": closed, "num_consts": len(consts), **params}
         outs = [v.aval for v in body.outvars]
         return self.emit_eqn(operands, outs, prim, held, positional_effects(closed), source)
+
+
+def _forget_if(is_told_twice: bool, fun: WrappedFun) -> None:
+    """Let a function's output tree be told by its rule alone: JAX takes it from one of the two."""
+    for store in fun.stores if is_told_twice else ():
+        if store:
+            store.reset()
 
 
 def _lazily(fun: WrappedFun) -> Callable[[Callable], WrappedFun]:
