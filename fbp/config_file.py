@@ -81,7 +81,8 @@ def config_of(tables: Mapping[str, Any], origin: str) -> Config:
     A key that is an axis has the first of its values; the config of every combination is
     checked too.
     """
-    _require_tables(tables, origin)
+    of_axes = dict.fromkeys(key.partition(".")[0] for key in _axes(tables, origin))
+    _require_tables({**of_axes, **tables}, origin)
     return problem_config(tables, origin)
 
 
