@@ -1,6 +1,9 @@
 """Libraries for training: they differentiate the loss that they are given."""
 
-# pyright: reportMissingImports=false
+# The types of libraries of others, which need not be installed, are loose.
+# pyright: reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false, reportIndexIssue=false, reportOptionalMemberAccess=false, reportOptionalOperand=false
+# pyright: reportOperatorIssue=false
 
 from typing import Any
 
