@@ -21,10 +21,15 @@ from fbp.autodiff.undefined import is_undefined, undefined
 
 def evaluate(graph: Graph, args: Iterable[Any]) -> list[Any]:
     """Run the program forward."""
+    return evaluated(graph, args).results(graph)
+
+
+def evaluated(graph: Graph, args: Iterable[Any]) -> "Environment":
+    """Run the program forward, and return the values of its variables."""
     env = Environment(graph, args)
     for eqn in graph.eqns:
         env.write(eqn.outvars, bind(eqn, env.read(eqn.invars)))
-    return env.results(graph)
+    return env
 
 
 class Environment:

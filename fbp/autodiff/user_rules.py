@@ -14,7 +14,7 @@ from jax.interpreters import ad
 from fbp.autodiff.avals import as_array, zeros_cotangent
 from fbp.autodiff.compat import closes_over_operands
 from fbp.autodiff.graph import Graph, from_jaxpr_and_consts
-from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.interpret import evaluated
 
 
 def custom_jvp_graph(
@@ -41,7 +41,8 @@ def custom_vjp_forward(
     if closes_over_operands(rule, active[num_consts:]) and not any(active[:num_consts]):
         jaxpr, _ = rule.call_wrapped(*active[num_consts:])
         program = from_jaxpr_and_consts(jaxpr, args[:num_consts])
-        results = evaluate(program, args[num_consts:])
+        # A residual that is a Python number stays one: bwd may branch on it, also under jit.
+        results = evaluated(program, args[num_consts:]).read(program.outvars)
     else:
         _, fwd, _ = eqn.primitive.get_bind_params(eqn.params)["subfuns"]
         pairs = [x for pair in zip(args, active, strict=True) for x in pair]

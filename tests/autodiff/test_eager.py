@@ -484,3 +484,9 @@ def test_edits_do_not_change_values_that_python_has_seen():
     double = fbp.edit.value("*inner", lambda y: 2 * y)
     with pytest.raises(fbp.InputError, match="asked for them before"):
         fbp.grad(lambda x: fun(x), rules=fbp.RULES | double)(1.0)
+
+
+def test_a_number_among_the_residuals_stays_one_under_jit():
+    fun = jax.custom_vjp(jnp.sin)
+    fun.defvjp(lambda x: (jnp.sin(x), (x, True)), lambda r, ct: (2 * ct * r[0] if r[1] else ct,))
+    assert_same(jax.jit(fbp.grad(fun))(2.0), jax.jit(jax.grad(fun))(2.0))
