@@ -209,7 +209,7 @@ SHARES: dict[str, Shares] = {
     "gamma": by_gamma,
     "z_plus": lambda a, w, b: [(np.maximum(a * w, 0), np.maximum(b, 0))],
     "w_squared": lambda a, w, b: [(w**2 + 0 * a, b**2)],
-    "flat": lambda a, w, b: [(1 + 0 * a * w, 1 + 0 * b)],
+    "flat": lambda a, w, b: [(1 + 0 * a * w, 0 * b)],
 }
 
 

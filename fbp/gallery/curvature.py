@@ -121,6 +121,7 @@ def kfac_factors(
 
     Source: Martens and Grosse, arXiv 1503.05671; for convolutions Grosse and Martens, arXiv
     1602.01407, whose A is not divided by T, and G is; Eschenhagen et al., arXiv 2311.00636.
+    BackPACK's `KFLR` of a convolution has the A of `expand` and the G of `reduce`.
 
     >>> import jax.numpy as jnp
     >>> network, loss = (lambda w, x: x @ w), (lambda z, y: jnp.mean(jnp.sum((z - y) ** 2, -1)))

@@ -53,7 +53,7 @@ def factors(use: Use, other: Array, ct: Array) -> Factors:
     split = lambda x, ct: pair(use, x, ct)
     for _ in range(1 + len(loops)):
         split = jax.vmap(split)
-    dtype = jnp.result_type(other, ct)
+    dtype = jnp.promote_types(other.dtype, ct.dtype)
     return Factors(*(_with_loops(x.astype(dtype), loops) for x in split(other, ct)))
 
 

@@ -190,12 +190,12 @@ def w_squared(epsilon: float = EPSILON, bias: bool = True) -> Rule:
     return rule
 
 
-def flat(epsilon: float = EPSILON, bias: bool = True) -> Rule:
-    """Return the rule q_jk = 1, with 1 for the bias in the denominator.
+def flat(epsilon: float = EPSILON, bias: bool = False) -> Rule:
+    """Return the rule q_jk = 1; the bias has no part.
 
     Args:
       epsilon: the stabilizer.
-      bias: whether the bias takes part, as in Zennit; in the paper it does not.
+      bias: whether the bias counts like one more input; neither in Zennit nor in the paper.
 
     Returns:
       A rule, for `lrp`.
