@@ -159,7 +159,7 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Return the mean over pictures of Spearman's correlation of two maps, with their signs: of
     absolute values, the pixels at which a picture is empty would decide."""
     pairs = [(x, y) for x, y in zip(a, b, strict=True) if x.any() and y.any()]
-    return float(np.mean([spearmanr(x, y)[0] for x, y in pairs]))
+    return float(np.mean([np.asarray(spearmanr(x, y))[0] for x, y in pairs]))
 
 
 def pictures(x: Any, answers: Any, maps: Mapping[str, np.ndarray]) -> Figure:

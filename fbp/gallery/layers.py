@@ -66,6 +66,9 @@ class Layers(Selector):
 def layers(among: Selector | str | None = None) -> Selector:
     """Choose layers: each `dot_general` and convolution of a parameter that is differentiated.
 
+    A product of two differentiated arguments is none of them: where the input is differentiated
+    too, its first layer is not chosen.
+
     Args:
       among: a selector of `fbp.at`, or the pattern of a scope, to which the layers are limited.
 
