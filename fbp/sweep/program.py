@@ -181,12 +181,23 @@ def _measure(
     def measure_padded(states, part):
         return over_trials(measure, parallelism, mesh)(states, part)
 
+    sharding = NamedSharding(mesh, P(TRIALS_AXIS))
+
     def measure_all(states, part):
         padded = pad_trials(states, parallelism.multiple)
-        divided = jax.device_put(padded, NamedSharding(mesh, P(TRIALS_AXIS)))
+        divided = jax.tree.map(lambda leaf: _put(leaf, sharding), padded)
         return _first(len(jax.tree.leaves(states)[0]), measure_padded(divided, part))
 
     return measure_all
+
+
+def _put(leaf: Array, sharding: NamedSharding) -> Array:
+    """Put an array where a sharding says; a key by its data, since JAX puts no key where the
+    devices of other processes are."""
+    if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.device_put(leaf, sharding)
+    data = jax.device_put(jax.random.key_data(leaf), sharding)
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
 
 
 def _train(
