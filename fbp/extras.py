@@ -6,7 +6,6 @@ EXTRAS = {
     "filelock": "sweep",
     "matplotlib": "report",
     "mlxtend": "experiments",
-    "optax": "sweep",
     "orbax": "sweep",
     "sklearn": "fit",
     "tomli_w": "sweep",
@@ -21,8 +20,8 @@ OF_COMMANDS = {"experiments": "experiments", "fit": "fit", "predict": "fit", "re
 def missing_extra(error: ModuleNotFoundError, command: str) -> str | None:
     """Say what to install for a module that is missing; None where no extra brings it.
 
-    >>> missing_extra(ModuleNotFoundError(name="optax"), "sweep")
-    "fbp sweep takes optax, which is not installed: pip install 'fbp-jax[sweep]'"
+    >>> missing_extra(ModuleNotFoundError(name="cattrs"), "sweep")
+    "fbp sweep takes cattrs, which is not installed: pip install 'fbp-jax[sweep]'"
     """
     module = (error.name or "").split(".")[0]
     if module not in EXTRAS:

@@ -66,8 +66,8 @@ def imported_modules():
 
 def test_every_library_is_of_the_core_or_of_an_extra():
     """Those that only readers of their own files take tell so themselves."""
-    core = {"jax", "jaxlib", "jaxtyping", "numpy", "scipy", "tyro"}
-    itself = {"chex", "hypothesis", "pandas", "pyarrow", "openpyxl", "tensorboardX", "polars"}
+    core = {"chex", "jax", "jaxlib", "jaxtyping", "numpy", "optax", "scipy", "tyro"}
+    itself = {"hypothesis", "pandas", "pyarrow", "openpyxl", "tensorboardX", "polars"}
     beside = {"experiments", "fbp", "flax", "equinox", "haiku", "tensorflow", "torch", "libtpu"}
     known = core | itself | beside | set(EXTRAS) | set(sys.stdlib_module_names)
     assert {(name, str(path)) for name, path in imported_modules() if name not in known} == set()
