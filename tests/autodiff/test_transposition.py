@@ -80,7 +80,7 @@ def test_what_is_not_linear_is_named(fun):
 
 def test_integers_have_no_transpose():
     with pytest.raises(TypeError, match=r"only supports.*int32"):
-        fbp.linear_transpose(lambda x: x * 2, np.arange(3))
+        fbp.linear_transpose(lambda x: x * 2, np.arange(3, dtype=np.int32))
 
 
 @pytest.mark.parametrize(

@@ -62,9 +62,10 @@ def both(monkeypatch):
     def costs(make):
         ours, calls = cost(make()), []
 
-        def of_jax(loss_fn):
+        def of_jax(loss_fn, has_aux=False, memory=None):
+            assert memory is None
             calls.append(loss_fn)
-            return jax.value_and_grad(loss_fn)
+            return jax.value_and_grad(loss_fn, has_aux=has_aux)
 
         with monkeypatch.context() as patched:
             patched.setattr("fbp.train.step.value_and_grad", of_jax)
