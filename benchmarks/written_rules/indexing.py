@@ -15,8 +15,9 @@ SORT = "https://github.com/pytorch/pytorch/issues/57166"
 IDS = jnp.array([2, 0, 2, 1, 4, 2])
 
 
-@row("embed", "overwrites where an index repeats", GATHER)
-def repeated_indices_overwrite(wrong):
+def embedding(wrong):
+    """Gather rows by a rule that overwrites, or adds, where an index repeats."""
+
     def embed(table, ids):
         return table[ids]
 
@@ -25,21 +26,18 @@ def repeated_indices_overwrite(wrong):
         zeros = jnp.zeros_like(table)
         return (zeros.at[ids].set(g) if wrong else zeros.at[ids].add(g)), None
 
-    f, w = custom(embed, bwd), normal(1, 6, 3)
+    return custom(embed, bwd)
+
+
+@row("embed", "overwrites where an index repeats", GATHER)
+def repeated_indices_overwrite(wrong):
+    f, w = embedding(wrong), normal(1, 6, 3)
     return Case(lambda table: jnp.sum(w * jnp.tanh(f(table, IDS))), (normal(0, 5, 3),))
 
 
 @row("embed", "overwrites where an index repeats, under vmap", PADDLE)
 def repeated_indices_overwrite_under_vmap(wrong):
-    def embed(table, ids):
-        return table[ids]
-
-    def bwd(kept, g):
-        table, ids = kept
-        zeros = jnp.zeros_like(table)
-        return (zeros.at[ids].set(g) if wrong else zeros.at[ids].add(g)), None
-
-    f = custom(embed, bwd)
+    f = embedding(wrong)
     ids = jnp.stack([IDS, IDS[::-1]])
     return Case(lambda table: jnp.sum(jax.vmap(f, (None, 0))(table, ids) ** 3), (normal(0, 5, 3),))
 

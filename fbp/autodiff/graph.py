@@ -96,11 +96,14 @@ def from_jaxpr(jaxpr: Any) -> Graph:
 
 
 def holds_program(eqn: JaxprEqn) -> bool:
-    """Test whether one of an equation's parameters is a program, or a group of programs."""
-    values = eqn.params.values()
-    return any(
-        hasattr(x, "eqns") for v in values for x in (v if isinstance(v, tuple | list) else (v,))
-    )
+    """Test whether one of an equation's parameters is a program, or holds one."""
+
+    def is_program(param: Any) -> bool:
+        if isinstance(param, tuple | list):
+            return any(map(is_program, param))
+        return hasattr(param, "eqns") or hasattr(param, "jaxpr")
+
+    return any(map(is_program, eqn.params.values()))
 
 
 def body(params: dict[str, Any]) -> Graph:

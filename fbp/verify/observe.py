@@ -88,15 +88,8 @@ def opaque(graph: Graph) -> list[Site]:
         for site in sites(graph)
         if not bodies(site)
         and site.eqn.primitive not in COMBINERS
-        and (any(map(holds_program, site.eqn.params.values())) or calls_out(site.eqn))
+        and (g.holds_program(site.eqn) or calls_out(site.eqn))
     ]
-
-
-def holds_program(param: Any) -> bool:
-    """Return whether a parameter of an equation is a program, or holds one."""
-    if isinstance(param, tuple | list):
-        return any(map(holds_program, param))
-    return hasattr(param, "eqns") or hasattr(param, "jaxpr")
 
 
 def calls_out(eqn: JaxprEqn) -> bool:

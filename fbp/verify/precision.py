@@ -22,7 +22,7 @@ from fbp.autodiff.dce import dce
 from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.restage import CALLS, Site, restage
-from fbp.verify.observe import calls_out, holds_program
+from fbp.verify.observe import calls_out
 
 ROUNDED = frozenset(
     compat.named_primitives(
@@ -128,7 +128,7 @@ def _like(x: Any, variable: Any) -> Any:
 
 
 def _in_one_precision(eqn: JaxprEqn) -> bool:
-    return calls_out(eqn) or any(map(holds_program, eqn.params.values()))
+    return calls_out(eqn) or g.holds_program(eqn)
 
 
 def _jit(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:

@@ -6,8 +6,9 @@ import pytest
 
 from fbp.config import MLP, Config, Data, Halving, Optimizer, Sweep, Train
 from fbp.records import create_run
-from fbp.sweep import load_problem, sweep, training
+from fbp.sweep import load_problem, sweep
 from fbp.verify import Agreement
+from tests.support.interruption import killed_in_the_third_segment
 
 CONFIG = Config(
     name="demo",
@@ -19,10 +20,6 @@ CONFIG = Config(
 )
 PROBLEM = load_problem(CONFIG)
 CHECK = Agreement(0.5, "params['w']", 1.0, 1.0, 2.0, 1e-7)
-
-
-class Killed(Exception):
-    """The sweep ends here."""
 
 
 def config_of(kind):
@@ -49,18 +46,8 @@ def on(monkeypatch, devices):
 def interrupt(directory, monkeypatch, config):
     """Ends with a segment recorded that no checkpoint has, after two of them."""
     create_run(directory, "")
-    run_segment = training._run_segment
-
-    def killed(segment, progress, runner):
-        done = run_segment(segment, progress, runner)
-        if done.segments == 3:
-            raise Killed
-        return done
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_run_segment", killed)
-        with pytest.raises(Killed):
-            sweep(config, PROBLEM, directory, CHECK)
+    with killed_in_the_third_segment(monkeypatch):
+        sweep(config, PROBLEM, directory, CHECK)
     return directory / "checkpoints"
 
 

@@ -10,7 +10,8 @@ import optax
 import pytest
 
 from fbp import InputError
-from fbp.sweep import Batches, Problem, run, training
+from fbp.sweep import Batches, Problem, run
+from tests.support.interruption import killed_in_the_third_segment
 
 X = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
 Y = (X @ np.array([1.0, -2.0, 0.5], np.float32)).astype(np.float32)
@@ -41,10 +42,6 @@ def optimizer(learning_rate):
 PROBLEM = Problem(DATA, init, loss, optimizer=optimizer, metrics=metrics, has_state=True)
 
 
-class Killed(Exception):
-    """The sweep ends here."""
-
-
 @pytest.fixture(autouse=True)
 def _always_due(monkeypatch):
     monkeypatch.setattr("fbp.checkpoints.SAVING", float("inf"))
@@ -52,18 +49,8 @@ def _always_due(monkeypatch):
 
 def interrupt(problem, directory, monkeypatch, train=TRAIN):
     """Ends with a segment recorded that no checkpoint has, after two of them."""
-    run_segment = training._run_segment
-
-    def killed(segment, progress, runner):
-        done = run_segment(segment, progress, runner)
-        if done.segments == 3:
-            raise Killed
-        return done
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_run_segment", killed)
-        with pytest.raises(Killed):
-            run(problem, out=directory, train=train, sweep=SWEEP)
+    with killed_in_the_third_segment(monkeypatch):
+        run(problem, out=directory, train=train, sweep=SWEEP)
 
 
 def batches():
