@@ -53,7 +53,7 @@ def fbp_nn() -> Network:
 
 
 def linen() -> Network:
-    from flax import linen
+    from flax import linen  # pyright: ignore[reportMissingImports]
 
     class Model(linen.Module):
         @linen.compact
@@ -70,7 +70,7 @@ def linen() -> Network:
 
 
 def nnx() -> Network:
-    from flax import nnx
+    from flax import nnx  # pyright: ignore[reportMissingImports]
 
     class Model(nnx.Module):
         def __init__(self, rngs: nnx.Rngs):
@@ -99,7 +99,7 @@ def nnx() -> Network:
 
 
 def equinox() -> Network:
-    import equinox as eqx
+    import equinox as eqx  # pyright: ignore[reportMissingImports]
 
     mlp = eqx.nn.MLP(WIDTHS[0], WIDTHS[-1], WIDTHS[1], 2, key=jax.random.key(0))
     flat = [x for w, b in drawn() for x in (w.T, b)]
@@ -111,7 +111,7 @@ def equinox() -> Network:
 
 
 def haiku() -> Network:
-    import haiku as hk
+    import haiku as hk  # pyright: ignore[reportMissingImports]
 
     model = hk.without_apply_rng(hk.transform(lambda x: hk.nets.MLP(WIDTHS[1:])(x)))
     params = {f"mlp/~/linear_{i}": {"w": w, "b": b} for i, (w, b) in enumerate(drawn())}
