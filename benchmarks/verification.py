@@ -26,10 +26,8 @@ import numpy as np
 from jax.test_util import check_grads
 
 import fbp
-from benchmarks import verification_written
 from benchmarks.mutants import FAULTS, Operand, faulty, operands
 from benchmarks.subjects import SUBJECTS
-from benchmarks.written_rules import ROWS
 from fbp.autodiff import graph as g
 from fbp.verify.leaf_verdicts import verdicts_of
 from fbp.verify.localise import blamed, marked, watched
@@ -196,6 +194,9 @@ def main() -> None:
             )
     _say_all(everything)
     if not args.only:
+        from benchmarks import verification_written  # takes Equinox and Flax
+        from benchmarks.written_rules import ROWS
+
         verification_written.compare_all(ROWS, with_peers=True)
 
 
