@@ -13,6 +13,7 @@ from fbp.verify.kinks import at_kinks
 from fbp.verify.parts import Parts
 from fbp.verify.problem import Problem
 from fbp.verify.reference import (
+    COARSE,
     UNKNOWN,
     Reference,
     by_jax,
@@ -141,14 +142,16 @@ def verdicts_of(
 ) -> list[LeafVerdict]:
     """Return a verdict on each leaf, in its own precision and in float64 where that is there: the
     worse of the two. Where the program rounds to a coarse dtype on its way, that of spacing
-    `coarsest`, the comparison in float64 tells."""
+    `coarsest`, the comparison in float64 tells, unless a finer leaf has lost its digits."""
     verdicts = []
     for i, (name, x, want, leaf) in enumerate(
         zip(problem.names, got, reference.grads, problem.leaves, strict=True)
     ):
         eps = max(eps_of(x), eps_of(leaf))
         verdict = compared(name, x, want, reference.bar(i, eps), eps, how)
-        verdicts.append(replace(verdict, resolved=reference.resolves(i, max(eps, coarsest))))
+        error = abs(verdict.got - verdict.expected) if eps < COARSE else 0.0
+        resolved = reference.resolves(i, max(eps, coarsest), error)
+        verdicts.append(replace(verdict, resolved=resolved))
     for i, x in enumerate(double or ()):
         if verdicts[i].ok and eps_of(x) == DOUBLE:
             bar = reference.bar(i, eps_of_double)

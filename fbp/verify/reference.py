@@ -58,10 +58,11 @@ class Reference:
         scaled = self.noise[leaf] * eps / self.eps[leaf]
         return MARGIN * max(scaled, self.double_noise[leaf])
 
-    def resolves(self, leaf: int, eps: float) -> bool:
+    def resolves(self, leaf: int, eps: float, error: float = 0.0) -> bool:
         """Return whether the bar leaves digits. In a coarse precision, such as bfloat16, it need
-        not: there the comparison in float64 tells."""
-        bar = self.bar(leaf, EPS if eps >= COARSE else max(eps, EPS))
+        not, unless the gradient's `error` itself leaves none: there the comparison in float64
+        tells."""
+        bar = max(self.bar(leaf, EPS if eps >= COARSE else max(eps, EPS)), error)
         return bar <= RESOLVED * largest(self.grads[leaf]) or bar == 0
 
 

@@ -334,6 +334,22 @@ def test_a_branch_that_did_not_run_is_said():
     assert "did not run" in str(report)
 
 
+def test_a_leaf_that_lost_its_digits_to_a_rule_is_not_said_to_be_right():
+    def product(x, w):
+        return x * w
+
+    def bwd(kept, g):
+        x, w = kept
+        terms = (g * x).astype(jnp.bfloat16)
+        add = lambda a, v: ((a + v).astype(jnp.bfloat16), None)
+        return g * w, jax.lax.scan(add, jnp.bfloat16(0), terms)[0].astype(jnp.float32)
+
+    f = ruled(product, bwd)
+    report = check(lambda w: jnp.mean(f(jnp.ones(1024), w)), jnp.float32(2.0))
+    assert [x.kind for x in report.failures] == [Kind.WRONG_CUSTOM_RULE]
+    assert str(report.leaves[0]).startswith("?"), report.leaves[0]
+
+
 @pytest.mark.parametrize("steps", [40, 80])
 def test_chaos_is_unresolved(steps):
     def logistic(x):
