@@ -64,6 +64,14 @@ class Parallelism:
         """
         return replace(self, devices=devices_for(math.ceil(trials / self.seeds)))
 
+    def on_same_devices(self, trials: int) -> "Parallelism":
+        """Return this parallelism for another number of trials, on its devices or the first ones.
+
+        >>> Parallelism("vmap", devices=4).on_same_devices(3).devices
+        3
+        """
+        return replace(self, devices=min(self.devices, math.ceil(trials / self.seeds)))
+
     @property
     def trial_sharding(self) -> NamedSharding:
         """The sharding of arrays whose first dimension is the trials."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ class Runner:
     """Runs the trials of studies, which are named by their index.
 
     The parallelism of a study is chosen when it starts, and written into the environment of the
-    run; where it is written already, that one is taken, over the present devices.
+    run; where it is written already, that one is taken, over the present devices. Studies of one
+    config and problem share their programs.
 
     Attributes:
       studies: all of them.
@@ -50,14 +52,21 @@ class Runner:
       measures: what is measured.
       say: called with what is being done, such as `compiling`.
       latest: the last training losses and validation metrics.
+      compiling: makes the context in which programs are compiled.
     """
 
-    def __init__(self, studies: Sequence[Study], directory: Path):
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        directory: Path,
+        compiling: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ):
         self.studies = studies
         self.directory = directory
         self.throughput = Throughput()
-        self._programs: dict[tuple[int, int], Program] = {}
-        self._compiled: dict[tuple[int, int, int], Any] = {}
+        self.compiling = compiling
+        self._programs: dict[tuple[int, int, int], Program] = {}
+        self._compiled: dict[tuple[int, int, int, int], Any] = {}
         self._data: dict[Any, Part] = {}
         self._readers: dict[int, BatchReader] = {}
         self.measures = measures_of_study(studies[0])
@@ -78,7 +87,8 @@ class Runner:
         begin = time.perf_counter()
         program = self._program(variant, len(trials))
         validation = self._part(variant, "validation", program.parallelism)
-        started = program.start(grid_of(trials), validation)
+        with self.compiling():
+            started = program.start(grid_of(trials), validation)
         self.throughput.compiling += time.perf_counter() - begin
         return started
 
@@ -87,14 +97,16 @@ class Runner:
     ) -> tuple[MonitoredState, Any, Metrics]:
         """Train from step `start` to `stop`; return states, training losses and metrics."""
         begin = time.perf_counter()
-        program, key = self._program(variant, len(trials)), (variant, len(trials), stop - start)
+        program = self._program(variant, len(trials))
+        key = (*self._key(variant, len(trials)), stop - start)
         training = self._training(variant, start, stop, program.parallelism)
         validation = self._part(variant, "validation", program.parallelism)
         orders = program.draw(start, stop - start)
         arguments = (states, grid_of(trials), orders, training, validation)
         if key not in self._compiled:
             self.say("compiling")
-            self._compiled[key] = program.compile(*arguments)
+            with self.compiling():
+                self._compiled[key] = program.compile(*arguments)
         self.say("")
         compiled = time.perf_counter()
         states, losses, metrics = jax.block_until_ready(self._compiled[key](*arguments))
@@ -117,11 +129,20 @@ class Runner:
         return jax.tree.map(gather_global, metrics)
 
     def _program(self, variant: int, trials: int) -> Program:
-        if (variant, trials) not in self._programs:
-            study, parallelism = self.studies[variant], self._parallelism(variant).of(trials)
-            program = make_program(study.config, study.problem, parallelism)
-            self._programs[variant, trials] = program
-        return self._programs[variant, trials]
+        key = self._key(variant, trials)
+        if key not in self._programs:
+            study = self.studies[variant]
+            if study.parallelism is None:
+                parallelism = self._parallelism(variant).of(trials)
+            else:
+                parallelism = study.parallelism.on_same_devices(trials)
+            self._programs[key] = make_program(study.config, study.problem, parallelism)
+        return self._programs[key]
+
+    def _key(self, variant: int, trials: int) -> tuple[int, int, int]:
+        """Return what the program of a number of a study's trials is stored under."""
+        study = self.studies[variant]
+        return id(study.config), id(study.problem), trials
 
     def _parallelism(self, variant: int) -> Parallelism:
         environment = on_first_process(read_environment, self.directory)
@@ -129,29 +150,12 @@ class Runner:
         if not isinstance(choices, Mapping):
             return _recorded(None, self.directory)
         if str(variant) not in choices:
-            study = self.studies[variant]
-            parallelism, speeds = self._choose(study)
+            parallelism, speeds = choose_parallelism(self.studies[variant], self.say)
             chosen = {**asdict(parallelism), "trial_steps_per_second": speeds}
             facts = {"trials": {**choices, str(variant): chosen}}
             on_first_process(add_to_environment, self.directory, facts)
             return parallelism
         return _recorded(choices[str(variant)], self.directory)
-
-    def _choose(self, study: Study) -> tuple[Parallelism, dict[str, float]]:
-        """Choose a study's parallelism: as it was remembered, or by a measurement."""
-        self.say("tracing")
-        if not traces_under_vmap(study):
-            return IN_TURN, {}
-        if not is_measured(study):
-            return autotune(study, self.say)
-        key = choice_key(study)
-        choice = on_first_process(remembered, key)
-        if choice is not None:
-            return choice[0].of(len(study.trials)), choice[1]
-        parallelism, speeds = autotune(study, self.say)
-        if speeds:
-            on_first_process(remember, key, parallelism, speeds)
-        return parallelism, speeds
 
     def _training(self, variant: int, start: int, stop: int, parallelism: Parallelism) -> Part:
         """Return the training data of these steps: all arrays, or the batch of each step."""
@@ -168,6 +172,29 @@ class Runner:
         if key not in self._data:
             self._data[key] = put_global(problem.parts[part], parallelism.replicated)
         return self._data[key]
+
+
+def choose_parallelism(
+    study: Study, say: Callable[[str], None] = lambda *_: None
+) -> tuple[Parallelism, dict[str, float]]:
+    """Choose a study's parallelism: as it was remembered, or by a measurement.
+
+    Return it, and the trial-steps per second of each candidate that was measured. `say` is called
+    with what is being done.
+    """
+    say("tracing")
+    if not traces_under_vmap(study):
+        return IN_TURN, {}
+    if not is_measured(study):
+        return autotune(study, say)
+    key = choice_key(study)
+    choice = on_first_process(remembered, key)
+    if choice is not None:
+        return choice[0].of(len(study.trials)), choice[1]
+    parallelism, speeds = autotune(study, say)
+    if speeds:
+        on_first_process(remember, key, parallelism, speeds)
+    return parallelism, speeds
 
 
 def _recorded(choice: Any, directory: Path) -> Parallelism:

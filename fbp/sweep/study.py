@@ -12,6 +12,7 @@ from fbp.data import Dataset
 from fbp.errors import InputError
 from fbp.report.measures import Measures
 from fbp.sweep.grid import Trial, trials_of
+from fbp.sweep.parallelism import Parallelism
 from fbp.sweep.problem import check_gradient, first_batch, load_problem, name_of, with_settings
 from fbp.train.checks import check_runs, check_sizes
 from fbp.train.engine import Engine, engine_of
@@ -30,12 +31,14 @@ class Study:
       problem: their data and network.
       trials: they have numbers that no other study's have.
       notes: what a reader should know of the problem.
+      parallelism: how they run, if that is settled; otherwise it is chosen when they start.
     """
 
     config: Config
     problem: Problem
     trials: Sequence[Trial]
     notes: Sequence[str] = ()
+    parallelism: Parallelism | None = None
 
     @property
     def is_users(self) -> bool:
