@@ -14,6 +14,7 @@ from fbp.commands.check import CheckCommand
 from fbp.commands.configs import ConfigsCommand
 from fbp.commands.experiments import ExperimentsCommand
 from fbp.commands.fit import FitCommand
+from fbp.commands.merge import MergeCommand
 from fbp.commands.plan import PlanCommand
 from fbp.commands.predict import PredictCommand
 from fbp.commands.report import ReportCommand
@@ -25,6 +26,7 @@ from fbp.extras import missing_extra
 
 Command = (
     Annotated[SweepCommand, subcommand("sweep")]
+    | Annotated[MergeCommand, subcommand("merge")]
     | Annotated[PlanCommand, subcommand("plan")]
     | Annotated[ReportCommand, subcommand("report")]
     | Annotated[RunsCommand, subcommand("runs")]

@@ -8,7 +8,8 @@ A run's directory holds
   made: an interrupted run leaves all that it measured;
 - `checkpoints`: from which an interrupted run resumes, see `fbp.sweep.progress`;
 - `summary.json`: written last; a run without it was interrupted;
-- `lock`: held by the process that writes here.
+- `lock`: held by the process that writes here;
+- `part.json`: in the directory of one part of a divided sweep, see `fbp.sweep.part`.
 
 Columns of `records.jsonl`. Every row has
 
@@ -55,6 +56,7 @@ CONFIG, ENVIRONMENT, RECORDS, SUMMARY, CHECKPOINTS, LOCK = (
     "checkpoints",
     "lock",
 )
+PART = "part.json"
 UNFINISHED = ".part"
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64")
 BEFORE_RECORDS = {LOCK, *(n + end for n in (CONFIG, ENVIRONMENT) for end in ("", UNFINISHED))}
@@ -205,9 +207,19 @@ def truncate_records(directory: Path, length: int) -> None:
         os.truncate(directory / RECORDS, length)
 
 
+def read_part(directory: Path) -> dict[str, Any]:
+    """Read what a run says of itself as a part of a divided sweep; empty where it is none.
+
+    >>> read_part(Path("fbp"))
+    {}
+    """
+    path = directory / PART
+    return read_object(path, "run this part again") if path.exists() else {}
+
+
 def read_summary(directory: Path) -> dict[str, Any]:
     """Read a run's summary; InputError where it is damaged."""
-    return _read_object(directory / SUMMARY, "remove it, so that the run is summarized again")
+    return read_object(directory / SUMMARY, "remove it, so that the run is summarized again")
 
 
 def add_to_environment(directory: Path, facts: Mapping[str, Any]) -> None:
@@ -218,10 +230,11 @@ def add_to_environment(directory: Path, facts: Mapping[str, Any]) -> None:
 
 def read_environment(directory: Path) -> dict[str, Any]:
     """Read a run's environment, as `environment` described it."""
-    return _read_object(directory / ENVIRONMENT, "bring back a copy, or run the sweep again")
+    return read_object(directory / ENVIRONMENT, "bring back a copy, or run the sweep again")
 
 
-def _read_object(path: Path, advice: str) -> dict[str, Any]:
+def read_object(path: Path, advice: str) -> dict[str, Any]:
+    """Read a JSON file that holds an object; InputError, with the advice, where it is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

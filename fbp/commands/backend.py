@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from fbp.compilation_cache import compilation_cache as cached_programs
 from fbp.user_cache import user_cache
 
 
@@ -55,16 +56,5 @@ def compilation_cache() -> Iterator[None]:
     A directory set by `JAX_COMPILATION_CACHE_DIR` stays; without one that can be written to,
     nothing is cached.
     """
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache as cache
-
-    directory = None if jax.config.values["jax_compilation_cache_dir"] else user_cache("jax")
-    if directory is None:
+    with cached_programs(user_cache("jax")):
         yield
-        return
-    jax.config.update("jax_compilation_cache_dir", str(directory))
-    try:
-        yield
-    finally:
-        jax.config.update("jax_compilation_cache_dir", None)
-        cache.reset_cache()

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from fbp.commands.backend import compilation_cache, devices, profiled, use_every_core
+from fbp.commands.divided import Division, run_divided, tell_outcome
 from fbp.commands.processes import Processes, joined
+from fbp.errors import InputError
 
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE", name="set")]
 
@@ -45,6 +47,18 @@ class SweepCommand:
     """How many processes there are."""
     process_id: Annotated[int | None, arg(metavar="I")] = None
     """Number of this process, from 0."""
+    part: Annotated[str | None, arg(metavar="I/N")] = None
+    """Train part I of N alone, from 0; `auto/N` and `auto` ask a Slurm array, or `auto/N` a
+    Kubernetes Indexed Job. The parts' processes share the directory; fbp merge makes it one run."""
+    parts: Annotated[int | None, arg(metavar="N")] = None
+    """Train N parts one after another, or as tasks of Ray, and merge them."""
+    ray: FlagCreatePairsOff[bool] = False
+    """Train the parts as tasks of Ray, as many as run at a time if --parts is not given; one whose
+    process dies is started again."""
+    task_cpus: Annotated[int, arg(metavar="N")] = 1
+    """With --ray, cores of each task; also how many devices it has, without a GPU."""
+    task_gpus: Annotated[float, arg(metavar="N")] = 0.0
+    """With --ray, GPUs of each task; 0.25 lets four share one."""
     profile: Annotated[Path | None, arg(metavar="DIR")] = None
     """Write a trace of the sweep there, for TensorBoard or Perfetto."""
 
@@ -53,6 +67,7 @@ class SweepCommand:
         processes = Processes(
             self.distributed, self.coordinator, self.num_processes, self.process_id
         )
+        division = Division(self.part, self.parts, self.ray, self.task_cpus, self.task_gpus)
         seeds = [] if self.seeds is None else [f"sweep.seeds = {self.seeds}"]
         use_every_core()
         with joined(processes):
@@ -61,11 +76,23 @@ class SweepCommand:
 
             source = source_of(self.config, settings=[*self.settings, *seeds])
             directory = self.out or Path("runs") / source.config.name
+            if division.is_asked:
+                self._run_divided(division, source, directory)
+                return
             if on_first_process(is_done, source, directory, self.resume, self.overwrite):
                 on_first_process(print, f"this run is complete, nothing was done: {directory}")
             else:
                 with profiled(self.profile):
                     _sweep(source, directory, self.overwrite)
+
+    def _run_divided(self, division: Division, source: Any, directory: Path) -> None:
+        if self.distributed or self.coordinator is not None or self.overwrite:
+            raise InputError(
+                "parts are of processes that never speak, in a directory that they share: leave "
+                "out --distributed, --coordinator and --overwrite"
+            )
+        with profiled(self.profile):
+            run_divided(division, source, directory, self.resume)
 
 
 def _sweep(source: Any, directory: Path, overwrite: bool) -> None:
@@ -85,15 +112,4 @@ def _sweep(source: Any, directory: Path, overwrite: bool) -> None:
         except KeyboardInterrupt:
             print("\n--resume goes on where this run was interrupted", file=sys.stderr)
             raise
-    on_first_process(lambda: _tell(summary, directory))
-
-
-def _tell(summary: dict[str, Any], directory: Path) -> None:
-    from fbp.report.run_directory import read_run
-    from fbp.report.text import verdict, warnings
-    from fbp.sweep import summary_table
-
-    print(f"\n{summary_table(summary)}\n\n{verdict(summary)}")
-    for warning in warnings(read_run(directory)):
-        print(f"warning: {warning}")
-    print(f"records: {directory}")
+    on_first_process(lambda: tell_outcome(summary, directory))

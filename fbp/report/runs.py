@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fbp.errors import InputError
-from fbp.records import RECORDS, is_locked
+from fbp.records import RECORDS, is_locked, read_part
 from fbp.report.measures import measures_of
 from fbp.report.run_directory import RecordedRun, read_run
 from fbp.report.text import SCORES, setting_label, value
@@ -79,7 +79,8 @@ def _state(path: Path) -> RunState:
         empty = "no record" in str(error)
         state = "running" if running else "interrupted" if empty else "damaged"
         return RunState(path, state, 0, "" if empty else str(error))
-    state = "complete" if run.complete else "running" if running else "interrupted"
+    complete = run.complete or "records_sha256" in read_part(path)
+    state = "complete" if complete else "running" if running else "interrupted"
     step = max(record["step"] for record in run.records)
     return RunState(path, state, int(step), _best(run))
 

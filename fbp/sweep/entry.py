@@ -57,6 +57,7 @@ def run(
     train: Mapping[str, Any] | None = None,
     sweep: Mapping[str, Any] | None = None,
     settings: Sequence[str] = (),
+    part: str | None = None,
 ) -> dict[str, Any]:
     """Train every trial of a sweep, record what is measured, and summarize it.
 
@@ -71,9 +72,11 @@ def run(
       train: with a `Problem`, the table `[train]` of a config: `steps`, `batch_size`, ...
       sweep: with a `Problem`, the table `[sweep]` of a config: `learning_rate`, `seeds`, ...
       settings: what to set beside a file, as `--set` does, such as `train.steps = 100`.
+      part: train this part of the trials alone, such as `3/16`, counted from 0: other processes
+        train the others, and `fbp.sweep.merge` makes one run of them.
 
     Returns:
-      The summary, which is also in the directory.
+      The summary, which is also in the directory; of a part, what it took.
 
     Raises:
       InputError: something does not fit, and nothing was trained; a gradient is wrong; or what is
@@ -98,9 +101,23 @@ def run(
     """
     source = source_of(what, name=name, train=train, sweep=sweep, settings=settings)
     directory = Path("runs") / source.config.name if out is None else Path(out)
+    if part is not None:
+        return _run_part(source, directory, part, resume, overwrite)
     if on_first_process(is_done, source, directory, resume, overwrite):
         return on_first_process(read_summary, directory)
     return run_in(source, directory, overwrite=overwrite)
+
+
+def _run_part(
+    source: SweepSource, directory: Path, part: str, resume: bool, overwrite: bool
+) -> dict[str, Any]:
+    from fbp.sweep.part import part_of, run_part
+
+    if overwrite:
+        raise InputError(
+            "overwrite would remove what the other parts wrote: give another directory"
+        )
+    return run_part(source, directory, *part_of(part), resume=resume)
 
 
 def run_in(

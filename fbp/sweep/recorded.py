@@ -78,17 +78,13 @@ def sweep_studies(
     on_first_process(add_to_environment, directory, facts)
     progress = train_all(config, runner)
     summary = on_first_process(_summarize, config, runner.measures, directory)
-    tests = list(_tests(runner, progress, summary["best"]))
+    tests = list(winner_rows(runner, progress, summary["best"]))
     if tests:
         on_first_process(append_records, directory, tests)
         summary = on_first_process(_summarize, config, runner.measures, directory)
     throughput = runner.throughput
     summary |= {
-        "gradient_check": {
-            "max_ulps": check.max_ulps,
-            "leaf": check.leaf,
-            "raw_max_ulps": check.raw_max_ulps,
-        },
+        "gradient_check": check_facts(check),
         "seconds": time.perf_counter() - begin,
         "compile_seconds": throughput.compiling,
         "trial_steps_per_second": throughput.trial_steps / max(throughput.training, 1e-9),
@@ -97,7 +93,12 @@ def sweep_studies(
     return summary
 
 
-def _tests(
+def check_facts(check: Agreement) -> dict[str, Any]:
+    """Return what a summary says of the gradient check."""
+    return {"max_ulps": check.max_ulps, "leaf": check.leaf, "raw_max_ulps": check.raw_max_ulps}
+
+
+def winner_rows(
     runner: Runner, progress: SweepProgress, best: Mapping[str, Any] | None
 ) -> Iterator[Row]:
     """Yield the test rows of the best setting's trials that did not diverge."""

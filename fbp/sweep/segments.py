@@ -50,7 +50,7 @@ def segments_of(sweep: Sweep, train: Train, variants: int, settings: int) -> lis
     return segments
 
 
-def rungs_of(sweep: Sweep, train: Train, settings: int) -> dict[int, int | None]:
+def rungs_of(sweep: Sweep, train: Train, settings: float) -> dict[int, int | None]:
     """Return each step after which settings are dropped, and how many remain; at last all steps.
 
     With successive halving of n settings there are k = floor(log_eta n) rungs before the last.
@@ -69,12 +69,14 @@ def rungs_of(sweep: Sweep, train: Train, settings: int) -> dict[int, int | None]
             before += 1
         for i in range(before):
             end = math.ceil(train.steps / eta ** (before - i) / every) * every
-            rungs[end] = settings // eta ** (i + 1)
+            rungs[end] = int(settings // eta ** (i + 1))
     return {end: keep for end, keep in rungs.items() if end < train.steps} | {train.steps: None}
 
 
-def trial_steps(sweep: Sweep, train: Train, settings: int) -> int:
+def trial_steps(sweep: Sweep, train: Train, settings: float) -> int:
     """Count the steps that all trials together make, unless some diverge.
+
+    A group of trials may be of a part of a setting's seeds.
 
     >>> sweep = Sweep((0.1,), seeds=2, search=Halving(eta=3))
     >>> trial_steps(sweep, Train(270, 8, 10), settings=27)
@@ -84,4 +86,4 @@ def trial_steps(sweep: Sweep, train: Train, settings: int) -> int:
     for end, keep in rungs_of(sweep, train, settings).items():
         total += (end - before) * trained * sweep.seeds
         before, trained = end, keep or trained
-    return total
+    return round(total)

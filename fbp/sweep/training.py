@@ -26,19 +26,21 @@ from fbp.train.checks import nan_at_start
 from fbp.train.engine import init_of
 
 
-def train_all(config: Config, runner: Runner) -> SweepProgress:
+def train_all(config: Config, runner: Runner, *, save_last: bool = False) -> SweepProgress:
     """Train every trial to its end, append its rows after each evaluation; return the last states.
 
     Steps that a checkpoint holds are not repeated. One is written after each evaluation, unless
-    writing the last one took more than a tenth of the time since.
+    writing the last one took more than a tenth of the time since. With `save_last` there is one of
+    the last states.
     """
     everyone = tuple(trial.number for study in runner.studies for trial in study.trials)
     count = len(everyone) // config.sweep.seeds
     plan = config.sweep, config.train
     with Checkpoints(runner.directory / CHECKPOINTS) as checkpoints:
         progress = restore_progress(checkpoints, runner) or SweepProgress(0, 0, everyone, {})
+        saved = progress.segments
         segments = segments_of(*plan, len(runner.studies), count)[progress.segments :]
-        measures, total = runner.measures, trial_steps(*plan, count)
+        measures, total = runner.measures, trial_steps(*plan, len(everyone) / config.sweep.seeds)
         shown = config.name, total, progress.trial_steps
         with Status(*shown, measures.metric, measures.higher_is_better) as status:
             runner.say = status.say
@@ -48,6 +50,9 @@ def train_all(config: Config, runner: Runner) -> SweepProgress:
                     status.advance(progress.trial_steps, *runner.latest)
                 if checkpoints.due():
                     save_progress(checkpoints, runner.directory, progress)
+                    saved = progress.segments
+            if save_last and saved < progress.segments:
+                save_progress(checkpoints, runner.directory, progress)
     return progress
 
 
@@ -70,7 +75,8 @@ def _advance(segment: Segment, trials: Sequence[Trial], progress: SweepProgress,
     directory, variant = runner.directory, segment.variant
     if segment.start == 0:
         states, metrics = runner.start(variant, trials)
-        _check_start(runner.studies[variant], metrics)
+        if runner.studies[variant].parallelism is None:  # a group may be of one unlucky seed
+            _check_start(runner.studies[variant], metrics)
         rows = validation_rows(trials, 0, metrics, np.ones(len(trials), bool))
         on_first_process(append_records, directory, rows)
     else:
