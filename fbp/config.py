@@ -314,8 +314,36 @@ class Halving:
         require(within_limit, "trials", self.trials, f"at most {MOST_SETTINGS:,}")
 
 
-SEARCHES = {"grid": GridSearch, "random": RandomSearch, "halving": Halving}
-Search = GridSearch | RandomSearch | Halving
+@dataclass(frozen=True)
+class OptunaSearch:
+    """`search = { kind = "optuna", trials = 64, ask = 16 }`: Optuna says what to try next.
+
+    Its sampler (TPE) is asked for `ask` combinations, which are trained as one program, and is told
+    their means on the validation set; and so on. It takes fbp-jax[optuna], and no axes.
+
+    Attributes:
+      trials: how many combinations in all; each is trained with every seed.
+      ask: how many at a time.
+      seed: of the sampler.
+    """
+
+    trials: int
+    ask: int = 8
+    seed: int = 0
+
+    def __post_init__(self):
+        require(self.trials >= 1, "trials", self.trials, "at least 1")
+        require(self.trials <= MOST_SETTINGS, "trials", self.trials, f"at most {MOST_SETTINGS:,}")
+        require(self.ask >= 1, "ask", self.ask, "at least 1")
+
+
+SEARCHES = {
+    "grid": GridSearch,
+    "random": RandomSearch,
+    "halving": Halving,
+    "optuna": OptunaSearch,
+}
+Search = GridSearch | RandomSearch | Halving | OptunaSearch
 
 
 @dataclass(frozen=True)
@@ -363,6 +391,8 @@ class Sweep:
         require(self.seeds >= 1, "seeds", self.seeds, "at least 1")
         require(self.seeds <= MOST_SETTINGS, "seeds", self.seeds, f"at most {MOST_SETTINGS:,}")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        if isinstance(self.search, OptunaSearch) and self.axes:
+            raise InputError("axes: optuna takes none: give grid, random or halving")
         above_one = 1 < self.divergence_factor < inf
         require(above_one, "divergence_factor", self.divergence_factor, "larger than 1")
 

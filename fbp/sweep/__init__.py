@@ -4,6 +4,7 @@ From a config to an answer:
 
 - `variants_of` (fbp.config_file): one config for each combination of the axes' values;
 - `grid`, `sampling`: which trials each of them has; `study`: these with their data and network;
+- `optuna_search`: what Optuna says to try next;
 - `segments`: in which order they are trained, and which settings are promoted;
 - `parallelism`, `program`, `autotuning`: all trials of a study as one program, in the fastest way;
 - `runner`, `training`: that program run, recorded (`rows`) and saved (`progress`);

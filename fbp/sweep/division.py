@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from filelock import FileLock
 
-from fbp.config import Config, Halving
+from fbp.config import Config, Halving, OptunaSearch
 from fbp.errors import InputError
 from fbp.records import CONFIG, to_json, write_atomic, writing
 from fbp.sweep.parallelism import KINDS, Parallelism
@@ -180,6 +180,11 @@ def group_sizes(config: Config, studies: int, trials: int, parts: int) -> list[i
 
 def check_divisible(config: Config) -> None:
     """Raise InputError where a sweep's trials depend on each other."""
+    if isinstance(config.sweep.search, OptunaSearch):
+        raise InputError(
+            "sweep.search is optuna, which is told of all trials before it says what to try next, "
+            "and parts never speak to each other: give grid or random"
+        )
     if isinstance(config.sweep.search, Halving):
         raise InputError(
             "sweep.search is halving, which compares all settings after each rung, and parts never "

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fbp.config import GridSearch, Halving, Sweep, values_of
+from fbp.config import GridSearch, Halving, OptunaSearch, Sweep, Values, values_of
 from fbp.sweep.sampling import sample_settings
 from fbp.train.optimizer import RATE_OF
 
@@ -52,7 +52,7 @@ def trials_of(
 
     Args:
       sweep: settings are every combination of its rates and other hyperparameters, or those
-        that its search draws.
+        that its search draws; with Optuna, first values stand for what it will say.
       axes: the values of the sweep's axes that these trials have.
       first: number of the first trial.
 
@@ -78,11 +78,18 @@ def grid_of(trials: Sequence[Trial]) -> Grid:
     )
 
 
-def _settings(sweep: Sweep) -> list[dict[str, float]]:
+def swept_values(sweep: Sweep) -> dict[str, Values]:
+    """Return the values of everything that is traced in a trial, by name."""
     factors = {RATE_OF + pattern: values for pattern, values in sweep.rates.items()}
-    values = {"learning_rate": sweep.learning_rate, **sweep.hyperparameters, **factors}
-    search = sweep.search
+    return {"learning_rate": sweep.learning_rate, **sweep.hyperparameters, **factors}
+
+
+def _settings(sweep: Sweep) -> list[dict[str, float]]:
+    search, values = sweep.search, swept_values(sweep)
     if isinstance(search, GridSearch) or (isinstance(search, Halving) and search.trials is None):
         combinations = product(*map(values_of, values.values()))
         return [dict(zip(values, combination, strict=True)) for combination in combinations]
+    if isinstance(search, OptunaSearch):
+        first = {name: values_of(listed)[0] for name, listed in values.items()}
+        return [first] * search.trials
     return sample_settings(values, search.trials or 0, search.seed)

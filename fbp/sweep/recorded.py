@@ -19,6 +19,7 @@ from fbp.records import (
 from fbp.report.measures import Measures
 from fbp.report.summary import summarize
 from fbp.sweep.grid import Trial
+from fbp.sweep.optuna_search import in_batches
 from fbp.sweep.progress import SweepProgress, surviving_trials
 from fbp.sweep.rows import make_row, metrics_by_trial
 from fbp.sweep.runner import Runner
@@ -73,7 +74,7 @@ def sweep_studies(
     """Do as `sweep`, of studies that are loaded already."""
     begin = time.perf_counter()
     check_unchanged(studies, directory)
-    runner = Runner(studies, directory)
+    runner = Runner(in_batches(config, studies), directory)
     facts = {"measures": runner.measures.facts()}
     on_first_process(add_to_environment, directory, facts)
     progress = train_all(config, runner)

@@ -53,6 +53,7 @@ class Runner:
       say: called with what is being done, such as `compiling`.
       latest: the last training losses and validation metrics.
       compiling: makes the context in which programs are compiled.
+      asked: for how many studies a search has said the settings, where one says them as it goes.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Runner:
         self.directory = directory
         self.throughput = Throughput()
         self.compiling = compiling
+        self.asked = 0
         self._programs: dict[tuple[int, int, int], Program] = {}
         self._compiled: dict[tuple[int, int, int, int], Any] = {}
         self._data: dict[Any, Part] = {}
@@ -145,6 +147,9 @@ class Runner:
         return id(study.config), id(study.problem), trials
 
     def _parallelism(self, variant: int) -> Parallelism:
+        study = self.studies[variant]
+        alike = (other.config is study.config for other in self.studies)
+        variant = next(index for index, is_alike in enumerate(alike) if is_alike)
         environment = on_first_process(read_environment, self.directory)
         choices = environment.get("trials", {})
         if not isinstance(choices, Mapping):

@@ -32,6 +32,15 @@ def _value(values: Values, u: float) -> float:
     if isinstance(values, Range):
         linear = values.low + (values.high - values.low) * u
         log = np.exp(np.log(values.low) * (1 - u) + np.log(values.high) * u) if values.low else 0.0
-        return float(f"{log if values.scale == 'log' else linear:.6g}")
+        return rounded(log if values.scale == "log" else linear)
     listed = values_of(values)
     return listed[int(u * len(listed))]
+
+
+def rounded(value: float) -> float:
+    """Return a drawn value with the six digits that records show.
+
+    >>> rounded(0.123456789)
+    0.123457
+    """
+    return float(f"{value:.6g}")

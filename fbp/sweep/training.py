@@ -15,6 +15,7 @@ from fbp.records import CHECKPOINTS, append_records, read_records
 from fbp.report.summary import ranking
 from fbp.report.trials import settings, trials
 from fbp.sweep.grid import Trial
+from fbp.sweep.optuna_search import ask_for_settings
 from fbp.sweep.problem import first_batch
 from fbp.sweep.progress import SweepProgress, restore_progress, save_progress, surviving_trials
 from fbp.sweep.rows import training_rows, validation_rows
@@ -45,12 +46,14 @@ def train_all(config: Config, runner: Runner, *, save_last: bool = False) -> Swe
         with Status(*shown, measures.metric, measures.higher_is_better) as status:
             runner.say = status.say
             for segment in segments:
+                ask_for_settings(config, runner, segment.variant)
                 progress = _run_segment(segment, progress, runner)
                 if runner.latest is not None:
                     status.advance(progress.trial_steps, *runner.latest)
                 if checkpoints.due():
                     save_progress(checkpoints, runner.directory, progress)
                     saved = progress.segments
+            ask_for_settings(config, runner, len(runner.studies) - 1)
             if save_last and saved < progress.segments:
                 save_progress(checkpoints, runner.directory, progress)
     return progress

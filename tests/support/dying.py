@@ -49,4 +49,6 @@ def problem(directory):
         return jnp.mean((jnp.tanh(x @ params["w"]) @ params["v"] - y) ** 2)
 
     part = (X, Y)
-    return Problem({"train": part, "validation": part, "test": part}, init, loss, optimizer=optimizer)
+    return Problem(
+        {"train": part, "validation": part, "test": part}, init, loss, optimizer=optimizer
+    )

@@ -3,38 +3,24 @@
 import json
 import shutil
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fbp.config import MLP, Config, Data, LogGrid, Optimizer, Sweep, Train
 from fbp.errors import InputError
-from fbp.sweep import Problem, merge, run
+from fbp.sweep import merge, run
 from fbp.sweep.division import group_sizes
 from fbp.sweep.part import part_of
 from tests.support.interruption import killed_in_the_third_segment
+from tests.support.line import line_problem
 
-X = np.linspace(-1, 1, 32, dtype=np.float32)
 TRAIN = {"steps": 15, "batch_size": 8, "evaluate_every": 5}
 SWEEP = {"learning_rate": [0.01, 0.1, 0.5, 1e4], "seeds": 2, "trials": "map"}
 TIMES = ("seconds", "compile_seconds", "trial_steps_per_second", "parts")
 
 
-def problem_of(slope=3.0):
-    part = (X, slope * X)
-    return Problem(
-        data={"train": part, "validation": part, "test": part},
-        init=lambda key: jax.random.normal(key),
-        loss=lambda w, batch, key: jnp.mean((w * batch[0] - batch[1]) ** 2),
-        optimizer=optax.sgd,
-    )
-
-
-PROBLEM = problem_of()
+PROBLEM = line_problem()
 
 
 def train_part(out, part, problem=PROBLEM, sweep=SWEEP, **options):
@@ -158,7 +144,7 @@ def test_altered_records_of_a_part_are_refused(copy):
     ("part", "options", "complaint"),
     [
         pytest.param("0/4", {}, "into 3 parts, not 4", id="another number of parts"),
-        pytest.param("0/3", {"problem": problem_of(2.0)}, "data.train.* differ", id="other data"),
+        pytest.param("0/3", {"problem": line_problem(2.0)}, "data.train.* differ", id="other data"),
         pytest.param("0/3", {"sweep": SWEEP | {"seeds": 3}}, "config differ", id="other config"),
     ],
 )
@@ -222,7 +208,7 @@ def config_of(settings, seeds, trials="auto", **options):
 def test_groups_are_all_trials_and_enough_for_every_part(settings, seeds, studies, parts):
     trials, config = settings * seeds, config_of(settings, seeds)
     if parts > studies * trials:
-        with pytest.raises(InputError, match="give fewer parts"):
+        with pytest.raises(InputError, match="parts are more than"):
             group_sizes(config, studies, trials, parts)
         return
     sizes = group_sizes(config, studies, trials, parts)

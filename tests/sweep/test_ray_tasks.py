@@ -13,7 +13,10 @@ TEXT = """
 name = "demo"
 problem = {{ import = "tests.support.dying:problem", directory = "{directory}" }}
 train = {{ steps = 20, batch_size = 16, evaluate_every = 5 }}
-sweep = {{ learning_rate = {{ low = 0.001, high = 1.0, count = 16 }}, seeds = 3, trials = "{trials}" }}
+[sweep]
+learning_rate = {{ low = 0.001, high = 1.0, count = 16 }}
+seeds = 3
+trials = "{trials}"
 """
 
 MAIN = """
