@@ -1,6 +1,7 @@
 """Ray trains the parts of a sweep: what is killed is retried, and the records are the same."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,9 +25,11 @@ import sys
 import ray
 from fbp import cli
 
-ray.init(num_cpus=2, object_store_memory=100_000_000, include_dashboard=False, log_to_driver=False)
+ray.init(num_cpus=4, object_store_memory=100_000_000, include_dashboard=False, log_to_driver=False)
 sys.exit(cli.main(sys.argv[1:]))
 """
+
+RAY = ("--ray", "--task-cpus", 2, "--parts")
 
 
 def config(tmp_path, trials, rates=()):
@@ -40,8 +43,13 @@ def config(tmp_path, trials, rates=()):
 
 
 def fbp(*argv, program=("-m", "fbp"), expected=0):
+    """Runs a command with two devices, as Ray's tasks of two cores have."""
     done = subprocess.run(
-        [sys.executable, *program, *map(str, argv)], capture_output=True, text=True, timeout=1200
+        [sys.executable, *program, *map(str, argv)],
+        capture_output=True,
+        text=True,
+        timeout=2400,
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "2", "RAY_worker_niceness": "0"},
     )
     assert done.returncode == expected, done.stderr
     return done.stdout + done.stderr
@@ -58,7 +66,7 @@ def test_sixteen_parts_of_which_three_are_killed_have_the_records_of_one_process
     one, ray = tmp_path / "one", tmp_path / "ray"
     fbp("sweep", path, "--parts", 16, "--out", one)
     config(tmp_path, trials, ["0.001", "0.01", "1"])
-    text = fbp("sweep", path, "--ray", "--parts", 16, "--out", ray, program=("-c", MAIN))
+    text = fbp("sweep", path, *RAY, 16, "--out", ray, program=("-c", MAIN))
     assert not list(bombs.iterdir())
     assert records(ray) == records(one)
     assert "part 15: 60 trial-steps" in text
@@ -73,7 +81,7 @@ def test_part_that_is_lost_for_good_is_named_and_trained_later(tmp_path):
     (bombs / "0.1").unlink()
     (bombs / "0.1").mkdir()  # it is never used up
     out = tmp_path / "run"
-    text = fbp("sweep", path, "--ray", "--parts", 4, "--out", out, program=("-c", MAIN), expected=2)
+    text = fbp("sweep", path, *RAY, 4, "--out", out, program=("-c", MAIN), expected=2)
     assert "lost parts: 2 of 4; part 2: its process died" in text
     assert "2 (lost after step 10)" in fbp("merge", out, expected=2)
     (bombs / "0.1").rmdir()
