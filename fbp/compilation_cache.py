@@ -22,7 +22,7 @@ def compilation_cache(directory: Path | None, least_seconds: float | None = None
     if directory is None or jax.config.values["jax_compilation_cache_dir"]:
         yield
         return
-    settings = {"jax_compilation_cache_dir": str(directory)}
+    settings: dict[str, str | float] = {"jax_compilation_cache_dir": str(directory)}
     if least_seconds is not None:
         settings["jax_persistent_cache_min_compile_time_secs"] = least_seconds
     before = {name: jax.config.values[name] for name in settings}

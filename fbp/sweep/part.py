@@ -115,7 +115,7 @@ def run_part(
       tell: called with the part's studies and the outcome of the gradient check.
 
     Returns:
-      What the part took: its `part.json`.
+      What the part took since it was last started: its `part.json`.
 
     Raises:
       InputError: the sweep cannot be divided so, the part is complete, or its directory is in use.

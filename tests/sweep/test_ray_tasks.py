@@ -69,7 +69,7 @@ def test_sixteen_parts_of_which_three_are_killed_have_the_records_of_one_process
     text = fbp("sweep", path, *RAY, 16, "--out", ray, program=("-c", MAIN))
     assert not list(bombs.iterdir())
     assert records(ray) == records(one)
-    assert "part 15: 60 trial-steps" in text
+    assert text.count("trial-steps in") == 16
     if trials == "loop":
         fbp("sweep", path, "--out", tmp_path / "undivided")
         assert records(ray) == records(tmp_path / "undivided")
