@@ -65,7 +65,7 @@ def test_sixteen_parts_of_which_three_are_killed_have_the_records_of_one_process
     path, bombs = config(tmp_path, trials)
     one, ray = tmp_path / "one", tmp_path / "ray"
     fbp("sweep", path, "--parts", 16, "--out", one)
-    config(tmp_path, trials, ["0.001", "0.01", "1"])
+    config(tmp_path, trials, ["0.001", "0.01", "0.1"])
     text = fbp("sweep", path, *RAY, 16, "--out", ray, program=("-c", MAIN))
     assert not list(bombs.iterdir())
     assert records(ray) == records(one)
