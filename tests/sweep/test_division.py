@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -158,6 +159,20 @@ def test_part_on_another_kind_of_device_is_refused(copy):
     path.write_text(path.read_text().replace('"device": "cpu"', '"device": "H100"'))
     with pytest.raises(InputError, match=r"device \(H100 there and cpu here\)"):
         train_part(copy, "0/3", resume=True)
+
+
+def test_what_one_part_has_compiled_the_next_one_reads(tmp_path):
+    out, before = tmp_path / "run", jax.config.values["jax_compilation_cache_dir"]
+    programs = lambda: {path.name for path in (out / "compiled").glob("*-cache")}
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        train_part(out, "0/2")
+        compiled = programs()
+        train_part(out, "1/2")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+    assert any("train_padded" in name for name in compiled)
+    assert programs() == compiled
 
 
 def test_sweep_whose_trials_depend_on_each_other_is_not_divided(tmp_path):
