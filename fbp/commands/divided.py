@@ -95,8 +95,10 @@ def _run_one(part: str, source: Any, directory: Path, resume: bool) -> None:
         print(f"device: {devices()}\ngradient: {check}", flush=True)
 
     index, count = part_of(part)
+    say = lambda doing: print(f"part {index} of {count}: {doing}", file=sys.stderr, flush=True)
     try:
-        _tell_part(run_part(source, directory, index, count, resume=resume, tell=tell))
+        facts = run_part(source, directory, index, count, resume=resume, tell=tell, say=say)
+        _tell_part(facts)
     except KeyboardInterrupt:
         print("\n--resume goes on where this part was interrupted", file=sys.stderr)
         raise

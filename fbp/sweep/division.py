@@ -10,14 +10,15 @@ of all parts are, bit for bit, those of one process that trains the groups one a
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from fbp.config import Config, Halving, OptunaSearch
 from fbp.errors import InputError
@@ -116,7 +117,7 @@ def settled_plan(
     """
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    with FileLock(directory / PLAN_LOCK):
+    with _alone(directory / PLAN_LOCK, say):
         if not (directory / PLAN).exists():
             plan = plan_of(text, studies, parts, say)
             write_atomic(directory / CONFIG, text.encode())
@@ -129,6 +130,21 @@ def settled_plan(
         )
     _check_circumstances(plan, circumstances_of(text, studies), directory / PLAN)
     return plan
+
+
+@contextmanager
+def _alone(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock; say so where another process holds it."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("another part makes the plan: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def plan_of(

@@ -102,6 +102,7 @@ def run_part(
     *,
     resume: bool = False,
     tell: Callable[[list[Study], Agreement], None] | None = None,
+    say: Callable[[str], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Train the trials of one part of a sweep, and record them.
 
@@ -113,6 +114,7 @@ def run_part(
       count: how many parts there are.
       resume: go on with this part where it was interrupted, if it was.
       tell: called with the part's studies and the outcome of the gradient check.
+      say: called with what is being done before.
 
     Returns:
       What the part took since it was last started: its `part.json`.
@@ -128,7 +130,7 @@ def run_part(
         directory.mkdir(parents=True, exist_ok=True)
     with compilation_cache(directory / COMPILED, least_seconds=0.0):
         studies = studies_of(source.config, source.problem)
-        plan = settled_plan(directory, source.text, studies, count)
+        plan = settled_plan(directory, source.text, studies, count, say)
         run = part_directory(directory, index)
         with locked(run):
             facts = {"plan": plan.digest, "part": index, "parts": count}

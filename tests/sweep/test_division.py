@@ -2,15 +2,17 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fbp.config import MLP, Config, Data, LogGrid, Optimizer, Sweep, Train
 from fbp.errors import InputError
-from fbp.sweep import merge, run
+from fbp.sweep import division, merge, ray_tasks, run
 from fbp.sweep.division import group_sizes
 from fbp.sweep.part import part_of
 from tests.support.interruption import killed_in_the_third_segment
@@ -173,6 +175,32 @@ def test_what_one_part_has_compiled_the_next_one_reads(tmp_path):
         jax.config.update("jax_compilation_cache_dir", before)
     assert any("train_padded" in name for name in compiled)
     assert programs() == compiled
+
+
+def test_part_that_comes_second_says_that_it_waits_for_the_plan(tmp_path):
+    first, said = FileLock(tmp_path / "plan.lock"), []
+    first.acquire()
+
+    def say(text):
+        said.append(text)
+        first.release()
+
+    with division._alone(tmp_path / "plan.lock", say):
+        assert said == ["another part makes the plan: waiting for it"]
+
+
+@pytest.mark.parametrize(
+    ("present", "cpus", "gpus", "tasks"),
+    [
+        ({"CPU": 16.0}, 4, 0, 4),
+        ({"CPU": 16.0, "GPU": 2.0}, 1, 0.25, 8),
+        ({"CPU": 2.0, "GPU": 2.0}, 1, 0.25, 2),
+        ({"CPU": 1.0}, 4, 0, 1),
+    ],
+)
+def test_ray_has_as_many_tasks_as_it_runs_at_a_time(present, cpus, gpus, tasks):
+    cluster = SimpleNamespace(cluster_resources=lambda: present)
+    assert ray_tasks._slots(cluster, cpus, gpus) == tasks
 
 
 def test_sweep_whose_trials_depend_on_each_other_is_not_divided(tmp_path):
