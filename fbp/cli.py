@@ -79,6 +79,10 @@ def _command(argv: Sequence[str]) -> int:
     except OSError as error:
         text = f"{error.filename or 'a file'}: {error.strerror or error}"
         raise InputError(text) from error
+    except ValueError as error:
+        if "null byte" not in str(error):
+            raise
+        raise InputError("a path has a NUL in it: give one without") from error
     except Exception as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

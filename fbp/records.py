@@ -60,6 +60,8 @@ PART = "part.json"
 UNFINISHED = ".part"
 FLAGS = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_DEFAULT_MATMUL_PRECISION", "JAX_ENABLE_X64")
 BEFORE_RECORDS = {LOCK, *(n + end for n in (CONFIG, ENVIRONMENT) for end in ("", UNFINISHED))}
+COLUMNS = ("kind", "trial", "seed", "step", "split")
+"""Columns of the records that say of what a row is."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Row = Mapping[str, Any]
 

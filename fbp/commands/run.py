@@ -67,7 +67,7 @@ def run(words: Sequence[str]) -> int:
 def check_exists(name: str, as_module: bool) -> None:
     """Raise InputError unless there is such a script or module."""
     try:
-        exists = importlib.util.find_spec(name) if as_module else Path(name).is_file()
+        exists = importlib.util.find_spec(name) if as_module else os.path.isfile(name)
     except ModuleNotFoundError:  # a package on the way to a module
         exists = False
     if not exists:

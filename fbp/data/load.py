@@ -22,7 +22,7 @@ from fbp.data.target import (
     read_labels,
     target_of,
 )
-from fbp.errors import InputError
+from fbp.errors import InputError, require
 
 PACKAGED = {
     "digits": bundled.digits,
@@ -84,6 +84,7 @@ def load(
     >>> dataset.feature_shape, dataset.classes, len(dataset.train)
     ((8, 8, 1), 10, 1258)
     """
+    require("\0" not in f"{name}{directory or ''}", "data", name, "a path without a NUL")
     if is_table(name):
         return _table(name, (directory or Path()) / name, target, seed, image, task)
     source = _read(name, directory)

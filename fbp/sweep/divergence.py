@@ -9,7 +9,8 @@ A trial has diverged
 
 With L the validation loss before the first step, the limit is L + (factor - 1) s, where s is |L|,
 or the size of the first training loss where that is larger. For positive losses it is `factor`
-times L or more; negative losses and one that starts at zero have a limit above them too.
+times L or more; negative losses and one that starts at zero have a limit above them too. Where both
+losses are zero they have no size, and there is no limit: a loss that is not finite is left.
 """
 
 from collections.abc import Callable
@@ -64,8 +65,8 @@ def with_divergence_check(update: Callable[..., Any], factor: float) -> Callable
         state, losses = update(trial.train, batch)
         loss = jnp.asarray(losses["loss"] if isinstance(losses, dict) else losses, jnp.float32)
         least = trial.start + (factor - 1) * jnp.abs(loss)
-        first = (trial.train.step == 0) & (least > trial.limit)
-        limit = jnp.where(first, least, trial.limit)
+        limit = jnp.where(trial.train.step == 0, jnp.maximum(trial.limit, least), trial.limit)
+        limit = jnp.where(limit == trial.start, jnp.inf, limit)
         is_above = jnp.asarray(loss > limit, jnp.float32)
         above = MEMORY * trial.above + (1 - MEMORY) * is_above
         trial = replace(trial, train=state, limit=limit, above=above)

@@ -25,6 +25,7 @@ from fbp.records import (
 )
 from fbp.shipped import config_path
 from fbp.structure import parse_toml, to_toml_values
+from fbp.sweep.capacity import check_memory
 from fbp.sweep.recorded import sweep_studies
 from fbp.sweep.study import check_gradients, studies_of
 from fbp.train.problem import Batches, Problem
@@ -128,6 +129,7 @@ def run_in(
     `tell` is called with the studies and the outcome of the gradient check, before training.
     """
     studies = studies_of(source.config, source.problem)
+    check_memory(studies)
     with contextlib.ExitStack() as alone:
         on_first_process(lambda: alone.enter_context(locked(directory)))
         check = check_gradients(studies)

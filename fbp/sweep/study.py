@@ -10,6 +10,7 @@ from fbp.config import Config, Imported
 from fbp.config_file import variants_of
 from fbp.data import Dataset
 from fbp.errors import InputError
+from fbp.records import COLUMNS
 from fbp.report.measures import Measures
 from fbp.sweep.grid import Trial, trials_of
 from fbp.sweep.parallelism import Parallelism
@@ -131,6 +132,12 @@ def measures_of_study(study: Study) -> Measures:
     if others:
         score = metric if metric != "loss" else others[0]
     columns = (*metrics, *_recorded_aux(problem, engine, state, study, grid))
+    taken = sorted({*columns} & {*COLUMNS, *study.trials[0].setting})
+    if taken:
+        raise InputError(
+            f"{', '.join(taken)}: a column of the records is called so already: give what is "
+            "measured another name"
+        )
     return Measures(
         problem.task, metric, problem.is_better_higher, score, tuple(dict.fromkeys(columns))
     )

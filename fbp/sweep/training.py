@@ -97,14 +97,14 @@ def _advance(segment: Segment, trials: Sequence[Trial], progress: SweepProgress,
 def _check_start(study: Study, metrics: Mapping[str, Any]) -> None:
     """Raise InputError where no trial has a finite loss before its first step."""
     losses = gather_global(metrics["loss"])
-    if not np.isnan(losses).all():
+    if np.isfinite(losses).any():
         return
     problem, key = study.problem, jax.random.split(jax.random.key(study.trials[0].seed), 3)[0]
     params, carried = init_of(problem)(key)
     batch = first_batch(problem, study.config.train.batch_size)
     origin = nan_at_start(problem, params, carried, batch)
     raise InputError(
-        f"the validation loss is nan before the first step, in every trial ({origin}): look at the "
+        f"the validation loss is {losses[0]} before the first step, in every trial ({origin}): look at the "
         "data, init and loss"
     )
 

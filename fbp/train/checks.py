@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from fbp.errors import InputError
 from fbp.train.engine import Engine, init_of, loss_of, scalars_of
@@ -60,6 +61,7 @@ def check_runs(problem: Problem, engine: Engine, batch: Any, hyperparameters: An
         after, _ = jax.eval_shape(engine.update(hyperparameters), state, batch)
     _check_same(state.carried, after.carried, "the loss's carried state")
     _check_same(state.params, after.params, "the parameters")
+    _check_same(state.opt_state, after.opt_state, "the optimizer's state")
     metrics = jax.eval_shape(engine.measure, state, problem.parts["validation"])
     if problem.metric_name not in metrics:
         raise InputError(
@@ -98,6 +100,19 @@ def _check_targets(where: str, arrays: Any, objective: Objective) -> None:
     if len(shape) != (2 if several else 1):
         expected = f"[examples, {objective.outputs}]" if several else "[examples]"
         raise InputError(f"{where}: y has shape {list(shape)}: give one of shape {expected}")
+    if objective.losses is optax.softmax_cross_entropy_with_integer_labels:
+        _check_classes(where, np.asarray(arrays[1]), objective.outputs)
+
+
+def _check_classes(where: str, y: np.ndarray, classes: int) -> None:
+    """Raise InputError for targets that are no numbers of classes."""
+    if not np.issubdtype(y.dtype, np.integer):
+        raise InputError(f"{where}: y is of type {y.dtype}: give the classes as integers from 0")
+    if y.min() < 0 or y.max() >= classes:
+        raise InputError(
+            f"{where}: y goes from {y.min()} to {y.max()}: with {classes} outputs give integers "
+            f"from 0 to {classes - 1}"
+        )
 
 
 def _check_same(before: Any, after: Any, name: str) -> None:

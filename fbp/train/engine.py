@@ -145,7 +145,8 @@ def measure_of(problem: Problem) -> Callable[[TrainState, Part], Metrics]:
     def params_of(state: TrainState) -> Any:
         if problem.eval_params is None:
             return state.params
-        return problem.eval_params(state.opt_state, state.params)
+        with running("eval_params"):
+            return problem.eval_params(state.opt_state, state.params)
 
     if isinstance(problem.loss, Objective) and problem.metrics is None:
         assert isinstance(problem.init, Layer)
@@ -185,6 +186,7 @@ def scalars_of(aux: Any) -> dict[str, Any]:
             f"the loss returns aux of type {type(aux).__name__}: give a dictionary of numbers, "
             "which are recorded by their names"
         )
+    _check_names("aux", aux)
     return {name: value for name, value in aux.items() if jnp.shape(value) == ()}
 
 
@@ -203,10 +205,33 @@ def _checked_metrics(metrics: Any) -> dict[str, Any]:
         raise InputError(
             f"metrics returns a {type(metrics).__name__}: give a dictionary of numbers by name"
         )
+    _check_names("metrics", metrics)
     for name, value in metrics.items():
-        if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.number):
+        if not _is_real_number(value):
             raise InputError(
-                f"metric {name} is {jnp.result_type(value)}{list(jnp.shape(value))}: give one "
-                "number, such as a mean over the examples"
+                f"metric {name} is {_described(value)}: give one real number, such as a mean over "
+                "the examples"
             )
     return {name: jnp.asarray(value, float) for name, value in metrics.items()}
+
+
+def _check_names(what: str, values: Mapping[Any, Any]) -> None:
+    for name in values:
+        if not isinstance(name, str):
+            raise InputError(f"{what}: {name!r} is a {type(name).__name__}: give names as strings")
+
+
+def _is_real_number(value: Any) -> bool:
+    is_number = hasattr(value, "dtype") or isinstance(value, int | float)
+    kinds = jnp.floating, jnp.integer
+    return (
+        is_number
+        and jnp.shape(value) == ()
+        and any(jnp.issubdtype(jnp.result_type(value), kind) for kind in kinds)
+    )
+
+
+def _described(value: Any) -> str:
+    if not hasattr(value, "dtype"):
+        return f"a {type(value).__name__}"
+    return f"{jnp.result_type(value)}{list(jnp.shape(value))}"

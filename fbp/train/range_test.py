@@ -4,9 +4,9 @@ A test returns rates and losses; a suggestion is a pure function `(rates, losses
 suggestion here does what the tool that it comes from does: it smooths, stops where the loss has
 diverged, leaves out the ends and picks, with that tool's defaults.
 
-A test gives rates and losses; a suggestion is a pure function `(rates, losses) -> rate`. Each
-suggestion here does what the tool that it comes from does: it smooths, stops where the loss has
-diverged, leaves out the ends and picks, with that tool's defaults.
+The tools know positive losses: one has diverged at so many times its lowest. Where the lowest is
+zero or less, the limit lies as many sizes above it, and a size is that of the lowest or of the first
+loss, whichever is larger.
 
 Source: Smith, Cyclical learning rates for training neural networks (2017), arXiv 1506.01186.
 """
@@ -298,7 +298,9 @@ def _debiased_average(losses: Losses) -> Losses:
 
 def _before_divergence(averages: Losses, times: float) -> Losses:
     lowest = np.minimum.accumulate(averages)
-    diverged = ~(averages <= times * lowest)
+    size = np.maximum(np.abs(lowest), np.abs(averages[0]))
+    limit = np.where(lowest > 0, times * lowest, lowest + (times - 1) * size)
+    diverged = ~(averages <= limit)
     return averages[: np.argmax(diverged)] if diverged.any() else averages
 
 

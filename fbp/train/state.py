@@ -70,7 +70,10 @@ def check_params(params: Any) -> None:
     ...
     fbp.errors.InputError: params['w'] is int32[3]: parameters must be floats, ...
     """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise InputError("params have no entries: there is nothing to train")
+    for path, leaf in leaves:
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise InputError(
                 f"params{jax.tree_util.keystr(path)} is "
