@@ -109,7 +109,7 @@ class Optimizer:
     Attributes:
       name: of `optax` or `optax.contrib`.
       hyperparameters: numbers and flags that it takes.
-      base: the optimizer that `schedule_free` and `mechanize` wrap, `sgd` if it is not given.
+      base: the optimizer that `schedule_free`, `mechanize` and `sam` wrap; `sgd` if none is.
       rates: for the parameters whose path (`1_dense/kernel`) a pattern (`1_dense/*`) matches, by
         how much their rate is multiplied.
     """

@@ -16,11 +16,21 @@ OF_OPTAX = {
     "adadelta": ("rho", "eps", "weight_decay"),
     "adamax": ("b1", "b2", "eps"),
     "adamaxw": ("b1", "b2", "eps", "weight_decay"),
+    "adafactor": (
+        *("decay_rate", "clipping_threshold", "momentum", "weight_decay_rate", "eps"),
+        *("factored", "multiply_by_parameter_scale"),
+    ),
     "adan": ("b1", "b2", "b3", "eps", "eps_root", "weight_decay"),
     "amsgrad": _ADAM,
+    "fromage": ("min_norm",),
     "lars": ("momentum", "nesterov", "trust_coefficient", "weight_decay"),
+    "lbfgs": (),
+    "nadamw": (*_ADAM, "weight_decay"),
     "novograd": (*_ADAM, "weight_decay"),
     "optimistic_gradient_descent": ("alpha", "beta"),
+    "optimistic_adam_v2": ("alpha", "beta", *_ADAM),
+    "polyak_sgd": ("scaling", "f_min", "eps"),
+    "rprop": ("eta_minus", "eta_plus", "min_step_size", "max_step_size"),
     "sign_sgd": (),
     "signum": ("beta",),
 }
@@ -38,10 +48,12 @@ OF_CONTRIB = {
     "momo_adam": ("b1", "b2", "eps", "lower_bound", "weight_decay", "adapt_lower_bound"),
     "muon": ("beta", "eps", "weight_decay", "adam_b1", "adam_b2", "nesterov", "adaptive"),
     "prodigy": ("eps", "estim_lr0", "estim_lr_coef", "weight_decay", "safeguard_warmup"),
+    "sam": ("rho",),
     "schedule_free": ("b1", "weight_lr_power"),
     "schedule_free_adamw": ("b1", "b2", "eps", "weight_decay", "weight_lr_power"),
     "schedule_free_sgd": ("b1", "weight_decay", "weight_lr_power"),
     "simplified_ademamix": (*_ADAM, "alpha", "weight_decay"),
+    "sophia": ("b1", "b2", "eps", "weight_decay", "gamma", "clip_threshold"),
 }
 OPTIMIZERS = OF_OPTAX | OF_CONTRIB
 """Names, and the hyperparameters beside the rate that a config may give."""
@@ -49,22 +61,24 @@ FLAGS = (
     "adapt_lower_bound",
     "adaptive",
     "centered",
+    "factored",
+    "multiply_by_parameter_scale",
     "nesterov",
     "safeguard_warmup",
     "use_clipping",
 )
 """Hyperparameters that are true or false; all others are numbers, and can be swept."""
-WRAPPERS = ("mechanize", "schedule_free")
+WRAPPERS = ("mechanize", "sam", "schedule_free")
 """Optimizers of an optimizer, which the key `base` names."""
 SCHEDULE_FREE = ("schedule_free", "schedule_free_adamw", "schedule_free_sgd")
 """Optimizers that average their parameters, and are measured at the average."""
 REFUSED = {
     "dpsgd": "it asks for the gradient of each example",
     "galore": "it factorizes gradients by shapes that a config does not say",
-    "lbfgs": "its line search differentiates the loss with JAX, and not with fbp",
+    "lookahead": "it trains pairs of parameters, and not parameters",
     "noisy_sgd": "its noise is the same in all trials",
+    "optimistic_adam": "it is deprecated by optax, which has optimistic_adam_v2",
     "reduce_on_plateau": "it scales the updates of an optimizer, and is none",
-    "sam": "it asks for a second gradient in each step",
-    "sophia": "its estimate of the Hessian differentiates the loss with JAX, and not with fbp",
+    "sm3": "it fails in optax for a parameter that is one number",
 }
 """Optimizers that optax has and a config cannot name, and why."""

@@ -59,6 +59,8 @@ def fails(tmp_path, monkeypatch, capsys):
             "sweep.search.trials: must be at most 100,000",
         ),
         (with_text("[0.1, 1.0]", "[1e400]"), "sweep.learning_rate[0]: must be positive, got inf"),
+        (with_text("[8]", "[1000000000]"), "the states of all trials take"),
+        (with_text('"digits"', f'"idx", directory = "{LONG}"'), "aaa"),
         *(
             (with_text('"demo"', f'"{name}"'), "name: must be a plain name")
             for name in ("../../x", "a/b", "..", ".", "", " ", r"a\\b", r"a\u0000b", r"a\nb", LONG)
@@ -76,7 +78,10 @@ def test_config_that_asks_too_much_is_told_in_one_line(fails, text, message):
         ("sweep.axes.network.widths.x = [1]", "widths is no table"),
         ("sweep.axes.train.steps.x = [1]", "steps is no table"),
         (DEEP, "nested too deeply"),
-        ("data.name = 'aaaa\\u0000'", "no data set is called"),
+        ('data.name = "a\\u0000.csv"', "data: must be a path without a NUL"),
+        ('data.directory = "a\\u0000"', "data: must be a path without a NUL"),
+        (f"data.name = '{LONG}'", "no data set is called"),
+        (f"data.name = '{LONG}.csv'", "aaa"),
     ],
 )
 def test_setting_that_fits_nowhere_is_told_in_one_line(fails, setting, message):
@@ -96,6 +101,28 @@ def test_setting_that_fits_nowhere_is_told_in_one_line(fails, setting, message):
     ids=lambda command: command[-1],
 )
 def test_path_that_is_none_is_told_in_one_line(fails, tmp_path, command, path):
+    (tmp_path / "demo.toml").write_text(TEXT)
+    assert fails(*command, path)
+
+
+@pytest.mark.parametrize("path", ["a\0b", LONG, f"{LONG}.csv"], ids=["NUL", "long", "long table"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fit"],
+        ["runs"],
+        ["configs", "show"],
+        ["configs", "copy"],
+        ["check"],
+        ["show"],
+        ["run"],
+        ["experiments", "run"],
+        ["predict", "model"],
+        ["sweep", "demo.toml", "--profile"],
+    ],
+    ids=" ".join,
+)
+def test_path_that_is_none_is_told_by_every_command(fails, tmp_path, command, path):
     (tmp_path / "demo.toml").write_text(TEXT)
     assert fails(*command, path)
 

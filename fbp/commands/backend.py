@@ -45,7 +45,11 @@ def profiled(directory: Path | None) -> Iterator[None]:
     """Write a trace of what runs into a directory, if there is one."""
     import jax
 
-    with contextlib.nullcontext() if directory is None else jax.profiler.trace(directory):
+    if directory is None:
+        yield
+        return
+    directory.mkdir(parents=True, exist_ok=True)  # tried before anything trains
+    with jax.profiler.trace(directory):
         yield
 
 

@@ -26,6 +26,7 @@ from fbp.report.drawing import (
     style_of,
 )
 from fbp.report.measures import measures_of
+from fbp.report.parallel_axes import axes_that_vary, score_by_setting
 from fbp.report.trials import Record, Setting, TrialHistory, label, setting_of, trials, without_rate
 
 MOST_NAMED = 8  # settings beside the rate that a legend names
@@ -43,6 +44,8 @@ def draw_run(records: Iterable[Record], summary: Mapping[str, Any]) -> dict[str,
     elif measures.score is not None:
         pictures["score_by_rate"] = score_by_rate
     drawn = {name: draw(runs, summary) for name, draw in pictures.items()}
+    if len(_groups(summary)) == 1 and len(axes_that_vary(summary)) > 1:
+        drawn["score_by_setting"] = score_by_setting(summary)
     return {**drawn, "diverged_by_rate": diverged_by_rate(summary)}
 
 

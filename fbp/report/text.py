@@ -26,6 +26,8 @@ CAPTIONS = {
     "r2_by_rate": "Share of the variance of the validation targets that is explained after the "
     "last step: 1 is perfect, 0 no better than the mean, values below -1 are left out.",
     "score_by_rate": "The metric on the validation set after the last step.",
+    "score_by_setting": "Every setting as a line across the values of its hyperparameters, colored "
+    "by what trials are compared by: the best in red, those whose trials all diverged in gray.",
     "diverged_by_rate": "Share of the trials whose loss stopped being finite or grew beyond the "
     "limit set in the config.",
 }

@@ -64,4 +64,4 @@ def _read(path: str) -> str:
 
 
 def _gigabytes(size: int) -> str:
-    return f"{size / 2**30:,.3g} GiB" if size < 1e16 else f"{size / 2**50:,.3g} PiB"
+    return f"{size / 2**30:,.2f} GiB"

@@ -104,8 +104,8 @@ def _check_start(study: Study, metrics: Mapping[str, Any]) -> None:
     batch = first_batch(problem, study.config.train.batch_size)
     origin = nan_at_start(problem, params, carried, batch)
     raise InputError(
-        f"the validation loss is {losses[0]} before the first step, in every trial ({origin}): look at the "
-        "data, init and loss"
+        f"the validation loss is {losses[0]} before the first step, in every trial ({origin}): "
+        "look at the data, init and loss"
     )
 
 

@@ -11,6 +11,7 @@ import optax
 from fbp.config import Config, Optimizer, Train
 from fbp.errors import InputError
 from fbp.optimizers import OF_CONTRIB, OPTIMIZERS, SCHEDULE_FREE, WRAPPERS
+from fbp.train.extra_args import accepting
 from fbp.train.problem import Problem
 from fbp.train.step import with_guards
 
@@ -77,7 +78,8 @@ def factory_of(name: str) -> Callable[..., optax.GradientTransformation]:
     >>> factory_of("muon").__module__
     'optax.contrib._muon'
     """
-    return getattr(optax.contrib if name in OF_CONTRIB else optax, name)
+    named = {"polyak_sgd": _polyak_sgd, "sam": _sam}
+    return named.get(name) or getattr(optax.contrib if name in OF_CONTRIB else optax, name)
 
 
 def averaged_params(opt_state: Any, params: Any) -> Any:
@@ -160,6 +162,19 @@ def _wrapped(optimizer: Optimizer, values: Mapping[str, Any]) -> optax.GradientT
     return factory_of(optimizer.name)(wrapped, **numbers)
 
 
+def _polyak_sgd(
+    learning_rate: Any, scaling: Any = 1.0, f_min: Any = 0.0, eps: Any = 0.0
+) -> optax.GradientTransformation:
+    """Make `optax.polyak_sgd`, whose largest rate is the rate."""
+    return optax.polyak_sgd(learning_rate, scaling, f_min, eps)
+
+
+def _sam(optimizer: optax.GradientTransformation, rho: Any = 0.05) -> optax.GradientTransformation:
+    """Make sharpness-aware minimization: the gradient is taken at a distance `rho` uphill."""
+    uphill = optax.chain(optax.contrib.normalize(), optax.sgd(rho))
+    return optax.contrib.sam(optimizer, uphill, opaque_mode=True)
+
+
 def _factors(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the factors of parameters' rates among the hyperparameters, by their patterns."""
     named = {k: v for k, v in hyperparameters.items() if k.startswith(RATE_OF)}
@@ -173,6 +188,7 @@ def _scheduled(
     rises: bool = True,
 ) -> optax.GradientTransformation:
     """Multiply the updates by the schedule and by the factors, and guard them."""
+    tx = accepting(tx)
     if train.schedule != "constant" or (train.warmup_steps and rises):
         tx = optax.chain(tx, optax.scale_by_schedule(schedule_of(train)))
     if factors:

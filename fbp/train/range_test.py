@@ -5,8 +5,8 @@ suggestion here does what the tool that it comes from does: it smooths, stops wh
 diverged, leaves out the ends and picks, with that tool's defaults.
 
 The tools know positive losses: one has diverged at so many times its lowest. Where the lowest is
-zero or less, the limit lies as many sizes above it, and a size is that of the lowest or of the first
-loss, whichever is larger.
+zero or less, the limit lies as many sizes above it, and a size is that of the lowest or of the
+first loss, whichever is larger.
 
 Source: Smith, Cyclical learning rates for training neural networks (2017), arXiv 1506.01186.
 """

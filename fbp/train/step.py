@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key
 from fbp.autodiff import value_and_grad
 from fbp.errors import InputError
 from fbp.train.batches import check_batch
+from fbp.train.extra_args import accepting, extra_args_of
 from fbp.train.layout import Layout
 from fbp.train.microbatches import mean_over_microbatches
 from fbp.train.sharding import sharded_update
@@ -87,18 +88,21 @@ def make_update(
     """Make the update `(state, batch) -> (next state, loss)`, of a gradient that `tx` transforms.
 
     With `has_aux` it returns `(next state, (loss, aux))`; the arguments are those of
-    `loss_and_grads_fn`. Transformations that ask for the loss, such as `optax.contrib.momo`, get it
-    as `value`.
+    `loss_and_grads_fn`. Transformations that ask for the loss or its gradient elsewhere, such as
+    `optax.lbfgs`, get them, see `fbp.train.extra_args`.
     """
-    tx = optax.with_extra_args_support(tx)
+    tx, has_beside = accepting(tx), has_state or has_aux
+    loss_alone = lambda out, grads: (out[0] if has_beside else out, grads)
 
     def update(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
         key = jax.random.fold_in(state.key, state.step)
         carried = (state.carried,) if has_state else ()
-        out, grads = loss_and_grads(state.params, *carried, batch, key)
-        loss, beside = out if has_state or has_aux else (out, (None, None))
+        of_batch = lambda params: loss_and_grads(params, *carried, batch, key)
+        out, grads = of_batch(state.params)
+        loss, beside = out if has_beside else (out, (None, None))
         after, aux = beside if has_state == has_aux else (beside, beside)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params, value=loss)
+        extra = extra_args_of(lambda params: loss_alone(*of_batch(params)), loss, grads)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params, **extra)
         params = optax.apply_updates(state.params, updates)
         next_carried = after if has_state else state.carried
         state = TrainState(params, opt_state, state.step + 1, state.key, next_carried)
@@ -190,7 +194,8 @@ def with_guards(
     if clip_norm is not None:
         tx = optax.chain(optax.clip_by_global_norm(clip_norm), tx)
     if accumulate > 1:
-        tx = optax.MultiSteps(tx, accumulate).gradient_transformation()
+        steps = optax.MultiSteps(tx, accumulate)
+        tx = optax.GradientTransformationExtraArgs(steps.init, steps.update)
     if skip_nonfinite is not None:
         tx = optax.apply_if_finite(tx, skip_nonfinite)
     return tx

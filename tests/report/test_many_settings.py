@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fbp.report.best_settings import MOST, settings_csv, shown_entries
+from fbp.report.parallel_axes import axes_that_vary, score_by_setting
 from fbp.report.run_figures import MOST_RATES, draw_run
 from fbp.report.summary import summarize
 from fbp.report.text import table_note
@@ -64,3 +65,43 @@ def test_cell_that_a_spreadsheet_would_run_is_text():
     summary = summarize(rows, "demo", "classification", "accuracy", None)
     (row,) = csv.DictReader(io.StringIO(settings_csv(summary)))
     assert row["data.name"].startswith("'=")
+
+
+def lines_of(figure):
+    """The lines of a figure as arrays, a collection for each kind."""
+    return [np.array(c.get_segments()) for c in figure.axes[0].collections if c.get_paths()]
+
+
+def test_settings_of_several_axes_are_lines_across_them(thousand):
+    figure = draw_run(*thousand)["score_by_setting"]
+    figure.draw_without_rendering()
+    _, summary = thousand
+    scored, best = lines_of(figure)
+    assert scored.shape == (1000, 2, 2)
+    rates = np.log(RATES)
+    rate, momentum = summary["best"]["learning_rate"], summary["best"]["momentum"]
+    height = (np.log(rate) - rates[0]) / (rates[-1] - rates[0])
+    np.testing.assert_allclose(best[0], [[0, height], [1, momentum / 0.9]], atol=1e-6)
+    assert (scored[-1, 0] == best[0, 0]).all()  # the best are on top
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == [
+        "learning_rate",
+        "momentum",
+    ]
+
+
+def test_words_have_a_height_each_and_lost_settings_are_gray():
+    extra = [{"schedule": s, "width": w} for s in ("wsd", "cosine", "linear") for w in (8, 16)]
+    rows = records(rates=(0.01, 0.1, 2.0), seeds=1, extra=extra, steps=(10, 20))
+    summary = summarize(rows, "demo", "classification", "accuracy", None)
+    scales = axes_that_vary(summary)
+    assert list(scales["schedule"].heights(["cosine", "linear", "wsd"])) == [0, 0.5, 1]
+    lost, scored, _ = lines_of(score_by_setting(summary))
+    assert (len(lost), len(scored)) == (6, 12)
+    assert (lost[:, 0, 1] == 1).all()
+
+
+def test_all_settings_lost_are_drawn():
+    rows = records(rates=(2.0, 3.0), seeds=1, extra=[{"width": 8}, {"width": 16}], steps=(10, 20))
+    summary = summarize(rows, "demo", "classification", "accuracy", None)
+    (lost,) = lines_of(score_by_setting(summary))
+    assert len(lost) == 4

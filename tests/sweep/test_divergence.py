@@ -60,6 +60,13 @@ def test_losses_that_are_negative_or_start_at_zero_have_a_limit_above_them(start
     assert diverged_at([*falling, *[1e4] * 10], start=start) > 50
 
 
+def test_losses_that_are_zero_at_first_have_no_size_and_no_limit():
+    """As where the parameters start at zero and the loss is linear in them."""
+    assert diverged_at([0.0, *[5.0] * 30], start=0.0, validation=5.0) == -1
+    assert diverged_at([0.0, 5.0, np.inf], start=0.0) == 3
+    assert diverged_at([0.0], start=0.0, validation=np.nan) == 1
+
+
 def test_targets_with_a_far_outlier_in_the_first_batch_train_at_small_rates(tmp_path):
     """The first example is 12.8 standard deviations off, at batch size 1."""
     rng = np.random.default_rng(0)

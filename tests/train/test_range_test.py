@@ -12,6 +12,7 @@ from fbp.errors import InputError
 from fbp.nn import mlp
 from fbp.train.objective import objective_of
 from fbp.train.range_test import (
+    _before_divergence,
     _falling_lengths,
     descent,
     lightning,
@@ -117,6 +118,21 @@ def test_losses_after_the_divergence_do_not_count(suggest):
     losses = synthetic_losses()
     infinite = np.where(RATES > 3, np.nan, losses)
     assert suggest(RATES, infinite) == suggest(RATES, losses)
+
+
+@pytest.mark.parametrize("suggest", SUGGESTIONS)
+@pytest.mark.parametrize("shift", [-100.0, -1.5])
+def test_a_suggestion_is_the_same_of_losses_that_are_negative(suggest, shift):
+    """A density's negative log-likelihood has no zero."""
+    rates = np.geomspace(1e-4, 1.0, 81)
+    losses = 1.2 - np.tanh(8 * (np.log10(rates) + 2)) + 0.1 * rates
+    np.testing.assert_allclose(suggest(rates, losses + shift), suggest(rates, losses), rtol=1e-9)
+
+
+def test_negative_losses_end_where_they_diverge():
+    falling, after = np.linspace(-1.0, -3.0, 20), np.full(20, 1e3)
+    assert len(_before_divergence(np.concatenate([falling, after]), times=4)) == 20
+    assert len(_before_divergence(falling, times=4)) == 20
 
 
 @pytest.mark.parametrize("suggest", SUGGESTIONS)
