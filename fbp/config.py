@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fbp.byte_size import parse_bytes
 from fbp.errors import InputError, require, require_one_of
 from fbp.optimizers import FLAGS, OPTIMIZERS, REFUSED, SCHEDULE_FREE, WRAPPERS
 
@@ -183,6 +184,9 @@ class Train:
         of the problem's metrics. Default: `accuracy` for classification, `r2` for regression.
       higher_is_better: whether a higher metric is; known of `accuracy`, `r2` and `loss`.
       target: the metric's value that counts as reached.
+      memory: temporary memory that the gradient of one trial may need at most, as text with a unit:
+        `8 GiB`; as little is computed again as fits, see `fbp.value_and_grad`. Trials side by side
+        need as many times that.
     """
 
     steps: int
@@ -199,6 +203,7 @@ class Train:
     end_value: float | None = None
     exponent: float | None = None
     peak_at: float | None = None
+    memory: str | None = None
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "evaluate_every", "accumulate"):
@@ -224,6 +229,13 @@ class Train:
                 )
                 lowest, highest, expected = SHAPE_RANGES[name]
                 require(lowest <= value <= highest, name, value, expected)
+        if self.memory is not None:
+            parse_bytes(self.memory)
+
+    @property
+    def memory_budget(self) -> int | None:
+        """The bytes of temporary memory that a gradient may need."""
+        return None if self.memory is None else parse_bytes(self.memory)
 
 
 @dataclass(frozen=True)

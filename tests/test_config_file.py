@@ -88,6 +88,11 @@ def test_network_kind_chooses_its_keys(path):
         ),
         ("train.steps = 0", "demo.toml: train.steps: must be at least 1, got 0"),
         ("train.schedule = 'step'", "demo.toml: train.schedule: expected one of constant, cosine"),
+        (
+            "train.memory = '8'",
+            "demo.toml: train.memory: must be a number and a unit, such as '8 G",
+        ),
+        ("train.memory = 8", "demo.toml: train.memory: expected a string, got 8"),
         ("tain.steps = 1", "demo.toml: tain: unknown key: did you mean train?"),
         ("train.steps", "--set train.steps: not TOML"),
         ("sweep.search = { kind = 'rando' }", "sweep.search.kind: unknown value 'rando': did you"),

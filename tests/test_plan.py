@@ -207,6 +207,15 @@ def test_command_prints_a_plan_for_each_combination_of_the_axes(config, capsys):
     assert out.count(f"{64 * 8 + 8 + 8 * 10 + 10:,}") == 2
 
 
+def test_command_draws_work_against_memory(config, capsys):
+    assert main(["plan", config, "--budgets"]) == 0
+    head, blank, title, first, *_ = capsys.readouterr().out.splitlines()
+    assert (head, blank) == ("demo on this machine", "")
+    assert title.split() == ["a", "gradient's", "memory", "work"]
+    assert first.startswith("\N{FULL BLOCK}" * 24)
+    assert first.endswith("1.00  nothing is computed again")
+
+
 def test_slice_without_the_compiler_names_the_extra(config, monkeypatch, capsys):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["plan", config, "--target", "v5e:2x2"]) == 2

@@ -21,6 +21,9 @@ class PlanCommand:
     """TOML file, or the name of one that `fbp configs list` lists."""
     target: Annotated[str | None, arg(metavar="SLICE")] = None
     """TPU slice, such as v5e:2x2; the devices here if not given. It takes fbp-jax[tpu]."""
+    budgets: bool = False
+    """Draw the work of a gradient against its memory, in place of the plan: up to eight programs
+    are compiled for each combination of the axes' values."""
     settings: Settings = ()
     """Set a key of the config, such as train.batch_size=64. May be given several times."""
 
@@ -30,13 +33,17 @@ class PlanCommand:
 
         config = config_of(read_tables(self.config, self.settings), str(self.config))
         _use_cpu() if self.target else use_every_core()
-        from fbp.plan import local_target, plan, report, tpu_slice
+        from fbp.plan import budgets, budgets_report, local_target, plan, report, tpu_slice
         from fbp.sweep import studies_of
 
         target = tpu_slice(self.target) if self.target else local_target()
         for study in studies_of(config):
             setting = "".join(f", {key} = {value}" for key, value in study.trials[0].axes.items())
-            print(f"{config.name}{setting} on {report(plan(study, target))}\n", flush=True)
+            if self.budgets:
+                drawn = f"{target.name}\n\n{budgets_report(budgets(study, target))}"
+            else:
+                drawn = report(plan(study, target))
+            print(f"{config.name}{setting} on {drawn}\n", flush=True)
 
 
 def _use_cpu() -> None:

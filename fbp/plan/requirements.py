@@ -16,8 +16,7 @@ from fbp.sweep.parallelism import TRIALS_AXIS, Parallelism, configured
 from fbp.sweep.problem import first_batch
 from fbp.sweep.program import make_program
 from fbp.sweep.study import Study
-from fbp.train.engine import engine_of, plain_loss
-from fbp.train.optimizer import optimizer_of
+from fbp.train.engine import configured_engine, plain_loss
 from fbp.train.state import TrainState
 
 
@@ -78,7 +77,7 @@ def plan(study: Study, target: DeviceTarget) -> ResourcePlan:
     'sgd'
     """
     problem, config = study.problem, study.config
-    state, batch = _shapes(study)
+    state, batch = shapes_of(study)
     loss_fn = plain_loss(problem, state.carried)
     parallelism = configured(config.sweep, len(study.trials))
     parallelism = replace(
@@ -100,8 +99,8 @@ def plan(study: Study, target: DeviceTarget) -> ResourcePlan:
 
 def lowered_update(study: Study, target: DeviceTarget) -> jax.stages.Lowered:
     """Lower the update step of one trial, for one device."""
-    state, batch = _shapes(study)
-    engine = engine_of(study.problem, optimizer_of(study.config, study.problem))
+    state, batch = shapes_of(study)
+    engine = configured_engine(study.config, study.problem)
     step = jax.jit(engine.update(study.trials[0].hyperparameters), donate_argnums=0)
     sharding = SingleDeviceSharding(target.devices[0])
     put = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
@@ -124,9 +123,9 @@ def lowered_sweep(
     return program.lower(*_as_shapes((states, grid, orders, training, validation)))
 
 
-def _shapes(study: Study) -> tuple[TrainState, Any]:
+def shapes_of(study: Study) -> tuple[TrainState, Any]:
     """Return the shapes of a trial's state and of a batch."""
-    engine = engine_of(study.problem, optimizer_of(study.config, study.problem))
+    engine = configured_engine(study.config, study.problem)
     hyperparameters = study.trials[0].hyperparameters
     keys = jax.random.split(jax.random.key(0), 3)
     state = jax.eval_shape(lambda keys: engine.init(keys, hyperparameters), keys)

@@ -38,7 +38,7 @@ def report(plan: ResourcePlan) -> str:
     sizes = [
         *_sizes("parameters", plan.parameters),
         *_sizes(f"optimizer state ({plan.optimizer.name})", [plan.optimizer])[:1],
-        *_sizes("residuals of a gradient", _shortened(plan.residuals)),
+        *_sizes("residuals of a gradient", _largest(plan.residuals)),
     ]
     of_a_trial = _table([["of one trial", "numbers", "memory"], *sizes])
     return "\n\n".join([_head(plan), of_a_trial, _programs(plan), *_verdicts(plan)])
@@ -53,6 +53,11 @@ def amount(size: float) -> str:
     units = ("B", "KiB", "MiB", "GiB", "TiB")
     power = next((i for i in range(4) if size < 1000 * 1024**i), 4)
     return f"{size / 1024**power:.3g} {units[power]}"
+
+
+def shortened(line: str) -> str:
+    """Return a source line as seen from here or from the packages."""
+    return line.rpartition("/site-packages/")[2].removeprefix(f"{Path.cwd()}/")
 
 
 def _head(plan: ResourcePlan) -> str:
@@ -71,11 +76,9 @@ def _sizes(title: str, sizes: Sequence[Size]) -> list[list[str]]:
     return [[size.name, f"{size.numbers:,}", amount(size.bytes)] for size in rows]
 
 
-def _shortened(sizes: Sequence[Size]) -> list[Size]:
-    """Shorten source lines, as seen from here or from the packages; sum the smallest."""
-    here = f"{Path.cwd()}/"
-    short = lambda name: name.rpartition("/site-packages/")[2].removeprefix(here)
-    shown = [replace(size, name=short(size.name)) for size in sizes[:LINES]]
+def _largest(sizes: Sequence[Size]) -> list[Size]:
+    """Shorten source lines, and sum the smallest."""
+    shown = [replace(size, name=shortened(size.name)) for size in sizes[:LINES]]
     rest = sizes[LINES:]
     return [*shown, _sum(f"{len(rest)} more", rest)] if rest else shown
 

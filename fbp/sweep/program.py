@@ -29,9 +29,8 @@ from fbp.sweep.parallelism import (
     pad_trials,
 )
 from fbp.train.batches import batch_indices
-from fbp.train.engine import engine_of
+from fbp.train.engine import configured_engine
 from fbp.train.objective import Metrics
-from fbp.train.optimizer import optimizer_of
 from fbp.train.problem import Batches, Part, Problem, example_count
 from fbp.train.scan_steps import scan_steps
 
@@ -130,10 +129,7 @@ def _of_one_trial(
     config: Config, problem: Problem
 ) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Metrics]]:
     """Make the start, the training and the measurement of one trial."""
-    engine, factor = (
-        engine_of(problem, optimizer_of(config, problem)),
-        config.sweep.divergence_factor,
-    )
+    engine, factor = configured_engine(config, problem), config.sweep.divergence_factor
 
     def start_trial(grid: Grid, validation: Part) -> tuple[MonitoredState, Metrics]:
         state = engine.init(_keys(grid.seed), grid.hyperparameters)

@@ -16,9 +16,8 @@ from fbp.sweep.grid import Trial, trials_of
 from fbp.sweep.parallelism import Parallelism
 from fbp.sweep.problem import check_gradient, first_batch, load_problem, name_of, with_settings
 from fbp.train.checks import check_runs, check_sizes
-from fbp.train.engine import Engine, engine_of
+from fbp.train.engine import Engine, configured_engine
 from fbp.train.objective import Objective
-from fbp.train.optimizer import optimizer_of
 from fbp.train.problem import Problem
 from fbp.verify import Agreement
 
@@ -99,7 +98,7 @@ def _notes(study: Study) -> Sequence[str]:
     problem, config = study.problem, study.config
     notes = list(problem.data.notes) if isinstance(problem.data, Dataset) else []
     if study.is_users:
-        engine = engine_of(problem, optimizer_of(config, problem))
+        engine = configured_engine(config, problem)
         batch = first_batch(problem, config.train.batch_size)
         notes += check_runs(problem, engine, batch, study.trials[0].hyperparameters)
     return notes
@@ -124,7 +123,7 @@ def measures_of_study(study: Study) -> Measures:
         columns = ("loss", problem.loss.score)
         higher = problem.is_better_higher
         return Measures(problem.task, metric, higher, problem.loss.score, columns)
-    engine = engine_of(problem, optimizer_of(study.config, problem))
+    engine = configured_engine(study.config, problem)
     keys, grid = jax.random.split(jax.random.key(0), 3), study.trials[0].hyperparameters
     state = jax.eval_shape(lambda keys: engine.init(keys, grid), keys)
     metrics = list(jax.eval_shape(engine.measure, state, problem.parts["validation"]))

@@ -13,7 +13,7 @@ from fbp.hosts import on_first_process
 from fbp.records import CONFIG, add_to_environment, read_environment
 from fbp.sweep.problem import first_batch
 from fbp.sweep.study import Study
-from fbp.train.engine import engine_of, init_of, loss_of
+from fbp.train.engine import configured_engine, init_of, loss_of
 from fbp.train.fingerprint import arrays_fingerprint, program_fingerprint, text_fingerprint
 from fbp.train.optimizer import optimizer_of
 
@@ -58,7 +58,7 @@ def fingerprints(studies: Sequence[Study]) -> dict[str, str]:
 def _of_functions(study: Study) -> dict[str, str]:
     """Return the fingerprints of what the user's functions compute."""
     problem, hyperparameters = study.problem, study.trials[0].hyperparameters
-    engine = engine_of(problem, optimizer_of(study.config, problem))
+    engine = configured_engine(study.config, problem)
     keys = jax.random.split(jax.random.key(0), 3)
     state = jax.eval_shape(lambda keys: engine.init(keys, hyperparameters), keys)
     batch = first_batch(problem, study.config.train.batch_size)

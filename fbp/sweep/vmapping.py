@@ -12,8 +12,7 @@ from fbp.sweep.parallelism import TRIALS_AXIS, Parallelism, configured
 from fbp.sweep.problem import first_batch
 from fbp.sweep.program import make_program
 from fbp.sweep.study import Study
-from fbp.train.engine import engine_of, init_of, plain_loss
-from fbp.train.optimizer import optimizer_of
+from fbp.train.engine import configured_engine, init_of, plain_loss
 from fbp.train.user_code import error_text
 
 
@@ -50,7 +49,7 @@ def _told(error: Exception) -> str:
 def _culprit(study: Study) -> Exception | None:
     """Map init, loss and metrics by themselves, in whose traceback the user's line is."""
     problem, config = study.problem, study.config
-    engine = engine_of(problem, optimizer_of(config, problem))
+    engine = configured_engine(config, problem)
     keys = jnp.stack([jax.random.key(seed) for seed in range(2)])
     one = jax.eval_shape(lambda: engine.init(keys[:1].repeat(3), study.trials[0].hyperparameters))
     of_two = lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype)

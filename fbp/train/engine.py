@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
 
+from fbp.config import Config
 from fbp.data import Dataset
 from fbp.errors import InputError
 from fbp.nn import Layer
 from fbp.train.objective import Metrics, Objective, evaluate, mean_loss
+from fbp.train.optimizer import optimizer_of
 from fbp.train.problem import Part, Problem
 from fbp.train.scan_steps import scan_steps
 from fbp.train.state import TrainState, initial_state
@@ -51,13 +53,16 @@ class Engine:
 
 
 def engine_of(
-    problem: Problem, optimizer: Callable[[Hyperparameters], optax.GradientTransformation]
+    problem: Problem,
+    optimizer: Callable[[Hyperparameters], optax.GradientTransformation],
+    memory: float | None = None,
 ) -> Engine:
     """Make the functions of one trial of a problem.
 
     Args:
       problem: what is trained.
       optimizer: makes a trial's optimizer; its numbers may be the trial's, which are traced.
+      memory: bytes of temporary memory that a gradient may need at most.
 
     >>> import numpy as np
     >>> x = np.ones((4, 1), np.float32)
@@ -71,7 +76,7 @@ def engine_of(
     [9. 0.] 0.0
     """
     flags = {"has_state": problem.has_state, "has_aux": problem.has_aux}
-    loss_and_grads = loss_and_grads_fn(loss_of(problem), **flags)
+    loss_and_grads = loss_and_grads_fn(loss_of(problem), **flags, memory=memory)
     draw = init_of(problem)
 
     def init(keys: Key[Array, " 3"], hyperparameters: Hyperparameters) -> TrainState:
@@ -85,6 +90,11 @@ def engine_of(
         return _with_named_losses(step) if problem.has_aux else step
 
     return Engine(init, update, measure_of(problem))
+
+
+def configured_engine(config: Config, problem: Problem) -> Engine:
+    """Make the functions of one trial of a config."""
+    return engine_of(problem, optimizer_of(config, problem), config.train.memory_budget)
 
 
 def init_of(problem: Problem) -> Callable[[Key[Array, ""]], tuple[Any, Any]]:

@@ -38,7 +38,7 @@ from fbp.train.sharding import (
     sharded_update,
 )
 from fbp.train.state import TrainState, initial_state
-from fbp.train.step import Update, loss_and_grads_fn, make_update
+from fbp.train.step import Update, check_one_device, loss_and_grads_fn, make_update
 from fbp.verify import Report, trace_program
 
 Stop = Literal["steps", "target", "patience", "diverged"]
@@ -93,6 +93,7 @@ def train(
     mesh: Mesh | None = None,
     layout: Layout = (),
     checkpoints: Path | None = None,
+    memory: float | None = None,
 ) -> TrainResult:
     """Train a network on a data set until its output is as desired, or the steps are done.
 
@@ -115,13 +116,16 @@ def train(
         are replicated.
       checkpoints: a directory in which the run is saved as it goes. An interrupted run that is
         started again, by the same call, continues, bit for bit as if it had not been interrupted.
+      memory: bytes of temporary memory that a gradient may need at most, as for
+        `fbp.value_and_grad`; on a mesh of one device.
 
     Returns:
       The last state, or the best one with `patience`, the measurements, and why training ended.
 
     Raises:
       InputError: network, data, batch size, mesh and layout do not fit each other, or the
-        checkpoints are of another run.
+        checkpoints are of another run; or no program meets the budget of memory, or it is
+        given beside a mesh of several devices.
 
     >>> from fbp.data import load
     >>> from fbp.nn import mlp
@@ -137,6 +141,7 @@ def train(
     check_sizes(problem, batch_size, dataset.name)
     init_key, order_key, step_key = jax.random.split(key, 3)
     mesh = data_mesh(batch_size // microbatches) if mesh is None else mesh
+    check_one_device(memory, mesh)
 
     # Draw weights and biases at random.
     draw = init_of(problem)
@@ -151,7 +156,7 @@ def train(
     loss_fn = loss_of(problem)
 
     # Carry the error back.
-    loss_and_grads = mean_over_microbatches(loss_and_grads_fn(loss_fn), microbatches)
+    loss_and_grads = mean_over_microbatches(loss_and_grads_fn(loss_fn, memory=memory), microbatches)
 
     # Adjust the parameters.
     update = make_update(loss_and_grads, tx)

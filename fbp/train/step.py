@@ -140,7 +140,7 @@ def make_step(
       The step.
 
     Raises:
-      InputError: for a budget of memory beside a mesh, whose devices' shares it does not count; by
+      InputError: for a budget of memory beside a mesh of several devices; by
         the step, for a budget that no program meets, a leaf of the parameters that is not of
         floats, a batch whose leaves differ in their number of examples, a loss that is not one real
         number, and a batch or parameters that do not divide as they should.
@@ -156,13 +156,22 @@ def make_step(
     >>> print(state.params.round(2))
     3.0
     """
-    if memory is not None and mesh is not None:
-        raise InputError("memory counts the bytes of one device: leave it out beside a mesh")
+    check_one_device(memory, mesh)
     loss_and_grads = loss_and_grads_fn(loss_fn, memory=memory)
     update = make_update(mean_over_microbatches(loss_and_grads, microbatches), tx)
     if mesh is not None:
         update = sharded_update(update, mesh, layout, microbatches)
     return jax.jit(update, donate_argnums=0)
+
+
+def check_one_device(memory: float | None, mesh: Mesh | None) -> None:
+    """Raise InputError for a budget of memory beside a mesh of several devices, whose shares it
+    does not count."""
+    if memory is not None and mesh is not None and mesh.size > 1:
+        raise InputError(
+            f"memory counts the bytes of one device: leave it out on a mesh of {mesh.size}, or "
+            "give a mesh of one device"
+        )
 
 
 def with_guards(

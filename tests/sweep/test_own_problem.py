@@ -79,6 +79,16 @@ def test_trials_are_those_of_the_callers_functions(tmp_path):
     assert summary["task"] == "other"
 
 
+@pytest.mark.parametrize("trials", ["vmap", "map"])
+def test_a_budget_of_memory_holds_for_each_gradient_of_a_sweep(tmp_path, trials):
+    sweep = SWEEP | {"trials": trials}
+    run(PROBLEM, out=tmp_path / "plain", train=TRAIN, sweep=sweep)
+    run(PROBLEM, out=tmp_path / "within", train=TRAIN | {"memory": "1 GiB"}, sweep=sweep)
+    assert losses(tmp_path / "within") == losses(tmp_path / "plain")
+    with pytest.raises(InputError, match="memory is 1 bytes, and the least"):
+        run(PROBLEM, out=tmp_path / "refused", train=TRAIN | {"memory": "1 B"}, sweep=sweep)
+
+
 def test_problem_of_a_network_and_an_objective_is_trained_in_place_of_the_configs(tmp_path):
     """The config says widths = [8]; the network is linear, the loss seven times as large."""
     from fbp.data import Dataset

@@ -56,6 +56,16 @@ def test_training_is_the_repetition_of_make_step():
     assert outcome.stopped == "steps"
 
 
+def test_a_budget_of_memory_that_nothing_meets_is_refused_and_one_that_fits_changes_nothing():
+    one = jax.make_mesh((1,), ("data",))
+    short = {"steps": 4, "evaluate_every": 2, "mesh": one}
+    with pytest.raises(InputError, match="the least that was found is"):
+        run(**short, memory=1)
+    assert run(**short, memory=2**30).history == run(**short).history
+    with pytest.raises(InputError, match="leave it out on a mesh of 2"):
+        run(**short | {"mesh": jax.make_mesh((2,), ("data",))}, memory=2**30)
+
+
 def test_same_key_gives_the_same_run_bit_for_bit_and_another_one_does_not():
     first, again, other = (run(steps=10, key=jax.random.key(seed)) for seed in (0, 0, 1))
     assert first.history[1:] == again.history[1:]

@@ -1,5 +1,6 @@
 """Choose how a gradient is recomputed, by what the compiler says that it needs."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,12 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Sharding
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.avals import struct
 from fbp.autodiff.edits.opened import Opened, value_and_cotangents
 from fbp.autodiff.flat_function import FlatFunction
 from fbp.autodiff.graph import Graph, hoist_consts
+from fbp.autodiff.inline import inlined
 from fbp.autodiff.memory.estimate import peak, work
 from fbp.autodiff.memory.schemes import Scheme, apply, schemes
 from fbp.errors import InputError
@@ -52,42 +54,72 @@ def check_budget(memory: Any) -> None:
 class Use:
     """How a program is used: the function whose it is, and whether the value is returned beside the
     cotangents. Where it is not, XLA schedules the rest otherwise: by 7 % in the memory of a small
-    ResNet."""
+    ResNet. It is compiled for the devices of a sharding, if not for those here."""
 
     staged: FlatFunction
     returns_value: bool
+    sharding: Sharding | None = None
 
 
 def within(memory: float, program: Opened, use: Use) -> Opened:
     """Return a program whose value and cotangents need at most so many bytes of temporary memory,
-    the one with the least work; InputError if there is none."""
-    tried = []
-    for measured in measure(program, use):
+    the one with the least work; InputError if there is none.
+
+    What the compiler said is remembered: a loss is traced several times on its way into a step.
+    """
+    known = REMEMBERED.setdefault(_fingerprint(program, use), {})
+    for scheme, temporary in known.items():
+        if temporary <= memory:
+            return _recomputed(program, scheme)
+    for measured in measure(program, use, known):
         if measured.temporary <= memory:
             return measured.candidate.program
-        tried.append(measured)
-    least = min(tried, key=lambda measured: measured.temporary)
+    scheme, least = min(known.items(), key=lambda item: item[1])
     raise InputError(
-        f"memory is {memory:,} bytes, and the least that was found is {least.temporary:,} bytes of "
-        f"temporary memory ({least.candidate.scheme}): give that or more, or a smaller batch"
+        f"memory is {memory:,} bytes, and the least that was found is {least:,} bytes of "
+        f"temporary memory ({scheme}): give that or more, or a smaller batch"
     )
 
 
-def measure(program: Opened, use: Use) -> Iterator[Measured]:
-    """Yield candidates in the order of their work, with what the compiler says that they need.
+REMEMBERED: dict[str, dict[Scheme, int]] = {}
+"""By the fingerprint of a program, the bytes of its schemes in the order of their work."""
+
+
+def _fingerprint(program: Opened, use: Use) -> str:
+    """Return what tells programs apart: the plain gradient as it is compiled, and the equations
+    that schemes divide."""
+    run, avals = _closed(program, use)
+    text = jax.jit(run).lower(*avals).as_text()
+    eqns = [(eqn.primitive.name, *eqn.outvars) for eqn in inlined(program.graph).eqns]
+    types = str([(name, *(str(v.aval) for v in outs)) for name, *outs in eqns])
+    return hashlib.sha256(f"{jax.default_backend()} {types} {text}".encode()).hexdigest()
+
+
+def measure(
+    program: Opened, use: Use, known: dict[Scheme, int] | None = None
+) -> Iterator[Measured]:
+    """Yield candidates in the order of their work, with what the compiler says that they need, and
+    enter that into `known`.
 
     Which they are does not depend on a budget, so that the first that fits has no less work for a
     smaller one. A candidate that costs more work and is guessed to save no memory is left out.
     """
+    known = {} if known is None else known
     plain = _candidate(Scheme(), program, use)
-    yield Measured(plain, _temporary(plain.program, use))
+    yield _measured(plain, use, known)
     others = [
         _candidate(scheme, program, use) for scheme in schemes(program.graph) if scheme != Scheme()
     ]
     worthwhile = [c for c in frontier([plain, *others]) if c is not plain]
     chosen = np.linspace(0, len(worthwhile) - 1, MOST_COMPILED - 1).round().astype(int)
     for i in dict.fromkeys(chosen.tolist()) if worthwhile else ():
-        yield Measured(worthwhile[i], _temporary(worthwhile[i].program, use))
+        yield _measured(worthwhile[i], use, known)
+
+
+def _measured(candidate: Candidate, use: Use, known: dict[Scheme, int]) -> Measured:
+    if candidate.scheme not in known:
+        known[candidate.scheme] = _temporary(candidate.program, use)
+    return Measured(candidate, known[candidate.scheme])
 
 
 def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -101,12 +133,17 @@ def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _candidate(scheme: Scheme, program: Opened, use: Use) -> Candidate:
-    recomputed = replace(program, graph=apply(scheme, program.graph))
-    joint = _staged(recomputed, use)
+    recomputed = _recomputed(program, scheme)
+    joint = staged_gradient(recomputed, use)
     return Candidate(recomputed, scheme, work(joint), peak(joint))
 
 
-def _staged(program: Opened, use: Use) -> Graph:
+def _recomputed(program: Opened, scheme: Scheme) -> Opened:
+    return replace(program, graph=apply(scheme, program.graph))
+
+
+def staged_gradient(program: Opened, use: Use) -> Graph:
+    """Stage the value and the cotangents of a program."""
     run, avals = _closed(program, use)
     return g.stage(run, *avals)[0]
 
@@ -121,7 +158,7 @@ def _temporary(program: Opened, use: Use) -> int:
 
 def _closed(program: Opened, use: Use) -> tuple[Callable, list[Any]]:
     """Return a function of the program's constants and inputs, and their types: a constant that is
-    a value of an outer trace cannot be compiled."""
+    a value of an outer trace cannot be compiled, nor a type that names an outer trace's mesh."""
     graph = program.graph
     num_consts = len(graph.constvars)
 
@@ -133,4 +170,8 @@ def _closed(program: Opened, use: Use) -> tuple[Callable, list[Any]]:
         outs, cts = value_and_cotangents(inner, staged)
         return (outs if use.returns_value else outs[1:]), cts
 
-    return run, [struct(v.aval) for v in hoist_consts(graph).invars]
+    avals = [v.aval for v in hoist_consts(graph).invars]
+    return run, [
+        jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type, sharding=use.sharding)
+        for a in avals
+    ]

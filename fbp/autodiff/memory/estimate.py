@@ -6,31 +6,41 @@ but programs that differ in what they keep are in the same order.
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jax.extend.core import jaxprs_in_params
 from jax.extend.core import primitives as p
 
 from fbp.autodiff.avals import num_bytes
-from fbp.autodiff.graph import Literal, Var, variables
+from fbp.autodiff.graph import Literal, Var, source, variables
 
 
 def work(graph: Any) -> float:
     """Count the operations of a program: two for each product of a sum of products, and one for
     each entry of another equation's outputs. A loop of unknown length counts once."""
-    return sum(map(_work, graph.eqns))
+    return sum(work_by_line(graph, lambda _: "").values())
 
 
-def _work(eqn: Any) -> float:
-    inner = [work(body) for body in jaxprs_in_params(eqn.params)]
+def work_by_line(graph: Any, line: Callable[[Any], str] = source) -> Counter[str]:
+    """Count the operations of a program by the source line of its equations."""
+    total: Counter[str] = Counter()
+    for eqn in graph.eqns:
+        inner = [work_by_line(body, line) for body in jaxprs_in_params(eqn.params)]
+        if eqn.primitive is p.cond_p:
+            total.update(max(inner, key=Counter.total, default={}))
+        elif inner:
+            trips = eqn.params["length"] if eqn.primitive is p.scan_p else 1
+            for body in inner:
+                total.update({where: trips * count for where, count in body.items()})
+        else:
+            total[line(eqn)] += _operations(eqn)
+    return total
+
+
+def _operations(eqn: Any) -> float:
     entries = sum(math.prod(getattr(v.aval, "shape", ())) for v in eqn.outvars)
-    if eqn.primitive is p.scan_p:
-        return eqn.params["length"] * sum(inner)
-    if eqn.primitive is p.cond_p:
-        return max(inner, default=0.0)
-    if inner:
-        return sum(inner)
     if eqn.primitive is p.dot_general_p:
         (contracted, _), _ = eqn.params["dimension_numbers"]
         shape = eqn.invars[0].aval.shape

@@ -68,10 +68,14 @@ def checkpointed(
 
     def wrap(half: Graph, direction: str) -> Graph:
         def run(*args):
-            late = direction == "backward" and prevent_cse and args
-            if late and hides and jax.default_backend() == "cpu":
-                return hidden(half, barrier(args))
-            return evaluate(half, barrier(args) if late else args)
+            if not (direction == "backward" and prevent_cse and args):
+                return evaluate(half, args)
+            args = barrier(args)
+            if not hides:
+                return evaluate(half, args)
+            plainly = lambda *xs: evaluate(half, xs)
+            branch = lambda *xs: hidden(half, xs)
+            return lax.platform_dependent(*args, cpu=branch, default=plainly)
 
         remat = jax.checkpoint(run, prevent_cse=prevent_cse, policy=policy)
         return g.stage(remat, *(struct(v.aval) for v in half.invars))[0]

@@ -13,6 +13,7 @@ from jax import lax
 import fbp
 from fbp.autodiff.edits.opened import opened
 from fbp.autodiff.flat_function import flatten_function
+from fbp.autodiff.memory import budget
 from fbp.autodiff.memory.budget import Use, measure
 from fbp.train import initial_state, make_step
 
@@ -54,9 +55,9 @@ def test_the_compiled_gradient_needs_no_more_than_the_budget(name):
     low = least(fun, args)
     assert low < 0.6 * plain
     expected = jax.grad(fun)(*args)
-    for budget in (2 * plain, (low + plain) // 2, low):
-        gradient = fbp.grad(fun, memory=budget)
-        assert temporary(gradient, args) <= budget
+    for bound in (2 * plain, (low + plain) // 2, low):
+        gradient = fbp.grad(fun, memory=bound)
+        assert temporary(gradient, args) <= bound
         chex.assert_trees_all_close(gradient(*args), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -72,6 +73,20 @@ def test_less_memory_takes_no_less_work_and_the_first_candidate_is_the_plain_pro
     assert measured[0].temporary == temporary(
         fbp.value_and_grad(lambda ws: fun(ws, args[1])), (args[0],)
     )
+
+
+def test_a_program_that_was_measured_is_not_compiled_again(monkeypatch):
+    def gradient(ws):
+        return fbp.grad(unrolled, memory=low)(ws, X)
+
+    low = least(unrolled, (WEIGHTS, X))
+    calls = []
+    measured = budget._temporary
+    monkeypatch.setattr(budget, "_temporary", lambda *args: calls.append(1) or measured(*args))
+    jax.make_jaxpr(gradient)(WEIGHTS)
+    assert not calls
+    jax.make_jaxpr(gradient)(WEIGHTS[:-1])
+    assert calls
 
 
 def test_a_budget_that_the_plain_program_meets_changes_nothing():
@@ -98,8 +113,8 @@ def test_auxiliary_output_several_arguments_and_constants_of_an_outer_jit():
 
         return jax.jit(fun)
 
-    budget = 0.8 * temporary(outer(fbp.value_and_grad), (1.5, WEIGHTS))
-    ours = outer(partial(fbp.value_and_grad, memory=budget))(1.5, WEIGHTS)
+    bound = 0.8 * temporary(outer(fbp.value_and_grad), (1.5, WEIGHTS))
+    ours = outer(partial(fbp.value_and_grad, memory=bound))(1.5, WEIGHTS)
     theirs = outer(jax.value_and_grad)(1.5, WEIGHTS)
     chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -107,7 +122,7 @@ def test_auxiliary_output_several_arguments_and_constants_of_an_outer_jit():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_gradient_within_a_budget_is_differentiated_and_mapped(name):
     fun, (ws, x) = NETWORKS[name]
-    budget = 0.7 * temporary(fbp.grad(fun), (ws, x))
+    bound = 0.7 * temporary(fbp.grad(fun), (ws, x))
 
     def curved(transform, within):
         def total(ws):
@@ -115,13 +130,13 @@ def test_a_gradient_within_a_budget_is_differentiated_and_mapped(name):
 
         return jax.jit(transform(total))(ws)
 
-    ours = curved(fbp.grad, fbp.grad(fun, memory=budget))
+    ours = curved(fbp.grad, fbp.grad(fun, memory=bound))
     theirs = curved(jax.grad, jax.grad(fun))
     scale = max(float(jnp.max(jnp.abs(g))) for g in jax.tree.leaves(theirs))
     chex.assert_trees_all_close(ours, theirs, atol=1e-4 * scale)
     many = jnp.stack([x, 2 * x])
     chex.assert_trees_all_close(
-        jax.vmap(fbp.grad(fun, memory=budget), (None, 0))(ws, many),
+        jax.vmap(fbp.grad(fun, memory=bound), (None, 0))(ws, many),
         jax.vmap(jax.grad(fun), (None, 0))(ws, many),
         rtol=1e-3,
         atol=1e-4,
@@ -137,8 +152,8 @@ def test_random_numbers_and_prints_happen_once_in_meaning(capsys):
         jax.debug.print("once")
         return jnp.sum(x**2)
 
-    budget = 0.7 * temporary(fbp.grad(fun), (WEIGHTS, KEYS[2]))
-    ours = fbp.grad(fun, memory=budget)(WEIGHTS, KEYS[2])
+    bound = 0.7 * temporary(fbp.grad(fun), (WEIGHTS, KEYS[2]))
+    ours = fbp.grad(fun, memory=bound)(WEIGHTS, KEYS[2])
     jax.effects_barrier()
     assert capsys.readouterr().out == "once\n"
     chex.assert_trees_all_close(ours, jax.grad(fun)(WEIGHTS, KEYS[2]), rtol=1e-4, atol=1e-5)
@@ -150,15 +165,15 @@ def test_a_step_within_a_budget_trains_as_the_step_without():
 
     tx = optax.sgd(0.1)
     states = [initial_state(WEIGHTS, tx, KEYS[3]) for _ in range(2)]
-    budget = 0.7 * temporary(lambda ws, x: fbp.value_and_grad(unrolled)(ws, x), (WEIGHTS, X))
-    steps = make_step(loss_fn, tx), make_step(loss_fn, tx, memory=budget)
+    bound = 0.7 * temporary(lambda ws, x: fbp.value_and_grad(unrolled)(ws, x), (WEIGHTS, X))
+    steps = make_step(loss_fn, tx), make_step(loss_fn, tx, memory=bound)
     (plain, loss), (within, same) = (
         step(jax.tree.map(jnp.copy, state), X) for step, state in zip(steps, states, strict=True)
     )
     chex.assert_trees_all_close((plain.params, loss), (within.params, same), rtol=1e-5, atol=1e-6)
 
 
-def test_a_budget_beside_a_mesh_is_refused():
+def test_a_budget_beside_a_mesh_of_several_devices_is_refused():
     mesh = jax.make_mesh((2,), ("data",))
     with pytest.raises(fbp.InputError, match="bytes of one device"):
         make_step(lambda *_: 0.0, optax.sgd(0.1), mesh=mesh, memory=1e6)
