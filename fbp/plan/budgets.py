@@ -53,6 +53,12 @@ def budgets(study: Study, target: DeviceTarget) -> list[Choice]:
 def budgets_report(choices: Sequence[Choice]) -> str:
     """Draw the temporary memory of each choice beside its work, and list what it computes again.
 
+    Args:
+      choices: the ways that `budgets` returns.
+
+    Returns:
+      A table for a terminal.
+
     >>> choices = [Choice(4096, 1.0, "nothing is computed again", {})]
     >>> choices += [Choice(1024, 1.25, "4 stretches, nothing stored", {"model.py:7:4": 0.25})]
     >>> print(budgets_report(choices))
