@@ -170,7 +170,7 @@ def _closed(program: Opened, use: Use) -> tuple[Callable, list[Any]]:
         outs, cts = value_and_cotangents(inner, staged)
         return (outs if use.returns_value else outs[1:]), cts
 
-    avals = [v.aval for v in hoist_consts(graph).invars]
+    avals: list[Any] = [v.aval for v in hoist_consts(graph).invars]
     return run, [
         jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=a.weak_type, sharding=use.sharding)
         for a in avals

@@ -20,22 +20,22 @@ from fbp.autodiff.graph import Literal, Var, source, variables
 def work(graph: Any) -> float:
     """Count the operations of a program: two for each product of a sum of products, and one for
     each entry of another equation's outputs. A loop of unknown length counts once."""
-    return sum(work_by_line(graph, lambda _: "").values())
+    return sum(work_by(graph, lambda _: "").values())
 
 
-def work_by_line(graph: Any, line: Callable[[Any], str] = source) -> Counter[str]:
-    """Count the operations of a program by the source line of its equations."""
-    total: Counter[str] = Counter()
+def work_by(graph: Any, key: Callable[[Any], str] = source) -> dict[str, float]:
+    """Count the operations of a program by a key of its equations: by default the source line."""
+    total: Any = Counter()  # of floats
     for eqn in graph.eqns:
-        inner = [work_by_line(body, line) for body in jaxprs_in_params(eqn.params)]
+        inner = [work_by(body, key) for body in jaxprs_in_params(eqn.params)]
         if eqn.primitive is p.cond_p:
-            total.update(max(inner, key=Counter.total, default={}))
+            total.update(max(inner, key=lambda counts: sum(counts.values()), default={}))
         elif inner:
             trips = eqn.params["length"] if eqn.primitive is p.scan_p else 1
             for body in inner:
-                total.update({where: trips * count for where, count in body.items()})
+                total.update({name: trips * count for name, count in body.items()})
         else:
-            total[line(eqn)] += _operations(eqn)
+            total[key(eqn)] += _operations(eqn)
     return total
 
 

@@ -9,7 +9,7 @@ from jax.sharding import Sharding
 from fbp.autodiff.edits.opened import opened
 from fbp.autodiff.flat_function import flatten_function
 from fbp.autodiff.memory.budget import Use, measure, staged_gradient
-from fbp.autodiff.memory.estimate import work_by_line
+from fbp.autodiff.memory.estimate import work_by
 from fbp.autodiff.table import RULES
 
 
@@ -43,11 +43,11 @@ def trade_off(
     """
     staged = flatten_function(loss, (params,), False, RULES)
     program, use = opened(RULES, staged), Use(staged, True, sharding)
-    plain = work_by_line(staged_gradient(program, use))
+    plain = work_by(staged_gradient(program, use))
     total = sum(plain.values())
     for candidate, temporary in measure(program, use):
-        lines = work_by_line(staged_gradient(candidate.program, use))
-        added = {line: (lines[line] - plain[line]) / total for line in lines}
+        lines = work_by(staged_gradient(candidate.program, use))
+        added = {line: (lines[line] - plain.get(line, 0)) / total for line in lines}
         again = {line: share for line, share in added.items() if share > 0}
         ordered = dict(sorted(again.items(), key=lambda item: -item[1]))
         yield Choice(temporary, sum(lines.values()) / total, str(candidate.scheme), ordered)
