@@ -140,8 +140,7 @@ def train(
     problem = Problem(dataset, network, objective := objective_of(dataset))
     check_sizes(problem, batch_size, dataset.name)
     init_key, order_key, step_key = jax.random.split(key, 3)
-    mesh = data_mesh(batch_size // microbatches) if mesh is None else mesh
-    check_one_device(memory, mesh)
+    mesh = _mesh(mesh, batch_size // microbatches, memory)
 
     # Draw weights and biases at random.
     draw = init_of(problem)
@@ -178,6 +177,13 @@ def train(
     rerun = stopped == "diverged" and len(history) > 1 and jax.process_count() == 1
     origin = _origin(advance, tracing, init, examples, history) if rerun else None
     return TrainResult(last if patience is None else best, tuple(history), stopped, origin)
+
+
+def _mesh(mesh: Mesh | None, examples: int, memory: float | None) -> Mesh:
+    """Return the devices of a run: those given, or as many as divide so many examples."""
+    mesh = data_mesh(examples) if mesh is None else mesh
+    check_one_device(memory, mesh)
+    return mesh
 
 
 def _repeat(
