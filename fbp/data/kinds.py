@@ -27,11 +27,13 @@ from fbp.data.cells import (
     truth_of,
     unit_of,
 )
+from fbp.data.dates import dates_of
 from fbp.data.plain_cells import finite_floats
 
 Cells = Shaped[np.ndarray, " rows"]
 UNREADABLE_SHARE = 0.1  # of the cells: with more, a column is one of words
 UNIT_SAMPLE = 1000  # different cells from which a unit is told
+LONGEST_MARKER = 10  # letters of what stands for a missing value, and spaces around
 FEW_WORDS = 3  # so many different words may stand more often among many numbers, as "unknown"
 ROW_NUMBERS = frozenset(
     ["", "index", "id", "row", "rowid", "row_id", "rownames", "rownumber", "obs", "no", "nr"]
@@ -118,7 +120,8 @@ def _recognize(name: str, cells: Cells, floats: Cells | None, decimal_comma: boo
         integral = bool((floats[~np.isnan(floats)] % 1 == 0).all())
         return Words() if integral and _are_codes(set(cells.tolist())) else Numbers()
     counts = Counter(cells.tolist())
-    known = {text: n for text, n in counts.items() if not is_missing(text, word=False)}
+    missing = missing_among(counts)
+    known = {text: n for text, n in counts.items() if text not in missing}
     if not known:
         return Words() if any(not is_missing(text, word=True) for text in counts) else Numbers()
     form = _number_format(known, decimal_comma)
@@ -155,9 +158,12 @@ def as_text(cells: Cells) -> Cells:
     if cells.dtype.kind == "M":
         texts = ["" if text == "NaT" else text for text in np.datetime_as_string(cells).tolist()]
     else:
-        cells = cells.tolist()
-        known = {cell: text_of(cell) for cell in set(cells)}
-        texts = list(map(known.__getitem__, cells))
+        texts = cells.tolist()
+        try:
+            texts = list(map(str.strip, texts))
+        except TypeError:  # not text
+            known = {cell: text_of(cell) for cell in set(texts)}
+            texts = list(map(known.__getitem__, texts))
     return object_array(texts)
 
 
@@ -192,10 +198,22 @@ def _dates(form: str, cells: Cells) -> tuple[Cells, Cells]:
     if cells.dtype.kind == "M":
         return cells, np.zeros(len(cells), bool)
     texts = as_text(cells).tolist()
-    known = {text: date_of(text, form) for text in set(texts)}
-    dates = np.array([known[text] for text in texts], "datetime64[s]")
-    missing = np.array([is_missing(text, word=False) for text in texts], bool)
-    return dates, np.isnat(dates) & ~missing
+    missing = missing_among(texts)
+    known = list(set(texts) - missing)
+    places = {text: place for place, text in enumerate(known)} | dict.fromkeys(missing, -1)
+    at = np.fromiter(map(places.__getitem__, texts), np.int64, len(texts))
+    dates = np.append(dates_of(known, form), np.datetime64("NaT"))[at]
+    return dates, np.isnat(dates) & (at >= 0)
+
+
+def missing_among(texts: Iterable[str]) -> set[str]:
+    """Return those texts that stand for a missing value among numbers or dates.
+
+    >>> sorted(missing_among(["1", "NA", "-", "None"]))
+    ['-', 'NA', 'None']
+    """
+    short = {text for text in texts if len(text) <= LONGEST_MARKER}
+    return {text for text in short if is_missing(text, word=False)}
 
 
 def _counts_rows(name: str, numbers: Cells) -> bool:
@@ -251,23 +269,31 @@ def _comma_is_decimal(counts: dict[str, int], unit: str, decimal_comma: bool) ->
 def _readable(counts: dict[str, int], reads: Callable[[str], bool]) -> bool:
     """Whether so many cells can be read that the others are exceptions."""
     cells, lost, unread = sum(counts.values()), 0, 0
-    most = max(1, UNREADABLE_SHARE * cells)
     for text, count in counts.items():
         if not reads(text):
             lost, unread = lost + count, unread + 1
-            if lost > most and unread > FEW_WORDS:
+            if lost > max(1, UNREADABLE_SHARE * cells) and unread > FEW_WORDS:
                 return False
-    readable = len(counts) - unread
-    if readable < 2 and unread:
+    return _are_exceptions(cells, lost, len(counts), unread)
+
+
+def _are_exceptions(cells: int, lost: int, different: int, unread: int) -> bool:
+    """Whether cells are few, or of few words, that cannot be read."""
+    most = max(1, UNREADABLE_SHARE * cells)
+    readable = different - unread
+    if (lost > most and unread > FEW_WORDS) or (readable < 2 and unread):
         return False
     return lost <= most or (readable >= 20 and 2 * lost <= cells)
 
 
 def _date_format(counts: dict[str, int]) -> str | None:
-    texts = sorted(counts)
+    texts = list(counts)
     sample = {text: counts[text] for text in texts[:: max(1, len(texts) // 50)]}
+    cells = np.fromiter(counts.values(), np.int64, len(counts))
     for form in DATE_FORMATS:
-        reads = lambda text, form=form: date_of(text, form) is not None
-        if _readable(sample, reads) and _readable(counts, reads):
-            return form
+        if _readable(sample, lambda text, form=form: date_of(text, form) is not None):
+            unread = np.isnat(dates_of(texts, form))
+            lost = int(cells[unread].sum())
+            if _are_exceptions(int(cells.sum()), lost, len(texts), int(unread.sum())):
+                return form
     return None

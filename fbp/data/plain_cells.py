@@ -4,23 +4,89 @@ The numbers are the same ones as those of one cell after another, whatever is in
 """
 
 import csv
-import functools
 import importlib
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int, Num, Shaped
+from jaxtyping import Bool, Float64, Int, Num, Shaped, UInt8
 
 from fbp.data.cells import LEADING_ZERO
+from fbp.data.decimals import EXACT, decimals
 
-EXACT = 2**53  # up to which float64 holds every whole number
 POWERS = 10 ** np.arange(1, 17)
+SPACE = (ord(" "), ord("\t"))
 
 Column = Num[np.ndarray, " rows"]
-Texts = dict[int, list[str]]
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """A text of as many cells in every line.
+
+    Attributes:
+      rows: the text, without a line end at its end.
+      separator: what stands between two cells.
+      stored: its bytes.
+      starts, ends: where the bytes of each cell begin, and end.
+      spaced: whether there are spaces around cells.
+    """
+
+    rows: str
+    separator: str
+    stored: UInt8[np.ndarray, " bytes"]
+    starts: Int[np.ndarray, "rows columns"]
+    ends: Int[np.ndarray, "rows columns"]
+    spaced: bool
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return self.ends.shape[1]
+
+    def lengths(self, column: int) -> Int[np.ndarray, " rows"]:
+        """Return the bytes of each cell of a column."""
+        return self.ends[:, column] - self.starts[:, column]
+
+    def texts(self, column: int) -> list[str]:
+        """Return the text of one column."""
+        bounds = zip(self.starts[:, column].tolist(), self.ends[:, column].tolist(), strict=True)
+        if len(self.rows) == len(self.stored):  # a byte is a letter
+            return self.strip([self.rows[begin:end] for begin, end in bounds])
+        stored = self.stored.tobytes()
+        return self.strip([stored[begin:end].decode() for begin, end in bounds])
+
+    def all_texts(self) -> list[list[str]]:
+        """Return the text of all columns, which is quicker for all than one by one."""
+        cells = self.rows.replace("\n", self.separator).split(self.separator)
+        return [self.strip(cells[column :: self.width]) for column in range(self.width)]
+
+    def strip(self, texts: list[str]) -> list[str]:
+        """Return texts without the spaces around them."""
+        return list(map(str.strip, texts)) if self.spaced else texts
+
+
+def cells_of(rows: str, separator: str, width: int) -> Cells | None:
+    r"""Return where the cells stand; None where a line has another number of them than `width`.
+
+    >>> cells_of("1, a\n2,b", ",", 2).all_texts(), cells_of("1,2,3\n4", ",", 2)
+    ([['1', '2'], ['a', 'b']], None)
+    """
+    signs = np.frombuffer(rows.encode(), np.uint8)
+    bounds = (signs == ord(separator)) | (signs == ord("\n"))
+    ends = np.append(np.flatnonzero(bounds), len(signs))
+    if len(ends) % width:
+        return None
+    ends = ends.astype(np.int32) if len(signs) < 2**31 else ends
+    spaced = rows != rows.strip(" \t") or any(_beside(bounds, signs == sign) for sign in SPACE)
+    last = ends[width - 1 : -1 : width]
+    if len(last) != rows.count("\n") or not (signs[last] == ord("\n")).all():
+        return None
+    starts = np.append(0, ends[:-1] + 1).astype(ends.dtype)
+    return Cells(rows, separator, signs, starts.reshape(-1, width), ends.reshape(-1, width), spaced)
 
 
 def split_cells(rows: str, separator: str, width: int) -> list[list[str]] | None:
@@ -29,14 +95,8 @@ def split_cells(rows: str, separator: str, width: int) -> list[list[str]] | None
     >>> split_cells("1, a\n2,b", ",", 2), split_cells("1,2,3\n4", ",", 2)
     ([['1', '2'], ['a', 'b']], None)
     """
-    if any(line.count(separator) != width - 1 for line in rows.split("\n") if rows):
-        return None
-    cells = rows.replace("\n", separator).split(separator) if rows else []
-    around = (f" {separator}", f"{separator} ", " \n", "\n ")
-    spaced = rows != rows.strip() or any(spaces in rows for spaces in around)
-    spaced = spaced or (separator != "\t" and "\t" in rows)
-    texts = [cells[column::width] for column in range(width)]
-    return [stripped(cells) for cells in texts] if spaced else texts
+    cells = cells_of(rows, separator, width)
+    return None if cells is None else cells.all_texts()
 
 
 def parse_cells(rows: str, separator: str, width: int) -> list[Any] | None:
@@ -45,7 +105,7 @@ def parse_cells(rows: str, separator: str, width: int) -> list[Any] | None:
     Such columns are of int64 where all numbers are written as Python writes whole ones; where only
     some are, or one begins with a zero as `007` does, their text is kept. An empty cell among
     fractions is NaN. pandas parses them where it is installed, which is three times faster. None
-    where a line has another number of cells; in all there are to be `width` a line.
+    where a line has another number of cells than `width`.
 
     Args:
       rows: the text below the header, without quotes.
@@ -55,20 +115,11 @@ def parse_cells(rows: str, separator: str, width: int) -> list[Any] | None:
     >>> parse_cells("1,2.5,007\n3,1.0,012", ",", 3)
     [array([1, 3]), array([2.5, 1. ]), ['007', '012']]
     """
-    stored = rows.encode()
-    arrays = (_by_pandas(stored, separator) or _by_numpy(stored, separator)) if rows else []
-    if len(arrays) != width:
-        texts = split_cells(rows, separator, width)
-        return None if texts is None else [_parsed(cells) for cells in texts]
-    lengths = functools.cache(lambda: _lengths(stored, separator, width))
-    columns: list[Any] = [_plain(array, lengths, i) for i, array in enumerate(arrays)]
-    rest = [number for number, column in enumerate(columns) if column is None]
-    texts = _texts_by_pandas(stored, separator, rest) if rest else {}
-    if texts is None:
-        texts = dict(enumerate(split_cells(rows, separator, width) or []))
-    for number in rest:
-        columns[number] = _parsed(texts[number])
-    return columns
+    cells = cells_of(rows, separator, width)
+    if cells is None:
+        return None
+    read = _by_pandas(cells) or [None] * width
+    return [_column(cells, number, column) for number, column in enumerate(read)]
 
 
 def finite_floats(texts: Sequence[str]) -> Float64[np.ndarray, " rows"] | None:
@@ -79,14 +130,14 @@ def finite_floats(texts: Sequence[str]) -> Float64[np.ndarray, " rows"] | None:
     """
     try:
         floats = np.fromiter(map(float, texts), np.float64, len(texts))
+        unwritten = 0
     except ValueError:
-        if "" not in texts:
-            return None
         try:
             floats = np.array([float(text) if text else np.nan for text in texts], np.float64)
         except ValueError:
             return None
-    if np.isnan(floats).sum() != texts.count("") or np.isinf(floats).any():
+        unwritten = texts.count("")
+    if np.isfinite(floats).sum() != len(floats) - unwritten:
         return None
     return None if not len(floats) or "_" in "".join(texts) else floats
 
@@ -128,74 +179,72 @@ def stripped(column: list[str]) -> list[str]:
     return column
 
 
-def _parsed(texts: list[str]) -> Column | list[str]:
+def _column(cells: Cells, number: int, read: Any) -> Column | list[str]:
+    """Return a column's numbers where its text says no more, else its text."""
+    texts = read if isinstance(read, list) else None
+    if texts is None:
+        starts, ends = cells.starts[:, number], cells.ends[:, number]
+        array = decimals(cells.stored, starts, ends) if read is None else read
+        plain = None if array is None else _plain(array, cells, number)
+        if plain is not None:
+            return plain
+        texts = cells.texts(number)
     floats = plain_floats(texts)
     return texts if floats is None else floats
 
 
-def _lengths(stored: bytes, separator: str, width: int) -> Int[np.ndarray, "rows columns"]:
-    """Bytes of each cell, where every line has `width` of them."""
-    signs = np.frombuffer(stored, np.uint8)
-    ends = np.flatnonzero((signs == ord(separator)) | (signs == ord("\n")))
-    bounds = np.concatenate([[-1], ends, [len(stored)]])
-    return (np.diff(bounds) - 1).reshape(-1, width)
-
-
-def _by_pandas(stored: bytes, separator: str) -> list[np.ndarray]:
+def _by_pandas(cells: Cells) -> list[Any]:
     """Columns as pandas reads them; none without it, and where it refuses them."""
     try:
-        frame = _read_csv(stored, separator, keep_default_na=False, na_values=[""])
+        pandas: Any = importlib.import_module("pandas")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            frame = pandas.read_csv(
+                io.BytesIO(cells.stored),
+                sep=cells.separator,
+                header=None,
+                skip_blank_lines=False,
+                quoting=csv.QUOTE_NONE,
+                keep_default_na=False,
+                na_values=[""],
+                low_memory=False,  # one type for all of a column, so that text is as it is written
+            )
     except (ImportError, ValueError, OverflowError):
         return []
-    return [frame[name].to_numpy() for name in frame]
-
-
-def _texts_by_pandas(stored: bytes, separator: str, columns: Sequence[int]) -> Texts | None:
-    try:
-        frame = _read_csv(stored, separator, na_filter=False, usecols=columns, dtype=object)
-    except (ImportError, ValueError, OverflowError):
-        return None
-    return {column: stripped(frame[column].tolist()) for column in columns}
-
-
-def _read_csv(stored: bytes, separator: str, **how: Any) -> Any:
-    pandas: Any = importlib.import_module("pandas")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # columns of mixed types are read as text
-        return pandas.read_csv(
-            io.BytesIO(stored),
-            sep=separator,
-            header=None,
-            skip_blank_lines=False,
-            quoting=csv.QUOTE_NONE,
-            **how,
-        )
-
-
-def _by_numpy(stored: bytes, separator: str) -> list[np.ndarray]:
-    """All columns where every cell is a number, else none."""
-    if b"_" in stored:
+    if frame.shape != cells.ends.shape:
         return []
-    try:
-        lines = io.TextIOWrapper(io.BytesIO(stored), encoding="utf-8")
-        return list(np.loadtxt(lines, delimiter=separator, comments=None, ndmin=2).T)
-    except ValueError:
-        return []
+    return [_of_series(cells, number, frame[name]) for number, name in enumerate(frame)]
 
 
-def _plain(
-    array: np.ndarray, lengths: Callable[[], Int[np.ndarray, "rows columns"]], number: int
-) -> Column | None:
+def _of_series(cells: Cells, number: int, series: Any) -> Column | list[str]:
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "if":
+        return series.to_numpy()
+    filled = series.fillna("") if series.hasnans else series
+    texts = filled.to_numpy(object).tolist()
+    written = set(map(type, texts)) == {str}  # no large integers, nor TRUE and True alike
+    return cells.strip(texts) if written else cells.texts(number)
+
+
+def _beside(bounds: Bool[np.ndarray, " bytes"], signs: Bool[np.ndarray, " bytes"]) -> bool:
+    """Whether such a sign is next to a bound."""
+    if not signs.any():
+        return False
+    return bool((bounds[1:] & signs[:-1]).any() or (bounds[:-1] & signs[1:]).any())
+
+
+def _plain(array: Shaped[np.ndarray, " rows"], cells: Cells, number: int) -> Column | None:
     """Return the numbers of a column where its text says no more; else None."""
     if not _is_exact(array):
         return None
     absent = np.isnan(array)
     if _has_fraction(array):
-        return array if not absent.any() or (lengths()[absent, number] == 0).all() else None
+        written = cells.lengths(number)[absent] if absent.any() else 0
+        return array if not np.any(written) else None
     if absent.any():
         return None
     digits = 1 + np.searchsorted(POWERS, np.abs(array), side="right")
-    return array.astype(np.int64) if (lengths()[:, number] == digits + (array < 0)).all() else None
+    lengths = cells.lengths(number)
+    return array.astype(np.int64) if (lengths == digits + (array < 0)).all() else None
 
 
 def _is_exact(array: Shaped[np.ndarray, " rows"]) -> bool:

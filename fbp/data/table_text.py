@@ -58,7 +58,7 @@ def columns_of(
     body = plain_rows(table, start, separator, names, parse=parse)
     if body is None:
         body = quoted_rows(table, start, separator, names, origin)
-    if not body.lines:
+    if not len(body.lines):
         raise InputError(f"{origin}: a header but no row: give at least one row")
     header, columns = _aligned(body.header, body.columns)
     comments += body.comments

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fbp.data.cells import DATE_FORMATS, date_of
+from fbp.data.dates import dates_of
 from fbp.data.plain_cells import plain_floats
+from fbp.data.rows import plain_rows, quoted_rows
 from fbp.data.table_text import columns_of
 
 WRITTEN = [
@@ -63,3 +66,38 @@ def test_codes_and_cells_that_are_missing_keep_their_text():
 def test_digits_that_a_float_loses_are_no_plain_numbers():
     assert plain_floats(["9007199254740993", "1"]) is None
     np.testing.assert_array_equal(plain_floats(["9007199254740991", "1"]), [9007199254740991, 1])
+
+
+QUOTED = st.text(st.sampled_from('ab ,;"\n1é'), max_size=4)
+
+
+@given(st.lists(st.tuples(QUOTED, QUOTED, st.just("z")), min_size=1, max_size=5))
+@settings(max_examples=100, deadline=None)
+def test_quoted_cells_are_what_csv_reads_with_the_lines_on_which_they_end(rows):
+    quote = lambda cell: '"' + cell.replace('"', '""') + '"'
+    text = "\n".join([",".join("abc"), *(",".join(map(quote, row)) for row in rows)])
+    plain = plain_rows(text, 3, ",", ["a"], parse=False)
+    slow = quoted_rows(text, 3, ",", ["a"], "t.csv")
+    assert plain is not None
+    assert plain.header == slow.header
+    assert [list(map(str.strip, column)) for column in plain.columns] == [
+        list(map(str.strip, column)) for column in slow.columns
+    ]
+    assert list(plain.lines) == list(slow.lines)
+
+
+@pytest.mark.parametrize("row", ['a,5"', 'a"b"c,1', '"a"b,1', '"a', '"a" ,1'])
+def test_quotes_that_are_not_around_cells_are_left_to_csv(row):
+    assert plain_rows(f"x,y\n{row}\n1,2", 0, ",", ["x"], parse=False) is None
+
+
+DAYS = st.datetimes().map(lambda day: day.replace(microsecond=0))
+
+
+@given(st.lists(DAYS, min_size=1, max_size=4), st.sampled_from(DATE_FORMATS), st.booleans())
+@settings(max_examples=200, deadline=None)
+def test_dates_of_many_cells_are_those_of_each(days, form, spoiled):
+    texts = [day.isoformat(" ") if form == "iso" else day.strftime(form) for day in days]
+    texts += ["2023-02-30 00:00:00", "0000-01-01"] if spoiled else []
+    alone = np.array([date_of(text, form) for text in texts], "datetime64[s]")
+    np.testing.assert_array_equal(dates_of(texts, form), alone)
