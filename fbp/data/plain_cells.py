@@ -181,10 +181,10 @@ def stripped(column: list[str]) -> list[str]:
 
 def _column(cells: Cells, number: int, read: Any) -> Column | list[str]:
     """Return a column's numbers where its text says no more, else its text."""
-    texts = read if isinstance(read, list) else None
+    texts: list[str] | None = read if isinstance(read, list) else None
     if texts is None:
         starts, ends = cells.starts[:, number], cells.ends[:, number]
-        array = decimals(cells.stored, starts, ends) if read is None else read
+        array: Any = decimals(cells.stored, starts, ends) if read is None else read
         plain = None if array is None else _plain(array, cells, number)
         if plain is not None:
             return plain
@@ -200,7 +200,7 @@ def _by_pandas(cells: Cells) -> list[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             frame = pandas.read_csv(
-                io.BytesIO(cells.stored),
+                io.BytesIO(cells.stored.tobytes()),
                 sep=cells.separator,
                 header=None,
                 skip_blank_lines=False,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from fbp.data.layout import SAMPLE, SPACES, first_is_data, head, words_of
 from fbp.data.plain_cells import parse_cells, split_cells, stripped
@@ -30,7 +31,7 @@ class Body:
 
     header: list[str] | None
     columns: list[Any]
-    lines: Sequence[int]
+    lines: Sequence[int] | Int[np.ndarray, " rows"]
     comments: int
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from fbp.data.layout import SAMPLE, head, separator_of, table_start
 from fbp.data.rows import plain_rows, quoted_rows
@@ -25,7 +26,7 @@ class Columns:
 
     header: list[str] | None
     columns: list[Any]
-    lines: Sequence[int]
+    lines: Sequence[int] | Int[np.ndarray, " rows"]
     separator: str
     notes: tuple[str, ...]
 
