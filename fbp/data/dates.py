@@ -23,13 +23,13 @@ def dates_of(texts: Sequence[str], form: str) -> Dates:
     ['1999-12-31T00:00:00', 'NaT']
     """
     for written in ISO if form == "iso" else (form,):
-        dates = _at_fixed_places(texts, written)
+        dates = _of_fixed_width(texts, written)
         if dates is not None:
             return dates
     return np.array([date_of(text, form) for text in texts], "datetime64[s]")
 
 
-def _at_fixed_places(texts: Sequence[str], form: str) -> Dates | None:
+def _of_fixed_width(texts: Sequence[str], form: str) -> Dates | None:
     """Return the dates where all are digits at the places of a format; else None."""
     parts = re.findall(r"%(.)|(.)", form)
     if not texts or any(field and field not in FIELDS for field, _ in parts):

@@ -200,8 +200,8 @@ def _dates(form: str, cells: Cells) -> tuple[Cells, Cells]:
     texts = as_text(cells).tolist()
     missing = missing_among(texts)
     known = list(set(texts) - missing)
-    places = {text: place for place, text in enumerate(known)} | dict.fromkeys(missing, -1)
-    at = np.fromiter(map(places.__getitem__, texts), np.int64, len(texts))
+    indices = {text: index for index, text in enumerate(known)} | dict.fromkeys(missing, -1)
+    at = np.fromiter(map(indices.__getitem__, texts), np.int64, len(texts))
     dates = np.append(dates_of(known, form), np.datetime64("NaT"))[at]
     return dates, np.isnat(dates) & (at >= 0)
 
