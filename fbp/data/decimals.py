@@ -53,11 +53,11 @@ def _parsed(
         return None
     if counts.max() > MOST_DIGITS or ((counts == 0) & (lengths > 0)).any():
         return None
-    whole = np.zeros(len(starts), np.int64)
+    mantissas = np.zeros(len(starts), np.int64)
     for row, is_digit in zip(signs, digits, strict=True):
-        np.copyto(whole, whole * 10 + (row.astype(np.int64) - ZERO), where=is_digit)
-    if whole.max(initial=0) >= EXACT:
+        np.copyto(mantissas, mantissas * 10 + (row.astype(np.int64) - ZERO), where=is_digit)
+    if mantissas.max(initial=0) >= EXACT:
         return None
-    numbers = whole / POWERS[after]
+    numbers = mantissas / POWERS[after]
     numbers = np.where(negative, -numbers, numbers)
     return np.where(lengths == 0, np.nan, numbers)
