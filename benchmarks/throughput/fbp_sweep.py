@@ -31,7 +31,7 @@ def sweep(work: Work) -> Callable[[], str]:
     config, problem = config_of(work), problem_of(work)
     (study,) = studies_of(config, problem)
     parallelism, _ = autotune(study)
-    program, grid = make_program(config, problem, parallelism), grid_of(study.trials)
+    program, grid = make_program(study, parallelism), grid_of(study.trials)
     validation = (work.x[:1], work.y[:1])
     data = jax.device_put(((work.x, work.y), validation), parallelism.replicated)
     orders = jax.device_put(jnp.asarray(work.orders), parallelism.replicated)

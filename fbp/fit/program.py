@@ -1,11 +1,12 @@
 """Many trainings as one compiled program: rates, seeds and folds side by side.
 
 The functions are compiled once for each architecture and each size of their arguments, and are
-shared by all fits of a process.
+shared by all fits of a process. `trials` are arrays by name with one entry a trial: `key`, what it
+is drawn from; `fold`; and `rates`, one a step.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,42 +17,51 @@ from jaxtyping import Array, Float, Int, Key, Num
 
 from fbp.data.dataset import Task
 from fbp.fit.networks import Architecture, build
-from fbp.train.objective import Objective, objective_for
-from fbp.train.scan_steps import scan_steps
-from fbp.train.state import TrainState, initial_state
-from fbp.train.step import Update, loss_and_grads_fn, make_update
+from fbp.train.engine import Engine, Hyperparameters, engine_of
+from fbp.train.objective import evaluate, objective_for
+from fbp.train.problem import Problem
+from fbp.train.state import TrainState
+from fbp.train.trials import map_trials
 
 Examples = tuple[Float[Array, "rows ..."], Num[Array, " rows"], Float[Array, " rows"]]
 """Features, targets, and the weight of each row, whose mean is 1."""
 
 
 @dataclass(frozen=True)
-class TrainingProblem:
+class Training:
     """What all trials share, and what a compiled program depends on.
 
     Attributes:
       task: `classification` or `regression`.
       architecture: of the network.
-      in_shape: shape of a batch.
       vmapped: whether trials are computed side by side (vmap), or one after the other.
       weight_decay: of AdamW.
     """
 
     task: Task
     architecture: Architecture
-    in_shape: tuple[int, ...]
     vmapped: bool
     weight_decay: float
 
+    def engine(self, examples: Examples) -> Engine:
+        """Make the functions of one trial."""
+        network = build(self.architecture)
+        objective = objective_for(self.task, self.architecture.outputs)
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Trials:
-    """Trainings to be made: what each is drawn from, its fold, and its rate at every step."""
+        def loss_fn(params: Any, batch: Examples, key: Key[Array, ""]) -> Float[Array, ""]:
+            x, y, weights = batch
+            return jnp.mean(weights * objective.losses(network.apply(params, x, key=key), y))
 
-    key: Key[Array, " trials"]
-    fold: Int[Array, " trials"]
-    rates: Float[Array, "trials steps"]
+        metrics = lambda params, part: evaluate(network.apply, objective, params, *part)
+        problem = Problem({"train": examples}, network, loss_fn, metrics=metrics)
+        return engine_of(problem, self.optimizer)
+
+    def optimizer(self, trial: Hyperparameters) -> optax.GradientTransformation:
+        """AdamW, whose rate at each step is the trial's; gradients longer than 1 are shortened."""
+        return optax.chain(
+            optax.clip_by_global_norm(1.0),
+            optax.adamw(lambda step: trial["rates"][step], weight_decay=self.weight_decay),
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -74,24 +84,22 @@ class TrialState:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def start(problem: TrainingProblem, trials: Trials) -> TrialState:
+def start(training: Training, trials: Mapping[str, Array], examples: Examples) -> TrialState:
     """Return the states before the first step, with parameters drawn at random."""
-    network = build(problem.architecture)
+    engine = training.engine(examples)
 
-    def begin(trial: Trials) -> TrialState:
-        init_key, step_key = jax.random.split(trial.key)
-        params, _ = network.init(init_key, problem.in_shape)
-        state = initial_state(params, _optimizer(problem, trial), step_key)
-        return TrialState(state, params, jnp.full((), jnp.inf, jnp.float32))
+    def begin(trial: Hyperparameters) -> TrialState:
+        state = engine.init(*jax.random.split(trial["key"]), trial)
+        return TrialState(state, state.params, jnp.full((), jnp.inf, jnp.float32))
 
     return jax.vmap(begin)(trials)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def advance(
-    problem: TrainingProblem,
+    training: Training,
     states: TrialState,
-    trials: Trials,
+    trials: Mapping[str, Array],
     examples: Examples,
     batches: Int[Array, "folds steps batch"],
     validation: Validation,
@@ -101,23 +109,17 @@ def advance(
     Returns the states, the training loss of each step, and the validation loss at the end. Where
     that is the trial's lowest, its parameters are kept as the best.
     """
-    network = build(problem.architecture)
-    objective = objective_for(problem.task, problem.architecture.outputs)
-    loss_and_grads = loss_and_grads_fn(_weighted_loss(network.apply, objective))
+    engine = training.engine(examples)
 
-    def segment(pair: tuple[TrialState, Trials]):
+    def segment(pair: tuple[TrialState, Hyperparameters]):
         state, trial = pair
-        update: Update = make_update(loss_and_grads, _optimizer(problem, trial))
-        pytree: Any = examples
-        trained, losses = scan_steps(update, state.train, pytree, batches[trial.fold])
-        rows = validation.rows[trial.fold]
-        weights = validation.weights[trial.fold] * examples[2][rows]
-        outputs = network.apply(trained.params, examples[0][rows])
-        row_losses = objective.losses(outputs, examples[1][rows])
-        loss = jnp.sum(weights * row_losses) / jnp.sum(weights)
+        fold = trial["fold"]
+        trained, losses = engine.advance(state.train, trial, examples, batches[fold])
+        x, y, weights = (leaf[validation.rows[fold]] for leaf in examples)
+        loss = engine.measure(trained, (x, y, validation.weights[fold] * weights))["loss"]
         return _keep_best(replace(state, train=trained), loss), losses, loss
 
-    return _over_trials(problem.vmapped, segment, (states, trials))
+    return map_trials(segment, (states, trials), None if training.vmapped else 1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -128,29 +130,9 @@ def outputs_of(
     return jax.lax.map(lambda params: build(architecture).apply(params, x), members)
 
 
-def _weighted_loss(forward: Callable[..., Any], objective: Objective) -> Callable[..., Any]:
-    def loss_fn(params: Any, batch: Examples, key: Key[Array, ""]) -> Float[Array, ""]:
-        x, y, weights = batch
-        return jnp.mean(weights * objective.losses(forward(params, x, key=key), y))
-
-    return loss_fn
-
-
-def _optimizer(problem: TrainingProblem, trial: Trials) -> optax.GradientTransformation:
-    """AdamW, whose rate at each step is the trial's; gradients longer than 1 are shortened."""
-    return optax.chain(
-        optax.clip_by_global_norm(1.0),
-        optax.adamw(lambda step: trial.rates[step], weight_decay=problem.weight_decay),
-    )
-
-
 def _keep_best(state: TrialState, loss: Float[Array, ""]) -> TrialState:
     better = loss < state.best_loss
     best = jax.tree.map(
         lambda new, old: jnp.where(better, new, old), state.train.params, state.best
     )
     return replace(state, best=best, best_loss=jnp.where(better, loss, state.best_loss))
-
-
-def _over_trials(vmapped: bool, fun: Callable, trials: Any) -> Any:
-    return jax.vmap(fun)(trials) if vmapped else jax.lax.map(fun, trials)

@@ -15,7 +15,7 @@ from fbp.fit.fitted import Fitted
 from fbp.fit.model import Model, predicted_values, probabilities
 from fbp.fit.parts import folds
 from fbp.fit.plan import Plan, plan_for
-from fbp.fit.program import TrainingProblem
+from fbp.fit.program import Training
 from fbp.fit.score import Score, best_constant, constant_loss, score_of
 from fbp.fit.search import FoldedData
 from fbp.fit.story import Story, curve_of
@@ -108,13 +108,7 @@ def _folded(
 ) -> FoldedData:
     regression = target.task == "regression"
     return FoldedData(
-        problem=TrainingProblem(
-            target.task,
-            plan.architecture,
-            (plan.batch_size, *learning.x.shape[1:]),
-            plan.vmapped,
-            plan.weight_decay,
-        ),
+        training=Training(target.task, plan.architecture, plan.vmapped, plan.weight_decay),
         x=learning.x,
         y=((learning.y - mean) / std).astype(np.float32) if regression else learning.y,
         weights=np.asarray(learning.weights, np.float32),

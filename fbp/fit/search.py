@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from fbp.fit.parts import Fold
 from fbp.fit.plan import MOST_STEPS
-from fbp.fit.program import TrainingProblem, Trials, Validation, advance, start
+from fbp.fit.program import Training, Validation, advance, start
 from fbp.fit.score import finite
 
 LOWEST, DECADES = 1e-5, 5  # the range test's rates: 1e-5 to 1
@@ -27,7 +27,7 @@ class FoldedData:
     """What the trainings of a fit share.
 
     Attributes:
-      problem: task and network.
+      training: task, network and optimizer.
       x, y: the rows to learn from, encoded.
       weights: how much each row counts; their mean is 1.
       folds: which rows train and which validate.
@@ -36,7 +36,7 @@ class FoldedData:
       patience: measurements without a lower loss after which training ends.
     """
 
-    problem: TrainingProblem
+    training: Training
     x: Float32[np.ndarray, "rows ..."]
     y: Num[np.ndarray, " rows"]
     weights: Float32[np.ndarray, " rows"]
@@ -86,22 +86,22 @@ def train_folds(
     trial had a lower validation loss for `learning.patience` measurements.
     """
     steps = rates.shape[1]
-    trials = Trials(
-        key=jax.random.split(jax.random.key(seed), len(rates)),
-        fold=jnp.asarray(fold, jnp.int32),
-        rates=jnp.asarray(_padded_rates(rates), jnp.float32),
-    )
+    trials = {
+        "key": jax.random.split(jax.random.key(seed), len(rates)),
+        "fold": jnp.asarray(fold, jnp.int32),
+        "rates": jnp.asarray(_padded_rates(rates), jnp.float32),
+    }
     rng = np.random.default_rng(seed)
     examples = jax.device_put(_padded_rows(learning))
     validation = _validation(learning.folds)
     orders = [_batches(f.train, learning.batch_size, learning.every, rng) for f in learning.folds]
-    states = start(learning.problem, trials)
+    states = start(learning.training, trials, examples)
     training, measured = [], []
     with tqdm(total=steps, unit="step", desc=title, disable=None if progress else True) as bar:
         while not _finished(measured, steps // learning.every, learning.patience):
             batches = np.stack([next(order) for order in orders])
             states, losses, loss = advance(
-                learning.problem, states, trials, examples, jnp.asarray(batches), validation
+                learning.training, states, trials, examples, jnp.asarray(batches), validation
             )
             training.append(np.asarray(losses))
             measured.append(np.asarray(loss))

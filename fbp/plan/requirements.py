@@ -16,7 +16,7 @@ from fbp.sweep.parallelism import TRIALS_AXIS, Parallelism, configured
 from fbp.sweep.problem import first_batch
 from fbp.sweep.program import make_program
 from fbp.sweep.study import Study
-from fbp.train.engine import configured_engine, plain_loss
+from fbp.train.engine import plain_loss
 from fbp.train.state import TrainState
 
 
@@ -100,8 +100,7 @@ def plan(study: Study, target: DeviceTarget) -> ResourcePlan:
 def lowered_update(study: Study, target: DeviceTarget) -> jax.stages.Lowered:
     """Lower the update step of one trial, for one device."""
     state, batch = shapes_of(study)
-    engine = configured_engine(study.config, study.problem)
-    step = jax.jit(engine.update(study.trials[0].hyperparameters), donate_argnums=0)
+    step = jax.jit(study.engine.update(study.trials[0].hyperparameters), donate_argnums=0)
     sharding = SingleDeviceSharding(target.devices[0])
     put = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
     return step.lower(*jax.tree.map(put, (state, batch)))
@@ -112,10 +111,7 @@ def lowered_sweep(
 ) -> jax.stages.Lowered:
     """Lower the sweep's program, for as many devices as it is divided over."""
     mesh = Mesh(np.array(target.devices[: parallelism.devices]), (TRIALS_AXIS,))
-    program, grid = (
-        make_program(study.config, study.problem, parallelism, mesh),
-        grid_of(study.trials),
-    )
+    program, grid = make_program(study, parallelism, mesh), grid_of(study.trials)
     parts = study.problem.parts
     training, validation = (_as_shapes(parts[name]) for name in ("train", "validation"))
     states, _ = jax.eval_shape(program.start, grid, validation)
@@ -125,10 +121,7 @@ def lowered_sweep(
 
 def shapes_of(study: Study) -> tuple[TrainState, Any]:
     """Return the shapes of a trial's state and of a batch."""
-    engine = configured_engine(study.config, study.problem)
-    hyperparameters = study.trials[0].hyperparameters
-    keys = jax.random.split(jax.random.key(0), 3)
-    state = jax.eval_shape(lambda keys: engine.init(keys, hyperparameters), keys)
+    state = study.engine.state_shapes(study.trials[0].hyperparameters)
     return state, _as_shapes(first_batch(study.problem, study.config.train.batch_size))
 
 

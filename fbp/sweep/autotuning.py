@@ -113,7 +113,7 @@ def _group(trials: int) -> int:
 
 def _start(study: Study, first: Parallelism) -> Any:
     """Return the states of all trials before their first step."""
-    program = make_program(study.config, study.problem, first)
+    program = make_program(study, first)
     return program.start(grid_of(study.trials), _to_measure(study.problem))[0]
 
 
@@ -128,7 +128,7 @@ def _time_candidate(study: Study, candidate: Parallelism, states: Any) -> tuple[
     )
     grid = grid_of(study.trials[:at_a_time])
     trial_states = select_trials(states, range(at_a_time), candidate)
-    program = make_program(study.config, study.problem, candidate)
+    program = make_program(study, candidate)
     begin = time.perf_counter()
     advance = program.compile(trial_states, grid, *shared)
     compiling = broadcast(time.perf_counter() - begin)

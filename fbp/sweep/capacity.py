@@ -8,8 +8,6 @@ import jax
 
 from fbp.errors import InputError
 from fbp.sweep.study import Study
-from fbp.train.engine import engine_of
-from fbp.train.optimizer import optimizer_of
 
 CGROUP_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 
@@ -34,9 +32,7 @@ def check_memory(studies: Sequence[Study]) -> None:
 
 def state_bytes(study: Study) -> int:
     """Return the bytes of a trial's state, traced on shapes."""
-    engine = engine_of(study.problem, optimizer_of(study.config, study.problem))
-    init = lambda keys: engine.init(keys, study.trials[0].hyperparameters)
-    state = jax.eval_shape(init, jax.random.split(jax.random.key(0), 3))
+    state = study.engine.state_shapes(study.trials[0].hyperparameters)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
 

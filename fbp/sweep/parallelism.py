@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from fbp.config import Sweep
 from fbp.errors import InputError
 from fbp.hosts import put_global
+from fbp.train.trials import map_trials
 
 TRIALS_AXIS = "trials"
 Function = Callable[..., Any]
@@ -127,11 +128,8 @@ def over_seeds(fun: Function, parallelism: Parallelism, mesh: Mesh) -> Function:
 
 def _side_by_side(fun: Function, parallelism: Parallelism, trials: Any, *shared: Any) -> Any:
     """Map `fun(trial, *shared)` over a device's trials, as many at a time as configured."""
-    one = lambda trial: fun(trial, *shared)
-    if parallelism.kind == "vmap":
-        return jax.vmap(one)(trials)
-    in_groups = parallelism.batch_size > 1 and parallelism.kind != "loop"
-    return jax.lax.map(one, trials, batch_size=parallelism.batch_size if in_groups else None)
+    at_once = {"vmap": None, "loop": 1}.get(parallelism.kind, parallelism.batch_size)
+    return map_trials(lambda trial: fun(trial, *shared), trials, at_once)
 
 
 def _sharded(part: Function, mesh: Mesh) -> Function:

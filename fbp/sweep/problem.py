@@ -17,7 +17,7 @@ from fbp.sweep.imported import as_layer, call_imported, partial_imported, positi
 from fbp.sweep.networks import build_network
 from fbp.train.batches import batch_indices
 from fbp.train.checks import check_sizes
-from fbp.train.engine import init_of, plain_loss
+from fbp.train.engine import init_of, keys_of, plain_loss
 from fbp.train.objective import Objective, check_fits, objective_for, objective_of
 from fbp.train.optimizer import averaged_params
 from fbp.train.problem import Batches, Problem
@@ -106,7 +106,7 @@ def first_batch(problem: Problem, batch_size: int, key: Any = None) -> Any:
     if isinstance(train, Batches):
         batches = BatchReader(train).read(0, 1)
         return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), batches)
-    order_key = jax.random.split(jax.random.key(0), 3)[1] if key is None else key
+    order_key = keys_of(0)[1] if key is None else key
     count = len(jax.tree.leaves(train)[0])
     (index,) = batch_indices(order_key, 0, 1, count, min(batch_size, count))
     return jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], train)
@@ -129,7 +129,7 @@ def check_gradient(problem: Problem, batch_size: int | None = None) -> Agreement
     >>> check_gradient(load_problem(load_config(Path("configs/digits_mlp.toml")))).agrees
     True
     """
-    init_key, _, step_key = jax.random.split(jax.random.key(0), 3)
+    init_key, _, step_key = keys_of(0)
     params, carried = init_of(problem)(init_key)
     batch = first_batch(problem, batch_size or max((problem.in_shape or (0,))[0], 0) or CHECKED)
     loss_fn = plain_loss(problem, carried)

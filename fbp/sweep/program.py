@@ -2,23 +2,22 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int
 
-from fbp.config import Config
 from fbp.sweep.divergence import (
     MonitoredState,
     check_validation,
     monitored,
     with_divergence_check,
 )
-from fbp.sweep.grid import Grid, trials_of
+from fbp.sweep.grid import Grid
 from fbp.sweep.parallelism import (
     TRIALS_AXIS,
     Parallelism,
@@ -28,11 +27,11 @@ from fbp.sweep.parallelism import (
     over_trials,
     pad_trials,
 )
+from fbp.sweep.study import Study
 from fbp.train.batches import batch_indices
-from fbp.train.engine import configured_engine
+from fbp.train.engine import keys_of
 from fbp.train.objective import Metrics
-from fbp.train.problem import Batches, Part, Problem, example_count
-from fbp.train.scan_steps import scan_steps
+from fbp.train.problem import Batches, Part, example_count
 
 Trial = tuple[MonitoredState, Grid]
 
@@ -78,10 +77,7 @@ class Program:
 
 
 def make_program(
-    config: Config,
-    problem: Problem,
-    parallelism: Parallelism | None = None,
-    mesh: Mesh | None = None,
+    study: Study, parallelism: Parallelism | None = None, mesh: Mesh | None = None
 ) -> Program:
     """Compile a study's program, for the parallelism of the config or another, on its devices.
 
@@ -89,10 +85,10 @@ def make_program(
     device; with `trials = "map"` or `"loop"` the result is the same bit for bit. With a `mesh`, its
     devices are used.
     """
-    parallelism = parallelism or configured(config.sweep, len(trials_of(config.sweep)))
+    parallelism = parallelism or configured(study.config.sweep, len(study.trials))
     mesh = mesh or parallelism.mesh
     trial_sharding, replicated = NamedSharding(mesh, P(TRIALS_AXIS)), NamedSharding(mesh, P())
-    start_trial, train_trial, measure = _of_one_trial(config, problem)
+    start_trial, train_trial, measure = _of_one_trial(study)
 
     @functools.partial(jax.jit, out_shardings=(trial_sharding, replicated))
     def start(grid: Grid, validation: Part):
@@ -120,26 +116,29 @@ def make_program(
         return train_by(lower(states, grid, *data).compile())
 
     train_by = lambda run: _train(run, parallelism, trial_sharding, replicated)
-    draw = _batch_orders(config, problem, parallelism, mesh)
+    draw = _batch_orders(study, parallelism, mesh)
     measure_all = _measure(measure, parallelism, mesh)
     return Program(parallelism, start, draw, train_by(train_padded), measure_all, lower, compile)
 
 
 def _of_one_trial(
-    config: Config, problem: Problem
+    study: Study,
 ) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Metrics]]:
     """Make the start, the training and the measurement of one trial."""
-    engine, factor = configured_engine(config, problem), config.sweep.divergence_factor
+    engine, factor = study.engine, study.config.sweep.divergence_factor
+    watched = replace(
+        engine, update=lambda numbers: with_divergence_check(engine.update(numbers), factor)
+    )
 
     def start_trial(grid: Grid, validation: Part) -> tuple[MonitoredState, Metrics]:
-        state = engine.init(_keys(grid.seed), grid.hyperparameters)
+        init_key, _, step_key = keys_of(grid.seed)
+        state = engine.init(init_key, step_key, grid.hyperparameters)
         metrics = engine.measure(state, validation)
         return monitored(state, metrics["loss"], factor), metrics
 
     def train_trial(pair: Trial, order: Any, training: Part, validation: Part):
         trial, grid = pair
-        update = with_divergence_check(engine.update(grid.hyperparameters), factor)
-        trial, losses = scan_steps(update, trial, training, order)
+        trial, losses = watched.advance(trial, grid.hyperparameters, training, order)
         metrics = engine.measure(trial.train, validation)
         return check_validation(trial, metrics["loss"]), jax.tree.map(jnp.mean, losses), metrics
 
@@ -147,11 +146,11 @@ def _of_one_trial(
 
 
 def _batch_orders(
-    config: Config, problem: Problem, parallelism: Parallelism, mesh: Mesh
+    study: Study, parallelism: Parallelism, mesh: Mesh
 ) -> Callable[..., Int[Array, "seeds steps ..."]]:
     """Compile the examples of each step, for each seed; the seeds divided over the devices."""
-    training, batch_size = problem.parts["train"], config.train.batch_size
-    seeds, side_by_side = config.sweep.seeds, Parallelism("vmap", devices=parallelism.devices)
+    training, batch_size = study.problem.parts["train"], study.config.train.batch_size
+    seeds, side_by_side = study.config.sweep.seeds, Parallelism("vmap", devices=parallelism.devices)
 
     @functools.partial(jax.jit, static_argnums=1, out_shardings=NamedSharding(mesh, P()))
     def draw(start: Any, steps: int):
@@ -160,7 +159,7 @@ def _batch_orders(
 
         def order(seed: Any, start: Any):
             count = example_count(training)
-            return batch_indices(_keys(seed)[1], start, steps, count, batch_size)
+            return batch_indices(keys_of(seed)[1], start, steps, count, batch_size)
 
         numbers = pad_trials(jnp.arange(seeds), parallelism.devices)
         return _first(seeds, over_trials(order, side_by_side, mesh)(numbers, start))
@@ -218,8 +217,3 @@ def _train(
 def _first(count: int, arrays: Any) -> Any:
     """Return the arrays without the padding."""
     return jax.tree.map(lambda leaf: leaf[:count], arrays)
-
-
-def _keys(seed: Int[Array, ""]) -> Key[Array, " 3"]:
-    """Return the keys of the parameters, of the order of examples, and of the steps."""
-    return jax.random.split(jax.random.key(seed), 3)

@@ -138,7 +138,7 @@ class Runner:
                 parallelism = self._parallelism(variant).of(trials)
             else:
                 parallelism = study.parallelism.on_same_devices(trials)
-            self._programs[key] = make_program(study.config, study.problem, parallelism)
+            self._programs[key] = make_program(study, parallelism)
         return self._programs[key]
 
     def _key(self, variant: int, trials: int) -> tuple[int, int, int]:

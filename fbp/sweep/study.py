@@ -16,8 +16,9 @@ from fbp.sweep.grid import Trial, trials_of
 from fbp.sweep.parallelism import Parallelism
 from fbp.sweep.problem import check_gradient, first_batch, load_problem, name_of, with_settings
 from fbp.train.checks import check_runs, check_sizes
-from fbp.train.engine import Engine, configured_engine
+from fbp.train.engine import Engine, engine_of
 from fbp.train.objective import Objective
+from fbp.train.optimizer import optimizer_of
 from fbp.train.problem import Problem
 from fbp.verify import Agreement
 
@@ -39,6 +40,12 @@ class Study:
     trials: Sequence[Trial]
     notes: Sequence[str] = ()
     parallelism: Parallelism | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The functions of one of its trials."""
+        optimizer = optimizer_of(self.config, self.problem)
+        return engine_of(self.problem, optimizer, self.config.train.memory_budget)
 
     @property
     def is_users(self) -> bool:
@@ -98,9 +105,8 @@ def _notes(study: Study) -> Sequence[str]:
     problem, config = study.problem, study.config
     notes = list(problem.data.notes) if isinstance(problem.data, Dataset) else []
     if study.is_users:
-        engine = configured_engine(config, problem)
         batch = first_batch(problem, config.train.batch_size)
-        notes += check_runs(problem, engine, batch, study.trials[0].hyperparameters)
+        notes += check_runs(problem, study.engine, batch, study.trials[0].hyperparameters)
     return notes
 
 
@@ -123,14 +129,12 @@ def measures_of_study(study: Study) -> Measures:
         columns = ("loss", problem.loss.score)
         higher = problem.is_better_higher
         return Measures(problem.task, metric, higher, problem.loss.score, columns)
-    engine = configured_engine(study.config, problem)
-    keys, grid = jax.random.split(jax.random.key(0), 3), study.trials[0].hyperparameters
-    state = jax.eval_shape(lambda keys: engine.init(keys, grid), keys)
-    metrics = list(jax.eval_shape(engine.measure, state, problem.parts["validation"]))
+    state = study.engine.state_shapes(study.trials[0].hyperparameters)
+    metrics = list(jax.eval_shape(study.engine.measure, state, problem.parts["validation"]))
     others = [name for name in metrics if name != "loss"]
     if others:
         score = metric if metric != "loss" else others[0]
-    columns = (*metrics, *_recorded_aux(problem, engine, state, study, grid))
+    columns = (*metrics, *_recorded_aux(study, state))
     taken = sorted({*columns} & {*COLUMNS, *study.trials[0].setting})
     if taken:
         raise InputError(
@@ -142,12 +146,13 @@ def measures_of_study(study: Study) -> Measures:
     )
 
 
-def _recorded_aux(problem: Problem, engine: Engine, state: Any, study: Study, grid: Any) -> Any:
+def _recorded_aux(study: Study, state: Any) -> Any:
     """Return the names of the numbers that the loss returns beside itself."""
-    if not problem.has_aux:
+    if not study.problem.has_aux:
         return ()
-    batch = first_batch(problem, study.config.train.batch_size)
-    return jax.eval_shape(engine.update(grid), state, batch)[1]
+    batch = first_batch(study.problem, study.config.train.batch_size)
+    update = study.engine.update(study.trials[0].hyperparameters)
+    return jax.eval_shape(update, state, batch)[1]
 
 
 def check_gradients(studies: Sequence[Study]) -> Agreement:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import jax
 import numpy as np
 
 from fbp.checkpoints import Checkpoints
@@ -24,7 +23,7 @@ from fbp.sweep.segments import Segment, segments_of, trial_steps
 from fbp.sweep.status import Status
 from fbp.sweep.study import Study
 from fbp.train.checks import nan_at_start
-from fbp.train.engine import init_of
+from fbp.train.engine import init_of, keys_of
 
 
 def train_all(config: Config, runner: Runner, *, save_last: bool = False) -> SweepProgress:
@@ -99,7 +98,7 @@ def _check_start(study: Study, metrics: Mapping[str, Any]) -> None:
     losses = gather_global(metrics["loss"])
     if np.isfinite(losses).any():
         return
-    problem, key = study.problem, jax.random.split(jax.random.key(study.trials[0].seed), 3)[0]
+    problem, key = study.problem, keys_of(study.trials[0].seed)[0]
     params, carried = init_of(problem)(key)
     batch = first_batch(problem, study.config.train.batch_size)
     origin = nan_at_start(problem, params, carried, batch)

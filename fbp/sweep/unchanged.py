@@ -13,7 +13,7 @@ from fbp.hosts import on_first_process
 from fbp.records import CONFIG, add_to_environment, read_environment
 from fbp.sweep.problem import first_batch
 from fbp.sweep.study import Study
-from fbp.train.engine import configured_engine, init_of, loss_of
+from fbp.train.engine import init_of, loss_of
 from fbp.train.fingerprint import arrays_fingerprint, program_fingerprint, text_fingerprint
 from fbp.train.optimizer import optimizer_of
 
@@ -58,9 +58,7 @@ def fingerprints(studies: Sequence[Study]) -> dict[str, str]:
 def _of_functions(study: Study) -> dict[str, str]:
     """Return the fingerprints of what the user's functions compute."""
     problem, hyperparameters = study.problem, study.trials[0].hyperparameters
-    engine = configured_engine(study.config, problem)
-    keys = jax.random.split(jax.random.key(0), 3)
-    state = jax.eval_shape(lambda keys: engine.init(keys, hyperparameters), keys)
+    state, key = study.engine.state_shapes(hyperparameters), jax.random.key(0)
     batch = first_batch(problem, study.config.train.batch_size)
     args = (state.params, state.carried) if problem.has_state else (state.params,)
     tx = optax.with_extra_args_support(optimizer_of(study.config, problem)(hyperparameters))
@@ -69,9 +67,9 @@ def _of_functions(study: Study) -> dict[str, str]:
         return tx.update(grads, state.opt_state, state.params, value=jnp.zeros(()))
 
     return {
-        "init": program_fingerprint(init_of(problem), keys[0]),
-        "loss": program_fingerprint(loss_of(problem), *args, batch, keys[0]),
-        "metrics": program_fingerprint(engine.measure, state, problem.parts["validation"]),
+        "init": program_fingerprint(init_of(problem), key),
+        "loss": program_fingerprint(loss_of(problem), *args, batch, key),
+        "metrics": program_fingerprint(study.engine.measure, state, problem.parts["validation"]),
         "optimizer": program_fingerprint(optimize, state.params, state),
     }
 

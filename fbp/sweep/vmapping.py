@@ -12,7 +12,7 @@ from fbp.sweep.parallelism import TRIALS_AXIS, Parallelism, configured
 from fbp.sweep.problem import first_batch
 from fbp.sweep.program import make_program
 from fbp.sweep.study import Study
-from fbp.train.engine import configured_engine, init_of, plain_loss
+from fbp.train.engine import init_of, plain_loss
 from fbp.train.user_code import error_text
 
 
@@ -48,13 +48,12 @@ def _told(error: Exception) -> str:
 
 def _culprit(study: Study) -> Exception | None:
     """Map init, loss and metrics by themselves, in whose traceback the user's line is."""
-    problem, config = study.problem, study.config
-    engine = configured_engine(config, problem)
+    problem, engine = study.problem, study.engine
     keys = jnp.stack([jax.random.key(seed) for seed in range(2)])
-    one = jax.eval_shape(lambda: engine.init(keys[:1].repeat(3), study.trials[0].hyperparameters))
+    one = engine.state_shapes(study.trials[0].hyperparameters)
     of_two = lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype)
     states = jax.tree.map(of_two, one)
-    batch = first_batch(problem, config.train.batch_size)
+    batch = first_batch(problem, study.config.train.batch_size)
     loss = lambda state: plain_loss(problem, state.carried)(state.params, batch, state.key)
     metrics = lambda state: engine.measure(state, problem.parts["validation"])
     for fun, argument in ((init_of(problem), keys), (loss, states), (metrics, states)):
@@ -69,7 +68,7 @@ def _complaint(study: Study, parallelism: Parallelism) -> Exception | None:
     """Trace the program for two trials; return what it raises."""
     count = parallelism.multiple if parallelism.kind == "seed" else 2
     grid = grid_of([*study.trials][:1] * count)
-    program = make_program(study.config, study.problem, parallelism)
+    program = make_program(study, parallelism)
     validation = study.problem.parts["validation"]
     batch = first_batch(study.problem, study.config.train.batch_size)
     training = jax.tree.map(lambda leaf: leaf[None], batch)

@@ -23,8 +23,6 @@ def check_sizes(problem: Problem, batch_size: int, name: str = "data") -> None:
     ...
     fbp.errors.InputError: train.batch_size is 4, but data has only 3 training examples
     """
-    if batch_size < 1:
-        raise InputError(f"train.batch_size is {batch_size}: give at least 1")
     if "validation" not in problem.parts:
         raise InputError(f"{name} has no part validation: trials are compared on it")
     for part, arrays in problem.parts.items():
@@ -33,12 +31,20 @@ def check_sizes(problem: Problem, batch_size: int, name: str = "data") -> None:
         count = example_count(arrays)
         if count == 0:
             raise InputError(f"{name} has no {part} examples: give one or more")
-        if part == "train" and batch_size > count:
-            raise InputError(
-                f"train.batch_size is {batch_size}, but {name} has only {count} training examples"
-            )
+        if part == "train":
+            check_batch_size(batch_size, count, name)
         if isinstance(problem.loss, Objective):
             _check_targets(f"{name}: {part}", arrays, problem.loss)
+
+
+def check_batch_size(batch_size: int, examples: int, name: str = "data") -> None:
+    """Raise InputError unless there are enough examples for a batch, of one or more."""
+    if batch_size < 1:
+        raise InputError(f"train.batch_size is {batch_size}: give at least 1")
+    if batch_size > examples:
+        raise InputError(
+            f"train.batch_size is {batch_size}, but {name} has only {examples} training examples"
+        )
 
 
 def check_runs(problem: Problem, engine: Engine, batch: Any, hyperparameters: Any) -> list[str]:
@@ -53,10 +59,9 @@ def check_runs(problem: Problem, engine: Engine, batch: Any, hyperparameters: An
     Raises InputError, with the line of the user's code, for a function that fails or returns what
     it should not.
     """
-    keys = jax.random.split(jax.random.key(0), 3)
     if isinstance(problem.loss, Objective):
         check_fits(_out_shape(problem, batch), problem.loss)
-    state = jax.eval_shape(lambda keys: engine.init(keys, hyperparameters), keys)
+    state = engine.state_shapes(hyperparameters)
     with running("a step"):
         after, _ = jax.eval_shape(engine.update(hyperparameters), state, batch)
     _check_same(state.carried, after.carried, "the loss's carried state")

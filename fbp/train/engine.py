@@ -10,12 +10,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
 
-from fbp.config import Config
 from fbp.data import Dataset
 from fbp.errors import InputError
 from fbp.nn import Layer
 from fbp.train.objective import Metrics, Objective, evaluate, mean_loss
-from fbp.train.optimizer import optimizer_of
 from fbp.train.problem import Part, Problem
 from fbp.train.scan_steps import scan_steps
 from fbp.train.state import TrainState, initial_state
@@ -31,13 +29,13 @@ class Engine:
     """The functions of one trial, all of them pure; a sweep maps them over many.
 
     Attributes:
-      init: `(key, hyperparameters) -> state` before the first step, where `key` has three parts:
-        of the parameters, of the order of examples (used elsewhere), and of the steps.
+      init: `(init_key, step_key, hyperparameters) -> state` before the first step; the parameters
+        are drawn from the one key, the randomness of the steps from the other.
       update: `hyperparameters -> update`, where `update(state, batch) -> (state, losses)`.
       measure: `(state, part) -> metrics` by name, `loss` among them.
     """
 
-    init: Callable[[Key[Array, " 3"], Hyperparameters], TrainState]
+    init: Callable[[Key[Array, ""], Key[Array, ""], Hyperparameters], TrainState]
     update: Callable[[Hyperparameters], Update]
     measure: Callable[[TrainState, Part], Metrics]
 
@@ -50,6 +48,11 @@ class Engine:
     ) -> tuple[TrainState, Any]:
         """Make an update for each row of `indices`; return the state and each step's losses."""
         return scan_steps(self.update(hyperparameters), state, examples, indices)
+
+    def state_shapes(self, hyperparameters: Hyperparameters) -> TrainState:
+        """Return the shapes and types of a trial's state; nothing is computed."""
+        init = lambda key: self.init(key, key, hyperparameters)
+        return jax.eval_shape(init, jax.random.key(0))
 
 
 def engine_of(
@@ -70,7 +73,7 @@ def engine_of(
     >>> problem = Problem({"train": x, "validation": x}, lambda key: jnp.zeros(1), loss)
     >>> engine = engine_of(problem, lambda trial: optax.sgd(trial["learning_rate"]))
     >>> trial = {"learning_rate": 0.5}
-    >>> state = engine.init(jax.random.split(jax.random.key(0), 3), trial)
+    >>> state = engine.init(*jax.random.split(jax.random.key(0)), trial)
     >>> state, losses = engine.advance(state, trial, x, jnp.zeros((2, 4), int))
     >>> print(losses, engine.measure(state, x)["loss"])
     [9. 0.] 0.0
@@ -79,11 +82,13 @@ def engine_of(
     loss_and_grads = loss_and_grads_fn(loss_of(problem), **flags, memory=memory)
     draw = init_of(problem)
 
-    def init(keys: Key[Array, " 3"], hyperparameters: Hyperparameters) -> TrainState:
-        params, carried = draw(keys[0])
+    def init(
+        init_key: Key[Array, ""], step_key: Key[Array, ""], hyperparameters: Hyperparameters
+    ) -> TrainState:
+        params, carried = draw(init_key)
         with running("optimizer"):
             tx = optimizer(hyperparameters)
-            return initial_state(params, tx, keys[2], carried)
+            return initial_state(params, tx, step_key, carried)
 
     def update(hyperparameters: Hyperparameters) -> Update:
         step = make_update(loss_and_grads, optimizer(hyperparameters), **flags)
@@ -92,9 +97,9 @@ def engine_of(
     return Engine(init, update, measure_of(problem))
 
 
-def configured_engine(config: Config, problem: Problem) -> Engine:
-    """Make the functions of one trial of a config."""
-    return engine_of(problem, optimizer_of(config, problem), config.train.memory_budget)
+def keys_of(seed: int | Int[Array, ""]) -> Key[Array, " 3"]:
+    """Return the keys of a trial's parameters, of its order of examples, and of its steps."""
+    return jax.random.split(jax.random.key(seed), 3)
 
 
 def init_of(problem: Problem) -> Callable[[Key[Array, ""]], tuple[Any, Any]]:

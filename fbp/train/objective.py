@@ -143,13 +143,13 @@ def evaluate(
         return tuple(jnp.sum(m if weights is None else m * weights) for m in measured)
 
     examples, arrays = len(x), (x, y) if weights is None else (x, y, weights)
-    full = examples - examples % batch_size
-    batched = lambda a: a[:full].reshape(-1, batch_size, *a.shape[1:])
-    batches = tuple(map(batched, arrays))
-    loss, score = jax.tree.map(jnp.sum, jax.lax.map(lambda b: sums(*b), batches))
-    if full < examples:
-        rest = sums(*(a[full:] for a in arrays))
-        loss, score = loss + rest[0], score + rest[1]
+    full, measured = examples - examples % batch_size, []
+    if full:
+        batches = tuple(a[:full].reshape(-1, batch_size, *a.shape[1:]) for a in arrays)
+        measured.append(jax.tree.map(jnp.sum, jax.lax.map(lambda b: sums(*b), batches)))
+    if full < examples or not full:
+        measured.append(sums(*(a[full:] for a in arrays)))
+    loss, score = map(sum, zip(*measured, strict=True))
     total = examples if weights is None else jnp.sum(weights)
     return {"loss": loss / total, objective.score: objective.aggregate(score / total, y, weights)}
 

@@ -1,7 +1,7 @@
 """Several training runs as one compiled program, for a script that compares them."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import optax
@@ -10,21 +10,28 @@ from jaxtyping import Array, Float, Int
 from fbp.errors import InputError
 from fbp.nn import Layer
 from fbp.train.batches import batch_indices
-from fbp.train.engine import engine_of
+from fbp.train.checks import check_batch_size
+from fbp.train.engine import Hyperparameters, engine_of, keys_of
 from fbp.train.objective import Objective
 from fbp.train.problem import Problem
 from fbp.train.scan_steps import Examples
 from fbp.train.state import TrainState
 
-Trial = Mapping[str, Array]
 Result = TypeVar("Result")
+
+
+def map_trials(fun: Callable[[Any], Any], trials: Any, at_once: int | None) -> Any:
+    """Map a function of one trial: `at_once` side by side, the others wait; None for all."""
+    if at_once is None:
+        return jax.vmap(fun)(trials)
+    return jax.lax.map(fun, trials, batch_size=at_once if at_once > 1 else None)
 
 
 def train_trials(
     network: Layer,
     objective: Objective,
-    optimizer: Callable[[Trial], optax.GradientTransformation],
-    trials: Trial,
+    optimizer: Callable[[Hyperparameters], optax.GradientTransformation],
+    trials: Mapping[str, Array],
     training: Examples,
     *,
     steps: int,
@@ -68,22 +75,19 @@ def train_trials(
     """
     if measure_every is not None and (measure_every < 1 or steps % measure_every):
         raise InputError(f"measure_every is {measure_every}: give a divisor of the {steps} steps")
-    if not 1 <= batch_size <= len(training[0]):
-        raise InputError(
-            f"batch_size is {batch_size}, but there are {len(training[0])} training examples"
-        )
+    check_batch_size(batch_size, len(training[0]))
     engine = engine_of(Problem({"train": training}, network, objective), optimizer)
     examples = jax.device_put(training)
 
-    def run(trial: Trial, examples: Examples) -> tuple[Float[Array, " steps"], Result]:
-        keys = jax.random.split(jax.random.key(trial["seed"]), 3)
-        order = batch_indices(keys[1], 0, steps, len(examples[0]), batch_size)
+    def run(trial: Hyperparameters, examples: Examples) -> tuple[Float[Array, " steps"], Result]:
+        init_key, order_key, step_key = keys_of(trial["seed"])
+        order = batch_indices(order_key, 0, steps, len(examples[0]), batch_size)
 
         def segment(state: TrainState, order: Int[Array, "steps batch"]):
             state, losses = engine.advance(state, trial, examples, order)
             return state, (losses, measure(state))
 
-        state = engine.init(keys, trial)
+        state = engine.init(init_key, step_key, trial)
         if measure_every is None:
             return segment(state, order)[1]
         segments = order.reshape(-1, measure_every, batch_size)
@@ -91,9 +95,7 @@ def train_trials(
         return losses.ravel(), results
 
     @jax.jit
-    def all_trials(trials: Trial, examples: Examples):
-        return jax.lax.map(
-            lambda trial: run(trial, examples), trials, batch_size=at_once if at_once > 1 else None
-        )
+    def all_trials(trials: Mapping[str, Array], examples: Examples):
+        return map_trials(lambda trial: run(trial, examples), trials, at_once)
 
     return all_trials(trials, examples)

@@ -7,7 +7,7 @@ from fbp.errors import InputError
 from fbp.fit import search
 from fbp.fit.parts import folds
 from fbp.fit.plan import plan_for
-from fbp.fit.program import TrainingProblem
+from fbp.fit.program import Training
 from fbp.fit.search import FoldedData, cosine
 from fbp.fit.train import RateTried, _beyond, train_networks
 
@@ -19,10 +19,10 @@ def plan():
 
 def learning_of(plan, x):
     y = np.sin(x[:, 1:].sum(axis=1))
-    problem = TrainingProblem("regression", plan.architecture, (32, 8), True, plan.weight_decay)
+    training = Training("regression", plan.architecture, True, plan.weight_decay)
     parts = folds(np.zeros(len(x)), plan.members, np.random.default_rng(0))
     weights = np.ones(len(x), np.float32)
-    return FoldedData(problem, x, y, weights, parts, plan.batch_size, plan.every, plan.patience)
+    return FoldedData(training, x, y, weights, parts, plan.batch_size, plan.every, plan.patience)
 
 
 def rows():

@@ -216,7 +216,7 @@ def test_weights_of_examples_are_repetitions():
     params, _ = layer.init(key, (-1, 3))
     for problem in (weighted, plain):
         engine = fbp.train.engine.engine_of(problem, lambda _: optax.sgd(0.1))
-        state = engine.init(jax.random.split(key, 3), {})
+        state = engine.init(key, key, {})
         metrics = engine.measure(state, problem.parts["validation"])
         out = fbp.train.engine.loss_of(problem)(params, problem.parts["train"], key)
         values.append([*metrics.values(), out])

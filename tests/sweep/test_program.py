@@ -12,6 +12,7 @@ from fbp.sweep.grid import grid_of, trials_of
 from fbp.sweep.parallelism import Parallelism
 from fbp.sweep.problem import load_problem
 from fbp.sweep.program import make_program
+from fbp.sweep.study import Study
 from fbp.train import train
 from fbp.train.sharding import data_mesh
 
@@ -24,12 +25,13 @@ CONFIG = Config(
     sweep=Sweep((0.01, 0.1, 1e4), 2),
 )
 PROBLEM = load_problem(CONFIG)
+STUDY = Study(CONFIG, PROBLEM, trials_of(CONFIG.sweep))
 
 
 def run(config, parallelism=None):
     """Trials, their last states, and per trial the curve of validation losses."""
     trials = trials_of(config.sweep)
-    program, grid = make_program(config, PROBLEM, parallelism), grid_of(trials)
+    program, grid = make_program(Study(config, PROBLEM, trials), parallelism), grid_of(trials)
     data = PROBLEM.data
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
     states, measures = program.start(grid, validation)
@@ -102,13 +104,13 @@ def test_trials_that_do_not_divide_over_the_devices_are_the_same_to_rounding(by_
 
 def test_parallelism_over_more_devices_than_are_present_is_refused():
     with pytest.raises(InputError, match="ran on 99 devices and here are 8"):
-        make_program(CONFIG, PROBLEM, Parallelism("vmap", devices=99))
+        make_program(STUDY, Parallelism("vmap", devices=99))
 
 
 def test_compiled_loop_is_the_loop(by_loop):
     trials, parallelism = trials_of(CONFIG.sweep), Parallelism("loop", devices=4)
     program, grid, data = (
-        make_program(CONFIG, PROBLEM, parallelism),
+        make_program(STUDY, parallelism),
         grid_of(trials),
         PROBLEM.data,
     )
@@ -143,7 +145,7 @@ def test_some_trials_of_a_seed_way_are_measured_as_all_are(by_map):
     states = jax.tree.map(lambda leaf: leaf[:1], by_map[1].train)
     split = PROBLEM.data.test.x, PROBLEM.data.test.y
     measured = [
-        make_program(CONFIG, PROBLEM, way.of(1)).measure(states, split)
+        make_program(STUDY, way.of(1)).measure(states, split)
         for way in (Parallelism("map"), Parallelism("seed", 2, seeds=2))
     ]
     np.testing.assert_allclose(*(m["loss"] for m in measured), rtol=2e-6)
@@ -156,7 +158,7 @@ def test_trials_of_a_seed_share_the_reading_of_their_batch():
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
 
     def read(parallelism):
-        program = make_program(CONFIG, PROBLEM, parallelism)
+        program = make_program(STUDY, parallelism)
         states = jax.eval_shape(program.start, grid, validation)[0]
         orders = jax.eval_shape(lambda: program.draw(0, 10))
         text = program.lower(states, grid, orders, training, validation).as_text()
@@ -213,7 +215,7 @@ def test_sweep_is_traced_once_per_chunk_length():
         return PROBLEM.init.apply(params, x, key=key)
 
     network = type(PROBLEM.init)(PROBLEM.init.init, counted)
-    program = make_program(CONFIG, replace(PROBLEM, init=network))
+    program = make_program(replace(STUDY, problem=replace(PROBLEM, init=network)))
     grid, data = grid_of(trials_of(CONFIG.sweep)), PROBLEM.data
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
     states, _ = program.start(grid, validation)

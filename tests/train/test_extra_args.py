@@ -54,7 +54,7 @@ def swept(name, steps=STEPS, **train):
 
     def run(rate):
         trial = {"learning_rate": rate}
-        state = engine.init(jax.random.split(jax.random.key(0), 3), trial)
+        state = engine.init(*jax.random.split(jax.random.key(0)), trial)
         order = jnp.tile(jnp.arange(64), (steps, 1))
         return engine.advance(state, trial, PART, order)[0].params
 
@@ -115,7 +115,7 @@ def test_optimizer_of_a_problem_is_told_what_it_asks_for(make):
     config = type("C", (), {"train": Train(4, 64, 4, schedule="cosine", accumulate=2)})
     engine = engine_of(own, optimizer_of(config, own))
     trial = {"learning_rate": 0.1}
-    state = jax.eval_shape(lambda k: engine.init(k, trial), jax.random.split(jax.random.key(0), 3))
+    state = engine.state_shapes(trial)
     after, _ = jax.eval_shape(engine.update(trial), state, PART)
     assert jax.tree.structure(after) == jax.tree.structure(state)
 

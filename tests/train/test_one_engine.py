@@ -5,12 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "fbp"
 NO_TRAINING = {"autodiff", "nn", "show", "testing", "verify"}  # `show` is a lesson of bare steps
-CALLERS = {
-    "train/loop.py",
-    "train/engine.py",
-    "sweep/program.py",
-    "fit/program.py",
-}
+ONE = ("Problem", "Trial", "RangeTest", "TrainState", "Engine", "train_trials", "map_trials")
 
 
 def modules():
@@ -43,15 +38,30 @@ def test_update_is_scanned_in_one_place():
     scans = {module for module, tree in modules() if calls(tree, "scan")}
     assert scans == {"train/scan_steps.py", "train/microbatches.py", "train/trials.py"}
     assert definitions("scan_steps") == ["train/scan_steps.py"]
-    assert {module for module, tree in modules() if calls(tree, "scan_steps")} == CALLERS
+    callers = {module for module, tree in modules() if calls(tree, "scan_steps")}
+    assert callers == {"train/engine.py", "train/loop.py"}
+
+
+def test_engine_serves_the_sweep_the_fit_and_the_scripts():
+    callers = {module for module, tree in modules() if calls(tree, "engine_of")}
+    assert callers == {"sweep/study.py", "fit/program.py", "train/trials.py"}
+    mapped = {module for module, tree in modules() if calls(tree, "map_trials")}
+    assert mapped == {"sweep/parallelism.py", "fit/program.py", "train/trials.py"}
 
 
 def test_optimizer_is_applied_in_one_place():
     assert {m for m, tree in modules() if calls(tree, "apply_updates")} == {"train/step.py"}
     assert definitions("make_update") == ["train/step.py"]
+    updates = {module for module, tree in modules() if calls(tree, "make_update")}
+    assert updates == {"train/engine.py", "train/loop.py", "train/step.py"}
 
 
-def test_problem_trial_and_update_have_one_definition_outside_fit():
-    for name in ("Problem", "Trial", "RangeTest", "TrainState", "Engine"):
-        found = [module for module in definitions(name) if not module.startswith("fit/")]
-        assert len(found) == 1, found
+def test_problem_trial_and_update_have_one_definition():
+    for name in ONE:
+        assert len(definitions(name)) == 1, name
+
+
+def test_batch_size_is_checked_in_one_place():
+    assert definitions("check_batch_size") == ["train/checks.py"]
+    callers = {module for module, tree in modules() if calls(tree, "check_batch_size")}
+    assert callers == {"train/checks.py", "train/trials.py"}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import optax
@@ -5,7 +7,7 @@ import pytest
 
 from fbp import InputError
 from fbp.data import load
-from fbp.nn import dense, serial
+from fbp.nn import dense, relu, serial
 from fbp.train import loop, train
 from fbp.train.resume import Measurement, RunCheckpoints
 
@@ -24,13 +26,13 @@ def _always_due():
         yield
 
 
-def run(directory=None, *, devices=1, **options):
+def run(directory=None, *, devices=1, network=NETWORK, data=DIGITS, rate=0.2, seed=3, **options):
     """Its validation loss is lowest after 28 steps of 48."""
     return train(
-        NETWORK,
-        DIGITS,
-        optax.sgd(0.2, momentum=0.9),
-        key=jax.random.key(3),
+        network,
+        data,
+        optax.sgd(rate, momentum=0.9),
+        key=jax.random.key(seed),
         mesh=jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices]),
         checkpoints=directory,
         **{"steps": 48, "batch_size": 16, "evaluate_every": 4, **options},
@@ -104,6 +106,35 @@ def test_run_goes_on_on_another_number_of_devices(tmp_path, monkeypatch, finishe
     np.testing.assert_allclose([each.loss for each in resumed.history], expected, rtol=1e-4)
 
 
-def test_another_call_does_not_go_on_from_these_checkpoints(finished):
-    with pytest.raises(InputError, match=r"batch_size = 16, not 8: give the same"):
-        run(finished[0], batch_size=8)
+def relabeled(part):
+    """The digits with the first two labels of a part exchanged."""
+    split = getattr(DIGITS, part)
+    y = split.y.copy()
+    y[:2] = y[1::-1]
+    assert (y != split.y).any()
+    return replace(DIGITS, **{part: replace(split, y=y)})
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("batch_size", {"batch_size": 8}),
+        ("evaluate_every", {"evaluate_every": 8}),
+        ("key", {"seed": 4}),
+        ("data.train", {"data": relabeled("train")}),
+        ("data.validation", {"data": relabeled("validation")}),
+        ("the network, the loss or the optimizer", {"rate": 0.3}),
+        (
+            "the network, the loss or the optimizer",
+            {"network": serial(hidden=dense(8), act=relu(), out=dense(10))},
+        ),
+    ],
+    ids=["batch_size", "evaluate_every", "key", "labels", "validation", "rate", "network"],
+)
+def test_another_call_does_not_go_on_from_these_checkpoints(finished, name, options):
+    """It is refused before a step is taken, what differs is named, and nothing is lost."""
+    directory, outcome = finished
+    with pytest.raises(InputError, match=rf"the run there has {name} = .*: give the same, or"):
+        run(directory, **options)
+    assert numbers(directory) == {28, 44, 48}
+    assert bits(run(directory)) == bits(outcome)

@@ -1,0 +1,79 @@
+"""Which module imports which: no circles, and no package a package above it."""
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in (ROOT / "fbp").rglob("*.py")
+}
+LAYERS = """
+errors hosts user_cache shipped extras flops optimizers structure config config_file records
+checkpoints autodiff nn data report verify gallery testing train fit sweep plan show laboratory
+commands cli __main__
+""".split()
+"""From below to above: each imports from those before it, inside of functions too. What stands in
+`fbp/__init__.py` is the front of all of them, and not in this order."""
+
+METHODS = {("fbp.verify.report", "fbp.verify.page")}
+"""Imports inside of a method which leads from what is reported to what draws it."""
+
+
+def imports(node: ast.AST) -> Iterator[str]:
+    """Names that a module imports when it runs, at its top or inside of a function."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.ImportFrom):
+            for alias in child.names:
+                name = f"{child.module}.{alias.name}"
+                yield name if name in MODULES else child.module or ""
+        elif isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        yield from imports(child)
+
+
+GRAPH = {
+    module: {name for name in imports(ast.parse(path.read_text())) if name in MODULES} - {module}
+    for module, path in MODULES.items()
+}
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {m: {n for n in named if (m, n) not in METHODS} for m, named in GRAPH.items()}
+    order = tuple(TopologicalSorter(graph).static_order())  # CycleError names the circle
+    assert set(order) == set(MODULES)
+
+
+@pytest.mark.parametrize(("module", "name"), sorted(METHODS))
+def test_each_exception_is_one(module, name):
+    assert name in GRAPH[module]
+
+
+def test_every_package_imports_from_those_below_it_alone():
+    part = lambda module: module.split(".")[1]
+    arrows = {
+        (part(module), part(name))
+        for module, named in GRAPH.items()
+        for name in named
+        if module != "fbp" and name != "fbp" and part(module) != part(name)
+    }
+    assert {package for arrow in arrows for package in arrow} <= set(LAYERS)
+    upward = [arrow for arrow in arrows if LAYERS.index(arrow[0]) < LAYERS.index(arrow[1])]
+    assert upward == []
+
+
+def test_the_layers_are_the_packages_that_exist():
+    assert set(LAYERS) == {module.split(".")[1] for module in MODULES if module != "fbp"}
+
+
+def test_nothing_in_the_package_imports_the_experiments():
+    for path in MODULES.values():
+        nodes = ast.walk(ast.parse(path.read_text()))
+        named = [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)]
+        assert not [name for name in named if name.split(".")[0] == "experiments"], path
