@@ -18,10 +18,14 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from experiments.learning_rate_free.methods import LEARNING_RATE_FREE, TUNED, Make, evaluated
+from experiments.learning_rate_free.profiles import (
+    fastest_of_studies,
+    performance_profile,
+    profile_score,
+)
 from fbp.data import load
 from fbp.laboratory import Check, Outcome
 from fbp.nn import mlp
-from fbp.report.profiles import fastest_of_studies, performance_profile, profile_score
 from fbp.train import evaluate, objective_of
 from fbp.train.trials import train_trials
 

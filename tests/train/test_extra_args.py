@@ -54,7 +54,7 @@ def swept(name, steps=STEPS, **train):
 
     def run(rate):
         trial = {"learning_rate": rate}
-        state = engine.init(*jax.random.split(jax.random.key(0)), trial)
+        state = engine.init(jax.random.key(0), jax.random.key(1), trial)
         order = jnp.tile(jnp.arange(64), (steps, 1))
         return engine.advance(state, trial, PART, order)[0].params
 

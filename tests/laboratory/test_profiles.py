@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from fbp.report.profiles import (
+from experiments.learning_rate_free.profiles import (
     fastest_of_studies,
     performance_profile,
     performance_ratios,
