@@ -12,36 +12,12 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in (ROOT / "fbp").rglob("*.py")
 }
-LAYERS = [
-    "errors",
-    "hosts",
-    "user_cache",
-    "shipped",
-    "extras",
-    "flops",
-    "optimizers",
-    "structure",
-    "config",
-    "config_file",
-    "records",
-    "checkpoints",
-    "autodiff",
-    "nn",
-    "data",
-    "report",
-    "verify",
-    "gallery",
-    "testing",
-    "train",
-    "fit",
-    "sweep",
-    "plan",
-    "show",
-    "laboratory",
-    "commands",
-    "cli",
-    "__main__",
-]
+LAYERS = (
+    *("errors", "hosts", "user_cache", "shipped", "extras", "flops", "optimizers", "structure"),
+    *("config", "config_file", "records", "checkpoints", "autodiff", "nn", "data", "report"),
+    *("verify", "gallery", "testing", "train", "fit", "sweep", "plan", "show", "laboratory"),
+    *("commands", "cli", "__main__"),
+)
 """From below to above: each imports from those before it, inside of functions too. What stands in
 `fbp/__init__.py` is the front of all of them, and not in this order."""
 
