@@ -1,9 +1,9 @@
 """Follow a config through a sweep: `python tools/config_path.py [--list]`.
 
 A small sweep runs, and every call of a function of fbp is looked at that is given the config, as an
-argument or within a study, a source or a runner. It prints how many functions it passes, in how
-many files, and how often it goes back up: to a module that imports the caller's, by way of others
-or not, so that the caller knows nothing of it."""
+argument or within a study, a source or a runner. It prints how many functions it passes, how many
+methods there are of what holds it, in how many files, and how often it goes back up: to a module
+that imports the caller's, by way of others or not, so that the caller knows nothing of it."""
 
 import argparse
 import sys
@@ -33,7 +33,7 @@ def holds_config(value: Any, depth: int = 3) -> bool:
 
 
 def passes(frame: FrameType) -> bool:
-    """Whether a call is of a function of fbp, with the config among its arguments."""
+    """Whether a call is of a function of fbp, with the config among its arguments or its self."""
     code = frame.f_code
     if not code.co_filename.startswith(str(ROOT / "fbp")) or code.co_name.startswith("<"):
         return False
@@ -45,7 +45,8 @@ def passes(frame: FrameType) -> bool:
 
 def followed() -> tuple[set[tuple[str, str]], set[tuple[tuple[str, str], tuple[str, str]]]]:
     """Return the functions, as file and name, that a config passes, and the calls among them."""
-    functions, calls = set(), set()
+    functions: set[tuple[str, str]] = set()
+    calls: set[tuple[tuple[str, str], tuple[str, str]]] = set()
     name_of = lambda code: (str(Path(code.co_filename).relative_to(ROOT)), code.co_qualname)
 
     def look(frame: FrameType, event: str, _: Any) -> None:
@@ -88,14 +89,16 @@ def main() -> None:
         if module(caller[0]) in imported(module(called[0])) - {module(called[0])}
         and module(called[0]) not in imported(module(caller[0]))
     )
+    methods = {(file, name) for file, name in functions if "." in name}
+    files = {file for file, _ in functions}
     print(
-        f"{len(functions)} functions in {len({file for file, _ in functions})} files, {len(up)} up"
+        f"{len(functions - methods)} functions are given the config, {len(methods)} methods are of "
+        f"what holds it, in {len(files)} files; {len(up)} times it goes up"
     )
     if options.list:
         print(*(f"  {file} {name}" for file, name in sorted(functions)), sep="\n")
-        print(
-            *(f"  {caller[1]} ({caller[0]}) -> {called[1]} ({called[0]})" for caller, called in up)
-        )
+        for (file, caller), (called_file, called) in up:
+            print(f"  {caller} ({file}) -> {called} ({called_file})")
 
 
 if __name__ == "__main__":
