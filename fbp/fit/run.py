@@ -15,7 +15,6 @@ from fbp.fit.fitted import Fitted
 from fbp.fit.model import Model, predicted_values, probabilities
 from fbp.fit.parts import folds
 from fbp.fit.plan import Plan, plan_for
-from fbp.fit.program import Training
 from fbp.fit.score import Score, best_constant, constant_loss, score_of
 from fbp.fit.search import FoldedData
 from fbp.fit.story import Story, curve_of
@@ -49,7 +48,7 @@ def fit_network(
 
     # Find the rate that trains it best; keep the networks trained with it.
     usual = constant_loss(target, learning.weights)
-    trained = train_networks(plan, folded, usual, seed, progress)
+    trained = train_networks(folded, usual, seed, progress)
     parts = (target.task, target_name, target.classes, data.encoder, plan.architecture)
     model = Model(*parts, trained.outcome.members, mean, std)
 
@@ -108,14 +107,12 @@ def _folded(
 ) -> FoldedData:
     regression = target.task == "regression"
     return FoldedData(
-        training=Training(target.task, plan.architecture, plan.vmapped, plan.weight_decay),
+        task=target.task,
+        plan=plan,
         x=learning.x,
         y=((learning.y - mean) / std).astype(np.float32) if regression else learning.y,
         weights=np.asarray(learning.weights, np.float32),
         folds=folds(strata(target), plan.members, np.random.default_rng(seed)),
-        batch_size=plan.batch_size,
-        every=plan.every,
-        patience=plan.patience,
     )
 
 

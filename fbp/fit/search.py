@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32, Int64, Num
 from tqdm import tqdm
 
+from fbp.data.dataset import Task
 from fbp.fit.parts import Fold
-from fbp.fit.plan import MOST_STEPS
+from fbp.fit.plan import MOST_STEPS, Plan
 from fbp.fit.program import Training, Validation, advance, start
 from fbp.fit.score import finite
 
@@ -27,23 +28,19 @@ class FoldedData:
     """What the trainings of a fit share.
 
     Attributes:
-      training: task, network and optimizer.
+      task: `classification` or `regression`.
+      plan: the network, and how it is trained.
       x, y: the rows to learn from, encoded.
       weights: how much each row counts; their mean is 1.
       folds: which rows train and which validate.
-      batch_size: examples for each step.
-      every: steps between two measurements.
-      patience: measurements without a lower loss after which training ends.
     """
 
-    training: Training
+    task: Task
+    plan: Plan
     x: Float32[np.ndarray, "rows ..."]
     y: Num[np.ndarray, " rows"]
     weights: Float32[np.ndarray, " rows"]
     folds: Sequence[Fold]
-    batch_size: int
-    every: int
-    patience: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +79,11 @@ def train_folds(
 ) -> TrainedFolds:
     """Train with the rates of each row, on the fold of each, until none improves any more.
 
-    There are as many steps as rates, a multiple of `learning.every`; but training ends when no
-    trial had a lower validation loss for `learning.patience` measurements.
+    There are as many steps as rates, a multiple of `plan.every`; but training ends when no trial
+    had a lower validation loss for `plan.patience` measurements.
     """
-    steps = rates.shape[1]
+    plan, steps = learning.plan, rates.shape[1]
+    training = Training(learning.task, plan.architecture, plan.vmapped, plan.weight_decay)
     trials = {
         "key": jax.random.split(jax.random.key(seed), len(rates)),
         "fold": jnp.asarray(fold, jnp.int32),
@@ -94,22 +92,22 @@ def train_folds(
     rng = np.random.default_rng(seed)
     examples = jax.device_put(_padded_rows(learning))
     validation = _validation(learning.folds)
-    orders = [_batches(f.train, learning.batch_size, learning.every, rng) for f in learning.folds]
-    states = start(learning.training, trials, examples)
-    training, measured = [], []
+    orders = [_batches(f.train, plan.batch_size, plan.every, rng) for f in learning.folds]
+    states = start(training, trials, examples)
+    history, measured = [], []
     with tqdm(total=steps, unit="step", desc=title, disable=None if progress else True) as bar:
-        while not _finished(measured, steps // learning.every, learning.patience):
+        while not _finished(measured, steps // plan.every, plan.patience):
             batches = np.stack([next(order) for order in orders])
             states, losses, loss = advance(
-                learning.training, states, trials, examples, jnp.asarray(batches), validation
+                training, states, trials, examples, jnp.asarray(batches), validation
             )
-            training.append(np.asarray(losses))
+            history.append(np.asarray(losses))
             measured.append(np.asarray(loss))
-            bar.update(learning.every)
+            bar.update(plan.every)
     return TrainedFolds(
         members=states.best,
         lowest=np.asarray(states.best_loss, np.float64),
-        training=np.concatenate(training, axis=1),
+        training=np.concatenate(history, axis=1),
         validation=np.stack(measured, axis=1),
     )
 
@@ -125,7 +123,7 @@ def find_rate_range(learning: FoldedData, trials: int, seed: int) -> RateRange:
 
     Source: Smith 2017, Cyclical learning rates for training neural networks (3.3).
     """
-    count = math.ceil(RANGE_STEPS / learning.every) * learning.every
+    count = math.ceil(RANGE_STEPS / learning.plan.every) * learning.plan.every
     growing = LOWEST * np.logspace(0, DECADES, count)
     fold = np.arange(trials) % len(learning.folds)
     outcome = train_folds(

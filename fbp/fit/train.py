@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from fbp.errors import InputError
-from fbp.fit.plan import Plan
 from fbp.fit.search import FoldedData, RateRange, TrainedFolds, cosine, find_rate_range, train_folds
 
 MOST_STARTS = 3
@@ -50,7 +49,7 @@ class Trained:
 
 
 def train_networks(
-    plan: Plan, learning: FoldedData, constant_loss: float, seed: int, progress: bool
+    learning: FoldedData, constant_loss: float, seed: int, progress: bool
 ) -> Trained:
     """Find the rate, and train a network on each fold with it.
 
@@ -64,7 +63,7 @@ def train_networks(
     """
     starts: list[Trained] = []
     while len(starts) < MOST_STARTS and not any(_beats(t, constant_loss) for t in starts):
-        starts.append(_start(plan, learning, seed, len(starts), progress))
+        starts.append(_start(learning, seed, len(starts), progress))
     best = replace(min(starts, key=_loss), starts=len(starts))
     if not np.isfinite(best.outcome.lowest).all():
         started = any(np.isfinite(t.outcome.training[:, 0]).any() for t in starts)
@@ -78,8 +77,8 @@ def train_networks(
     return best
 
 
-def _start(plan: Plan, learning: FoldedData, seed: int, number: int, progress: bool) -> Trained:
-    seed, lower = seed + 7919 * number, 10.0**-number
+def _start(learning: FoldedData, seed: int, number: int, progress: bool) -> Trained:
+    plan, seed, lower = learning.plan, seed + 7919 * number, 10.0**-number
     folds = min(SEARCH_FOLDS, plan.members) if plan.short_search else plan.members
     steps = plan.search_steps if plan.short_search else plan.steps
     test = find_rate_range(learning, len(plan.factors) * folds, seed)

@@ -7,7 +7,6 @@ from fbp.errors import InputError
 from fbp.fit import search
 from fbp.fit.parts import folds
 from fbp.fit.plan import plan_for
-from fbp.fit.program import Training
 from fbp.fit.search import FoldedData, cosine
 from fbp.fit.train import RateTried, _beyond, train_networks
 
@@ -19,10 +18,9 @@ def plan():
 
 def learning_of(plan, x):
     y = np.sin(x[:, 1:].sum(axis=1))
-    training = Training("regression", plan.architecture, True, plan.weight_decay)
     parts = folds(np.zeros(len(x)), plan.members, np.random.default_rng(0))
     weights = np.ones(len(x), np.float32)
-    return FoldedData(training, x, y, weights, parts, plan.batch_size, plan.every, plan.patience)
+    return FoldedData("regression", plan, x, y, weights, parts)
 
 
 def rows():
@@ -30,7 +28,7 @@ def rows():
 
 
 def test_one_start_is_enough_when_it_beats_a_constant(plan):
-    trained = train_networks(plan, learning_of(plan, rows()), 100.0, 0, False)
+    trained = train_networks(learning_of(plan, rows()), 100.0, 0, False)
     assert trained.starts == 1
     rates = np.array([tried.rate for tried in trained.rates])
     around = np.array(plan.factors) * trained.range_test.suggestion
@@ -40,7 +38,7 @@ def test_one_start_is_enough_when_it_beats_a_constant(plan):
 
 
 def test_three_starts_are_made_when_nothing_beats_a_constant(plan):
-    trained = train_networks(plan, learning_of(plan, rows()), 0.0, 0, False)
+    trained = train_networks(learning_of(plan, rows()), 0.0, 0, False)
     assert trained.starts == 3
 
 
@@ -48,7 +46,7 @@ def test_what_diverges_at_every_rate_is_refused(plan):
     x = rows()
     x[:, 0] = np.inf
     with pytest.raises(InputError, match="training never started"):
-        train_networks(plan, learning_of(plan, x), 100.0, 0, False)
+        train_networks(learning_of(plan, x), 100.0, 0, False)
 
 
 def test_the_batches_of_an_epoch_are_a_permutation_of_the_rows():
