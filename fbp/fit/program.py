@@ -89,7 +89,8 @@ def start(training: Training, trials: Mapping[str, Array], examples: Examples) -
     engine = training.engine(examples)
 
     def begin(trial: Hyperparameters) -> TrialState:
-        state = engine.init(*jax.random.split(trial["key"]), trial)
+        init_key, step_key = jax.random.split(trial["key"])
+        state = engine.init(init_key, step_key, trial)
         return TrialState(state, state.params, jnp.full((), jnp.inf, jnp.float32))
 
     return jax.vmap(begin)(trials)

@@ -15,7 +15,7 @@ from fbp.errors import InputError
 from fbp.nn import Layer
 from fbp.train.objective import Metrics, Objective, evaluate, mean_loss
 from fbp.train.problem import Part, Problem
-from fbp.train.scan_steps import scan_steps
+from fbp.train.scan_steps import State, scan_steps
 from fbp.train.state import TrainState, initial_state
 from fbp.train.step import Update, check_loss, loss_and_grads_fn, make_update
 from fbp.train.user_code import running
@@ -41,13 +41,14 @@ class Engine:
 
     def advance(
         self,
-        state: TrainState,
+        state: State,
         hyperparameters: Hyperparameters,
         examples: Part,
         indices: Int[Array, "steps ..."],
-    ) -> tuple[TrainState, Any]:
+    ) -> tuple[State, Any]:
         """Make an update for each row of `indices`; return the state and each step's losses."""
-        return scan_steps(self.update(hyperparameters), state, examples, indices)
+        update: Any = self.update(hyperparameters)
+        return scan_steps(update, state, examples, indices)
 
     def state_shapes(self, hyperparameters: Hyperparameters) -> TrainState:
         """Return the shapes and types of a trial's state; nothing is computed."""

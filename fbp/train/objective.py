@@ -149,7 +149,7 @@ def evaluate(
         measured.append(jax.tree.map(jnp.sum, jax.lax.map(lambda b: sums(*b), batches)))
     if full < examples or not full:
         measured.append(sums(*(a[full:] for a in arrays)))
-    loss, score = map(sum, zip(*measured, strict=True))
+    loss, score = jax.tree.map(lambda *parts: sum(parts), *measured)
     total = examples if weights is None else jnp.sum(weights)
     return {"loss": loss / total, objective.score: objective.aggregate(score / total, y, weights)}
 
