@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +26,9 @@ from fbp.shipped import config_path
 from fbp.structure import parse_toml, to_toml_values
 from fbp.sweep.capacity import check_memory
 from fbp.sweep.recorded import sweep_studies
+from fbp.sweep.source import SweepSource
 from fbp.sweep.study import check_gradients, studies_of
 from fbp.train.problem import Batches, Problem
-
-
-@dataclass(frozen=True)
-class SweepSource:
-    """What a run's directory says of its config, and what is trained.
-
-    Attributes:
-      config: what to compare.
-      tables: the config as it is written into the directory.
-      text: the same as text.
-      problem: what to train, if not what the config says.
-    """
-
-    config: Config
-    tables: Mapping[str, Any]
-    text: str
-    problem: Problem | None = None
 
 
 def run(

@@ -40,9 +40,9 @@ from fbp.sweep.division import (
     check_divisible,
     settled_plan,
 )
-from fbp.sweep.entry import SweepSource
 from fbp.sweep.recorded import check_facts
 from fbp.sweep.runner import Runner
+from fbp.sweep.source import SweepSource
 from fbp.sweep.study import Study, check_gradients, studies_of
 from fbp.sweep.training import train_all
 from fbp.verify import Agreement

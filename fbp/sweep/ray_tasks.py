@@ -11,7 +11,7 @@ from typing import Any
 
 from fbp.errors import InputError
 from fbp.sweep.division import PLAN, check_divisible, read_plan
-from fbp.sweep.entry import SweepSource
+from fbp.sweep.source import SweepSource
 
 RETRIES = 3  # times that a task is started again after its process has died
 MEMORY = 0.9  # of a task's share of a GPU: JAX takes it at the start
