@@ -78,3 +78,24 @@ def test_nothing_in_the_package_imports_the_experiments():
         nodes = ast.walk(ast.parse(path.read_text()))
         named = [n.module or "" for n in nodes if isinstance(n, ast.ImportFrom)]
         assert not [name for name in named if name.split(".")[0] == "experiments"], path
+
+
+@pytest.mark.parametrize("package", ["fbp.report", "fbp.sweep", "fbp.train"])
+def test_no_function_hides_a_module_of_its_name(package):
+    """`fbp.sweep.run` is the function, and no module."""
+    names = set(bound(ast.parse(MODULES[package].read_text())))
+    assert names
+    assert not {name for name in names if f"{package}.{name}" in MODULES}
+
+
+def bound(tree: ast.Module) -> Iterator[str]:
+    """Names that a module binds at its top to what is no module."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.ImportFrom):
+            yield from (
+                alias.asname or alias.name
+                for alias in node.names
+                if f"{node.module}.{alias.name}" not in MODULES
+            )

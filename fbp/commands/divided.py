@@ -64,7 +64,7 @@ def run_divided(division: Division, source: Any, directory: Path, resume: bool) 
         resources = {"cpus": division.cpus, "gpus": division.gpus}
         summary = run_with_ray(source, directory, division.parts, **resources, say=tell)
     else:
-        from fbp.sweep.merge import merge
+        from fbp.sweep.merging import merge
         from fbp.sweep.part import run_part
 
         for index in range(division.parts):

@@ -26,7 +26,7 @@ class MergeCommand:
         """Merge, and print the outcome."""
         use_every_core()
         from fbp.errors import InputError
-        from fbp.sweep.merge import merge
+        from fbp.sweep.merging import merge
 
         if not self.runs:
             raise InputError("fbp merge takes the directory of a divided run")

@@ -9,12 +9,12 @@ From a config to an answer:
 - `parallelism`, `program`, `autotuning`: all trials of a study as one program, in the fastest way;
 - `runner`, `training`: that program run, recorded (`rows`) and saved (`progress`);
 - `recorded`: the whole sweep, its winners tested, its summary; `table`: for a terminal;
-- `division`, `part`, `merge`: a sweep divided by an index, over processes that never speak;
+- `division`, `part`, `merging`: a sweep divided by an index, over processes that never speak;
 - `entry`: all of that in one call, `run`, of a config or of a `Problem` of the user's own.
 """
 
 from fbp.sweep.entry import run
-from fbp.sweep.merge import merge
+from fbp.sweep.merging import merge
 from fbp.sweep.problem import check_gradient, load_problem
 from fbp.sweep.recorded import sweep
 from fbp.sweep.study import check_gradients, studies_of

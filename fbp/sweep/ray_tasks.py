@@ -119,7 +119,7 @@ def _train(
 def _merge(source: SweepSource, directory: str, devices: int | None, gpus: float) -> dict[str, Any]:
     """Merge the parts where they were trained: the winner is tested on such a device."""
     _set_up(devices, gpus)
-    from fbp.sweep.merge import merge
+    from fbp.sweep.merging import merge
 
     return merge(directory, problem=source.problem)
 
