@@ -1,4 +1,5 @@
-# make demo          the main job: which learning rate trains a network best, on real images
+# make demo          the main job: which learning rate trains a network best, on real images;
+#                    the first target installs fbp and what it needs into .venv
 # make test-fast     while editing: what neither trains nor starts processes
 # make test          every test but the slow ones
 # make test-slow     the slow ones, then test-matrix
@@ -73,6 +74,7 @@ lint: .venv/dev
 .venv/%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "fbp needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@echo "installing fbp[$*] into .venv, which takes some minutes the first time"
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@

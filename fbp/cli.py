@@ -1,18 +1,21 @@
 """The command line: `fbp` and its commands."""
 
 import contextlib
+import inspect
 import io
+import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import Annotated, get_args
 
 import tyro
 from tyro.conf import subcommand
 
 from fbp import InputError, MissingRule, __version__
 from fbp.commands.check import CheckCommand
+from fbp.commands.completion import CompletionCommand
 from fbp.commands.configs import ConfigsCommand
-from fbp.commands.experiments import ExperimentsCommand
+from fbp.commands.experiments import ACTIONS, ExperimentsCommand
 from fbp.commands.fit import FitCommand
 from fbp.commands.merge import MergeCommand
 from fbp.commands.plan import PlanCommand
@@ -22,6 +25,7 @@ from fbp.commands.run import RunCommand, run
 from fbp.commands.runs import RunsCommand
 from fbp.commands.show import ShowCommand
 from fbp.commands.sweep import SweepCommand
+from fbp.errors import suggestion
 from fbp.extras import missing_extra
 
 Command = (
@@ -37,7 +41,18 @@ Command = (
     | Annotated[FitCommand, subcommand("fit")]
     | Annotated[PredictCommand, subcommand("predict")]
     | Annotated[RunCommand, subcommand("run")]
+    | Annotated[CompletionCommand, subcommand("completion")]
 )
+COMMANDS = {name.name: command for command, name in map(get_args, get_args(Command))}
+VERSION, HELP = ("-V", "--version"), ("-h", "--help")
+END_OF_HELP = """
+Options:
+  -h, --help     of fbp, or of a command: fbp COMMAND --help
+  -V, --version
+
+Exit status: 0; 1 where a gradient or a number is wrong; 2 for bad input, with one line on stderr;
+130 after Ctrl-C. NO_COLOR=1 leaves colors out.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,19 +60,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0; 1 for a wrong gradient; 2 for bad input, with one line on stderr; 130 after Ctrl-C.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    if list(argv) == ["--version"]:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    of_fbp = argv[:2] if argv[:1] == ["run"] else argv  # what follows the program is the program's
+    if set(VERSION) & set(of_fbp):
         print(f"fbp {__version__}")
         return 0
+    if argv[:1] and argv[0] in HELP:
+        print(_overview())
+        return 0
     try:
-        if list(argv[:1]) == ["run"] and list(argv[1:2]) not in (["-h"], ["--help"]):
-            return run(argv[1:])  # what follows the program is the program's
+        if argv[:1] == ["run"] and not set(HELP) & set(of_fbp):
+            return run(argv[1:])
         return _command(argv)
     except (InputError, MissingRule) as error:
         return _complain(str(error))
+    except BrokenPipeError:  # the reader of what is printed has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, which Python flushes at its end
+        return 0
     except KeyboardInterrupt:
         print("fbp: interrupted; what was recorded until now stays readable", file=sys.stderr)
         return 130
+
+
+def _overview() -> str:
+    """Return what `fbp --help` prints: each command in a line."""
+    lines = [f"  {name:{max(map(len, COMMANDS))}}  {_headline(c)}" for name, c in COMMANDS.items()]
+    head = f"usage: fbp COMMAND ...\n\nfbp {__version__}: functional backpropagation in JAX."
+    return "\n".join([head, "\nCommands:", *lines, END_OF_HELP.rstrip()])
+
+
+def _headline(command: type) -> str:
+    return (inspect.getdoc(command) or "").partition("\n")[0]
 
 
 def _command(argv: Sequence[str]) -> int:
@@ -76,6 +109,8 @@ def _command(argv: Sequence[str]) -> int:
         raise InputError(text) from None
     except RecursionError:
         raise InputError("the input is nested too deeply") from None
+    except BrokenPipeError:
+        raise
     except OSError as error:
         text = f"{error.filename or 'a file'}: {error.strerror or error}"
         raise InputError(text) from error
@@ -96,13 +131,36 @@ def _complain(text: str) -> int:
 
 
 def _parse(argv: Sequence[str]) -> Command:
-    description = f"fbp {__version__}: which learning rate trains a network best."
+    _check_names(argv)
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(Command, prog="fbp", description=description, args=list(argv))
+        with contextlib.redirect_stderr(complaint), _plain_if_no_color():
+            return tyro.cli(Command, prog="fbp", args=list(argv))
     except SystemExit as exit:
-        if exit.code == 0:
+        if not exit.code:
             raise
         unboxed = complaint.getvalue().translate({ord(c): " " for c in "╭╮╰╯│─"})
         raise InputError(unboxed) from None
+
+
+def _check_names(argv: Sequence[str]) -> None:
+    """Raise InputError, with the likeliest one, for a name that is no command's."""
+    chain = zip(argv, (COMMANDS, ACTIONS if argv[:1] == ["experiments"] else {}), strict=False)
+    for word, names in chain:
+        if names and word not in names and not word.startswith("-"):
+            hint = suggestion(word, names)
+            raise InputError(f"Unrecognized options: {word}: {hint}. See fbp --help")
+
+
+@contextlib.contextmanager
+def _plain_if_no_color() -> Iterator[None]:
+    """Within it, what is printed has no colors if NO_COLOR is set, on a terminal either."""
+    if not os.environ.get("NO_COLOR"):
+        yield
+        return
+    plain = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(plain):
+            yield
+    finally:
+        print(plain.getvalue(), end="")

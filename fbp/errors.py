@@ -45,6 +45,14 @@ def require_one_of(field: str, value: Any, valid: Iterable[str]) -> None:
 def suggestion(name: Any, valid: Iterable[str]) -> str:
     """List the valid names, the likeliest meant first."""
     valid = list(valid)
-    close = difflib.get_close_matches(str(name), valid, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"{hint}Valid: {', '.join(valid)}"
+    return f"{likeliest(name, valid)}Valid: {', '.join(valid)}"
+
+
+def likeliest(name: Any, valid: Iterable[str]) -> str:
+    """Ask whether the valid name that is most like this one was meant; '' where none is like it.
+
+    >>> likeliest("adamm", ["sgd", "adam"])
+    'did you mean adam? '
+    """
+    close = difflib.get_close_matches(str(name), list(valid), n=1)
+    return f"did you mean {close[0]}? " if close else ""

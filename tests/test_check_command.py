@@ -87,7 +87,7 @@ def test_a_wrong_one_exits_with_1_as_json_and_as_a_page_too(tmp_path, capsys):
         (["losses:wrong", "--args", "int32[2]"], "random arguments are floating-point"),
         (["losses:wrong", "--args", "float32(2)"], "give one package.module:name of a tuple"),
         (["losses:wrong", "--args", "float64[2]"], "set JAX_ENABLE_X64=1"),
-        (["losses.toml", "--json"], "losses.toml is no package.module:function"),
+        (["losses.toml", "--html", "x.html"], "losses.toml is no package.module:function"),
     ],
 )
 def test_what_cannot_be_checked_exits_with_2_and_one_line(argv, message, capsys):

@@ -49,13 +49,14 @@ def fbp_fails(capsys):
 def test_sweep_records_and_prints_the_answer(config, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["sweep", str(config), "--out", str(run)]) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert re.search(
         r"gradient: largest difference from jax\.grad: .* ULPs, at params\['1_den", out
     )
     assert out.startswith("device: 8 x cpu, JAX ")
     assert "Learning rate 1 trained best" in out
-    assert "warning: The best rate lies at the edge of the grid" in out
+    assert "warning: The best rate lies at the edge of the grid" in err
+    assert "warning" not in out
     assert (run / "config.toml").read_text() == TEXT
     assert json.loads((run / "summary.json").read_text())["name"] == "demo"
 
@@ -69,8 +70,11 @@ def test_seeds_and_settings_replace_the_configs_and_are_recorded(
 ):
     monkeypatch.chdir(tmp_path)
     argv = ["sweep", str(config), "--seeds", "1", "--set", "sweep.learning_rate=[0.5]"]
-    assert main([*argv, "--set", "train.steps=1"]) == 0
-    assert "with one seed: there are no intervals" in capsys.readouterr().out
+    assert main([*argv, "--set", "train.steps=1", "--quiet", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["best"]["learning_rate"] == 0.5
+    assert all(line.startswith("warning: ") for line in err.splitlines())
+    assert "with one seed: there are no intervals" in err
     records = read_records(Path("runs/demo"))
     assert {(row["learning_rate"], row["seed"]) for row in records} == {(0.5, 0)}
     again = ["sweep", "runs/demo/config.toml", "--out", "again"]

@@ -7,6 +7,7 @@ experiment with its figure; `fbp show xor`. Sphinx treats warnings as errors.
 """
 
 import ast
+import base64
 import contextlib
 import importlib
 import inspect
@@ -17,9 +18,10 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-import jupytext
-import nbformat
+if TYPE_CHECKING:
+    import nbformat
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "docs" / "site"
@@ -61,6 +63,8 @@ def lay_out(source: Path) -> None:
         page.write_text(relinked(page, source), encoding="utf-8")
     (source / "index.md").write_text(front_page(), encoding="utf-8")
     write_reference(source / "api")
+    import nbformat
+
     extra = source / "extra"
     (extra / "notebooks").mkdir(parents=True)
     for script in TUTORIALS:
@@ -97,8 +101,10 @@ def relinked(page: Path, source: Path) -> str:
     return re.sub(r"\[([^\]]*)\]\(([^)\s]+)\)", link, page.read_text(encoding="utf-8"))
 
 
-def titled(notebook: nbformat.NotebookNode, text: str) -> nbformat.NotebookNode:
+def titled(notebook: "nbformat.NotebookNode", text: str) -> "nbformat.NotebookNode":
     """Return a notebook that begins with the script's docstring as a title and prose."""
+    import nbformat
+
     title, _, rest = inspect.cleandoc(ast.get_docstring(ast.parse(text)) or "").partition("\n")
     first, *others = notebook.cells
     first.source = re.sub(r'\A""".*?"""\s*', "", first.source, flags=re.DOTALL)
@@ -107,11 +113,15 @@ def titled(notebook: nbformat.NotebookNode, text: str) -> nbformat.NotebookNode:
     return notebook
 
 
-def executed(script: Path) -> nbformat.NotebookNode:
-    """Run a script cell by cell; return it as a notebook with what each cell printed.
+def executed(script: Path) -> "nbformat.NotebookNode":
+    """Run a script cell by cell; return it as a notebook with what each cell printed, and with the
+    value of its last line, if that is an expression.
 
     It runs as the script does, not in a notebook's kernel, so that source lines are the script's.
     """
+    import jupytext
+    import nbformat
+
     text = script.read_text(encoding="utf-8")
     notebook = titled(jupytext.reads(text, fmt="py:light"), text)
     namespace, end = {"__name__": "__main__", "__file__": str(script)}, 0
@@ -121,12 +131,35 @@ def executed(script: Path) -> nbformat.NotebookNode:
         tree = ast.increment_lineno(ast.parse(cell.source), text[:start].count("\n"))
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(tree, str(script), "exec"), namespace)
+            value = value_of(tree, str(script), namespace)
         if printed.getvalue():
             cell.outputs = [nbformat.v4.new_output("stream", text=printed.getvalue())]
+        if value is not None:
+            cell.outputs.append(nbformat.v4.new_output("display_data", data=displayed(value)))
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "python"}
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     return notebook
+
+
+def value_of(cell: ast.Module, script: str, namespace: dict[str, Any]) -> Any:
+    """Run a cell; return the value of its last line, None if that is a statement."""
+    last = cell.body.pop() if cell.body and isinstance(cell.body[-1], ast.Expr) else None
+    exec(compile(cell, script, "exec"), namespace)
+    if last is None:
+        return None
+    return eval(compile(ast.Expression(last.value), script, "eval"), namespace)
+
+
+def displayed(value: Any) -> dict[str, str]:
+    """Return what a notebook shows of a value: a picture, HTML or text."""
+    data = {"text/plain": repr(value)}
+    if hasattr(value, "savefig"):
+        picture = io.BytesIO()
+        value.savefig(picture, format="png", dpi=120)
+        data["image/png"] = base64.b64encode(picture.getvalue()).decode()
+    elif hasattr(value, "_repr_html_"):
+        data["text/html"] = value._repr_html_()
+    return data
 
 
 def module_of(name: str) -> ModuleType:

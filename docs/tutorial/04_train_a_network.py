@@ -102,9 +102,14 @@ trained = train(
 )
 print("\n   step  training loss  validation loss  validation accuracy")
 for m in trained.history:
-    print(f"   {m.step:4}  {m.training_loss:13.3f}  {m.loss:15.3f}  {m.score:19.3f}")
+    mean = f"{m.training_loss:.3f}" if m.step else ""  # of the steps since the line before
+    print(f"   {m.step:4}  {mean:>13}  {m.loss:15.3f}  {m.score:19.3f}")
 print(f"   stopped: {trained.stopped}")
 assert trained.stopped == "target"
+
+# In a notebook, a result shows itself: here, the two losses by step.
+
+trained
 
 # ## 7. Report once, on images that had no part in it
 

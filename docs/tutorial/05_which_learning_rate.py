@@ -13,6 +13,7 @@ from pathlib import Path
 import fbp.sweep
 from fbp.config_file import config_of
 from fbp.records import create_run, read_records
+from fbp.report.run_figures import draw_run
 
 # ## 1. What to compare
 #
@@ -64,6 +65,10 @@ assert accuracy[0.001] < 0.8
 assert by_rate[1000.0]["diverged"] == 3
 assert best["learning_rate"] in (0.1, 1.0)
 assert not best["at_edge"]
+
+# The same as a picture:
+
+draw_run(read_records(run), summary)["accuracy_by_rate"]
 
 # ## 5. The winner, once, on images that chose nothing
 #

@@ -72,6 +72,10 @@ assert finding.operand == 2  # the bias
 assert "06_find_a_wrong_gradient.py" in finding.source
 assert abs(finding.got / finding.expected - 2) < 1e-6
 
+# In a notebook, a report shows itself.
+
+report
+
 # Both leaves are "ok": fbp and `jax.grad` obey the same wrong rule, and agree. That is why the
 # rules themselves are checked. A rule that deviates on purpose, like a straight-through
 # estimator, is declared, and is then said but no failure.

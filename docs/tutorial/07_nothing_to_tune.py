@@ -24,6 +24,10 @@ fitted = fbp.fit(x, y)
 print(fitted.story.verdict)
 assert fitted.story.score.value > 0.9
 
+# In a notebook, a fit shows its learning curve.
+
+fitted
+
 # ## 3. What was decided
 #
 # Nothing is hidden. The range test raises the rate at every step until the loss stops falling; the

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,11 @@ class ResidualInfo(NamedTuple):
     shape: tuple[int, ...]
     dtype: Any
     bytes: int
+
+    def __repr__(self) -> str:
+        type_ = f"{self.dtype}[{','.join(map(str, self.shape))}]"
+        at = f", {self.source}" if self.source else ""
+        return f"<residual of {self.origin}: {type_}, {self.bytes:,} bytes{at}>"
 
 
 @jax.tree_util.register_pytree_node_class
@@ -76,6 +82,16 @@ class VJP:
     def __repr__(self) -> str:
         size = sum(num_bytes(r.var.aval) for r in self.parts.residuals)
         return f"<pullback of {self.staged.name}: {len(self.values)} residuals, {size:,} bytes>"
+
+    def _repr_html_(self) -> str:
+        from fbp.notebook import table
+
+        rows = [
+            (r.origin, f"{r.dtype}[{','.join(map(str, r.shape))}]", f"{r.bytes:,}", r.source)
+            for r in self.residuals
+        ]
+        titles = ["residual of", "type", "bytes", "line"]
+        return f"<p>{escape(repr(self))}</p>{table(titles, rows)}"
 
     @property
     def residuals(self) -> list[ResidualInfo]:

@@ -220,6 +220,15 @@ class Rules(Mapping):
         lines = [f"  {i}. {edit}" for i, edit in enumerate(self.edits, start=1)]
         return "\n".join([f"<rules of {len(self)} primitives, and edits:", *lines]) + ">"
 
+    def _repr_html_(self) -> str:
+        from fbp.notebook import folded, table
+
+        rows = sorted((str(primitive), self[primitive].kind) for primitive in self)
+        edits = table(["edit"], [[edit] for edit in self.edits]) if self.edits else ""
+        return (
+            folded(f"rules of {len(self)} primitives", table(["primitive", "rule"], rows)) + edits
+        )
+
     def __or__(self, other: "Rule | Rules | Edit | list[Rule]") -> "Rules":
         return Rules(self, other)
 

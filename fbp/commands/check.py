@@ -3,15 +3,18 @@
 import contextlib
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
 from fbp import InputError
+from fbp.commands.flags import Json, Open, Seed
+from fbp.commands.output import open_page, print_json
 
 if TYPE_CHECKING:
+    from fbp.verify.agreement import Agreement
     from fbp.verify.report import Report
 
 
@@ -37,10 +40,11 @@ class CheckCommand:
     """package.module:function, a second implementation, which is the truth."""
     gradient: Annotated[str | None, arg(metavar="NAME")] = None
     """package.module:function, the gradient to check in the place of fbp's."""
-    json: FlagCreatePairsOff[bool] = False
-    """Print the report as JSON."""
+    seed: Seed = 0
+    json: Json = False
     html: Annotated[Path | None, arg(metavar="FILE")] = None
     """Write the report as a page, with pictures."""
+    open: Open = False
 
     def __call__(self) -> int:
         """Check, and print the report; 0 if the gradient is right, else 1."""
@@ -48,10 +52,10 @@ class CheckCommand:
 
         if is_name(self.target):
             return self._check_function()
-        if self != type(self)(self.target):
+        if self != type(self)(self.target, json=self.json):
             raise InputError(
                 f"{self.target} is no package.module:function, and a config takes no --args, "
-                "--json and --html, and no other settings."
+                "no --html and no other setting but --json."
             )
         return self._check_config()
 
@@ -66,10 +70,16 @@ class CheckCommand:
             "reference": self.reference,
             "gradient": self.gradient,
         }
+        if self.open and self.html is None:
+            raise InputError("--open opens a page: give --html FILE too")
         try:
             with contextlib.redirect_stdout(sys.stderr):  # what the function prints is no report
                 report, ladders = check_target(
-                    self.target, self.args, pictures=self.html is not None, **settings
+                    self.target,
+                    self.args,
+                    pictures=self.html is not None,
+                    seed=self.seed,
+                    **settings,
                 )
         except Interrupted as interrupted:
             self._print(interrupted.report)
@@ -78,6 +88,8 @@ class CheckCommand:
         if self.html is not None:
             write_page(self.html, report, ladders)
         self._print(report)
+        if self.html is not None and self.open:
+            open_page(self.html)
         return 0 if report.ok else 1
 
     def _print(self, report: "Report") -> None:
@@ -95,6 +107,8 @@ class CheckCommand:
         for name in ("reference", "gradient"):
             if (value := getattr(self, name)) is not None:
                 words += [f"--{name}", value]
+        if self.seed:
+            words += ["--seed", str(self.seed)]
         return shlex.join(words)
 
     def _check_config(self) -> int:
@@ -104,5 +118,16 @@ class CheckCommand:
         from fbp.config_file import config_of, read_tables
 
         agreement = check_gradient(load_problem(config_of(read_tables(path), str(path))))
-        print(f"gradient: {agreement}")
+        if self.json:
+            print_json({"ok": agreement.agrees, **_numbers(agreement)})
+        else:
+            print(f"gradient: {agreement}")
         return 0 if agreement.agrees else 1
+
+
+def _numbers(agreement: "Agreement") -> dict[str, Any]:
+    """Return an agreement as plain data; a complex entry is text."""
+    return {
+        name: str(value) if isinstance(value, complex) else value
+        for name, value in asdict(agreement).items()
+    }

@@ -3,9 +3,15 @@
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
+
+from fbp.commands.flags import Json, Open, Overwrite, Quiet, Seed
+from fbp.commands.output import open_page, print_json, teller
+
+if TYPE_CHECKING:
+    from fbp.fit.fitted import Fitted
 
 
 @dataclass(frozen=True)
@@ -25,10 +31,11 @@ class FitCommand:
     """Directory to write; runs/fit-NAME if not given, with the data's name."""
     task: Literal["classification", "regression", "classes", "numbers"] | None = None
     """What to predict, in place of what the target looks like."""
-    seed: int = 0
-    """What all that is random is drawn from."""
-    overwrite: FlagCreatePairsOff[bool] = False
-    """Replace the fit that is in the directory."""
+    seed: Seed = 0
+    overwrite: Overwrite = False
+    json: Json = False
+    quiet: Quiet = False
+    open: Open = False
 
     def __call__(self) -> None:
         """Fit, write the directory, and print the verdict."""
@@ -51,10 +58,22 @@ class FitCommand:
                 test=0.2 if examples.test is None else examples.test,
                 seed=self.seed,
                 target_name=examples.target,
-                progress=True,
+                progress=not self.quiet,
             )
         page = write(out, fitted, shlex.join(["fbp", "predict", str(out), str(self.data)]))
-        print(fitted.story.verdict)
-        for note in fitted.story.notes:
-            print(f"note: {note}")
+        self._print(fitted, page)
+        if self.open:
+            open_page(page)
+
+    def _print(self, fitted: "Fitted", page: Path) -> None:
+        from fbp.fit.store import story_as_data
+
+        story = fitted.story
+        if self.json:
+            print_json({"verdict": story.verdict, "report": page, **story_as_data(story)})
+            return
+        print(story.verdict)
+        say = teller(self.json, self.quiet)
+        for note in story.notes:
+            say(f"note: {note}")
         print(f"report: {page}")

@@ -8,6 +8,7 @@ from tyro.conf import Positional, arg
 
 from fbp.commands.backend import compilation_cache, use_every_core
 from fbp.commands.divided import tell_outcome
+from fbp.commands.flags import Json
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class MergeCommand:
     """Directory of the divided run; several where its parts share none."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """Directory of the merged run; that of the divided run if not given."""
+    json: Json = False
 
     def __call__(self) -> None:
         """Merge, and print the outcome."""
@@ -32,4 +34,4 @@ class MergeCommand:
             raise InputError("fbp merge takes the directory of a divided run")
         with compilation_cache():
             summary = merge(self.runs, out=self.out)
-        tell_outcome(summary, self.out or self.runs[0])
+        tell_outcome(summary, self.out or self.runs[0], self.json)

@@ -1,13 +1,18 @@
 """`fbp plan`: what a config will need, before anything runs."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from fbp.commands.backend import use_every_core
-from fbp.commands.sweep import Settings
+from fbp.commands.flags import Json, Settings
+from fbp.commands.output import print_json
+
+if TYPE_CHECKING:
+    from fbp.plan import ResourcePlan
+    from fbp.sweep.study import Study
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class PlanCommand:
     are compiled for each combination of the axes' values."""
     settings: Settings = ()
     """Set a key of the config, such as train.batch_size=64. May be given several times."""
+    json: Json = False
 
     def __call__(self) -> None:
         """Print the plan, one for each combination of the axes' values."""
@@ -37,6 +43,9 @@ class PlanCommand:
         from fbp.sweep import studies_of
 
         target = tpu_slice(self.target) if self.target else local_target()
+        if self.json:
+            print_json([_as_data(study, plan(study, target)) for study in studies_of(config)])
+            return
         for study in studies_of(config):
             setting = "".join(f", {key} = {value}" for key, value in study.trials[0].axes.items())
             if self.budgets:
@@ -44,6 +53,21 @@ class PlanCommand:
             else:
                 drawn = report(plan(study, target))
             print(f"{config.name}{setting} on {drawn}\n", flush=True)
+
+
+def _as_data(study: "Study", planned: "ResourcePlan") -> dict[str, Any]:
+    """Return a plan as plain data: bytes, and floating-point operations."""
+    target, parts = planned.target, ("parameters", "residuals")
+    target_data = {"name": target.name, "kind": target.kind, "memory": target.memory}
+    return {
+        "name": study.config.name,
+        "axes": dict(study.trials[0].axes),
+        "target": target_data | {"devices": len(target.devices)},
+        "trials": planned.trials,
+        "steps": planned.steps,
+        **{part: [asdict(size) for size in getattr(planned, part)] for part in parts},
+        **{part: asdict(getattr(planned, part)) for part in ("optimizer", "update", "sweep")},
+    }
 
 
 def _use_cpu() -> None:

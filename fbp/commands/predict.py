@@ -5,12 +5,15 @@ import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
+from fbp.commands.flags import Json, Overwrite, Quiet, file_in
+from fbp.commands.output import print_json
 from fbp.errors import InputError
 
+TABLE = "predictions.csv"
 FORMULA = ("=", "+", "-", "@", "\t")  # what spreadsheets take for one
 
 
@@ -26,29 +29,50 @@ class PredictCommand:
     """Directory that `fbp fit` wrote."""
     data: Annotated[Positional[Path], arg(metavar="DATA")]
     """Examples like those of the fit; a target column is passed over."""
-    out: Annotated[Path | None, arg(metavar="FILE")] = None
-    """Write the predictions to this file instead of printing them."""
-    overwrite: FlagCreatePairsOff[bool] = False
-    """Replace the file."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Write predictions.csv into this directory instead of printing it; a name that ends in .csv
+    is that of the file itself."""
+    overwrite: Overwrite = False
+    json: Json = False
+    quiet: Quiet = False
 
     def __call__(self) -> None:
         """Predict, and write or print the table."""
-        if self.out is not None and self.out.exists() and not self.overwrite:
-            raise InputError(f"{self.out}: is there already: give another --out, or --overwrite")
-        text, notes = _predictions(self.model, self.data)
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
-        if self.out is None:
-            sys.stdout.write(text)
-            return
-        try:
-            self.out.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{self.out}: cannot be written ({error.strerror})") from error
-        print(f"predictions: {self.out}")
+        path = None if self.out is None else file_in(self.out, TABLE)
+        if path is not None and path.exists() and not self.overwrite:
+            raise InputError(f"{path}: is there already: give another --out, or --overwrite")
+        header, rows, notes = _predictions(self.model, self.data)
+        if not self.quiet:
+            for note in notes:
+                print(f"note: {note}", file=sys.stderr)
+        if path is not None:
+            _write(path, _csv(header, rows))
+        if self.json:
+            print_json([dict(zip(header, row, strict=True)) for row in rows])
+        elif path is None:
+            sys.stdout.write(_csv(header, rows))
+        else:
+            print(f"predictions: {path}")
 
 
-def _predictions(directory: Path, data: Path) -> tuple[str, list[str]]:
+def _csv(header: list[str], rows: list[list[Any]]) -> str:
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(header)
+    for name, value, *shares in rows:
+        writer.writerow([name, value, *(f"{share:.6f}" for share in shares)])
+    return table.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _predictions(directory: Path, data: Path) -> tuple[list[str], list[list[Any]], list[str]]:
     from fbp.commands.backend import compilation_cache
     from fbp.fit import load_fitted
     from fbp.fit.encode import encoding_notes
@@ -61,11 +85,10 @@ def _predictions(directory: Path, data: Path) -> tuple[str, list[str]]:
     with compilation_cache():
         predicted = fitted.predict(examples.x).tolist()
         probabilities = fitted.predict_proba(examples.x) if classes else [()] * len(predicted)
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["example", model.target_name, *classes])
-    for name, value, shares in zip(examples.names, predicted, probabilities, strict=True):
-        writer.writerow([name, value, *(f"{share:.6f}" for share in shares)])
+    rows = [
+        [name, value, *map(float, shares)]
+        for name, value, shares in zip(examples.names, predicted, probabilities, strict=True)
+    ]
     notes = [*encoding_notes(model.encoder, examples.x)]
     formulas = {str(v) for v in (*predicted, model.target_name) if str(v).startswith(FORMULA)}
     if formulas and model.task == "classification":
@@ -73,4 +96,4 @@ def _predictions(directory: Path, data: Path) -> tuple[str, list[str]]:
             f"{sorted(formulas)[0]!r} begins like a formula: a spreadsheet may compute it, so "
             "import the predictions as text."
         )
-    return table.getvalue(), notes
+    return ["example", model.target_name, *classes], rows, notes

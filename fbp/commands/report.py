@@ -6,6 +6,8 @@ from typing import Annotated
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from fbp.commands.flags import Json, Open, file_in
+from fbp.commands.output import open_page, print_json
 from fbp.errors import InputError
 
 
@@ -17,27 +19,38 @@ class ReportCommand:
     """Directory that `fbp sweep` wrote; two or more with --compare."""
     compare: FlagCreatePairsOff[bool] = False
     """Write one page on all the runs: which trained best, how surely, and what differs."""
-    out: Annotated[Path | None, arg(metavar="FILE")] = None
-    """File for the comparison; comparison.html if not given."""
+    out: Annotated[Path, arg(metavar="DIR")] = Path()
+    """Directory of the comparison, comparison.html; the working directory if not given. A name
+    that ends in .html is that of the page itself."""
     tensorboard: Annotated[Path | None, arg(metavar="DIR")] = None
     """New directory for the run's curves as TensorBoard events, in place of the page."""
+    json: Json = False
+    open: Open = False
 
     def __call__(self) -> None:
         """Write the report, and print where it is."""
         if self.compare and self.tensorboard is not None:
             raise InputError("--tensorboard takes one run, --compare several: give one of them")
-        if self.out is not None and not self.compare:
+        if self.out != Path() and not self.compare:
             raise InputError("--out goes with --compare: a run's report lies in its directory")
         if not self.compare and len(self.runs) != 1:
             raise InputError(f"{len(self.runs)} runs: give one, or --compare")
-        print(f"report: {self._write()}")
+        if self.open and self.tensorboard is not None:
+            raise InputError("--open opens a page, and --tensorboard writes none")
+        report = self._write()
+        if self.json:
+            print_json({"report": report})
+        else:
+            print(f"report: {report}")
+        if self.open:
+            open_page(report)
 
     def _write(self) -> Path:
         from fbp import report
         from fbp.report import tensorboard
 
         if self.compare:
-            return report.compare(self.runs, self.out or Path("comparison.html"))
+            return report.compare(self.runs, file_in(self.out, "comparison.html"))
         if self.tensorboard is not None:
             return tensorboard.write_events(self.runs[0], self.tensorboard)
         return report.write_report(self.runs[0])

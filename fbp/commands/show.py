@@ -1,17 +1,18 @@
 """`fbp show`: watch a small network learn, on a page."""
 
-import webbrowser
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
 
-from fbp.commands.sweep import Settings
-from fbp.errors import InputError
+from fbp.commands.flags import Json, Open, Overwrite, Quiet, Seed, Settings
+from fbp.commands.output import open_page, print_json, teller, warn
+from fbp.errors import InputError, likeliest
 
 if TYPE_CHECKING:
     from fbp.show import Lesson
+    from fbp.show.record import Film
 
 BUNDLED = ("xor", "moons")
 PAGE = "index.html"
@@ -30,16 +31,15 @@ class ShowCommand:
     """xor, moons, or a TOML file with an MLP of at most 60 edges, see configs/."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """Directory of the page; runs/show_NAME if not given."""
-    overwrite: FlagCreatePairsOff[bool] = False
-    """Replace the page that is in the directory."""
-    seed: Annotated[int | None, arg(metavar="N")] = None
-    """What the first weights are drawn from; 1 if not given."""
+    overwrite: Overwrite = False
+    seed: Seed = 1
     rate: Annotated[float | None, arg(metavar="R")] = None
     """The learning rate."""
     settings: Settings = ()
     """Set a key of the config, such as network.widths=[3]. May be given several times."""
-    open: FlagCreatePairsOff[bool] = False
-    """Open the page in the browser."""
+    json: Json = False
+    quiet: Quiet = False
+    open: Open = False
 
     def __call__(self) -> None:
         """Record the run, write the page, and say where it is."""
@@ -47,7 +47,7 @@ class ShowCommand:
 
         if self.rate is not None and not 0 < self.rate < float("inf"):
             raise InputError(f"--rate is {self.rate}: give a positive number")
-        if self.seed is not None and not 0 <= self.seed < 2**32:
+        if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed is {self.seed}: give a number from 0 to 2**32 - 1")
         lesson, name = self._lesson()
         page = (self.out or Path("runs") / f"show_{name}") / PAGE
@@ -57,24 +57,37 @@ class ShowCommand:
             page.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--out {page.parent}: {error.strerror}") from None
-        recording = record(lesson, self._seed)
+        recording = record(lesson, self.seed)
         write_page(page, recording)
-        film = recording.film
+        self._print(lesson, recording.film, page)
+        if self.open:
+            open_page(page)
+
+    def _print(self, lesson: "Lesson", film: "Film", page: Path) -> None:
+        say = teller(self.json, self.quiet)
         for note in lesson.notes:
-            print(f"note: {note}")
-        print(
+            say(f"note: {note}")
+        say(
             f"{lesson.name}: {'-'.join(map(str, lesson.widths))}, learning rate {lesson.rate:g}, "
             f"mean loss {film.losses[0]:.3g} -> {film.losses[-1]:.3g} in {film.steps[-1]} steps"
         )
         if film.diverged is not None:
-            print(f"the loss is not finite from step {film.diverged} on: give a smaller --rate")
-        print(f"page: {page}")
-        if self.open:
-            webbrowser.open(page.resolve().as_uri())
-
-    @property
-    def _seed(self) -> int:
-        return 1 if self.seed is None else self.seed
+            warn(f"the loss is not finite from step {film.diverged} on: give a smaller --rate")
+        if self.json:
+            print_json(
+                {
+                    "page": page,
+                    "lesson": lesson.name,
+                    "widths": lesson.widths,
+                    "learning_rate": lesson.rate,
+                    "seed": self.seed,
+                    "steps": film.steps[-1],
+                    "loss": [float(film.losses[0]), float(film.losses[-1])],
+                    "diverged_at": film.diverged,
+                }
+            )
+        else:
+            print(f"page: {page}")
 
     def _lesson(self) -> tuple["Lesson", str]:
         from fbp.show import lesson_of, moons, xor
@@ -85,8 +98,9 @@ class ShowCommand:
             lesson = {"xor": xor, "moons": moons}[self.lesson]()
             return replace(lesson, rate=self.rate or lesson.rate), self.lesson
         if not self.lesson.endswith(".toml") and not Path(self.lesson).exists():
-            raise InputError(f"{self.lesson} is no lesson: give xor, moons, or a TOML file")
+            hint = likeliest(self.lesson, BUNDLED)
+            raise InputError(f"{self.lesson} is no lesson: {hint}give xor, moons, or a TOML file")
         from fbp.config_file import config_of, read_tables
 
         config = config_of(read_tables(Path(self.lesson), self.settings), self.lesson)
-        return lesson_of(config, self.rate, self._seed), config.name
+        return lesson_of(config, self.rate, self.seed), config.name

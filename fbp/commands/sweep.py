@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from fbp.commands.backend import compilation_cache, devices, profiled, use_every_core
-from fbp.commands.divided import Division, run_divided, tell_outcome
+from fbp.commands.divided import Division, run_divided, tell_complete, tell_outcome
+from fbp.commands.flags import Json, Overwrite, Quiet, Settings
+from fbp.commands.output import teller
 from fbp.commands.processes import Processes, joined
 from fbp.errors import InputError
-
-Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="KEY=VALUE", name="set")]
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,12 @@ class SweepCommand:
     """TOML file, or the name of one that `fbp configs list` lists."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """Directory of the run; runs/NAME if not given, with the config's name."""
-    overwrite: FlagCreatePairsOff[bool] = False
-    """Replace the run that is in the directory."""
+    overwrite: Overwrite = False
     resume: FlagCreatePairsOff[bool] = False
     """Go on with the run in the directory where it was interrupted, or start it. Its records
     become those of a run that was not interrupted."""
     seeds: Annotated[int | None, arg(metavar="N")] = None
-    """Number of seeds, in place of the config's."""
+    """Number of seeds, in place of the config's; they are 0, 1, ..."""
     settings: Settings = ()
     """Set a key of the config, such as train.steps=100. May be given several times."""
     distributed: FlagCreatePairsOff[bool] = False
@@ -61,6 +60,8 @@ class SweepCommand:
     """With --ray, GPUs of each task; 0.25 lets four share one."""
     profile: Annotated[Path | None, arg(metavar="DIR")] = None
     """Write a trace of the sweep there, for TensorBoard or Perfetto."""
+    json: Json = False
+    quiet: Quiet = False
 
     def __call__(self) -> None:
         """Run the sweep, and print its progress and its outcome."""
@@ -80,10 +81,11 @@ class SweepCommand:
                 self._run_divided(division, source, directory)
                 return
             if on_first_process(is_done, source, directory, self.resume, self.overwrite):
-                on_first_process(print, f"this run is complete, nothing was done: {directory}")
+                on_first_process(tell_complete, directory, self.json)
             else:
                 with profiled(self.profile):
-                    _sweep(source, directory, self.overwrite)
+                    summary = self._run(source, directory)
+                on_first_process(tell_outcome, summary, directory, self.json, self.quiet)
 
     def _run_divided(self, division: Division, source: Any, directory: Path) -> None:
         if self.distributed or self.coordinator is not None or self.overwrite:
@@ -92,24 +94,29 @@ class SweepCommand:
                 "out --distributed, --coordinator and --overwrite"
             )
         with profiled(self.profile):
-            run_divided(division, source, directory, self.resume)
+            run_divided(division, source, directory, self.resume, self.json, self.quiet)
 
+    def _run(self, source: Any, directory: Path) -> dict[str, Any]:
+        from fbp.hosts import on_first_process
+        from fbp.sweep.entry import run_in
 
-def _sweep(source: Any, directory: Path, overwrite: bool) -> None:
-    from fbp.hosts import on_first_process
-    from fbp.sweep.entry import run_in
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises as well
+        say = teller(self.json, self.quiet)
 
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises as well
+        def tell(studies: Any, check: Any) -> None:
+            for note in studies[0].notes:
+                on_first_process(say, f"data: {note}")
+            on_first_process(lambda: say(f"device: {devices()}\ngradient: {check}"))
 
-    def tell(studies: Any, check: Any) -> None:
-        for note in studies[0].notes:
-            on_first_process(print, f"data: {note}")
-        on_first_process(lambda: print(f"device: {devices()}\ngradient: {check}", flush=True))
-
-    with compilation_cache():
-        try:
-            summary = run_in(source, directory, overwrite=overwrite, tell=tell)
-        except KeyboardInterrupt:
-            print("\n--resume goes on where this run was interrupted", file=sys.stderr)
-            raise
-    on_first_process(lambda: tell_outcome(summary, directory))
+        with compilation_cache():
+            try:
+                return run_in(
+                    source,
+                    directory,
+                    overwrite=self.overwrite,
+                    tell=tell,
+                    progress=not self.quiet,
+                )
+            except KeyboardInterrupt:
+                print("\n--resume goes on where this run was interrupted", file=sys.stderr)
+                raise

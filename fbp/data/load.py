@@ -22,7 +22,7 @@ from fbp.data.target import (
     read_labels,
     target_of,
 )
-from fbp.errors import InputError, require
+from fbp.errors import InputError, likeliest, require
 
 PACKAGED = {
     "digits": bundled.digits,
@@ -129,7 +129,7 @@ def _read(name: str, directory: Path | None) -> Source:
     if name.lower().endswith(".npz"):
         return npz.read_source((directory or Path()) / name)
     raise InputError(
-        f"no data set is called {name!r}: give one of {', '.join(NAMES)}, "
+        f"no data set is called {name!r}: {likeliest(name, NAMES)}give one of {', '.join(NAMES)}, "
         "or a path ending in .csv, .tsv, .txt, .parquet, .xlsx or .npz"
     )
 

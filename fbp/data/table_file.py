@@ -13,7 +13,7 @@ from fbp.data.kinds import object_array
 from fbp.data.table import Table, table_of
 from fbp.data.table_text import columns_of
 from fbp.data.text_encoding import decode
-from fbp.errors import InputError
+from fbp.errors import InputError, likeliest
 
 TEXT = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat")
 FRAMES = {".parquet": "read_parquet", ".xlsx": "read_excel", ".xls": "read_excel"}
@@ -70,7 +70,8 @@ def split_target(
     if target is None or target not in table.names:
         lacking = "no target column is named" if target is None else f"no column {target!r}"
         shown = ", ".join(table.names[:20]) + (", …" if len(table.names) > 20 else "")
-        raise InputError(f"{origin}: {lacking}: give {option}, one of {shown}")
+        meant = "" if target is None else likeliest(target, table.names)
+        raise InputError(f"{origin}: {lacking}: {meant}give {option}, one of {shown}")
     if len(table.names) == 1:
         raise InputError(f"{origin}: {target!r} is the only column: add columns to predict it from")
     return table.without(target), table.column(target)

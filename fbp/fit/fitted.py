@@ -1,6 +1,8 @@
 """A trained model: what it predicts, and how it came about."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -59,3 +61,22 @@ class Fitted:
 
     def __repr__(self) -> str:
         return f"Fitted({self.story.verdict})"
+
+    def _repr_html_(self) -> str:
+        from fbp.notebook import curves, table
+
+        curve = self.story.curve
+        losses = {
+            name: [_mean(by_step) for by_step in zip(*rows, strict=True)]
+            for name, rows in (("training", curve.training), ("validation", curve.validation))
+        }
+        notes = (
+            table(["to know"], [[note] for note in self.story.notes]) if self.story.notes else ""
+        )
+        return f"<p>{escape(self.story.verdict)}</p>{curves(curve.steps, losses)}{notes}"
+
+
+def _mean(losses: Sequence[float | None]) -> float | None:
+    """Return the mean of the trainings' losses at a step; None where one is not finite."""
+    finite = [loss for loss in losses if loss is not None]
+    return sum(finite) / len(finite) if len(finite) == len(losses) else None

@@ -105,11 +105,17 @@ def _run_part(
 
 
 def run_in(
-    source: SweepSource, directory: Path, *, overwrite: bool = False, tell: Any = None
+    source: SweepSource,
+    directory: Path,
+    *,
+    overwrite: bool = False,
+    tell: Any = None,
+    progress: bool = True,
 ) -> dict[str, Any]:
     """Run a sweep in a directory that `is_done` has looked at.
 
-    `tell` is called with the studies and the outcome of the gradient check, before training.
+    `tell` is called with the studies and the outcome of the gradient check, before training;
+    `progress` is whether the status of the training is shown on stderr.
     """
     studies = studies_of(source.config, source.problem)
     check_memory(studies)
@@ -120,7 +126,7 @@ def run_in(
             tell(studies, check)
         if overwrite or not on_first_process(is_run, directory):
             on_first_process(lambda: create_run(directory, source.text, overwrite=overwrite))
-        return sweep_studies(source.config, studies, directory, check)
+        return sweep_studies(source.config, studies, directory, check, progress)
 
 
 def is_done(source: SweepSource, directory: Path, resume: bool, overwrite: bool) -> bool:

@@ -103,6 +103,7 @@ def run_part(
     resume: bool = False,
     tell: Callable[[list[Study], Agreement], None] | None = None,
     say: Callable[[str], None] = lambda *_: None,
+    show: bool = True,
 ) -> dict[str, Any]:
     """Train the trials of one part of a sweep, and record them.
 
@@ -115,6 +116,7 @@ def run_part(
       resume: go on with this part where it was interrupted, if it was.
       tell: called with the part's studies and the outcome of the gradient check.
       say: called with what is being done before.
+      show: whether the status of the training is shown on stderr.
 
     Returns:
       What the part took since it was last started: its `part.json`.
@@ -144,7 +146,7 @@ def run_part(
             if not is_run(run):
                 create_run(run, source.text)
             _write(run, facts)
-            runner = _train(source, plan, groups, run)
+            runner = _train(source, plan, groups, run, show)
             throughput = runner.throughput
             facts |= {
                 "records_sha256": records_digest(run),
@@ -178,11 +180,13 @@ def _begun(run: Path, facts: Mapping[str, Any], resume: bool) -> dict[str, Any]:
     return present
 
 
-def _train(source: SweepSource, plan: SweepPlan, groups: list[Study], run: Path) -> Runner:
+def _train(
+    source: SweepSource, plan: SweepPlan, groups: list[Study], run: Path, show: bool
+) -> Runner:
     runner = Runner(groups, run, lambda: _compiling(run.parents[1]))
     ways = {str(study): asdict(way) for study, way in enumerate(plan.trials)}
     add_to_environment(run, {"measures": runner.measures.facts(), "trials": ways})
-    train_all(source.config, runner, save_last=True)
+    train_all(source.config, runner, save_last=True, show=show)
     return runner
 
 

@@ -69,7 +69,11 @@ def sweep(
 
 
 def sweep_studies(
-    config: Config, studies: Sequence[Study], directory: Path, check: Agreement
+    config: Config,
+    studies: Sequence[Study],
+    directory: Path,
+    check: Agreement,
+    show: bool = True,
 ) -> dict[str, Any]:
     """Do as `sweep`, of studies that are loaded already."""
     begin = time.perf_counter()
@@ -77,7 +81,7 @@ def sweep_studies(
     runner = Runner(in_batches(config, studies), directory)
     facts = {"measures": runner.measures.facts()}
     on_first_process(add_to_environment, directory, facts)
-    progress = train_all(config, runner)
+    progress = train_all(config, runner, show=show)
     summary = on_first_process(_summarize, config, runner.measures, directory)
     tests = list(winner_rows(runner, progress, summary["best"]))
     if tests:

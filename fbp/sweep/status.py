@@ -21,27 +21,37 @@ class Status:
       initial: how many they have made.
       metric: what trials are compared by.
       higher_is_better: whether a higher one is better.
+      show: whether anything is shown.
     """
 
-    def __init__(self, name: str, total: int, initial: int, metric: str, higher_is_better: bool):
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        initial: int,
+        metric: str,
+        higher_is_better: bool,
+        show: bool = True,
+    ):
         from tqdm.auto import tqdm
 
         self._name, self._total, self._metric = name, total, metric
         self._best_of = np.nanmax if higher_is_better else np.nanmin
         self._doing, self._best, self._loss = "starting", np.nan, np.nan
         self._begin, self._initial, self._steps = time.monotonic(), initial, initial
+        self._show = show and is_first()
         self._bar = tqdm(
             desc=name,
             total=total,
             initial=initial,
             unit=" trial-steps",
             unit_scale=True,
-            disable=None if is_first() else True,
+            disable=None if self._show else True,
         )
         self._ended = threading.Event()
 
     def __enter__(self) -> "Status":
-        if self._bar.disable and is_first():
+        if self._bar.disable and self._show:
             threading.Thread(target=self._tell, daemon=True).start()
         return self
 

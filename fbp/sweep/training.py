@@ -26,12 +26,14 @@ from fbp.train.checks import nan_at_start
 from fbp.train.engine import init_of, keys_of
 
 
-def train_all(config: Config, runner: Runner, *, save_last: bool = False) -> SweepProgress:
+def train_all(
+    config: Config, runner: Runner, *, save_last: bool = False, show: bool = True
+) -> SweepProgress:
     """Train every trial to its end, append its rows after each evaluation; return the last states.
 
     Steps that a checkpoint holds are not repeated. One is written after each evaluation, unless
     writing the last one took more than a tenth of the time since. With `save_last` there is one of
-    the last states.
+    the last states. `show` is whether the status is shown on stderr.
     """
     everyone = tuple(trial.number for study in runner.studies for trial in study.trials)
     count = len(everyone) // config.sweep.seeds
@@ -42,7 +44,7 @@ def train_all(config: Config, runner: Runner, *, save_last: bool = False) -> Swe
         segments = segments_of(*plan, len(runner.studies), count)[progress.segments :]
         measures, total = runner.measures, trial_steps(*plan, len(everyone) / config.sweep.seeds)
         shown = config.name, total, progress.trial_steps
-        with Status(*shown, measures.metric, measures.higher_is_better) as status:
+        with Status(*shown, measures.metric, measures.higher_is_better, show) as status:
             runner.say = status.say
             for segment in segments:
                 ask_for_settings(config, runner, segment.variant)

@@ -76,6 +76,16 @@ class TrainResult:
         last = f", the last {self.history[-1]}" if self.history else ""
         return f"<TrainResult: {self.stopped}, {len(self.history)} measurements{last}>"
 
+    def _repr_html_(self) -> str:
+        from fbp.notebook import curves, folded, table
+
+        numbers = [(m.step, m.training_loss, m.loss, m.score) for m in self.history]
+        losses = {"training": [n[1] for n in numbers], "validation": [n[2] for n in numbers]}
+        rows = [[step, *(f"{x:.4g}" for x in more)] for step, *more in numbers]
+        titles = ["step", "training loss", "validation loss", "validation score"]
+        count = f"{self.stopped}, {len(rows)} measurements"
+        return curves([n[0] for n in numbers], losses) + folded(count, table(titles, rows))
+
 
 def train(
     network: Layer,

@@ -32,10 +32,11 @@ def at_kinks(
     with jax.enable_x64(True):
         leaves, arrays = in_double(problem)
 
-        def value(x: Any) -> Any:
+        def value(x: Any, others: Any) -> Any:
+            leaves, arrays = others
             return loss([*leaves[:number], x, *leaves[number + 1 :]], arrays)
 
-        slopes = list(slopes_at(value, leaves[number], entries))
+        slopes = list(slopes_at(value, leaves[number], (leaves, arrays), entries))
     for entry, estimate in slopes:
         if estimate.kind == "jump":
             return _finding(problem, number, entry, estimate, got, Kind.JUMP, JUMP)
@@ -57,18 +58,18 @@ def _differing(got: np.ndarray, want: np.ndarray, bar: float) -> list[int]:
 
 
 def slopes_at(
-    fun: Callable[[Any], Any], x: Any, entries: Sequence[int]
+    fun: Callable[[Any, Any], Any], x: Any, others: Any, entries: Sequence[int]
 ) -> Iterator[tuple[int, Slope]]:
     """Yield the slopes of a scalar function of an array along entries of the array, from its
-    values.
+    values; `others` is its second argument.
 
     To be called with `jax.enable_x64(True)` in force.
     """
 
     @jax.jit
-    def values(entry: Any, offsets: Any) -> Any:
+    def values(x: Any, others: Any, entry: Any, offsets: Any) -> Any:  # constants would be folded
         def at(t: Any) -> Any:
-            return fun(jnp.ravel(x).at[entry].add(t.astype(x.dtype)).reshape(x.shape))
+            return fun(jnp.ravel(x).at[entry].add(t.astype(x.dtype)).reshape(x.shape), others)
 
         return lax.map(at, offsets)
 
@@ -77,7 +78,7 @@ def slopes_at(
     for entry in entries:
 
         def along(offsets: np.ndarray, entry: int = entry) -> np.ndarray:
-            return np.asarray(values(entry, offsets), np.float64)
+            return np.asarray(values(x, others, entry, offsets), np.float64)
 
         yield entry, slope(along, scale=max(float(sizes[entry]), 1e-3 * typical))
 

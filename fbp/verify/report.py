@@ -281,6 +281,10 @@ class Report:
             ]
         )
 
+    def __repr__(self) -> str:
+        count = f"{len(self.findings)} finding{'s' * (len(self.findings) != 1)}"
+        return f"<Report: {self.subject}: {self.verdict}; {count}>"
+
     def _repr_html_(self) -> str:
         """Return the report in a notebook."""
         from fbp.verify.page import fragment

@@ -51,8 +51,8 @@ def slopes_of_entries(
     try:
         with jax.enable_x64(True):
             use, _ = alone(one.tried.use, one.tried.rule)
-            value, x = weighed_by(use, operand, one.ins, [x[k] for x in arrays["tried"]])
-            return list(slopes_at(value, x, entries))
+            cts = [x[k] for x in arrays["tried"]]
+            return list(slopes_at(*weighed_by(use, operand, one.ins, cts), entries))
     except Exception:  # a function that does not run alone, as one with a collective
         return None
 

@@ -32,21 +32,22 @@ shows in each, as a share of the whole slope, which values tell to some six digi
 
 def weighed_by(
     use: RuleUse, operand: int, ins: Sequence[Any], cts: Sequence[Any]
-) -> tuple[Callable[[Any], Any], Any]:
-    """Return the function of one operand, its outputs weighed by a cotangent and summed, and that
-    operand; `jax.enable_x64(True)` must be in force."""
+) -> tuple[Callable[[Any, Any], Any], Any, Any]:
+    """Return the function of one operand, its outputs weighed by a cotangent and summed, that
+    operand, and the function's second argument; `jax.enable_x64(True)` must be in force."""
     body = without_kernels(use.body)
     wide = [DOUBLE.cast(x) for x in ins]
     group = next(group for group in groups(use) if operand in group)
 
-    def value(x: Any) -> Any:
+    def value(x: Any, others: Any) -> Any:
+        wide, cts = others
         outs = evaluate(DOUBLE, body, [x if i in group else y for i, y in enumerate(wide)])
         return sum(
             jnp.sum(DOUBLE.cast(ct) * DOUBLE.cast(y))
             for ct, y in zip(cts, select(use.arrived, outs), strict=True)
         )
 
-    return value, wide[operand]
+    return value, wide[operand], (wide, list(cts))
 
 
 def beside_values(
@@ -146,7 +147,7 @@ def _slopes(
 ) -> Callable[[np.ndarray], Slope]:
     """Return the slope along a direction."""
     with jax.enable_x64(True):
-        value, x = weighed_by(use, operand, ins, cts)
+        value, x, others = weighed_by(use, operand, ins, cts)
         x = np.asarray(x)
         run = jax.jit(value)
     scale = float(np.sqrt(np.mean(abs(x) ** 2))) or 1.0
@@ -156,7 +157,7 @@ def _slopes(
 
         def along(offsets: np.ndarray) -> np.ndarray:
             with jax.enable_x64(True):
-                return np.array([float(run(jnp.asarray(x + t * step))) for t in offsets])
+                return np.array([float(run(jnp.asarray(x + t * step), others)) for t in offsets])
 
         return how(along, scale=scale)
 

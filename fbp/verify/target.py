@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fbp.errors import InputError
+from fbp.errors import InputError, likeliest
 from fbp.verify.check import check
 from fbp.verify.declared import of_library
 from fbp.verify.ladders import Ladder, ladders
@@ -37,6 +37,7 @@ def check_target(
     declared: Sequence[str] = (),
     reference: str | None = None,
     gradient: str | None = None,
+    seed: int = 0,
 ) -> tuple[Report, tuple[Ladder, ...]]:
     """Check the gradient of the function that `target` names, with ladders if they are wanted.
 
@@ -51,6 +52,7 @@ def check_target(
         `name=tolerance`, or `name=module:function` for the function whose derivative a rule is.
       reference: the name of a second implementation.
       gradient: the name of the gradient that is checked.
+      seed: what random arguments are drawn from.
 
     Raises InputError where there is nothing to check, and where the function raises; and what
     `check` raises for Ctrl-C.
@@ -58,7 +60,7 @@ def check_target(
     function = callable_named(target)
     if not words:
         raise InputError(f"{target} is checked at a point: give its arguments with --args.")
-    args = arguments(words)
+    args = arguments(words, seed)
     chosen: Any = argnums[0] if len(argnums) == 1 else tuple(argnums)
     settings: dict[str, Any] = {"argnums": chosen}
     settings["gradient"] = callable_named(gradient) if gradient else None
@@ -123,7 +125,8 @@ def named(word: str) -> Any:
         raise _could_not(f"import {module}", error) from error
     for name in path.split("."):
         if not hasattr(value, name):
-            raise InputError(f"{word}: there is no {path!r} in {module}.")
+            meant = likeliest(name, dir(value))
+            raise InputError(f"{word}: there is no {path!r} in {module}. {meant}".rstrip())
         value = getattr(value, name)
     return value
 
@@ -159,8 +162,8 @@ def _module_of_file(file: str) -> Any:
     return module
 
 
-def arguments(words: Sequence[str]) -> tuple[Any, ...]:
-    """Return the arguments that the words name or describe.
+def arguments(words: Sequence[str], seed: int = 0) -> tuple[Any, ...]:
+    """Return the arguments that the words name or describe; random ones are drawn from `seed`.
 
     Raises InputError for words that do neither.
 
@@ -170,7 +173,7 @@ def arguments(words: Sequence[str]) -> tuple[Any, ...]:
     """
     if len(words) == 1 and is_name(words[0]):
         return _tuple(words[0])
-    return tuple(_random(word, seed) for seed, word in enumerate(words))
+    return tuple(_random(word, number) for number, word in enumerate(words, seed))
 
 
 def _tuple(word: str) -> tuple[Any, ...]:

@@ -1,5 +1,7 @@
 """`fbp show`."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,8 @@ def test_a_page_is_replaced_only_when_asked(tmp_path, capsys):
 
 
 def test_a_rate_that_is_too_large_is_shown_flying_off(tmp_path, capsys, table):
-    code, out, _ = run(capsys, table, "--rate", "1e30", "--out", tmp_path / "page")
+    words = [table, "--rate", "1e30", "--out", tmp_path / "page", "--json"]
+    code, out, err = run(capsys, *words)
     assert code == 0
-    assert "is not finite from step" in out
+    assert "warning: the loss is not finite from step" in err
+    assert json.loads(out)["diverged_at"] is not None

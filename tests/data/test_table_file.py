@@ -187,7 +187,7 @@ def test_what_cannot_be_learnt_is_refused(tmp_path, rows, message):
 @pytest.mark.parametrize(("form", "engine"), [("parquet", "pyarrow"), ("xlsx", "openpyxl")])
 def test_parquet_and_excel_are_read_as_their_data_frame(tmp_path, form, engine):
     pytest.importorskip(engine, reason="an extra brings it")
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", reason="an extra brings it")
     frame = pandas.DataFrame(
         {
             "size": [0.5, None, 1.5] * 10,

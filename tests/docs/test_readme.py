@@ -1,6 +1,7 @@
 """What the documents show is true: code runs, links lead somewhere, commands exist."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,15 @@ def test_commands_of_the_documents_are_targets_of_the_makefile():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     named = {name for page in PAGES for name in re.findall(r"\bmake ([a-z-]+)  ", page.read_text())}
     assert named <= targets
+
+
+def test_the_description_of_the_wheel_has_no_link_into_the_repository():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["project"]["dynamic"] == ["readme"]
+    described = project["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    text = "".join((ROOT / part["path"]).read_text("utf-8") for part in described["fragments"])
+    for change in described["substitutions"]:
+        text = re.sub(change["pattern"], change["replacement"], text)
+    assert re.findall(r"\]\((?!https?:|#)[^)]+\)", text) == []
+    assert [block in text for block in code_blocks(README, "python")] == [True] * 2
+    assert len(text) > 0.8 * len(README)

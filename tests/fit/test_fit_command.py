@@ -1,6 +1,8 @@
 """`fbp fit` and `fbp predict`: files in, a directory out, and one line for what is wrong."""
 
+import contextlib
 import csv
+import io
 import json
 import wave
 from dataclasses import replace
@@ -35,7 +37,10 @@ def table(tmp_path_factory, flowers):
 @pytest.fixture(scope="module")
 def run(table):
     out = table.parent / "run"
-    assert main(["fit", str(table), "--target", "kind", "--out", str(out)]) == 0
+    outcome = io.StringIO()
+    with contextlib.redirect_stdout(outcome):
+        assert main(["fit", str(table), "--target", "kind", "--out", str(out), "--json"]) == 0
+    assert json.loads(outcome.getvalue())["report"] == str(out / "report.html")
     return out
 
 
@@ -73,6 +78,17 @@ def test_predictions_are_the_models(run, table, flowers, tmp_path, capsys):
     )
     assert main(["predict", str(run), str(table)]) == 0
     assert (tmp_path / "p.csv").read_text() in capsys.readouterr().out
+
+
+def test_predictions_in_a_directory_and_as_json(run, table, tmp_path, capsys):
+    assert main(["predict", str(run), str(table), "--out", str(tmp_path / "new"), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    with (tmp_path / "new" / "predictions.csv").open(newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["kind"] for row in rows] == [row["kind"] for row in written]
+    names = [name for name in rows[0] if name.startswith("probability of")]
+    assert len(names) == 3
+    assert all(sum(row[name] for name in names) == pytest.approx(1, abs=1e-5) for row in rows)
 
 
 def test_a_former_fit_is_kept_unless_overwritten(run, table, fails):

@@ -13,7 +13,7 @@ from fbp.sweep.optuna_search import asked_settings
 from tests.support.interruption import killed_in_the_third_segment
 from tests.support.line import line_problem
 
-pytest.importorskip("optuna")
+pytest.importorskip("optuna", reason="fbp-jax[optuna] brings it")
 
 TRAIN = {"steps": 10, "batch_size": 8, "evaluate_every": 5}
 SEARCH = {"kind": "optuna", "trials": 10, "ask": 4}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("ray")
+pytest.importorskip("ray", reason="fbp-jax[ray] brings it")
 
 TEXT = """
 name = "demo"

@@ -73,7 +73,8 @@ def test_one_wrong_entry_of_a_kernels_rule_is_found(entry):
 @pytest.mark.filterwarnings("ignore:.*jax.experimental.pallas.ops.gpu.*:DeprecationWarning")
 def test_the_attention_of_jax_is_right():
     # JAX says that its own example of a kernel moves elsewhere; its rule is what is checked here
-    attention = pytest.importorskip("jax.experimental.pallas.ops.gpu.attention")
+    module = "jax.experimental.pallas.ops.gpu.attention"
+    attention = pytest.importorskip(module, reason="this JAX has no example of attention")
     q, k, v = jnp.asarray(np.random.default_rng(1).normal(size=(3, 1, 16, 1, 16)), jnp.float32)
 
     def loss(q, k, v):
