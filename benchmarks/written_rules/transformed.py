@@ -14,6 +14,7 @@ BATCHING = "https://github.com/pytorch/functorch/issues/534"
 ATTENTION = "https://github.com/linkedin/Liger-Kernel/pull/1253"
 FP16 = "https://arxiv.org/abs/1710.03740"
 DTYPES = "https://github.com/ml-explore/mlx/issues/3220"
+CONIC = "https://github.com/graphdeco-inria/gaussian-splatting/issues/596"
 EMBED = "https://github.com/tenstorrent/tt-metal/pull/53386"
 
 
@@ -193,3 +194,24 @@ def small_entries_beside_large_ones(wrong):
 
     f = custom(quartic, bwd)
     return Case(lambda x: jnp.sum(f(x)), (jnp.array([0.01, 0.1, 10.0, 30.0]),))
+
+
+@row(
+    "splat", "the entry off the diagonal counts once, of data that the loss makes itself", CONIC, 1
+)
+def off_diagonal_counts_once(wrong):
+    def splat(points, conic):
+        x, y = points[:, 0], points[:, 1]
+        return jnp.exp(-0.5 * (conic[0] * x**2 + 2 * conic[1] * x * y + conic[2] * y**2))
+
+    def bwd(kept, g):
+        points, (a, b, c) = kept
+        e = g * splat(*kept)
+        x, y = points[:, 0], points[:, 1]
+        twice = -0.5 if wrong else -1.0
+        terms = jnp.stack([-0.5 * x**2, twice * x * y, -0.5 * y**2])
+        return -jnp.stack([e * (a * x + b * y), e * (b * x + c * y)], 1), terms @ e
+
+    f, points = custom(splat, bwd), np.asarray(normal(0, 6, 2))
+    fun = lambda conic: jnp.sum(f(jnp.asarray(points), conic) ** 2)
+    return Case(fun, (jnp.array([1.5, 0.4, 0.8]),))

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import source_info_util
 from jax.extend.core import JaxprEqn
@@ -51,7 +53,16 @@ def custom_vjp_forward(
     fresh = sum(f is None for f in forwarded) + residual_tree.num_leaves - len(forwarded)
     outs, fresh_results = results[fresh:], iter(results[:fresh])
     residuals = [next(fresh_results) if f is None else args[f] for f in forwarded]
-    return [as_array(x) for x in outs], residuals
+    return [as_array(x) for x in outs], [_as_rules_have(x) for x in residuals]
+
+
+def _as_rules_have(residual: Any) -> Any:
+    """Return a constant of the program, which is one of numpy, as an array of JAX: `bwd` may call
+    `x.at`, and what it computes of it belongs to the program."""
+    if not isinstance(residual, np.ndarray) or residual.dtype == jax.dtypes.float0:
+        return residual
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(residual)
 
 
 def custom_vjp_backward(eqn: JaxprEqn, residuals: list[Any], cts: list[Any]) -> list[Any]:

@@ -350,6 +350,19 @@ def test_a_leaf_that_lost_its_digits_to_a_rule_is_not_said_to_be_right():
     assert str(report.leaves[0]).startswith("?"), report.leaves[0]
 
 
+def test_data_that_a_loss_makes_itself_is_not_rounded_before_the_comparison_in_float64():
+    points = np.array([0.3, -1.1, 0.7], np.float32)
+    bell = ruled(
+        lambda d, c: jnp.exp(-c * d**2),
+        lambda r, ct: (
+            -2 * ct * r[1] * r[0],
+            -jnp.sum(ct * jnp.exp(-r[1] * r[0] ** 2) * r[0] ** 2),
+        ),
+    )
+    report = check(lambda c: jnp.sum(bell(jnp.asarray(points), c) ** 2), jnp.float32(0.8))
+    assert report.ok, report
+
+
 @pytest.mark.parametrize("steps", [40, 80])
 def test_chaos_is_unresolved(steps):
     def logistic(x):

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import lax
 from jax.custom_derivatives import SymbolicZero, linear_call
@@ -327,6 +328,22 @@ def test_the_transpose_of_a_linear_call_is_the_users(fun):
 
 def test_a_linear_call_has_a_derivative_in_what_it_holds_fixed():
     assert_same(fbp.grad(lambda r: jnp.sum(scaled_by(r, W)))(W + 1), W)
+
+
+@pytest.mark.parametrize("around", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_constant_of_numpy_among_the_residuals_is_an_array_of_jax(around):
+    points = np.arange(1, 4, dtype=np.float32)
+    scaled = jax.custom_vjp(lambda d, x: d * x)
+    scaled.defvjp(
+        lambda d, x: (d * x, (d, x)),
+        lambda r, ct: (None, jnp.sum(ct * r[0].at[0].multiply(2))),
+    )
+
+    def loss(x):
+        return jnp.sum(scaled(jnp.asarray(points), x) ** 2)
+
+    x = jnp.float32(1.5)
+    assert_same(around(fbp.grad(loss))(x), around(jax.grad(loss))(x))
 
 
 @pytest.fixture
