@@ -1,30 +1,34 @@
 """A sweep in parts beside the same sweep in one process: trial-steps a second, compiling, records.
 
-    python -m benchmarks.divided [--parts 16] [--rounds 1] [--seconds 5]
+    python -m benchmarks.divided [--parts 16] [--seconds 5]
 
-16 rates x 2 seeds of an MLP on the digits, as 16 parts. Part after part is trained twice: by this
-process, which trains all of them, and by a process of its own; which of the two goes first changes
-from part to part. What is timed is training between evaluations, the first excepted, before which
-the program is compiled. A pair's ratio is the part's trial-steps a second over those of one
-process: of the clock, and of the processor's time, which other work on the machine disturbs less.
-Their geometric means are printed with 95 % intervals (of t, over the pairs), and whether these are
-within 5 % of 1. Both runs are merged, and their records compared byte by byte.
+16 rates x 2 seeds of an MLP on the digits, as 16 parts. This process trains all of them, and beside
+it each is trained by a process of its own. The two take turns: from one evaluation to the next the
+one trains and the other waits, and which goes first changes each time. The stretch before the first
+evaluation, in which the program is compiled, does not count. A part's ratio is the geometric mean,
+over its stretches, of the trial-steps a second in its own process over those in this one: of the
+clock, and of the processor's time, which other work on the machine disturbs less. The mean over
+parts is printed with its 95 % interval (of t), and whether that is within 5 % of 1. Both runs are
+merged, and their records compared byte by byte.
 """
 
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
 from scipy import stats
 
 WITHIN = 0.05
-EVALUATIONS = 6
+EVALUATIONS = 12
 TEXT = """
 name = "divided"
 data = {{ name = "digits" }}
@@ -36,7 +40,7 @@ learning_rate = {{ low = 1e-4, high = 1e-2, count = 16 }}
 seeds = 2
 trials = "map"
 """
-CHILD = "import sys; from benchmarks.divided import train_and_print; train_and_print(*sys.argv[1:])"
+CHILD = "import sys; from benchmarks.divided import train_in_turn; train_in_turn(*sys.argv[1:])"
 
 
 @dataclass
@@ -45,98 +49,114 @@ class Arguments:
 
     parts: int = 16
     """How many parts."""
-    rounds: int = 1
-    """How often all parts are trained."""
     seconds: float = 5.0
     """About how long a part trains."""
 
 
-@dataclass(frozen=True)
-class Speed:
-    """What a part took after its first evaluation, and its compiling.
-
-    Attributes:
-      wall, cpu: trial-steps a second, of the clock and of the processor's time.
-      compiling: seconds.
-    """
-
-    wall: float
-    cpu: float
-    compiling: float
+Times = list[tuple[float, float]]
+"""Of each stretch after the first, seconds of the clock and of the processor."""
 
 
 def main() -> None:
     """Measure, and print what the module says."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    pairs: list[tuple[Speed, Speed]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        first = _config(Path(folder) / "first", 600)
-        speed = trained(first, first.with_name("run"), f"0/{arguments.parts}")
-        steps = int(speed.wall * arguments.seconds * arguments.parts / 32)
-        steps = max(600, steps // EVALUATIONS * EVALUATIONS)
-        for number in range(arguments.rounds):
-            measured, same = _round(Path(folder) / str(number), steps, arguments.parts)
-            pairs += measured
-            print(f"round {number}: records {'the same' if same else 'DIFFER'}", flush=True)
-    print(f"{arguments.parts} parts, {steps:,} steps of each of 32 trials\n{_verdict(pairs)}")
-
-
-def trained(config: Path, out: Path, part: str) -> Speed:
-    """Train a part in this process, and time it between evaluations."""
     from fbp.commands.backend import use_every_core
+    from fbp.sweep import merge
+
+    arguments = tyro.cli(Arguments, description=__doc__)
+    use_every_core()
+    with tempfile.TemporaryDirectory() as folder:
+        steps = _steps(Path(folder) / "first", arguments)
+        config = _config(Path(folder) / "both", steps)
+        here, apart = config.with_name("here"), config.with_name("apart")
+        measured = []
+        for number in range(arguments.parts):
+            measured.append(_in_turn(config, here, apart, f"{number}/{arguments.parts}"))
+            clock, processor = (np.exp(np.mean(logs)) for logs in _logs(*measured[-1][0]))
+            told = f"part {number}: clock {clock:.3f}, processor {processor:.3f}"
+            print(f"  {told}", file=sys.stderr, flush=True)
+        for run in (here, apart):
+            merge(run)
+        same = _records(here) == _records(apart)
+    print(f"{arguments.parts} parts, {steps:,} steps of each of 32 trials")
+    print(f"{_verdict(measured)}\nrecords: {'the same' if same else 'DIFFER'}")
+
+
+def trained(
+    config: Path, out: Path, part: str, turn: Callable[[int, Callable[[], Any]], Any]
+) -> tuple[Times, float]:
+    """Train a part in this process; return the times of its stretches, and of compiling.
+
+    `turn` is called with the number of each stretch and what trains it.
+    """
     from fbp.sweep import run
     from fbp.sweep.runner import Runner
 
-    use_every_core()
-    times: list[tuple[float, float, int]] = []
+    times: Times = []
     advance = Runner.advance
 
-    def timed(runner, variant, trials, states, start, stop):
+    def timed(*args: Any) -> Any:
         wall, cpu = time.perf_counter(), time.process_time()
-        outcome = advance(runner, variant, trials, states, start, stop)
-        seconds = time.perf_counter() - wall, time.process_time() - cpu
-        if start > 0:
-            times.append((*seconds, (stop - start) * len(trials)))
+        outcome = advance(*args)
+        times.append((time.perf_counter() - wall, time.process_time() - cpu))
         return outcome
 
-    Runner.advance = timed
+    number = itertools.count()
+    Runner.advance = lambda *args: turn(next(number), lambda: timed(*args))
     try:
         facts = run(config, out=out, part=part)
     finally:
         Runner.advance = advance
-    wall, cpu, steps = map(sum, zip(*times, strict=True))
-    return Speed(steps / wall, steps / cpu, facts["compile_seconds"])
+    return times[1:], facts["compile_seconds"]
 
 
-def train_and_print(config: str, out: str, part: str) -> None:
-    """Train a part in a process of its own: print its speed."""
-    print(json.dumps(vars(trained(Path(config), Path(out), part))))
+def train_in_turn(config: str, out: str, part: str) -> None:
+    """Train a part in a process of its own: a stretch for each line read, answered by one."""
+    from fbp.commands.backend import use_every_core
+
+    use_every_core()
+
+    def turn(_: int, train: Callable[[], Any]) -> Any:
+        sys.stdin.readline()
+        outcome = train()
+        print("done", flush=True)
+        return outcome
+
+    print(json.dumps(trained(Path(config), Path(out), part, turn)))
 
 
-def _apart(config: Path, out: Path, part: str) -> Speed:
-    command = [sys.executable, "-c", CHILD, str(config), str(out), part]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return Speed(**json.loads(done.stdout.splitlines()[-1]))
+def _in_turn(config: Path, here: Path, apart: Path, part: str) -> tuple[tuple[Times, Times], Any]:
+    """Train a part here and in a process of its own; return the times of both, and compiling."""
+    command = [sys.executable, "-c", CHILD, str(config), str(apart), part]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        ask, answers = child.stdin, child.stdout
+
+        def other() -> None:
+            print("train", file=ask, flush=True)
+            while answers.readline() != "done\n":
+                assert child.poll() is None, "the part's process ended"
+
+        def turn(number: int, train: Callable[[], Any]) -> Any:
+            if number % 2:
+                other()
+                return train()
+            outcome = train()
+            other()
+            return outcome
+
+        of_one, compiling = trained(config, here, part, turn)
+        of_part, other_compiling = json.loads(answers.read().splitlines()[-1])
+    return (of_one, of_part), (compiling, other_compiling)
 
 
-def _round(folder: Path, steps: int, parts: int) -> tuple[list[tuple[Speed, Speed]], bool]:
-    """Train every part here and in a process of its own; compare the merged records."""
-    from fbp.sweep import merge
-
-    config, here, apart = _config(folder, steps), folder / "here", folder / "apart"
-    pairs = []
-    for number in range(parts):
-        part = f"{number}/{parts}"
-        if number % 2:
-            pairs.append((trained(config, here, part), _apart(config, apart, part)))
-        else:
-            pairs.append((_apart(config, apart, part), trained(config, here, part))[::-1])
-        one, other = pairs[-1]
-        ratios = f"clock {other.wall / one.wall:.3f}, processor {other.cpu / one.cpu:.3f}"
-        print(f"  part {part}: {ratios}", file=sys.stderr, flush=True)
-    for run in (here, apart):
-        merge(run)
-    return pairs, _records(here) == _records(apart)
+def _steps(folder: Path, arguments: Arguments) -> int:
+    """Return how many steps of a trial take about as long as asked."""
+    config = _config(folder, 50 * EVALUATIONS)
+    times, _ = trained(config, folder / "run", f"0/{arguments.parts}", lambda _, train: train())
+    each = float(np.median([wall for wall, _ in times])) / 50
+    return max(50, int(arguments.seconds / each / EVALUATIONS)) * EVALUATIONS
 
 
 def _config(folder: Path, steps: int) -> Path:
@@ -150,22 +170,24 @@ def _records(run: Path) -> bytes:
     return (run / "records.jsonl").read_bytes()
 
 
-def _verdict(pairs: list[tuple[Speed, Speed]]) -> str:
+def _logs(of_one: Times, of_part: Times) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logarithms of the ratios of speeds, of the clock and of the processor."""
+    clock, processor = np.log(np.array(of_one) / np.array(of_part)).T
+    return clock, processor
+
+
+def _verdict(measured: list[Any]) -> str:
     """Format the mean ratios with their intervals, and what was compiled."""
     lines = []
-    for name, unit in (("wall", "of the clock"), ("cpu", "of the processor's time")):
-        one, other = (
-            np.array([getattr(speed, name) for speed in side]) for side in zip(*pairs, strict=True)
-        )
-        mean, low, high = interval(np.log(other / one))
+    logs = np.array([[ratios.mean() for ratios in _logs(*times)] for times, _ in measured])
+    for name, of_parts in zip(("the clock", "the processor's time"), logs.T, strict=True):
+        mean, low, high = interval(of_parts)
         within = "within" if low >= 1 - WITHIN and high <= 1 + WITHIN else "not shown to be within"
-        lines += [
-            f"trial-steps a second {unit}: {np.median(one):,.0f} in one process, "
-            f"{np.median(other):,.0f} in parts (medians)",
-            f"  ratio over {len(pairs)} pairs {mean:.3f}, 95 % interval {low:.3f} to {high:.3f}: "
-            f"{within} 5 %",
-        ]
-    of_one, of_parts = ([speed.compiling for speed in side] for side in zip(*pairs, strict=True))
+        lines.append(
+            f"trial-steps a second of {name}, in parts over in one process: {mean:.3f}, "
+            f"95 % interval {low:.3f} to {high:.3f}: {within} 5 %"
+        )
+    of_one, of_parts = zip(*(compiling for _, compiling in measured), strict=True)
     each = ", ".join(f"{seconds:.1f}" for seconds in of_parts)
     lines.append(
         f"compiling: {sum(of_one):.1f} s in one process, {sum(of_parts):.1f} s in parts ({each})"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fbp
-from benchmarks import eager, false_alarms, gradients, loops, opened, scripts, verification
+from benchmarks import divided, eager, false_alarms, gradients, loops, opened, scripts, verification
 from benchmarks.accelerator import device, rules, steps, words
 from benchmarks.clients import Client
 from benchmarks.clients import __main__ as of_clients
@@ -300,3 +300,14 @@ def test_what_scripts_print_is_compared():
     assert scripts.compared(plain, scripts.Run(0, "1 2 3", "")) == "other lines are printed"
     failed = scripts.Run(3, "", "KeyError: 'x'")
     assert scripts.compared(plain, failed) == "fbp run ends with 3: KeyError: 'x'"
+
+
+def test_interval_of_a_sweep_in_parts_is_of_the_ratios_logarithms():
+    mean, low, high = divided.interval(np.log([0.5, 1.0, 2.0]))
+    assert mean == pytest.approx(1.0)
+    assert high == pytest.approx(np.exp(4.302653 * np.log(2) / np.sqrt(3)))
+    assert low * high == pytest.approx(1.0)
+    assert divided.interval(np.log([1.1, 1.1, 1.1])) == pytest.approx((1.1, 1.1, 1.1))
+    walls, processors = divided._logs([(1.0, 4.0)] * 2, [(2.0, 1.0)] * 2)
+    assert np.exp(walls) == pytest.approx([0.5, 0.5])
+    assert np.exp(processors) == pytest.approx([4.0, 4.0])
