@@ -1,5 +1,6 @@
 """`fbp plan`: sizes by hand, costs of programs that are known, and the command."""
 
+import json
 from dataclasses import replace
 
 import jax
@@ -205,6 +206,18 @@ def test_command_prints_a_plan_for_each_combination_of_the_axes(config, capsys):
     assert "demo, train.schedule = linear on this machine: 8 x cpu\n" in out
     assert out.count("4 trials by vmap, divided over 4 devices") == 2
     assert out.count(f"{64 * 8 + 8 + 8 * 10 + 10:,}") == 2
+
+
+def test_command_prints_a_plan_as_json(config, capsys):
+    assert main(["plan", config, "--json"]) == 0
+    (planned,) = json.loads(capsys.readouterr().out)
+    assert planned["trials"] == 4
+    assert planned["target"]["devices"] == 8
+    assert sum(layer["numbers"] for layer in planned["parameters"]) == 64 * 8 + 8 + 8 * 10 + 10
+    assert planned["sweep"]["flops"] > planned["update"]["flops"] > 0
+    assert main(["plan", config, "--budgets", "--json"]) == 0
+    (drawn,) = json.loads(capsys.readouterr().out)
+    assert drawn["budgets"][0]["scheme"] == "nothing is computed again"
 
 
 def test_command_draws_work_against_memory(config, capsys):

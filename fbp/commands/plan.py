@@ -1,16 +1,18 @@
 """`fbp plan`: what a config will need, before anything runs."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from fbp.commands.backend import use_every_core
 from fbp.commands.flags import Json, Settings
 from fbp.commands.output import print_json
 
 if TYPE_CHECKING:
+    from fbp.autodiff.memory.trade_off import Choice
     from fbp.plan import ResourcePlan
     from fbp.sweep.study import Study
 
@@ -26,7 +28,7 @@ class PlanCommand:
     """TOML file, or the name of one that `fbp configs list` lists."""
     target: Annotated[str | None, arg(metavar="SLICE")] = None
     """TPU slice, such as v5e:2x2; the devices here if not given. It takes fbp-jax[tpu]."""
-    budgets: bool = False
+    budgets: FlagCreatePairsOff[bool] = False
     """Draw the work of a gradient against its memory, in place of the plan: up to eight programs
     are compiled for each combination of the axes' values."""
     settings: Settings = ()
@@ -44,7 +46,10 @@ class PlanCommand:
 
         target = tpu_slice(self.target) if self.target else local_target()
         if self.json:
-            print_json([_as_data(study, plan(study, target)) for study in studies_of(config)])
+            data = _choices if self.budgets else _as_data
+            compiled = budgets if self.budgets else plan
+            studies = studies_of(config)
+            print_json([data(study, compiled(study, target)) for study in studies])
             return
         for study in studies_of(config):
             setting = "".join(f", {key} = {value}" for key, value in study.trials[0].axes.items())
@@ -53,6 +58,12 @@ class PlanCommand:
             else:
                 drawn = report(plan(study, target))
             print(f"{config.name}{setting} on {drawn}\n", flush=True)
+
+
+def _choices(study: "Study", choices: Sequence["Choice"]) -> dict[str, Any]:
+    """Return what is drawn of work and memory as plain data."""
+    axes = dict(study.trials[0].axes)
+    return {"name": study.config.name, "axes": axes, "budgets": list(map(asdict, choices))}
 
 
 def _as_data(study: "Study", planned: "ResourcePlan") -> dict[str, Any]:
