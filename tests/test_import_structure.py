@@ -14,9 +14,9 @@ MODULES = {
 }
 LAYERS = (
     *("errors", "hosts", "user_cache", "compilation_cache", "shipped", "extras", "flops"),
-    *("byte_size", "optimizers", "structure", "config", "config_file", "records", "checkpoints"),
-    *("autodiff", "nn", "data", "report", "verify", "gallery", "testing", "train", "fit"),
-    *("sweep", "plan", "show", "laboratory", "commands", "cli", "__main__"),
+    *("byte_size", "notebook", "optimizers", "structure", "config", "config_file", "records"),
+    *("checkpoints", "autodiff", "nn", "data", "report", "verify", "gallery", "testing", "train"),
+    *("fit", "sweep", "plan", "show", "laboratory", "commands", "cli", "__main__"),
 )
 """From below to above: each imports from those before it, inside of functions too. What stands in
 `fbp/__init__.py` is the front of all of them, and not in this order."""
