@@ -14,6 +14,7 @@ from tyro.conf import subcommand
 from fbp import InputError, MissingRule, __version__
 from fbp.commands.check import CheckCommand
 from fbp.commands.completion import CompletionCommand
+from fbp.commands.compare import CompareCommand
 from fbp.commands.configs import ConfigsCommand
 from fbp.commands.experiments import ACTIONS, ExperimentsCommand
 from fbp.commands.fit import FitCommand
@@ -33,6 +34,7 @@ Command = (
     | Annotated[MergeCommand, subcommand("merge")]
     | Annotated[PlanCommand, subcommand("plan")]
     | Annotated[ReportCommand, subcommand("report")]
+    | Annotated[CompareCommand, subcommand("compare")]
     | Annotated[RunsCommand, subcommand("runs")]
     | Annotated[ConfigsCommand, subcommand("configs")]
     | Annotated[CheckCommand, subcommand("check")]

@@ -169,7 +169,7 @@ def _steps_to_target(
     """Return the trials' median of the first step at the target; failed trials never arrive."""
     if target is None:
         return {"median": None, "reached": 0}
-    steps = [_first_step(run, measures, target) for run in group]
+    steps = [first_step(run, measures, target) for run in group]
     middle = float(median(steps))
     return {
         "median": middle if math.isfinite(middle) else None,
@@ -177,7 +177,8 @@ def _steps_to_target(
     }
 
 
-def _first_step(run: TrialHistory, measures: Measures, target: float) -> float:
+def first_step(run: TrialHistory, measures: Measures, target: float) -> float:
+    """Return the first measured step at which a trial passes the target; infinite where none."""
     if run.diverged:
         return math.inf
     values = [(row["step"], row.get(measures.metric)) for row in run.evals]

@@ -1,0 +1,240 @@
+"""Claim that one run trained better than another, only where its seeds tell.
+
+A run chose its best setting among many by the very seeds that it then reports, which makes the
+winner look better than it is. Here each seed is scored by the setting that the *other* seeds
+choose, so that no seed takes part in its own tuning.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from fbp.report.comparison import Contestant
+from fbp.report.measures import Measures, measures_of
+from fbp.report.significance import (
+    LEVEL,
+    POWER,
+    Difference,
+    Scores,
+    fewest_seeds,
+    holm,
+    rank_difference,
+    seeds_to_tell,
+)
+from fbp.report.summary import first_step, ranking
+from fbp.report.text import SCORES, number_text
+from fbp.report.trials import TrialHistory, settings, trials
+
+RULE = (
+    "Each seed is scored by the setting that the other seeds choose on the validation set: on the "
+    "test set where all of them choose the same one and it was tested, else on the validation set. "
+    "A claim stands where a two-sided permutation test of the ranks, within each seed where both "
+    "runs have the same ones, gives p of at most 5%, corrected by Holm's method for all "
+    "comparisons made. A failed trial, or one that never reaches the target, is the lowest rank."
+)
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A run as claims see it.
+
+    Attributes:
+      name: its name in the comparison.
+      trials: all of its trials.
+      measures: what they are compared by.
+      target: the value of the metric that counts as reached, or None.
+      at_edge: whether its best rate lies at the edge of its grid.
+    """
+
+    name: str
+    trials: tuple[TrialHistory, ...]
+    measures: Measures
+    target: float | None
+    at_edge: bool
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the seeds say of two runs.
+
+    Attributes:
+      first: the run of the better mean rank.
+      second: the other one.
+      measure: what they are compared by.
+      p_value: of a two-sided test, corrected for the number of comparisons.
+      difference: the test before the correction.
+      seeds_needed: how many seeds of each would tell a difference as large as this one; None
+        where none was seen, or where it takes more than 1,000.
+      reservations: what the reader must know before believing it.
+    """
+
+    first: str
+    second: str
+    measure: str
+    p_value: float
+    difference: Difference
+    seeds_needed: int | None
+    reservations: tuple[str, ...]
+
+    @property
+    def stands(self) -> bool:
+        """Whether the two can be told apart."""
+        return self.p_value <= LEVEL
+
+    def __str__(self) -> str:
+        """Say it in a sentence or two, with what is reserved."""
+        how = f"p = {self.p_value:.2g}, {_seeds(self.difference)}"
+        if self.stands:
+            text = f"{self.first} beats {self.second} on {self.measure} ({how})."
+        else:
+            text = (
+                f"{self.first} and {self.second} cannot be told apart on {self.measure} ({how}): "
+                f"{self._more_seeds()}."
+            )
+        return " ".join([text, *self.reservations])
+
+    def facts(self) -> dict[str, Any]:
+        """Return the claim as JSON has it."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "measure": self.measure,
+            "stands": self.stands,
+            "p_value": self.p_value,
+            "seeds": list(self.difference.sizes),
+            "paired": self.difference.paired,
+            "seeds_needed": self.seeds_needed,
+            "reservations": list(self.reservations),
+        }
+
+    def _more_seeds(self) -> str:
+        if self.difference.least_p_value > LEVEL:
+            least = fewest_seeds(self.difference.paired)
+            return f"so few seeds can tell nothing apart, it takes {least} of each or more"
+        if self.difference.effect == 0:
+            return "no difference was seen"
+        if self.seeds_needed is None:
+            return "it would take more than 1,000 seeds"
+        return (
+            f"about {self.seeds_needed} seeds of each would tell a difference as large as this "
+            f"with probability {POWER:.0%}"
+        )
+
+
+def claims(entrants: Sequence[Entrant]) -> list[Claim]:
+    """Compare every two of the runs: by the metric, and by the steps to the target if all have it.
+
+    Args:
+      entrants: the runs, of the same metric, see `entrant`.
+
+    Returns:
+      A claim for each two runs and each measure; the p-values are corrected for all of them.
+    """
+    tests = [test for pair in combinations(entrants, 2) for test in _tests(*pair)]
+    corrected = holm([test.p_value for test in tests])
+    level = LEVEL / max(len(tests), 1)
+    return [
+        replace(test, p_value=p_value, seeds_needed=seeds_to_tell(test.difference, level=level))
+        for test, p_value in zip(tests, corrected, strict=True)
+    ]
+
+
+def entrant(contestant: Contestant) -> Entrant:
+    """Return what claims need of a run in a comparison."""
+    summary = contestant.run.summary
+    measures = measures_of(summary)
+    return Entrant(
+        name=contestant.name,
+        trials=tuple(trials(contestant.run.records, measures.columns)),
+        measures=measures,
+        target=summary["target"],
+        at_edge=bool((summary["best"] or {}).get("at_edge")),
+    )
+
+
+def choices(entrant: Entrant) -> dict[int, TrialHistory]:
+    """Return each seed's trial of the setting that the other seeds choose on the validation set.
+
+    A seed of a run with several settings and no other seed has none: it chose its own setting.
+    """
+    groups = {s: [r for r in entrant.trials if r.setting == s] for s in settings(entrant.trials)}
+    chosen = {}
+    for seed in sorted({trial.seed for trial in entrant.trials}):
+        others = {s: [r for r in group if r.seed != seed] for s, group in groups.items()}
+        ranked = ranking(others, entrant.measures) if len(groups) > 1 else list(groups)
+        trial = next((r for s in ranked[:1] for r in groups[s] if r.seed == seed), None)
+        if trial is not None:
+            chosen[seed] = trial
+    return chosen
+
+
+def _tests(first: Entrant, second: Entrant) -> list[Claim]:
+    pair = (first, second)
+    chosen = choices(first), choices(second)
+    if not all(chosen):
+        return []
+    part = "test" if all(map(_tested, chosen)) else "validation"
+    metric = first.measures.metric
+    by_score = [
+        {s: _score(t, e.measures, part) for s, t in c.items()}
+        for e, c in zip(pair, chosen, strict=True)
+    ]
+    tests = [_test(pair, f"{part} {SCORES.get(metric, metric)}", *by_score)]
+    target = first.target
+    if target is not None and second.target == target:
+        steps = [
+            {s: -first_step(t, e.measures, target) for s, t in c.items()}
+            for e, c in zip(pair, chosen, strict=True)
+        ]
+        tests.append(_test(pair, f"steps to {number_text(target, metric)}", *steps))
+    return tests
+
+
+def _test(pair: tuple[Entrant, Entrant], measure: str, x: Scores, y: Scores) -> Claim:
+    difference = rank_difference(x, y)
+    if difference.mean_rank < 0:
+        pair, difference = pair[::-1], rank_difference(y, x)
+    names = (pair[0].name, pair[1].name)
+    reservations = (*_budgets(*pair), *_edges(*pair))
+    return Claim(*names, measure, difference.p_value, difference, None, reservations)
+
+
+def _tested(chosen: Mapping[int, TrialHistory]) -> bool:
+    return len({trial.setting for trial in chosen.values()}) == 1 and all(
+        trial.test for trial in chosen.values()
+    )
+
+
+def _score(trial: TrialHistory, measures: Measures, part: str) -> float:
+    row = trial.test if part == "test" else (trial.evals[-1] if trial.evals else None)
+    value = None if row is None or trial.diverged else row.get(measures.metric)
+    if value is None or not math.isfinite(value):
+        return -math.inf
+    return value if measures.higher_is_better else -value
+
+
+def _budgets(*pair: Entrant) -> list[str]:
+    """Say where the runs were tuned by unequal numbers of steps."""
+    spent = [sum(trial.steps for trial in entrant.trials) for entrant in pair]
+    if spent[0] == spent[1]:
+        return []
+    told = (
+        f"{entrant.name} {len(settings(entrant.trials))} settings, {steps:,} steps in all"
+        for entrant, steps in zip(pair, spent, strict=True)
+    )
+    return [f"Tuned unequally: {'; '.join(told)}."]
+
+
+def _edges(*pair: Entrant) -> list[str]:
+    return [
+        f"The best rate of {entrant.name} lies at the edge of its grid: extend the grid."
+        for entrant in pair
+        if entrant.at_edge
+    ]
+
+
+def _seeds(difference: Difference) -> str:
+    n, m = difference.sizes
+    return f"{n} seeds, paired" if difference.paired else f"{n} and {m} seeds"
