@@ -27,6 +27,13 @@ from fbp.train.layout import Layout
 from fbp.train.microbatches import mean_over_microbatches
 from fbp.train.objective import check_fits, objective_of
 from fbp.train.problem import Problem
+from fbp.train.recorder import (
+    Recorder,
+    Recording,
+    numbers_of,
+    recorded_update,
+    recording_of,
+)
 from fbp.train.resume import Measurement, RunCheckpoints
 from fbp.train.scan_steps import Examples, scan_steps
 from fbp.train.sharding import (
@@ -55,6 +62,7 @@ class TrainResult:
       origin: where what is not finite came from, of a run of one process that diverged: its last
         steps, run again on one device. A finding's iteration counts the steps from the measurement
         before the last.
+      last_steps: of a run that is recorded and diverged, its last steps one by one, run again.
 
     >>> import optax
     >>> from fbp.data import load
@@ -71,6 +79,13 @@ class TrainResult:
     history: tuple[Measurement, ...]
     stopped: Stop
     origin: Report | None = None
+    last_steps: Recording | None = None
+
+    @property
+    def recording(self) -> Recording:
+        """What was recorded at the measurements; empty where nothing was."""
+        rows = [m for m in self.history if m.layers is not None]
+        return recording_of([m.step for m in rows], [m.layers or {} for m in rows])
 
     def __repr__(self) -> str:
         last = f", the last {self.history[-1]}" if self.history else ""
@@ -104,6 +119,7 @@ def train(
     layout: Layout = (),
     checkpoints: Path | None = None,
     memory: float | None = None,
+    record: Recorder | None = None,
 ) -> TrainResult:
     """Train a network on a data set until its output is as desired, or the steps are done.
 
@@ -128,6 +144,8 @@ def train(
         started again, by the same call, continues, bit for bit as if it had not been interrupted.
       memory: bytes of temporary memory that a gradient may need at most, as for
         `fbp.value_and_grad`; on a mesh of one device.
+      record: look at each layer's gradient and update in the last step before each measurement;
+        the other steps are compiled as without it.
 
     Returns:
       The last state, or the best one with `patience`, the measurements, and why training ended.
@@ -175,6 +193,11 @@ def train(
     batches = functools.partial(batch_indices, order_key, **sizes)
     on_mesh = sharded_update(update, mesh, layout, microbatches)
     advance = _compiled_steps(on_mesh, batches, donate=patience is None)
+    recorded = None
+    if record is not None:
+        looked_at = recorded_update(loss_fn, tx, record, microbatches)
+        recorded = _recorded_steps(sharded_update(looked_at, mesh, layout, microbatches), batches)
+        advance = _ending_recorded(advance, recorded)
     measure = _compiled_measure(problem, mesh)
     examples = shard_examples(dataset.train, mesh)
     stop = functools.partial(_stop, steps=steps, target=target, patience=patience)
@@ -185,8 +208,11 @@ def train(
     last, best, history, stopped = run(saved, steps, evaluate_every, progress and is_first())
     tracing = _compiled_steps(update, batches, donate=False)
     rerun = stopped == "diverged" and len(history) > 1 and jax.process_count() == 1
-    origin = _origin(advance, tracing, init, examples, history) if rerun else None
-    return TrainResult(last if patience is None else best, tuple(history), stopped, origin)
+    state = _before_last(advance, init, examples, history) if rerun else None
+    origin = _origin(tracing, state, examples, history) if rerun else None
+    final = _final_steps(recorded, state, examples, history, record) if rerun and record else None
+    best = last if patience is None else best
+    return TrainResult(best, tuple(history), stopped, origin, final)
 
 
 def _mesh(mesh: Mesh | None, examples: int, memory: float | None) -> Mesh:
@@ -214,8 +240,8 @@ def _repeat(
         bar.update(history[-1].step)
         while (stopped := stop(history)) is None:
             count = min(evaluate_every, steps - history[-1].step)
-            state, training_loss = advance(state, examples, count)
-            history.append(measure(state, history[-1].step + count, training_loss))
+            state, training = advance(state, examples, count)
+            history.append(measure(state, history[-1].step + count, training))
             best = state if history[-1] is _lowest(history) else best
             bar.update(count)
             saved.maybe_save(state, best, history)
@@ -234,23 +260,73 @@ def _fingerprints(problem: Problem, update: Update, state: TrainState) -> dict[s
     return {**data, **programs}
 
 
-def _origin(
+def _before_last(
     advance: Callable[..., Any],
-    tracing: Callable[..., Any],
     init: Callable[[], TrainState],
     examples: Examples,
     history: Sequence[Measurement],
-) -> Report:
-    """Run again to the last segment of steps, and trace that one on one device."""
+) -> TrainState:
+    """Run again to the measurement before the last."""
     state = init()
-    counts = [after.step - before.step for before, after in itertools.pairwise(history)]
-    for count in counts[:-1]:
-        state, _ = advance(state, examples, count)
+    for before, after in itertools.pairwise(history[:-1]):
+        state, _ = advance(state, examples, after.step - before.step)
+    return state
+
+
+def _origin(
+    tracing: Callable[..., Any],
+    state: TrainState,
+    examples: Examples,
+    history: Sequence[Measurement],
+) -> Report:
+    """Trace the steps since the measurement before the last on one device."""
+    count = history[-1].step - history[-2].step
 
     def last_steps(state: TrainState, examples: Examples) -> Any:
-        return tracing(state, examples, counts[-1])
+        return tracing(state, examples, count)
 
     return trace_program(last_steps, *jax.device_put((state, examples), jax.devices()[0]))
+
+
+def _final_steps(
+    recorded: Callable[..., Any],
+    state: TrainState,
+    examples: Examples,
+    history: Sequence[Measurement],
+    record: Recorder,
+) -> Recording:
+    """Record the last steps one by one."""
+    first, last = history[-2].step, history[-1].step
+    steps = range(first + 1, last + 1)
+    _, (_, measures) = recorded(state, examples, last - first)
+    rows = [jax.tree.map(lambda x, i=i: x[i], measures) for i in range(len(steps))]
+    shown = slice(max(len(steps) - record.last, 0), None)
+    return recording_of(list(steps)[shown], [numbers_of(row) for row in rows[shown]])
+
+
+def _recorded_steps(update: Update, batches: Callable[..., Any]) -> Any:
+    """Compile `(state, training data, count) -> (state, what each step's update returns)`."""
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def advance(state: TrainState, training: Examples, count: int):
+        return scan_steps(update, state, training, batches(state.step, count))
+
+    return advance
+
+
+def _ending_recorded(advance: Callable[..., Any], recorded: Callable[..., Any]) -> Any:
+    """Return `advance` whose last step is recorded; it returns `(state, (mean loss, measures))`."""
+
+    def run(state: TrainState, training: Examples, count: int) -> tuple[TrainState, Any]:
+        total = 0.0
+        if count > 1:
+            state, loss = advance(state, training, count - 1)
+            total = (count - 1) * loss
+        state, (losses, measures) = recorded(state, training, 1)
+        mean = (total + losses[0]) / count
+        return state, (mean, jax.tree.map(lambda x: x[0], measures))
+
+    return run
 
 
 def _compiled_steps(update: Update, batches: Callable[..., Any], donate: bool) -> Any:
@@ -271,10 +347,12 @@ def _compiled_measure(problem: Problem, mesh: Mesh) -> Callable[..., Measurement
     metrics = jax.jit(measure_of(replace(problem, init=divided)))
     validation = put_global(problem.parts["validation"], NamedSharding(auto_mesh(mesh), P()))
 
-    def measure(state: TrainState, step: int, training_loss: Any) -> Measurement:
+    def measure(state: TrainState, step: int, training: Any) -> Measurement:
         values = metrics(state, validation)
         loss, score = float(values["loss"]), float(values[problem.metric_name])
-        return Measurement(step, float(training_loss), loss, score)
+        training_loss, layers = training if isinstance(training, tuple) else (training, None)
+        layers = None if layers is None else numbers_of(layers)
+        return Measurement(step, float(training_loss), loss, score, layers)
 
     return measure
 

@@ -12,8 +12,8 @@ from fbp.train.batches import check_batch
 
 
 def mean_over_microbatches(
-    loss_and_grads: Callable[[Any, Any, Key[Array, ""]], tuple[Any, Any]], count: int
-) -> Callable[[Any, Any, Key[Array, ""]], tuple[Any, Any]]:
+    loss_and_grads: Callable[[Any, Any, Key[Array, ""]], Any], count: int
+) -> Callable[[Any, Any, Key[Array, ""]], Any]:
     """Return a function of a batch: the mean loss and gradients of `count` equal parts of it.
 
     The parts follow each other in a scan within the step, so that the residuals of only one are in
@@ -35,7 +35,7 @@ def mean_over_microbatches(
     if count == 1:
         return loss_and_grads
 
-    def mean(params: Any, batch: Any, key: Key[Array, ""]) -> tuple[Any, Any]:
+    def mean(params: Any, batch: Any, key: Key[Array, ""]) -> Any:
         parts = _parts(batch, count)
 
         def add(total: Any, at: Any) -> tuple[Any, None]:

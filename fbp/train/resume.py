@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ class Measurement:
       training_loss: mean loss over the steps since the last measurement; NaN before the first.
       loss: loss on the validation set.
       score: accuracy or r2 on the validation set.
+      layers: of a run that is recorded, what its last step did to each layer, see `Recording`.
     """
 
     step: int
     training_loss: float
     loss: float
     score: float
+    layers: Mapping[str, Mapping[str, float]] | None = field(default=None, repr=False)
 
 
 class RunCheckpoints:

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key
 
 from fbp.autodiff import value_and_grad
+from fbp.autodiff.edits.opened import Taps
 from fbp.errors import InputError
 from fbp.train.batches import check_batch
 from fbp.train.extra_args import accepting, extra_args_of
@@ -29,13 +30,15 @@ def loss_and_grads_fn(
     has_state: bool = False,
     has_aux: bool = False,
     memory: float | None = None,
-) -> Callable[..., tuple[Any, Any]]:
+    taps: Taps | None = None,
+) -> Callable[..., Any]:
     """Make `(params, batch, key) -> (loss, grads)` of a loss, by `fbp.value_and_grad`.
 
     With `has_state` it is `(params, carried, batch, key) -> ((loss, carried), grads)` of a loss
     `(params, carried, batch, key) -> (loss, carried)`; with `has_aux` what the loss returns beside
     itself is `aux`, with both `(carried, aux)`. No gradient is taken in `carried`.
-    `memory` is the budget of `fbp.value_and_grad`.
+    `memory` is the budget of `fbp.value_and_grad`, and `taps` are its taps, whose readings are then
+    returned as well.
 
     Raises InputError where a leaf of the parameters is not of floats, the batch's leaves differ in
     their number of examples, or the loss is not one real number.
@@ -50,10 +53,11 @@ def loss_and_grads_fn(
         check_loss(out[0] if beside else out)
         return out
 
-    def loss_and_grads(params: Any, *rest: Any) -> tuple[Any, Any]:
+    def loss_and_grads(params: Any, *rest: Any) -> Any:
         check_params(params)
         check_batch(rest[-2])
-        return value_and_grad(checked, has_aux=beside, memory=memory)(params, *rest)
+        gradient = value_and_grad(checked, has_aux=beside, memory=memory, taps=taps)
+        return gradient(params, *rest)
 
     return loss_and_grads
 

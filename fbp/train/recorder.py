@@ -1,0 +1,235 @@
+"""Record, layer by layer, what the gradient does while a network learns.
+
+A recorded step is the same update with its gradients looked at; every other step is compiled as it
+is without a recorder. Measures of a parameter w with gradient g and update dw are
+
+    gradient_norm |g|        zero_share: the share of entries of g that are 0
+    cosine g.w / |g||w|      update_ratio |dw| / |w|
+
+and of a rectified layer `dead_units`: the share of its units that are 0 for the whole batch, read
+by a tap on the backward pass.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from fbp.autodiff import RULES
+from fbp.autodiff.edits.groups import choose
+from fbp.autodiff.edits.program import Program
+from fbp.autodiff.edits.taps import tap
+from fbp.autodiff.flat_function import flatten_function
+from fbp.errors import InputError
+from fbp.gallery import gradient_noise_scale
+from fbp.gallery.attribution import relus
+from fbp.train.microbatches import mean_over_microbatches
+from fbp.train.state import TrainState
+from fbp.train.step import LossFn, Update, loss_and_grads_fn, make_update
+
+DEAD = "dead_units"
+NOISE = "noise_scale"
+Measures = Mapping[str, Mapping[str, Any]]  # by measure and layer
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """What `train` records of the last step before each measurement.
+
+    Attributes:
+      noise_scale: whether to estimate each parameter's gradient noise scale too, see
+        `fbp.gallery.gradient_noise_scale`, which takes a second gradient at a recorded step. The
+        loss must be a mean over examples that do not see each other.
+      last: of a run that diverges, how many of its last steps are recorded one by one: they are
+        run again. At most those since the measurement before the last.
+
+    Raises:
+      InputError: `last` is negative.
+
+    >>> Recorder(last=5)
+    Recorder(noise_scale=False, last=5)
+    """
+
+    noise_scale: bool = False
+    last: int = 20
+
+    def __post_init__(self) -> None:
+        if self.last < 0:
+            raise InputError(f"last = {self.last}: give the number of last steps, 0 for none")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was recorded: for each measure and layer one number at each recorded step.
+
+    Attributes:
+      steps: the numbers of the recorded updates, from 1.
+      measures: by the measure's name, then by layer: a parameter's path, or a rectified layer's.
+    """
+
+    steps: tuple[int, ...]
+    measures: Mapping[str, Mapping[str, Float[np.ndarray, " steps"]]]
+
+    @property
+    def first_nonfinite(self) -> tuple[int, str] | None:
+        """The step and the parameter of the first gradient that is not finite; None if all are."""
+        norms = self.measures.get("gradient_norm", {})
+        for i, step in enumerate(self.steps):
+            for name, values in norms.items():
+                if not np.isfinite(values[i]):
+                    return step, name
+        return None
+
+    def __repr__(self) -> str:
+        if not self.steps:
+            return "<Recording: no step>"
+        layers = len(self.measures["gradient_norm"])
+        return f"<Recording: {len(self.steps)} steps to {self.steps[-1]}, {layers} parameters>"
+
+
+def recorded_update(
+    loss_fn: LossFn,
+    tx: optax.GradientTransformation,
+    record: Recorder = Recorder(),
+    microbatches: int = 1,
+) -> Update:
+    """Make the update `(state, batch) -> (next state, (loss, measures))`.
+
+    Args:
+      loss_fn: `(params, batch, key) -> loss`.
+      tx: any optax transformation.
+      record: what to record.
+      microbatches: parts of a batch, see `mean_over_microbatches`; shares are means over the parts.
+
+    Returns:
+      The update, whose measures are numbers by measure and layer.
+
+    >>> from fbp.train import initial_state
+    >>> loss_fn = lambda w, x, key: jnp.mean(jax.nn.relu(x * w["on"]) + 0 * w["off"])
+    >>> tx = optax.sgd(0.5)
+    >>> state = initial_state({"on": jnp.ones(2), "off": jnp.ones(2)}, tx, jax.random.key(0))
+    >>> state, (loss, measures) = recorded_update(loss_fn, tx)(state, jnp.ones((4, 2)))
+    >>> print(measures["zero_share"]["off"], measures["update_ratio"]["on"])
+    1.0 0.25
+    """
+
+    def loss_and_grads(params: Any, batch: Any, key: Any) -> tuple[Any, Any, Any]:
+        taps = _taps(lambda params: loss_fn(params, batch, key), params)
+        out = loss_and_grads_fn(loss_fn, taps=taps)(params, batch, key)
+        return out if taps else (*out, {})
+
+    parts = mean_over_microbatches(loss_and_grads, microbatches)
+
+    def beside(params: Any, batch: Any, key: Any) -> tuple[Any, Any]:
+        loss, grads, tapped = parts(params, batch, key)
+        return (loss, (grads, tapped)), grads
+
+    update = make_update(beside, tx, has_aux=True)
+
+    def recorded(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+        after, (loss, (grads, tapped)) = update(state, batch)
+        measures = layer_measures(state.params, grads, after.params)
+        if tapped:
+            measures[DEAD] = _by_layer(tapped[DEAD])
+        if record.noise_scale:
+            measures[NOISE] = _noise_scales(loss_fn, state, batch)
+        return after, (loss, measures)
+
+    return recorded
+
+
+def layer_measures(params: Any, grads: Any, after: Any) -> dict[str, dict[str, Float[Array, ""]]]:
+    """Measure each parameter's gradient and update, by measure and path.
+
+    A measure that would divide by zero is NaN.
+
+    >>> w = {"w": jnp.array([3.0, 4.0])}
+    >>> g, after = {"w": jnp.array([0.0, 2.0])}, {"w": jnp.array([3.0, 3.0])}
+    >>> {name: float(value["w"]) for name, value in layer_measures(w, g, after).items()}
+    {'gradient_norm': 2.0, 'zero_share': 0.5, 'cosine': 0.8..., 'update_ratio': 0.2...}
+    """
+    names = leaf_names(params)
+    rows = [
+        _measures(*leaves)
+        for leaves in zip(*map(jax.tree.leaves, (params, grads, after)), strict=True)
+    ]
+    return {m: dict(zip(names, (row[m] for row in rows), strict=True)) for m in rows[0]}
+
+
+def leaf_names(params: Any) -> list[str]:
+    """Return the path of each parameter, its parts divided by slashes."""
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    return [jax.tree_util.keystr(path, simple=True, separator="/") or "params" for path, _ in paths]
+
+
+def recording_of(steps: Sequence[int], measures: Sequence[Measures]) -> Recording:
+    """Join what was measured at these steps, one by one.
+
+    >>> recording = recording_of([5, 10], [{"gradient_norm": {"w": 1.0}}] * 2)
+    >>> recording.measures["gradient_norm"]["w"].tolist()
+    [1.0, 1.0]
+    """
+    stacked = jax.tree.map(lambda *values: np.asarray(values, np.float64), *measures)
+    return Recording(tuple(steps), stacked if measures else {})
+
+
+def numbers_of(measures: Any) -> dict[str, dict[str, float]]:
+    """Return measures as Python's numbers, which JSON holds."""
+    return jax.tree.map(float, dict(jax.device_get(measures)))
+
+
+def _measures(w: Array, g: Array, after: Array) -> dict[str, Float[Array, ""]]:
+    wide = jnp.promote_types(w.dtype, jnp.float32)  # sums of squares overflow in float16
+    w, g, after = (x.astype(wide) for x in (w, g, after))
+    of_w, of_g = jnp.linalg.norm(w.ravel()), jnp.linalg.norm(g.ravel())
+    return {
+        "gradient_norm": of_g,
+        "zero_share": jnp.mean(g == 0, dtype=wide),
+        "cosine": jnp.vdot(g, w) / (of_g * of_w),
+        "update_ratio": jnp.linalg.norm((after - w).ravel()) / of_w,
+    }
+
+
+def _taps(loss: Callable[[Any], Any], params: Any) -> dict[str, Any] | None:
+    """Return the tap on rectified layers; None where the loss has none."""
+    staged = flatten_function(loss, (params,), False, RULES)
+    program = Program(staged.graph, tuple("" for _ in staged.graph.invars), RULES)
+    try:
+        choose(relus(), program)
+    except InputError:
+        return None
+    return {DEAD: tap(relus(), _dead)}
+
+
+def _dead(value: Array, _: Array) -> Float[Array, ""]:
+    """Return the share of units, along the last axis, that are 0 for all examples."""
+    if value.ndim == 0:
+        return jnp.asarray(value == 0, jnp.float32)
+    off = jnp.all(value == 0, axis=tuple(range(value.ndim - 1)))
+    return jnp.mean(off, dtype=jnp.float32)
+
+
+def _by_layer(tapped: Any) -> dict[str, Array]:
+    """Name what a tap read: one value, several by site, of a scan one for each iteration."""
+    by_site = tapped if isinstance(tapped, dict) else {"relu": tapped}
+    named = {}
+    for name, value in by_site.items():
+        rows = jnp.ravel(jnp.asarray(value))
+        indices = [""] if jnp.ndim(value) == 0 else [f"[{i}]" for i in range(rows.size)]
+        named |= {f"{name}{index}": rows[i] for i, index in enumerate(indices)}
+    return named
+
+
+def _noise_scales(loss_fn: LossFn, state: TrainState, batch: Any) -> dict[str, Array]:
+    key = jax.random.fold_in(state.key, state.step)
+    leaves, structure = jax.tree.flatten(batch)
+    loss = lambda params, *xs: loss_fn(params, jax.tree.unflatten(structure, xs), key)
+    scales = gradient_noise_scale(loss, by_leaf=True)(state.params, *leaves)
+    by_leaf = jax.tree.leaves(scales, is_leaf=lambda x: hasattr(x, "squared_gradient"))
+    names = leaf_names(state.params)
+    return {name: scale.scale for name, scale in zip(names, by_leaf, strict=True)}
