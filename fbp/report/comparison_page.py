@@ -8,6 +8,7 @@ from typing import Any
 
 from fbp.errors import InputError
 from fbp.report import comparison_figures
+from fbp.report.claims import RULE, claims, entrant
 from fbp.report.comparison import Contestant, config_differences, contestants, improvements
 from fbp.report.markup import Cell, fill, html_table, picture, png, warning_boxes
 from fbp.report.statistics import Interval
@@ -18,8 +19,8 @@ from fbp.report.trials import setting_of
 TABLE_NOTE = (
     "Each run's best rate was chosen on the validation set, and so is the order of the runs; the "
     "test set was looked at once, after that. Mean over the seeds that did not diverge, with the "
-    "95% bootstrap interval; a diverged trial counts as a failure in the order."
-)
+    "95% bootstrap interval; a diverged trial counts as a failure in the order. "
+) + RULE
 MATRIX_NOTE = (
     "Probability that a trial of the row's best setting ends higher on the validation set than one "
     "of the column's, with the 95% bootstrap interval over seeds. 50% says that neither is better."
@@ -79,7 +80,7 @@ def comparison_html(compared: Sequence[Contestant], pictures: Mapping[str, bytes
 
 def comparison_verdict(compared: Sequence[Contestant]) -> str:
     """Say in a sentence or two which run trained best."""
-    best, second = compared[:2]
+    best = compared[0]
     if not best.scores:
         return "No run trained the network: every trial of every run diverged."
     summary = best.run.summary
@@ -93,19 +94,18 @@ def comparison_verdict(compared: Sequence[Contestant]) -> str:
         f"{best.name} trained best, with learning rate {setting_label(summary['best'])}: "
         f"{', '.join(parts)}."
     )
-    return f"{answer} {_lead(best, second)}"
+    return f"{answer} {_lead(compared)}"
 
 
-def _lead(best: Contestant, second: Contestant) -> str:
+def _lead(compared: Sequence[Contestant]) -> str:
+    best, second = compared[:2]
     if not second.scores:
         return "No other run trained the network."
-    rival = f"{second.name} (rate {setting_label(second.run.summary['best'])})"
-    interval = improvements([best, second])[0][1]
-    chance = value(as_json(interval), "accuracy")
-    answer = f"A trial of it beats one of {rival} with probability {chance}"
-    if not interval[1] > 0.5:
-        return f"{answer}: with these seeds the two cannot be told apart."
-    return f"{answer}."
+    names = {best.name, second.name}
+    told = [c for c in claims([*map(entrant, compared)]) if {c.first, c.second} == names]
+    if told:
+        return str(told[0])
+    return f"{best.name} and {second.name} cannot be told apart by one seed."
 
 
 def comparison_columns(compared: Sequence[Contestant]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ A recorded step is the same update with its gradients looked at; every other ste
 is without a recorder. Measures of a parameter w with gradient g and update dw are
 
     gradient_norm |g|        zero_share: the share of entries of g that are 0
-    cosine g.w / |g||w|      update_ratio |dw| / |w|
+    cosine g.w / |g||w|      update_ratio |dw| / max(|w|, |w + dw|)
 
 and of a rectified layer `dead_units`: the share of its units that are 0 for the whole batch, read
 by a tap on the backward pass.
@@ -110,12 +110,12 @@ def recorded_update(
       The update, whose measures are numbers by measure and layer.
 
     >>> from fbp.train import initial_state
-    >>> loss_fn = lambda w, x, key: jnp.mean(jax.nn.relu(x * w["on"]) + 0 * w["off"])
+    >>> loss_fn = lambda w, x, key: jnp.mean(jax.nn.relu(x @ w["on"]))
     >>> tx = optax.sgd(0.5)
     >>> state = initial_state({"on": jnp.ones(2), "off": jnp.ones(2)}, tx, jax.random.key(0))
     >>> state, (loss, measures) = recorded_update(loss_fn, tx)(state, jnp.ones((4, 2)))
     >>> print(measures["zero_share"]["off"], measures["update_ratio"]["on"])
-    1.0 0.25
+    1.0 0.5
     """
 
     def loss_and_grads(params: Any, batch: Any, key: Any) -> tuple[Any, Any, Any]:
@@ -174,8 +174,10 @@ def recording_of(steps: Sequence[int], measures: Sequence[Measures]) -> Recordin
     >>> recording.measures["gradient_norm"]["w"].tolist()
     [1.0, 1.0]
     """
+    if not measures:
+        return Recording((), {})
     stacked = jax.tree.map(lambda *values: np.asarray(values, np.float64), *measures)
-    return Recording(tuple(steps), stacked if measures else {})
+    return Recording(tuple(steps), stacked)
 
 
 def numbers_of(measures: Any) -> dict[str, dict[str, float]]:
@@ -184,15 +186,22 @@ def numbers_of(measures: Any) -> dict[str, dict[str, float]]:
 
 
 def _measures(w: Array, g: Array, after: Array) -> dict[str, Float[Array, ""]]:
-    wide = jnp.promote_types(w.dtype, jnp.float32)  # sums of squares overflow in float16
-    w, g, after = (x.astype(wide) for x in (w, g, after))
-    of_w, of_g = jnp.linalg.norm(w.ravel()), jnp.linalg.norm(g.ravel())
+    narrow = jnp.finfo(w.dtype).bits < 32  # sums of squares overflow in float16
+    wide = jnp.float32 if narrow else w.dtype
+    w, g, after = (_rounded(x).astype(wide) for x in (w, g, after))
+    of_w, of_g, of_after = (jnp.linalg.norm(x.ravel()) for x in (w, g, after))
     return {
         "gradient_norm": of_g,
         "zero_share": jnp.mean(g == 0, dtype=wide),
         "cosine": jnp.vdot(g, w) / (of_g * of_w),
-        "update_ratio": jnp.linalg.norm((after - w).ravel()) / of_w,
+        "update_ratio": jnp.linalg.norm((after - w).ravel()) / jnp.maximum(of_w, of_after),
     }
+
+
+def _rounded(x: Array) -> Array:
+    """Round to the dtype, also where XLA computes in a wider one until an array is stored."""
+    digits = jnp.finfo(x.dtype)
+    return jax.lax.reduce_precision(x, digits.nexp, digits.nmant)
 
 
 def _taps(loss: Callable[[Any], Any], params: Any) -> dict[str, Any] | None:
