@@ -191,13 +191,11 @@ def train(
     # Repeat until the output is as desired.
     sizes = {"examples": len(dataset.train), "batch_size": batch_size}
     batches = functools.partial(batch_indices, order_key, **sizes)
-    on_mesh = sharded_update(update, mesh, layout, microbatches)
-    advance = _compiled_steps(on_mesh, batches, donate=patience is None)
-    recorded = None
-    if record is not None:
-        looked_at = recorded_update(loss_fn, tx, record, microbatches)
-        recorded = _recorded_steps(sharded_update(looked_at, mesh, layout, microbatches), batches)
-        advance = _ending_recorded(advance, recorded)
+    on_mesh = functools.partial(sharded_update, mesh=mesh, layout=layout, microbatches=microbatches)
+    advance = _compiled_steps(on_mesh(update), batches, donate=patience is None)
+    looked_at = record and on_mesh(recorded_update(loss_fn, tx, record, microbatches, memory))
+    recorded = _recorded_steps(looked_at, batches) if looked_at else None
+    advance = _ending_recorded(advance, recorded) if recorded else advance
     measure = _compiled_measure(problem, mesh)
     examples = shard_examples(dataset.train, mesh)
     stop = functools.partial(_stop, steps=steps, target=target, patience=patience)

@@ -97,6 +97,7 @@ def recorded_update(
     tx: optax.GradientTransformation,
     record: Recorder = Recorder(),
     microbatches: int = 1,
+    memory: float | None = None,
 ) -> Update:
     """Make the update `(state, batch) -> (next state, (loss, measures))`.
 
@@ -105,6 +106,7 @@ def recorded_update(
       tx: any optax transformation.
       record: what to record.
       microbatches: parts of a batch, see `mean_over_microbatches`; shares are means over the parts.
+      memory: the budget of `fbp.value_and_grad`.
 
     Returns:
       The update, whose measures are numbers by measure and layer.
@@ -120,7 +122,7 @@ def recorded_update(
 
     def loss_and_grads(params: Any, batch: Any, key: Any) -> tuple[Any, Any, Any]:
         taps = _taps(lambda params: loss_fn(params, batch, key), params)
-        out = loss_and_grads_fn(loss_fn, taps=taps)(params, batch, key)
+        out = loss_and_grads_fn(loss_fn, memory=memory, taps=taps)(params, batch, key)
         return out if taps else (*out, {})
 
     parts = mean_over_microbatches(loss_and_grads, microbatches)
