@@ -129,8 +129,8 @@ def seeds_to_tell(difference: Difference, *, level: float = LEVEL) -> int | None
         return None
     z = stats.norm.ppf(1 - level / 2) + stats.norm.ppf(POWER)
     samples = 1 if difference.paired else 2
-    wanted = samples * (z / difference.effect) ** 2
-    seeds = max(math.ceil(wanted), fewest_seeds(difference.paired, level))
+    planned = samples * (z / difference.effect) ** 2
+    seeds = max(math.ceil(planned), fewest_seeds(difference.paired, level))
     return seeds if seeds <= MOST_SEEDS else None
 
 

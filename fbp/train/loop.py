@@ -191,7 +191,8 @@ def train(
     # Repeat until the output is as desired.
     sizes = {"examples": len(dataset.train), "batch_size": batch_size}
     batches = functools.partial(batch_indices, order_key, **sizes)
-    on_mesh = functools.partial(sharded_update, mesh=mesh, layout=layout, microbatches=microbatches)
+    divided = {"mesh": mesh, "layout": layout, "microbatches": microbatches}
+    on_mesh = functools.partial(sharded_update, **divided)
     advance = _compiled_steps(on_mesh(update), batches, donate=patience is None)
     looked_at = record and on_mesh(recorded_update(loss_fn, tx, record, microbatches, memory))
     recorded = _recorded_steps(looked_at, batches) if looked_at else None
@@ -204,13 +205,11 @@ def train(
     saved = RunCheckpoints(checkpoints, patience is not None, key, **marks)
     run = functools.partial(_repeat, advance, measure, state, examples, stop)
     last, best, history, stopped = run(saved, steps, evaluate_every, progress and is_first())
-    tracing = _compiled_steps(update, batches, donate=False)
     rerun = stopped == "diverged" and len(history) > 1 and jax.process_count() == 1
-    state = _before_last(advance, init, examples, history) if rerun else None
-    origin = _origin(tracing, state, examples, history) if rerun else None
-    final = _final_steps(recorded, state, examples, history, record) if rerun and record else None
-    best = last if patience is None else best
-    return TrainResult(best, tuple(history), stopped, origin, final)
+    tracing = _compiled_steps(update, batches, donate=False)
+    again = functools.partial(_last_steps, advance, tracing, recorded, init, examples, history)
+    origin, final = again(record) if rerun else (None, None)
+    return TrainResult(last if patience is None else best, tuple(history), stopped, origin, final)
 
 
 def _mesh(mesh: Mesh | None, examples: int, memory: float | None) -> Mesh:
@@ -269,6 +268,23 @@ def _before_last(
     for before, after in itertools.pairwise(history[:-1]):
         state, _ = advance(state, examples, after.step - before.step)
     return state
+
+
+def _last_steps(
+    advance: Callable[..., Any],
+    tracing: Callable[..., Any],
+    recorded: Callable[..., Any] | None,
+    init: Callable[[], TrainState],
+    examples: Examples,
+    history: Sequence[Measurement],
+    record: Recorder | None,
+) -> tuple[Report, Recording | None]:
+    """Run the last steps of a run that diverged again: trace them, and record each of them."""
+    state = _before_last(advance, init, examples, history)
+    origin = _origin(tracing, state, examples, history)
+    if recorded is None or record is None:
+        return origin, None
+    return origin, _final_steps(recorded, state, examples, history, record)
 
 
 def _origin(
