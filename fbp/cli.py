@@ -13,8 +13,8 @@ from tyro.conf import subcommand
 
 from fbp import InputError, MissingRule, __version__
 from fbp.commands.check import CheckCommand
-from fbp.commands.completion import CompletionCommand
 from fbp.commands.compare import CompareCommand
+from fbp.commands.completion import CompletionCommand
 from fbp.commands.configs import ConfigsCommand
 from fbp.commands.experiments import ACTIONS, ExperimentsCommand
 from fbp.commands.fit import FitCommand

@@ -1,21 +1,22 @@
 """`fbp compare`: which run trained better, where the seeds tell."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import FlagCreatePairsOff, Positional, arg
+from tyro.conf import Positional, arg
+
+from fbp.commands.flags import Json
+from fbp.commands.output import print_json
 
 
 @dataclass(frozen=True)
 class CompareCommand:
-    """Say of every two runs which trained better, and how many seeds would tell where none does."""
+    """Say of every two runs which trained better, where the seeds tell."""
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN RUN [RUN ...]")]
     """Directories that `fbp sweep` wrote, of the same task, metric and data set."""
-    json: FlagCreatePairsOff[bool] = False
-    """Print the claims as JSON."""
+    json: Json = False
 
     def __call__(self) -> None:
         """Print the claims, and the rule by which they are made."""
@@ -24,7 +25,7 @@ class CompareCommand:
 
         answers = claims([*map(entrant, contestants(self.runs))])
         if self.json:
-            print(json.dumps({"rule": RULE, "claims": [c.facts() for c in answers]}, indent=2))
+            print_json({"rule": RULE, "claims": [c.facts() for c in answers]})
             return
         print("\n".join(map(str, answers)) or "Nothing can be compared: give runs of more seeds.")
         print(f"\n{RULE}")

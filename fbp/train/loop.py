@@ -191,24 +191,20 @@ def train(
     # Repeat until the output is as desired.
     sizes = {"examples": len(dataset.train), "batch_size": batch_size}
     batches = functools.partial(batch_indices, order_key, **sizes)
-    divided = {"mesh": mesh, "layout": layout, "microbatches": microbatches}
-    on_mesh = functools.partial(sharded_update, **divided)
+    on_mesh = lambda update: sharded_update(update, mesh, layout, microbatches)
     advance = _compiled_steps(on_mesh(update), batches, donate=patience is None)
     looked_at = record and on_mesh(recorded_update(loss_fn, tx, record, microbatches, memory))
-    recorded = _recorded_steps(looked_at, batches) if looked_at else None
-    advance = _ending_recorded(advance, recorded) if recorded else advance
+    advance, recorded = _recorded_steps(advance, looked_at, batches)
     measure = _compiled_measure(problem, mesh)
     examples = shard_examples(dataset.train, mesh)
     stop = functools.partial(_stop, steps=steps, target=target, patience=patience)
-    marks = {} if checkpoints is None else _fingerprints(problem, update, state)
-    marks |= {"batch_size": batch_size, "evaluate_every": evaluate_every}
-    saved = RunCheckpoints(checkpoints, patience is not None, key, **marks)
+    marks = checkpoints and _fingerprints(problem, update, state, batch_size, evaluate_every)
+    saved = RunCheckpoints(checkpoints, patience is not None, key, **(marks or {}))
     run = functools.partial(_repeat, advance, measure, state, examples, stop)
     last, best, history, stopped = run(saved, steps, evaluate_every, progress and is_first())
-    rerun = stopped == "diverged" and len(history) > 1 and jax.process_count() == 1
     tracing = _compiled_steps(update, batches, donate=False)
     again = functools.partial(_last_steps, advance, tracing, recorded, init, examples, history)
-    origin, final = again(record) if rerun else (None, None)
+    origin, final = again(record) if stopped == "diverged" else (None, None)
     return TrainResult(last if patience is None else best, tuple(history), stopped, origin, final)
 
 
@@ -246,7 +242,9 @@ def _repeat(
     return state, best, history, stopped
 
 
-def _fingerprints(problem: Problem, update: Update, state: TrainState) -> dict[str, Any]:
+def _fingerprints(
+    problem: Problem, update: Update, state: TrainState, batch_size: int, evaluate_every: int
+) -> dict[str, Any]:
     """Return what a run that resumes must have in common with the one that began."""
     one = jax.tree.map(lambda leaf: leaf[:1], problem.parts["train"])
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
@@ -254,7 +252,7 @@ def _fingerprints(problem: Problem, update: Update, state: TrainState) -> dict[s
     data = {
         f"data.{name}": arrays_fingerprint(problem.parts[name]) for name in ("train", "validation")
     }
-    return {**data, **programs}
+    return {**data, **programs, "batch_size": batch_size, "evaluate_every": evaluate_every}
 
 
 def _before_last(
@@ -278,8 +276,10 @@ def _last_steps(
     examples: Examples,
     history: Sequence[Measurement],
     record: Recorder | None,
-) -> tuple[Report, Recording | None]:
+) -> tuple[Report | None, Recording | None]:
     """Run the last steps of a run that diverged again: trace them, and record each of them."""
+    if len(history) == 1 or jax.process_count() > 1:
+        return None, None
     state = _before_last(advance, init, examples, history)
     origin = _origin(tracing, state, examples, history)
     if recorded is None or record is None:
@@ -318,18 +318,20 @@ def _final_steps(
     return recording_of(list(steps)[shown], [numbers_of(row) for row in rows[shown]])
 
 
-def _recorded_steps(update: Update, batches: Callable[..., Any]) -> Any:
-    """Compile `(state, training data, count) -> (state, what each step's update returns)`."""
+def _recorded_steps(
+    advance: Callable[..., Any], update: Update | None, batches: Callable[..., Any]
+) -> tuple[Any, Any]:
+    """Return `advance` with its last step recorded, and what records each of many steps.
+
+    The first returns `(state, (mean loss, measures))`, the second `(state, (losses, measures))`.
+    Without an update that is looked at, there is nothing to record.
+    """
+    if update is None:
+        return advance, None
 
     @functools.partial(jax.jit, static_argnums=2)
-    def advance(state: TrainState, training: Examples, count: int):
+    def recorded(state: TrainState, training: Examples, count: int):
         return scan_steps(update, state, training, batches(state.step, count))
-
-    return advance
-
-
-def _ending_recorded(advance: Callable[..., Any], recorded: Callable[..., Any]) -> Any:
-    """Return `advance` whose last step is recorded; it returns `(state, (mean loss, measures))`."""
 
     def run(state: TrainState, training: Examples, count: int) -> tuple[TrainState, Any]:
         total = 0.0
@@ -340,7 +342,7 @@ def _ending_recorded(advance: Callable[..., Any], recorded: Callable[..., Any]) 
         mean = (total + losses[0]) / count
         return state, (mean, jax.tree.map(lambda x: x[0], measures))
 
-    return run
+    return run, recorded
 
 
 def _compiled_steps(update: Update, batches: Callable[..., Any], donate: bool) -> Any:
