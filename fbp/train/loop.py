@@ -202,9 +202,8 @@ def train(
     saved = RunCheckpoints(checkpoints, patience is not None, key, **(marks or {}))
     run = functools.partial(_repeat, advance, measure, state, examples, stop)
     last, best, history, stopped = run(saved, steps, evaluate_every, progress and is_first())
-    tracing = _compiled_steps(update, batches, donate=False)
-    again = functools.partial(_last_steps, advance, tracing, recorded, init, examples, history)
-    origin, final = again(record) if stopped == "diverged" else (None, None)
+    again = functools.partial(_last_steps, advance, recorded, init, examples, history, record)
+    origin, final = again(update, batches) if stopped == "diverged" else (None, None)
     return TrainResult(last if patience is None else best, tuple(history), stopped, origin, final)
 
 
@@ -270,16 +269,18 @@ def _before_last(
 
 def _last_steps(
     advance: Callable[..., Any],
-    tracing: Callable[..., Any],
     recorded: Callable[..., Any] | None,
     init: Callable[[], TrainState],
     examples: Examples,
     history: Sequence[Measurement],
     record: Recorder | None,
+    update: Update,
+    batches: Callable[..., Any],
 ) -> tuple[Report | None, Recording | None]:
     """Run the last steps of a run that diverged again: trace them, and record each of them."""
     if len(history) == 1 or jax.process_count() > 1:
         return None, None
+    tracing = _compiled_steps(update, batches, donate=False)
     state = _before_last(advance, init, examples, history)
     origin = _origin(tracing, state, examples, history)
     if recorded is None or record is None:
