@@ -8,13 +8,15 @@ time too; therefore
 - a study of fewer than `MEASURE_FROM` floating-point operations runs by `vmap`, unmeasured;
 - no further candidate is timed once that would take more than `BUDGET` of the time that the study
   takes by the fastest so far;
-- the likeliest comes first: on a CPU one trial after another from `LARGE` operations a step on.
+- the likeliest comes first: on a CPU one trial after another from `LARGE` operations a step on, and
+  then not all side by side;
+- a sweep times the likeliest by its first steps, which count: see `FirstSteps`.
 """
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -42,34 +44,75 @@ TIE = 0.95  # of the highest speed: what such a measurement cannot tell apart
 MIN_GROUP = 4  # trials at a time, of `map` in groups and of `seed`: fewer are not worth batching
 
 
+@dataclass(frozen=True)
+class FirstSteps:
+    """The first steps of all trials of a study, trained by the likeliest way.
+
+    Attributes:
+      parallelism: that way.
+      steps: how many each trial made.
+      seconds: what they took.
+      compiling: seconds of compiling them.
+      states: the states after them, which are only copied.
+    """
+
+    parallelism: Parallelism
+    steps: int
+    seconds: float
+    compiling: float
+    states: Any
+
+    def speed(self, study: Study) -> float:
+        """Return the trial-steps per second, without what measuring the validation set took."""
+        validation = example_count(study.problem.parts["validation"])
+        forward = 3 * self.steps * study.config.train.batch_size  # a gradient counts three times
+        alone = self.seconds * forward / (forward + validation)
+        return len(study.trials) * self.steps / max(alone, 1e-9)
+
+
 def is_measured(study: Study) -> bool:
     """Return whether a study is long enough for a measurement, and its config leaves the choice."""
     return study.config.sweep.trials == "auto" and operations(study) >= MEASURE_FROM
 
 
+def likeliest(study: Study) -> Parallelism:
+    """Return the way to try first."""
+    return _candidates(study, configured(study.config.sweep, len(study.trials)))[0]
+
+
 def autotune(
-    study: Study, say: Callable[[str], None] = lambda *_: None
+    study: Study,
+    say: Callable[[str], None] = lambda *_: None,
+    first: FirstSteps | None = None,
 ) -> tuple[Parallelism, dict[str, float]]:
     """Choose a study's parallelism; return it and each candidate's trial-steps per second.
 
     Without `trials = "auto"` it is the parallelism that the config names, and nothing is measured.
-    `say` is called with what is being done.
+    `say` is called with what is being done. After `first` steps, another way must make good the
+    time that it takes to compile it and to repeat them.
     """
-    first = configured(study.config.sweep, len(study.trials))
+    way = configured(study.config.sweep, len(study.trials))
     if not is_measured(study):
-        return first, {}
-    trial_steps = len(study.trials) * study.config.train.steps
-    states = _start(study, first)
-    speeds: dict[Parallelism, float] = {}
-    candidates, begin, compiled = _candidates(study, first), time.perf_counter(), 0.0
+        return way, {}
+    candidates, speeds, compiling = _candidates(study, way), {}, {}
+    if first is not None:
+        speeds[first.parallelism] = first.speed(study)
+        compiling[first.parallelism] = first.compiling
+    states = _start(study, way) if first is None else first.states
+    left = len(study.trials) * (study.config.train.steps - (0 if first is None else first.steps))
+    begin, compiled = time.perf_counter(), 0.0
     for number, candidate in enumerate(candidates, start=1):
-        say(f"measuring way {number} of {len(candidates)} to run trials")
-        speeds[candidate], compiling = _time_candidate(study, candidate, states)
-        compiled += compiling
         spent = max(broadcast(time.perf_counter() - begin), compiled)
-        if spent + compiling > BUDGET * trial_steps / max(speeds.values()):
+        next_one = [*compiling.values()][-1:]
+        if next_one and spent + next_one[0] > BUDGET * left / max(speeds.values()):
             break
+        if candidate not in speeds:
+            say(f"measuring way {number} of {len(candidates)} to run trials")
+            speeds[candidate], compiling[candidate] = _time_candidate(study, candidate, states)
+            compiled += compiling[candidate]
     rounded = {_label(candidate): float(f"{speed:.4g}") for candidate, speed in speeds.items()}
+    if first is not None:
+        return _cheapest(study, first, speeds, compiling), rounded
     return _first_of_fastest(speeds), rounded
 
 
@@ -103,6 +146,7 @@ def _candidates(study: Study, first: Parallelism) -> list[Parallelism]:
     if jax.default_backend() == "cpu" and operations(study) / steps >= LARGE:
         in_turn = lambda candidate: candidate.kind not in ("map", "loop")
         candidates.sort(key=lambda c: (in_turn(c), c.batch_size > 1))
+        return [candidate for candidate in candidates if candidate.kind != "vmap"]
     return candidates
 
 
@@ -169,6 +213,19 @@ def _first_of_fastest(speeds: dict[Parallelism, float]) -> Parallelism:
     """Return the first candidate that is as fast as any, within `TIE`."""
     fastest = max(speeds.values())
     return next(candidate for candidate in speeds if speeds[candidate] >= TIE * fastest)
+
+
+def _cheapest(
+    study: Study,
+    first: FirstSteps,
+    speeds: Mapping[Parallelism, float],
+    compiling: Mapping[Parallelism, float],
+) -> Parallelism:
+    """Return the way that ends soonest: the first one goes on, any other begins anew."""
+    count, steps = len(study.trials), study.config.train.steps
+    seconds = {way: compiling[way] + count * steps / speed for way, speed in speeds.items()}
+    seconds[first.parallelism] = count * (steps - first.steps) / speeds[first.parallelism]
+    return min(seconds, key=lambda way: seconds[way])
 
 
 def _best_seconds(advance: Callable[[Any], Any], states: Any) -> float:

@@ -23,8 +23,8 @@ from filelock import FileLock, Timeout
 from fbp.config import Config, Halving, OptunaSearch
 from fbp.errors import InputError
 from fbp.records import CONFIG, to_json, write_atomic, writing
+from fbp.sweep.choice import choose_parallelism
 from fbp.sweep.parallelism import KINDS, Parallelism
-from fbp.sweep.runner import choose_parallelism
 from fbp.sweep.study import Study
 from fbp.sweep.unchanged import fingerprints
 from fbp.train.fingerprint import text_fingerprint

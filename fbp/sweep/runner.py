@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,16 @@ import jax
 import numpy as np
 
 from fbp.errors import InputError
-from fbp.hosts import gather_global, on_first_process, put_global
+from fbp.hosts import broadcast, gather_global, on_first_process, put_global
 from fbp.records import ENVIRONMENT, add_to_environment, read_environment
-from fbp.sweep.autotuning import autotune, is_measured
+from fbp.sweep.autotuning import FirstSteps, likeliest
 from fbp.sweep.batches import BatchReader
+from fbp.sweep.choice import IN_TURN, is_settled_by_training, known_parallelism, measure_parallelism
 from fbp.sweep.divergence import MonitoredState
 from fbp.sweep.grid import Trial, grid_of
 from fbp.sweep.parallelism import KINDS, Parallelism, select_trials
 from fbp.sweep.program import Program, make_program
-from fbp.sweep.remembered import choice_key, remember, remembered
 from fbp.sweep.study import Study, measures_of_study
-from fbp.sweep.vmapping import traces_under_vmap
 from fbp.train.objective import Metrics
 from fbp.train.problem import Batches, Part
 
@@ -35,15 +34,12 @@ class Throughput:
     trial_steps: int = 0
 
 
-IN_TURN = Parallelism("map")  # without vmap
-
-
 class Runner:
     """Runs the trials of studies, which are named by their index.
 
-    The parallelism of a study is chosen when it starts, and written into the environment of the
-    run; where it is written already, that one is taken, over the present devices. Studies of one
-    config and problem share their programs.
+    The parallelism of a study is chosen when it starts or after its first steps, and written into
+    the environment of the run; where it is written already, that one is taken, over the present
+    devices. Studies of one config and problem share their programs.
 
     Attributes:
       studies: all of them.
@@ -51,6 +47,7 @@ class Runner:
       throughput: of what has been run so far.
       measures: what is measured.
       say: called with what is being done, such as `compiling`.
+      started: the last validation metrics before the first step.
       latest: the last training losses and validation metrics.
       compiling: makes the context in which programs are compiled.
       asked: for how many studies a search has said the settings, where one says them as it goes.
@@ -71,6 +68,8 @@ class Runner:
         self._compiled: dict[tuple[int, int, int, int], Any] = {}
         self._data: dict[Any, Part] = {}
         self._readers: dict[int, BatchReader] = {}
+        self._open: set[int] = set()
+        self.started: Metrics = {}
         self.measures = measures_of_study(studies[0])
         self.say: Callable[[str], None] = lambda *_: None
         self.latest: tuple[Any, Metrics] | None = None
@@ -92,12 +91,52 @@ class Runner:
         with self.compiling():
             started = program.start(grid_of(trials), validation)
         self.throughput.compiling += time.perf_counter() - begin
+        self.started = started[1]
         return started
 
     def advance(
         self, variant: int, trials: Sequence[Trial], states: MonitoredState, start: int, stop: int
     ) -> tuple[MonitoredState, Any, Metrics]:
-        """Train from step `start` to `stop`; return states, training losses and metrics."""
+        """Train from step `start` to `stop`; return states, training losses and metrics.
+
+        After the first steps the parallelism is settled. Where another one is taken, all trials
+        begin anew by it, so that every step of a run is made in one way.
+        """
+        before = replace(self.throughput)
+        trained = self._advance(variant, trials, states, start, stop)
+        alike = self._alike(variant)
+        if alike in self._open:
+            self._open.remove(alike)
+            first = FirstSteps(
+                self._program(variant, len(trials)).parallelism,
+                stop - start,
+                broadcast(self.throughput.training - before.training),
+                broadcast(self.throughput.compiling - before.compiling),
+                trained[0],
+            )
+            if self._settle(variant, first):
+                spent = self.throughput.training - before.training
+                self.throughput = replace(before, compiling=self.throughput.compiling + spent)
+                trained = self._advance(
+                    variant, trials, self.start(variant, trials)[0], start, stop
+                )
+        self.latest = trained[1:]
+        return trained
+
+    def _settle(self, variant: int, first: FirstSteps) -> bool:
+        """Choose the parallelism after the first steps; return whether it is another one."""
+        begin, study = time.perf_counter(), self.studies[variant]
+        chosen, speeds = measure_parallelism(study, self.say, first)
+        self._record(variant, chosen, speeds)
+        if chosen != first.parallelism:
+            self._programs.pop(self._key(variant, len(study.trials)))
+            self._compiled.clear()
+        self.throughput.compiling += time.perf_counter() - begin
+        return chosen != first.parallelism
+
+    def _advance(
+        self, variant: int, trials: Sequence[Trial], states: MonitoredState, start: int, stop: int
+    ) -> tuple[MonitoredState, Any, Metrics]:
         begin = time.perf_counter()
         program = self._program(variant, len(trials))
         key = (*self._key(variant, len(trials)), stop - start)
@@ -115,9 +154,7 @@ class Runner:
         self.throughput.compiling += compiled - begin
         self.throughput.training += time.perf_counter() - compiled
         self.throughput.trial_steps += (stop - start) * len(trials)
-        losses, metrics = jax.tree.map(gather_global, (losses, metrics))
-        self.latest = losses, metrics
-        return states, losses, metrics
+        return states, *jax.tree.map(gather_global, (losses, metrics))
 
     def select(self, variant: int, states: Any, indices: Sequence[int]) -> MonitoredState:
         """Return the states of the trials at these indices."""
@@ -146,21 +183,35 @@ class Runner:
         study = self.studies[variant]
         return id(study.config), id(study.problem), trials
 
+    def _alike(self, variant: int) -> int:
+        """Return the first study of the same config, by which the parallelism is recorded."""
+        config = self.studies[variant].config
+        return next(i for i, other in enumerate(self.studies) if other.config is config)
+
     def _parallelism(self, variant: int) -> Parallelism:
-        study = self.studies[variant]
-        alike = (other.config is study.config for other in self.studies)
-        variant = next(index for index, is_alike in enumerate(alike) if is_alike)
-        environment = on_first_process(read_environment, self.directory)
-        choices = environment.get("trials", {})
+        alike = self._alike(variant)
+        choices = self._choices()
+        if str(alike) in choices:
+            return _recorded(choices[str(alike)], self.directory)
+        study = self.studies[alike]
+        known = known_parallelism(study, self.say)
+        if known is None and is_settled_by_training(study):
+            self._open.add(alike)
+            return likeliest(study)
+        parallelism, speeds = known or measure_parallelism(study, self.say)
+        self._record(variant, parallelism, speeds)
+        return parallelism
+
+    def _choices(self) -> Mapping[str, Any]:
+        choices = on_first_process(read_environment, self.directory).get("trials", {})
         if not isinstance(choices, Mapping):
-            return _recorded(None, self.directory)
-        if str(variant) not in choices:
-            parallelism, speeds = choose_parallelism(self.studies[variant], self.say)
-            chosen = {**asdict(parallelism), "trial_steps_per_second": speeds}
-            facts = {"trials": {**choices, str(variant): chosen}}
-            on_first_process(add_to_environment, self.directory, facts)
-            return parallelism
-        return _recorded(choices[str(variant)], self.directory)
+            _recorded(None, self.directory)
+        return choices
+
+    def _record(self, variant: int, parallelism: Parallelism, speeds: Mapping[str, float]) -> None:
+        chosen = {**asdict(parallelism), "trial_steps_per_second": dict(speeds)}
+        facts = {"trials": {**self._choices(), str(self._alike(variant)): chosen}}
+        on_first_process(add_to_environment, self.directory, facts)
 
     def _training(self, variant: int, start: int, stop: int, parallelism: Parallelism) -> Part:
         """Return the training data of these steps: all arrays, or the batch of each step."""
@@ -177,29 +228,6 @@ class Runner:
         if key not in self._data:
             self._data[key] = put_global(problem.parts[part], parallelism.replicated)
         return self._data[key]
-
-
-def choose_parallelism(
-    study: Study, say: Callable[[str], None] = lambda *_: None
-) -> tuple[Parallelism, dict[str, float]]:
-    """Choose a study's parallelism: as it was remembered, or by a measurement.
-
-    Return it, and the trial-steps per second of each candidate that was measured. `say` is called
-    with what is being done.
-    """
-    say("tracing")
-    if not traces_under_vmap(study):
-        return IN_TURN, {}
-    if not is_measured(study):
-        return autotune(study, say)
-    key = choice_key(study)
-    choice = on_first_process(remembered, key)
-    if choice is not None:
-        return choice[0].of(len(study.trials)), choice[1]
-    parallelism, speeds = autotune(study, say)
-    if speeds:
-        on_first_process(remember, key, parallelism, speeds)
-    return parallelism, speeds
 
 
 def _recorded(choice: Any, directory: Path) -> Parallelism:

@@ -81,8 +81,6 @@ def _advance(segment: Segment, trials: Sequence[Trial], progress: SweepProgress,
         states, metrics = runner.start(variant, trials)
         if runner.studies[variant].parallelism is None:  # a group may be of one unlucky seed
             _check_start(runner.studies[variant], metrics)
-        rows = validation_rows(trials, 0, metrics, np.ones(len(trials), bool))
-        on_first_process(append_records, directory, rows)
     else:
         states = progress.states[variant]
     was_alive = gather_global(states.diverged_at)[: len(trials)] < 0
@@ -91,6 +89,8 @@ def _advance(segment: Segment, trials: Sequence[Trial], progress: SweepProgress,
     states, losses, metrics = runner.advance(variant, trials, states, segment.start, segment.stop)
     diverged_at = gather_global(states.diverged_at)[: len(trials)]
     rows = training_rows(trials, segment.stop, losses, metrics, was_alive, diverged_at)
+    if segment.start == 0:
+        rows = [*validation_rows(trials, 0, runner.started, was_alive), *rows]
     on_first_process(append_records, directory, rows)
     return states
 

@@ -4,7 +4,7 @@ import pytest
 
 from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
 from fbp.sweep import autotuning
-from fbp.sweep.autotuning import autotune, operations
+from fbp.sweep.autotuning import FirstSteps, autotune, operations
 from fbp.sweep.parallelism import Parallelism
 from fbp.sweep.study import studies_of
 
@@ -87,6 +87,32 @@ def test_large_networks_run_one_trial_after_another_first_on_a_cpu(monkeypatch):
     monkeypatch.setattr(autotuning, "LARGE", 0.0)
     autotune(STUDY)
     assert [way.kind for way in tried] == ["map"]
+
+
+def first_steps(seconds, compiling=1.0):
+    """A step of all six trials by vmap."""
+    return FirstSteps(Parallelism("vmap", 1, 6), 1, seconds, compiling, None)
+
+
+def test_speed_of_the_first_steps_is_without_the_validation_set():
+    examples = len(STUDY.problem.data.validation)
+    alone = first_steps(2.0).speed(STUDY) * 3 * 16 / (3 * 16 + examples)
+    assert alone == pytest.approx(6 / 2.0)
+
+
+def test_first_steps_are_not_timed_again_and_go_on_where_no_other_ends_sooner(monkeypatch):
+    tried = timed(monkeypatch, SPEEDS | {("map", 1): 1e9}, compiling=0.1)
+    way, speeds = autotune(STUDY, first=first_steps(1e-3))
+    assert (way.kind, tried) == ("vmap", [])
+    assert list(speeds) == ["vmap"]
+
+
+def test_faster_way_is_taken_if_it_makes_good_the_steps_that_it_repeats(monkeypatch):
+    timed(monkeypatch, dict.fromkeys(SPEEDS, 1e-6) | {("map", 1): 1e9}, compiling=0.1)
+    assert autotune(STUDY, first=first_steps(1e3))[0].kind == "map"
+    timed(monkeypatch, dict.fromkeys(SPEEDS, 1e-6) | {("map", 1): 1e9}, compiling=1e9)
+    monkeypatch.setattr(autotuning, "BUDGET", 1e30)
+    assert autotune(STUDY, first=first_steps(1e3))[0].kind == "vmap"
 
 
 @pytest.mark.slow

@@ -6,9 +6,9 @@ import pytest
 
 from fbp.config import MLP, Config, Data, Optimizer, Sweep, Train
 from fbp.sweep import autotuning
+from fbp.sweep.choice import choose_parallelism
 from fbp.sweep.parallelism import Parallelism
 from fbp.sweep.remembered import choice_key, remember, remembered
-from fbp.sweep.runner import Runner
 from fbp.sweep.study import studies_of
 
 CONFIG = Config(
@@ -28,7 +28,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "fbp" / "sweep" / "parallelism.json"
 
 
-def test_choice_is_measured_once(tmp_path, monkeypatch):
+def test_choice_is_measured_once(monkeypatch):
     measured = []
 
     def timed(study, way, states):
@@ -38,7 +38,7 @@ def test_choice_is_measured_once(tmp_path, monkeypatch):
     monkeypatch.setattr(autotuning, "_time_candidate", timed)
     monkeypatch.setattr(autotuning, "MEASURE_FROM", 0.0)
     monkeypatch.setattr(autotuning, "BUDGET", 1e9)
-    choices = [Runner([STUDY], tmp_path)._choose(STUDY) for _ in range(2)]
+    choices = [choose_parallelism(STUDY) for _ in range(2)]
     assert len(measured) == len(set(measured)) > 1
     assert choices[0] == choices[1]
     assert choices[0][0].kind == "map"
