@@ -70,6 +70,8 @@ class SweepCommand:
         )
         division = Division(self.part, self.parts, self.ray, self.task_cpus, self.task_gpus)
         seeds = [] if self.seeds is None else [f"sweep.seeds = {self.seeds}"]
+        if sys.stderr.isatty():  # the bar comes once there is something to count
+            print(f"{self.config}: reading, checking the gradient", file=sys.stderr, flush=True)
         use_every_core()
         with joined(processes):
             from fbp.hosts import on_first_process

@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
+import scipy
 from jaxtyping import Float64
-from scipy import stats
 
 Interval = tuple[float, float, float]  # the value, its lower and its upper bound
 Sample = Float64[np.ndarray, "... seeds"]
@@ -53,7 +53,7 @@ def interquartile_mean(scores: Scores, *, confidence: float = 0.95, seed: int = 
     """
 
     def middle(*samples: Sample, axis: int = -1) -> Float64[np.ndarray, "..."]:
-        return stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
+        return scipy.stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
 
     return _with_interval(middle, _samples(scores), confidence, seed)
 
@@ -88,7 +88,7 @@ def probability_of_improvement(
 
 def _share_above(x: Sample, y: Sample, axis: int) -> Float64[np.ndarray, "..."]:
     n, m = x.shape[axis], y.shape[axis]
-    ranks = stats.rankdata(np.concatenate([x, y], axis=axis), axis=axis)
+    ranks = scipy.stats.rankdata(np.concatenate([x, y], axis=axis), axis=axis)
     rank_sum = np.sum(np.take(ranks, range(n), axis=axis), axis=axis)
     return (rank_sum - n * (n + 1) / 2) / (n * m)
 
@@ -108,7 +108,7 @@ def _with_interval(
         return value, math.nan, math.nan
     if all(np.all(sample == sample[0]) for sample in samples):
         return value, value, value
-    bounds = stats.bootstrap(
+    bounds = scipy.stats.bootstrap(
         samples,
         statistic,
         confidence_level=confidence,

@@ -6,7 +6,8 @@ From a config to an answer:
 - `grid`, `sampling`: which trials each of them has; `study`: these with their data and network;
 - `optuna_search`: what Optuna says to try next;
 - `segments`: in which order they are trained, and which settings are promoted;
-- `parallelism`, `program`, `autotuning`: all trials of a study as one program, in the fastest way;
+- `parallelism`, `program`: all trials of a study as one program; `autotuning`, `choice`: the
+  fastest way to run it; `capacity`: whether memory holds their states;
 - `runner`, `training`: that program run, recorded (`rows`) and saved (`progress`);
 - `recorded`: the whole sweep, its winners tested, its summary; `table`: for a terminal;
 - `division`, `part`, `merging`: a sweep divided by an index, over processes that never speak;

@@ -32,6 +32,7 @@ from fbp.records import (
     write_atomic,
     writing,
 )
+from fbp.sweep.capacity import check_memory
 from fbp.sweep.division import (
     COMPILED,
     COMPILING,
@@ -140,6 +141,7 @@ def run_part(
             if "records_sha256" in present:
                 return present
             groups = plan.studies_of(index, studies)
+            check_memory(groups)
             check = check_gradients(groups)
             if tell is not None:
                 tell(groups, check)

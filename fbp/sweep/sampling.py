@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import qmc
+import scipy
 
 from fbp.config import Range, Values, values_of
 
@@ -21,7 +21,7 @@ def sample_settings(values: Mapping[str, Values], count: int, seed: int) -> list
     >>> [setting["learning_rate"] for setting in drawn]
     [0.259687, 0.0259687, 0.821201]
     """
-    points = qmc.Halton(len(values), rng=seed).random(count)
+    points = scipy.stats.qmc.Halton(len(values), rng=seed).random(count)
     return [
         {name: _value(values[name], u) for name, u in zip(values, point, strict=True)}
         for point in points
