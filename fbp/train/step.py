@@ -207,7 +207,7 @@ def with_guards(
     if clip_norm is not None:
         tx = optax.chain(optax.clip_by_global_norm(clip_norm), tx)
     if accumulate > 1:
-        steps = optax.MultiSteps(tx, accumulate)
+        steps: Any = optax.MultiSteps(tx, accumulate)
         tx = optax.GradientTransformationExtraArgs(steps.init, steps.update)
     if skip_nonfinite is not None:
         tx = optax.apply_if_finite(tx, skip_nonfinite)
