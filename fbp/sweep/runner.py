@@ -94,6 +94,10 @@ class Runner:
         self.started = started[1]
         return started
 
+    def may_begin_anew(self, variant: int) -> bool:
+        """Return whether the next steps of a study are the first, which settle its parallelism."""
+        return self._alike(variant) in self._open
+
     def advance(
         self, variant: int, trials: Sequence[Trial], states: MonitoredState, start: int, stop: int
     ) -> tuple[MonitoredState, Any, Metrics]:
@@ -104,9 +108,8 @@ class Runner:
         """
         before = replace(self.throughput)
         trained = self._advance(variant, trials, states, start, stop)
-        alike = self._alike(variant)
-        if alike in self._open:
-            self._open.remove(alike)
+        if self.may_begin_anew(variant):
+            self._open.remove(self._alike(variant))
             first = FirstSteps(
                 self._program(variant, len(trials)).parallelism,
                 stop - start,

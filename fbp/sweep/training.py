@@ -77,20 +77,25 @@ def _run_segment(segment: Segment, progress: SweepProgress, runner: Runner) -> S
 
 def _advance(segment: Segment, trials: Sequence[Trial], progress: SweepProgress, runner: Runner):
     directory, variant = runner.directory, segment.variant
+    everyone = np.ones(len(trials), bool)
     if segment.start == 0:
         states, metrics = runner.start(variant, trials)
         if runner.studies[variant].parallelism is None:  # a group may be of one unlucky seed
             _check_start(runner.studies[variant], metrics)
+        if not runner.may_begin_anew(variant):
+            rows = validation_rows(trials, 0, metrics, everyone)
+            on_first_process(append_records, directory, rows)
     else:
         states = progress.states[variant]
     was_alive = gather_global(states.diverged_at)[: len(trials)] < 0
     if not was_alive.any():
         return states
+    begins = runner.may_begin_anew(variant)
     states, losses, metrics = runner.advance(variant, trials, states, segment.start, segment.stop)
     diverged_at = gather_global(states.diverged_at)[: len(trials)]
     rows = training_rows(trials, segment.stop, losses, metrics, was_alive, diverged_at)
-    if segment.start == 0:
-        rows = [*validation_rows(trials, 0, runner.started, was_alive), *rows]
+    if begins:
+        rows = [*validation_rows(trials, 0, runner.started, everyone), *rows]
     on_first_process(append_records, directory, rows)
     return states
 
