@@ -66,17 +66,21 @@ def mutants(problem: Problem, with_peers: bool) -> list[Mutant]:
     peers = _peers(problem, single) if with_peers else {}
     with jax.enable_x64(True):
         double = jax.jit(wide)
+        point = in_double(problem)
+        # The same operands in the same order; an equation of a rule may have a line here alone.
+        in_wide = operands(loss, *point)
+        wide_numbers = {place: i for i, place in enumerate(in_wide)}
+        assert [x.primitive for x in numbers] == [x.primitive for x in in_wide]
 
         def marks(leaves: Any, arrays: Any, target: Any, fault: Any) -> Any:
-            rules = marked(faulty(numbers, target, fault))
+            rules = marked(faulty(wide_numbers, target, fault))
             return fbp.value_and_grad(loss, rules=rules)(leaves, arrays)
 
-        point = in_double(problem)
         program, _ = g.stage(marks, *point, *none)
         watch = watched(program)
 
     found = []
-    for place, number in numbers.items():
+    for number, place in enumerate(in_wide):
         for kind, fault in enumerate(FAULTS):
             which = jnp.int32(number), jnp.int32(kind)
             got = single(*problem.point, *which)
