@@ -32,8 +32,8 @@ from fbp.autodiff import graph as g
 from fbp.verify.leaf_verdicts import verdicts_of
 from fbp.verify.localise import blamed, marked, watched
 from fbp.verify.precision import DOUBLE, in_precision
-from fbp.verify.problem import Problem, problem_of
-from fbp.verify.reference import by_jax, coarsest_in_double, in_double
+from fbp.verify.problem import CheckedFunction, problem_of
+from fbp.verify.reference import coarsest_in_double, in_double, jax_reference
 
 EQUIVALENT = 1e-12
 PEERS = ("check_grads", "chex")
@@ -50,7 +50,7 @@ class Mutant:
     peers: dict[str, bool]
 
 
-def mutants(problem: Problem, with_peers: bool) -> list[Mutant]:
+def mutants(problem: CheckedFunction, with_peers: bool) -> list[Mutant]:
     """Every mutant of a function that is not equivalent."""
     numbers = {place: i for i, place in enumerate(operands(problem.loss, *problem.point))}
 
@@ -60,7 +60,7 @@ def mutants(problem: Problem, with_peers: bool) -> list[Mutant]:
     none = (jnp.int32(-1), jnp.int32(0))
     single = jax.jit(gradient).lower(*problem.point, *none).compile()
     wide = in_precision(DOUBLE, gradient, *problem.point, *none)
-    reference, *_ = by_jax(problem)
+    reference, *_ = jax_reference(problem)
     eps = coarsest_in_double(problem, lambda leaves, arrays: gradient(leaves, arrays, *none))
     loss = in_precision(DOUBLE, problem.loss, *problem.point)
     peers = _peers(problem, single) if with_peers else {}
@@ -117,7 +117,7 @@ def _right(place: Operand, findings: list[Any]) -> bool:
     return named == {(place.primitive, place.source)}
 
 
-def _peers(problem: Problem, gradient: Callable) -> dict[str, Callable[[Any, Any], bool]]:
+def _peers(problem: CheckedFunction, gradient: Callable) -> dict[str, Callable[[Any, Any], bool]]:
     """The other checkers, with the mutated gradient as the rule of a custom_vjp function."""
 
     loss = jax.jit(problem.loss)

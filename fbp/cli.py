@@ -22,7 +22,7 @@ from fbp.commands.merge import MergeCommand
 from fbp.commands.plan import PlanCommand
 from fbp.commands.predict import PredictCommand
 from fbp.commands.report import ReportCommand
-from fbp.commands.run import RunCommand, run
+from fbp.commands.run import RunCommand, run_program
 from fbp.commands.runs import RunsCommand
 from fbp.commands.show import ShowCommand
 from fbp.commands.sweep import SweepCommand
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         if argv[:1] == ["run"] and not set(HELP) & set(of_fbp):
-            return run(argv[1:])
+            return run_program(argv[1:])
         return _command(argv)
     except (InputError, MissingRule) as error:
         return _complain(str(error))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def compilation_cache(directory: Path | None, least_seconds: float | None = None) -> Iterator[None]:
+def cached_programs(directory: Path | None, least_seconds: float | None = None) -> Iterator[None]:
     """Cache compiled programs in a directory.
 
     A directory set by `JAX_COMPILATION_CACHE_DIR`, or by the program, stays; without any, nothing

@@ -172,11 +172,11 @@ def module_of(name: str) -> ModuleType:
 
 def show(extra: Path) -> None:
     """Write the pages on which networks are seen to learn."""
-    from fbp.show import moons, record, write_page, xor
+    from fbp.show import moons, record, write_recording, xor
 
     for name, lesson in (("xor", xor()), ("moons", moons())):
         (extra / "show").mkdir(exist_ok=True)
-        write_page(extra / "show" / f"{name}.html", record(lesson, seed=1))
+        write_recording(extra / "show" / f"{name}.html", record(lesson, seed=1))
 
 
 def public_names(module: ModuleType) -> list[str]:

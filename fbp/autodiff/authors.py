@@ -8,7 +8,7 @@ from jax.interpreters import ad
 
 from fbp.autodiff.backprop import MissingRule
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, within_scope
-from fbp.autodiff.rules.from_jvp import rule_from_jvp, transposed
+from fbp.autodiff.rules.from_jvp import apply_transpose, rule_from_jvp
 from fbp.autodiff.stated_for_jax import stated_for_jax
 from fbp.autodiff.table import RULES
 from fbp.autodiff.undefined import is_undefined
@@ -59,6 +59,6 @@ def _from_transpose(primitive: Primitive, transpose: Callable) -> Rule:
     def apply(call: Call, ins: list[Any]) -> Applied:
         if not any(map(is_undefined, ins)):
             raise MissingRule(call.eqn, "", TRANSPOSE_ALONE)
-        return transposed(transpose, call, ins)
+        return apply_transpose(transpose, call, ins)
 
     return Rule(primitive, "transpose", (transpose,), within_scope(apply))

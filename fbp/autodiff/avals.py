@@ -208,7 +208,7 @@ def num_bytes(aval: Any) -> int:
     return aval.size * getattr(aval.dtype, "itemsize", 8)
 
 
-def cotangent(ct: Any, aval: Any) -> Any:
+def user_cotangent(ct: Any, aval: Any) -> Any:
     """Return a cotangent as the user gets it: weakly typed as its primal is, zeros for None."""
     ct = zeros_cotangent(aval) if ct is None else ct
     weak = getattr(aval, "weak_type", False) and differentiable(aval)

@@ -19,7 +19,7 @@ from fbp.autodiff.activity import active_variables, perturbed_variables
 from fbp.autodiff.avals import accumulate, sharded_like
 from fbp.autodiff.compat import WRITES, call_hi_primitive_p
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, holds_program, location, source
-from fbp.autodiff.interpret import Environment, bind, scope
+from fbp.autodiff.interpret import Environment, bind, eqn_scope
 from fbp.autodiff.rule import Applied, Call, Cotangents, Pullback, Rules
 from fbp.autodiff.stated_for_jax import stated_for_jax
 from fbp.autodiff.undefined import LinearInputRead, is_undefined, reads_linear_input
@@ -90,11 +90,11 @@ def forward(
 ) -> Applied:
     """Run `graph` on `args`, and return its outputs and the pullback from the outputs that have a
     cotangent to the inputs that need one."""
-    env, pullback = run(rules, graph, args, needs_ct, has_out_ct, evaluated)
+    env, pullback = apply_rules(rules, graph, args, needs_ct, has_out_ct, evaluated)
     return env.results(graph), pullback
 
 
-def run(
+def apply_rules(
     rules: Rules,
     graph: Graph,
     args: Sequence[Any],
@@ -182,7 +182,7 @@ def backward(
         out_cts = [arrived.pop(v, None) for v in eqn.outvars]
         if any(ct is not None for ct in out_cts) or eqn.primitive in STATED_BY_USERS:
             try:
-                with scope(eqn, within="backward"):
+                with eqn_scope(eqn, within="backward"):
                     in_cts = pullback(out_cts)
             except (TypeError, AttributeError) as error:
                 check_linear(eqn, error)

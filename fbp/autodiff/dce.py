@@ -12,7 +12,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from fbp.autodiff.avals import struct
 from fbp.autodiff.graph import Graph, from_jaxpr_and_consts, holding, stage, variables
-from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.interpret import eval_graph
 
 
 def without_dead_code(eqn: JaxprEqn, used: Sequence[bool]) -> JaxprEqn:
@@ -51,5 +51,5 @@ def _as_read(eqn: JaxprEqn, read: set[Var]) -> JaxprEqn:
     primal = from_jaxpr_and_consts(*params["fun_jaxpr_thunk"]())
     invars, outvars = eqn.invars[params["num_consts"] :], eqn.outvars[params["num_res"] :]
     avals = [struct(v.aval) for v in invars]
-    (call,) = stage(jax.jit(lambda *args: evaluate(primal, args)), *avals)[0].eqns
+    (call,) = stage(jax.jit(lambda *args: eval_graph(primal, args)), *avals)[0].eqns
     return call.replace(invars=invars, outvars=outvars, source_info=eqn.source_info)

@@ -171,7 +171,7 @@ def _concrete(x: Any) -> Any:
     return UndefinedPrimal(x.aval) if value is None else value
 
 
-def record(rules: Rules, leaves: Sequence[Any], with_values: bool) -> Recorded:
+def recorder(rules: Rules, leaves: Sequence[Any], with_values: bool) -> Recorded:
     """Return the recording of a function of these leaves, which are values or types."""
     is_known = with_values and not any(isinstance(x, jax.ShapeDtypeStruct) for x in leaves)
     needs_ct = [differentiable(x) for x in leaves]

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from jax.core import ShapedArray
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.avals import cotangent, differentiable
+from fbp.autodiff.avals import differentiable, user_cotangent
 from fbp.autodiff.backprop import Evaluated
 from fbp.autodiff.checks import check_result
-from fbp.autodiff.eager import record
+from fbp.autodiff.eager import recorder
 from fbp.autodiff.graph import Graph
 from fbp.autodiff.rule import Rules
 
@@ -75,7 +75,7 @@ class FlatFunction:
 
     def cotangents(self, cts: Sequence[Any]) -> tuple:
         """Build the tree of cotangents: zeros where none arrived, float0 for integers and keys."""
-        cotangents = [cotangent(ct, aval) for ct, aval in zip(cts, self.in_avals, strict=True)]
+        cotangents = [user_cotangent(ct, aval) for ct, aval in zip(cts, self.in_avals, strict=True)]
         return jax.tree.unflatten(self.in_tree, cotangents)
 
     def without_values(self) -> "FlatFunction":
@@ -107,7 +107,7 @@ def flatten_function(
         arrays, aux_of = _separate(aux)
         return [*values, *arrays]
 
-    recording = record(rules.table, leaves, with_values)
+    recording = recorder(rules.table, leaves, with_values)
     try:
         graph, _ = g.stage(flat, *leaves, recording=recording)
     except NEEDS_A_VALUE as e:

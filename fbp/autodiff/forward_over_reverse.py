@@ -17,7 +17,7 @@ from jax.sharding import AxisType
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import is_plain_real
 from fbp.autodiff.flat_function import FlatFunction, flatten_function
-from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.interpret import eval_graph
 from fbp.autodiff.rule import Rules
 from fbp.autodiff.table import RULES
 
@@ -52,7 +52,7 @@ def push(staged: FlatFunction, tangents: Sequence[Any]) -> tuple[list[Any], list
     num_values = len(staged.value_avals)
 
     def run(*leaves):
-        outs = evaluate(staged.graph, leaves)
+        outs = eval_graph(staged.graph, leaves)
         return outs[:num_values], outs[num_values:]
 
     values, changes, others = jax.jvp(run, staged.leaves, list(tangents), has_aux=True)

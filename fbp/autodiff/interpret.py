@@ -19,7 +19,7 @@ from fbp.autodiff.graph import USER_FUNCTIONS, Atom, Graph, is_high
 from fbp.autodiff.undefined import is_undefined, undefined
 
 
-def evaluate(graph: Graph, args: Iterable[Any]) -> list[Any]:
+def eval_graph(graph: Graph, args: Iterable[Any]) -> list[Any]:
     """Run the program forward."""
     return evaluated(graph, args).results(graph)
 
@@ -58,7 +58,7 @@ def bind(eqn: JaxprEqn, args: Sequence[Any]) -> list[Any]:
     emitted = emit(eqn, args, _source_within(eqn))
     if emitted is not None:
         return emitted
-    with scope(eqn):
+    with eqn_scope(eqn):
         return apply_primitive(eqn, args)
 
 
@@ -111,7 +111,7 @@ def _source_within(eqn: JaxprEqn) -> Any:
     return here.replace(name_stack=around + here.name_stack) if len(around) else here
 
 
-class scope:
+class eqn_scope:
     """Give everything bound inside the equation's source line, named scopes and context."""
 
     __slots__ = ("context", "line")

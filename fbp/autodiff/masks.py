@@ -9,7 +9,9 @@ def select(mask: Sequence[bool], values: Iterable[Any]) -> list[Any]:
     return [x for x, keep in zip(values, mask, strict=True) if keep]
 
 
-def merge(mask: Sequence[bool], chosen: Iterable[Any], others: Iterable[Any] | None = None) -> list:
+def merge_by_mask(
+    mask: Sequence[bool], chosen: Iterable[Any], others: Iterable[Any] | None = None
+) -> list:
     """Put the chosen values where the mask is true, the others (or None) elsewhere."""
     chosen = iter(chosen)
     rest = None if others is None else iter(others)

@@ -16,8 +16,8 @@ from fbp.autodiff.backprop import forward
 from fbp.autodiff.dce import dce
 from fbp.autodiff.dependence import effectful, parted, split_by_dependence
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, stage, variables, weakref_cache
-from fbp.autodiff.interpret import evaluate
-from fbp.autodiff.masks import merge, not_, select
+from fbp.autodiff.interpret import eval_graph
+from fbp.autodiff.masks import merge_by_mask, not_, select
 from fbp.autodiff.recompute import rematerialized
 from fbp.autodiff.rule import Cotangents, Rules
 from fbp.autodiff.save_policy import SavePolicy, is_cheap
@@ -71,12 +71,12 @@ def joint(
 
     def run(ins, cts):
         nonlocal linear_outs
-        args = merge(linear, undefined(select(linear, graph.invars)), ins)
+        args = merge_by_mask(linear, undefined(select(linear, graph.invars)), ins)
         outs, pullback = forward(rules, graph, args, needs_ct, has_out_ct)
         linear_outs = tuple(map(is_undefined, outs))
         if carried:
             linear_outs = tuple(map(operator.or_, linear_outs, carried))
-        return select(not_(linear_outs), outs), pullback(merge(has_out_ct, cts))
+        return select(not_(linear_outs), outs), pullback(merge_by_mask(has_out_ct, cts))
 
     ins = [struct(a) for a in select(not_(linear), in_avals)]
     cts = [cotangent_type(a) for a in select(has_out_ct, out_avals)]
@@ -177,11 +177,11 @@ class ForwardBackward:
         """Return the outputs and the residuals."""
         linear, linear_outs = self.signature.linear, self.signature.linear_outs
         ins = select(not_(linear), ins)
-        results = evaluate(self.forward, ins)
+        results = eval_graph(self.forward, ins)
         num_outs = linear_outs.count(False)
         values = {"input": ins, "output": results[:num_outs], "stored": results[num_outs:]}
         shapes = [UndefinedPrimal(a) for a in select(linear_outs, self.signature.out_avals)]
-        outs = merge(linear_outs, shapes, values["output"])
+        outs = merge_by_mask(linear_outs, shapes, values["output"])
         return outs, [values[r.origin][r.index] for r in self.residuals]
 
     def run_backward(self, residuals: Sequence[Any], cts: Cotangents) -> Cotangents:
@@ -191,7 +191,9 @@ class ForwardBackward:
             zeros(cotangent_type(a)) if ct is None else ct
             for ct, a in zip(select(has_out_ct, cts), select(has_out_ct, avals), strict=True)
         ]
-        return merge(self.signature.has_in_ct, evaluate(self.backward, (*residuals, *arrived)))
+        return merge_by_mask(
+            self.signature.has_in_ct, eval_graph(self.backward, (*residuals, *arrived))
+        )
 
 
 def partition(

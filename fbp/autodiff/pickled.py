@@ -25,7 +25,7 @@ def reduce_rules(rules: Rules) -> Reduced:
     changed = {rule.primitive for rule in others}
     names = [primitive.name for primitive in rules if primitive not in changed]
     is_complete = rules.keys() >= RULES.keys()
-    return table, (None if is_complete else names, others, bool(rules.deferred))
+    return rebuilt_table, (None if is_complete else names, others, bool(rules.deferred))
 
 
 def reduce_rule(rule: Rule) -> Reduced:
@@ -46,7 +46,7 @@ def edited(rules: Rules, edits: tuple[Edit, ...], key: Any) -> Rules:
     return Rules(rules, *edits).with_key(key)
 
 
-def table(names: list[str] | None, others: list[Rule], deferred: bool) -> Rules:
+def rebuilt_table(names: list[str] | None, others: list[Rule], deferred: bool) -> Rules:
     """Return the standard rules of these names, with others on top."""
     if names is None:
         return RULES | others

@@ -14,7 +14,7 @@ from fbp.autodiff.avals import cotangent_type, num_bytes, tangent_dtype, varying
 from fbp.autodiff.checks import check_arrays
 from fbp.autodiff.flat_function import FlatFunction
 from fbp.autodiff.graph import Graph, Var
-from fbp.autodiff.masks import merge, select
+from fbp.autodiff.masks import merge_by_mask, select
 from fbp.autodiff.partition import ForwardBackward, Residual, Signature
 from fbp.autodiff.rule import Pullback
 
@@ -186,7 +186,7 @@ class TapeVJP(VJP):
         graph, has_out_ct = self.graph, self.has_out_ct
         avals = tuple(v.aval for v in graph.outvars)
         types = [cotangent_type(a) for a in select(has_out_ct, avals)]
-        backward, in_cts = g.stage(lambda cts: self.pullback(merge(has_out_ct, cts)), types)
+        backward, in_cts = g.stage(lambda cts: self.pullback(merge_by_mask(has_out_ct, cts)), types)
         ins = (*graph.constvars, *graph.invars)
         has_in_ct = (*(False for _ in graph.constvars), *(ct is not None for ct in in_cts))
         known = tuple(False for _ in ins), tuple(False for _ in avals)

@@ -14,7 +14,7 @@ from fbp.autodiff import graph as g
 from fbp.autodiff.avals import struct
 from fbp.autodiff.compat import scan_counts
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, variables
-from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.interpret import eval_graph
 from fbp.autodiff.restage import Body, Site, bodies, carried, restage
 
 
@@ -113,7 +113,7 @@ def _rest(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
     }
 
     def body_of(body: Body, ins: Sequence[Any], _: Any, parts: Any) -> tuple[list[Any], tuple]:
-        return evaluate(remaining[body.around.key], (*ins, *parts)), ()
+        return eval_graph(remaining[body.around.key], (*ins, *parts)), ()
 
     def run(*args: Any) -> list[Any]:
         ins, parts = args[:num_ins], list(args[num_ins:])

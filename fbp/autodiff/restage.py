@@ -113,7 +113,7 @@ def bodies(site: Site) -> list[Body]:
     return []
 
 
-def operands(body: Body) -> list[Any]:
+def body_operands(body: Body) -> list[Any]:
     """Return what the inputs of a body are at first: operands of the equation that holds it."""
     eqn = body.around.eqn
     first = {p.while_p: eqn.params.get("cond_nconsts", 0), p.cond_p: 1}.get(eqn.primitive, 0)
@@ -141,7 +141,7 @@ def restage(
     run: Run,
     state: Any = (),
     parts: Any = (),
-    condition: Callable[[Graph, Sequence[Any]], list[Any]] = interpret.evaluate,
+    condition: Callable[[Graph, Sequence[Any]], list[Any]] = interpret.eval_graph,
     numbered: bool = False,
 ) -> tuple[list[Any], Any]:
     """Run an equation, with its bodies run by `run`.
@@ -161,12 +161,12 @@ def restage(
     Returns:
       The outputs, and the last state.
     """
-    with interpret.scope(site.eqn):
+    with interpret.eqn_scope(site.eqn):
         if site.eqn.primitive is p.while_p:
             return _while(site, ins, run, state, parts, condition, numbered)
         if site.eqn.primitive is p.scan_p:
             return _scan(site, ins, run, state, parts, numbered)
-        return RESTAGED.get(site.eqn.primitive, _inline)(site, ins, run, state, parts)
+        return RESTAGED[site.eqn.primitive](site, ins, run, state, parts)
 
 
 def _inline(
@@ -181,7 +181,7 @@ def _jit(site: Site, ins: Sequence[Any], run: Run, state: Any, parts: Any) -> tu
     (body,) = bodies(site)
     types = [struct(x) for x in map(as_array, ins)]
     staged, (outs, state) = g.stage(lambda ins, state: run(body, ins, state, parts), types, state)
-    results = interpret.evaluate(jitted(staged, site.eqn.params), [*ins, *jax.tree.leaves(state)])
+    results = interpret.eval_graph(jitted(staged, site.eqn.params), [*ins, *jax.tree.leaves(state)])
     num_outs = len(jax.tree.leaves(outs))
     return results[:num_outs], jax.tree.unflatten(jax.tree.structure(state), results[num_outs:])
 
@@ -291,7 +291,7 @@ def _cond(site: Site, ins: Sequence[Any], run: Run, state: Any, parts: Any) -> t
         for eqn in staged.eqns
     ]
     program = Graph(staged.invars, staged.outvars, tuple(eqns), staged.constvars, staged.consts)
-    results = interpret.evaluate(program, [*jax.tree.leaves(state), *operands])
+    results = interpret.eval_graph(program, [*jax.tree.leaves(state), *operands])
     return jax.tree.unflatten(jax.tree.structure((outs, state_out)), results)
 
 
@@ -341,17 +341,14 @@ JIT = jax.jit(lambda x: x)
 BY_OPERAND = ("in_shardings", "in_layouts", "donated_invars", "out_shardings", "out_layouts")
 COMPOSITE = g.primitive_of(lax.composite(lambda x: x, "fbp.identity"), 0.0)
 CUSTOM_VMAP = g.primitive_of(_batched_by_hand, 0.0)
-CALLS = frozenset(
-    {
-        *(p.jit_p, p.closed_call_p, p.call_p, p.remat_p, p.custom_jvp_call_p, p.custom_vjp_call_p),
-        *(COMPOSITE, CUSTOM_VMAP),
-    }
-)
-"""What runs one program on its operands."""
-
 RESTAGED = {
     p.jit_p: _jit,
     p.remat_p: _checkpoint,
     p.cond_p: _cond,
     shard_map_p: _shard_map,
-}
+} | dict.fromkeys(
+    (p.closed_call_p, p.call_p, p.custom_jvp_call_p, p.custom_vjp_call_p, COMPOSITE, CUSTOM_VMAP),
+    _inline,
+)
+CALLS = RESTAGED.keys() - {p.cond_p, shard_map_p}
+"""What runs one program on its operands."""

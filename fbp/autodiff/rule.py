@@ -35,16 +35,22 @@ from jax import lax
 
 from fbp.autodiff.discrete import check_has_cotangent
 from fbp.autodiff.graph import JaxprEqn, Primitive
-from fbp.autodiff.interpret import bind, scope
+from fbp.autodiff.interpret import bind, eqn_scope
 
 TAGS = {
     "elementwise": "each output entry is computed from the operands' entries at the same index",
     "recomputable": "cheaper to compute again than to store and to load",
     "same_finiteness": "an output entry is finite exactly where the entry it comes from is",
     "moves": "returns its operand's entries: moved, repeated, cast, or on other devices",
+    "permutes": "returns each of its operand's entries once, in another order, shape or type",
+    "sums": "adds up entries of its operand, or products of entries of its two operands",
+    "combines": "holds a program of two numbers by which it combines many: a sum, a maximum",
     "analytic": "of complex operands JAX computes what the real function continues to",
     "piecewise_constant": "constant on either side of its steps",
+    "rounds": "returns a number of its operand's type, constant on either side of its steps",
+    "compares": "which of two numbers is larger",
     "selects": "leaves out some of its operands' entries",
+    "by_precision": "its results depend on the precision itself: bits, draws",
     "pole": "infinite at a finite point",
     "singular": "not differentiable at singular or degenerate matrices",
     "symmetric": "a function of symmetric matrices, which reads them as such",
@@ -477,7 +483,7 @@ def within_scope(function: Callable[[Call, list[Any]], Applied]) -> Callable:
     """Give everything bound while applying a rule the source line and scopes of the equation."""
 
     def apply(call: Call, ins: list[Any]) -> Applied:
-        with scope(call.eqn):
+        with eqn_scope(call.eqn):
             return function(call, ins)
 
     return apply

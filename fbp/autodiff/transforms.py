@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import jax
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.backprop import run
+from fbp.autodiff.backprop import apply_rules
 from fbp.autodiff.checks import (
     check_arrays,
     check_callable,
@@ -263,7 +263,7 @@ def _residuals(staged: FlatFunction, edited: Opened) -> tuple[list[Any], VJP]:
 def _tape(staged: FlatFunction, edited: Opened) -> tuple[list[Any], VJP]:
     """Run the function, whose values Python asked for, and return the outputs and the tape."""
     args = edited.graph, staged.leaves, staged.needs_ct, staged.has_out_ct
-    env, pullback = run(edited.rules, *args, staged.evaluated)
+    env, pullback = apply_rules(edited.rules, *args, staged.evaluated)
     edited.check_reached()
     return env.results(edited.graph), TapeVJP(staged, edited.graph, pullback, env.values)
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fbp.compilation_cache import compilation_cache as cached_programs
+from fbp.compilation_cache import cached_programs
 from fbp.user_cache import user_cache
 
 

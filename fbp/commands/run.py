@@ -38,10 +38,10 @@ class RunCommand:
 
     def __call__(self) -> int:
         """Run the program; return its exit status."""
-        return run(self.program)
+        return run_program(self.program)
 
 
-def run(words: Sequence[str]) -> int:
+def run_program(words: Sequence[str]) -> int:
     """Run `SCRIPT [ARG ...]` or `-m MODULE [ARG ...]`; return the exit status.
 
     Raises:

@@ -43,7 +43,7 @@ class ShowCommand:
 
     def __call__(self) -> None:
         """Record the run, write the page, and say where it is."""
-        from fbp.show import record, write_page
+        from fbp.show import record, write_recording
 
         if self.rate is not None and not 0 < self.rate < float("inf"):
             raise InputError(f"--rate is {self.rate}: give a positive number")
@@ -58,7 +58,7 @@ class ShowCommand:
         except OSError as error:
             raise InputError(f"--out {page.parent}: {error.strerror}") from None
         recording = record(lesson, self.seed)
-        write_page(page, recording)
+        write_recording(page, recording)
         self._print(lesson, recording.film, page)
         if self.open:
             open_page(page)

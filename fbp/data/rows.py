@@ -19,7 +19,7 @@ MOST_LINES = 2**62
 
 
 @dataclass(frozen=True)
-class Body:
+class RawTable:
     """Header and rows as they are written.
 
     Attributes:
@@ -37,7 +37,7 @@ class Body:
 
 def plain_rows(
     table: str, start: int, separator: str, names: Sequence[str], *, parse: bool
-) -> Body | None:
+) -> RawTable | None:
     """Split a text where every line has as many cells, quotes only around cells; else return None.
 
     It gives what csv gives, several times faster. With `parse`, columns of plain numbers come as
@@ -64,10 +64,12 @@ def plain_rows(
         return None
     lines = flat.lines[1 - is_data :] + start if flat else range(start + 2 - is_data, MOST_LINES)
     columns = [column if isinstance(column, np.ndarray) else restored(column) for column in columns]
-    return Body(None if is_data else first[0], columns, lines[: len(columns[0])], 0)
+    return RawTable(None if is_data else first[0], columns, lines[: len(columns[0])], 0)
 
 
-def quoted_rows(table: str, start: int, separator: str, names: Sequence[str], origin: str) -> Body:
+def quoted_rows(
+    table: str, start: int, separator: str, names: Sequence[str], origin: str
+) -> RawTable:
     """Read any text with csv, and check that its rows are of one length.
 
     Args:
@@ -95,7 +97,7 @@ def quoted_rows(table: str, start: int, separator: str, names: Sequence[str], or
     body = cells if is_data else cells[1:]
     columns = [stripped(list(column)) for column in zip(*body, strict=True)]
     header = None if is_data else first[0]
-    return Body(header, columns, lines if is_data else lines[1:], len(rows) - len(known))
+    return RawTable(header, columns, lines if is_data else lines[1:], len(rows) - len(known))
 
 
 def _lines(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:

@@ -23,7 +23,7 @@ def story_figures(story: Story) -> dict[str, tuple[Figure, str]]:
     outcome = (
         {"confusion": (confusion(story), _confusion_caption(story))}
         if story.task == "classification"
-        else {"residuals": (residuals(story), _residuals_caption(story))}
+        else {"residuals": (residual_plot(story), _residuals_caption(story))}
     )
     return outcome | {
         "learning_curve": (
@@ -162,7 +162,7 @@ def confusion_matrix(story: Story) -> np.ndarray:
     return counts
 
 
-def residuals(story: Story) -> Figure:
+def residual_plot(story: Story) -> Figure:
     """Predicted against true values, and what remains between them."""
     truth, predicted = np.array(story.truth), np.array(story.predicted)
     figure = Figure(figsize=(WIDTH, 7.0), layout="constrained")

@@ -28,7 +28,7 @@ from fbp.gallery.feedback import feedback_alignment as feedback_alignment
 from fbp.gallery.feedback import fixed_random_sign_feedback as fixed_random_sign_feedback
 from fbp.gallery.feedback import uniform_sign_feedback as uniform_sign_feedback
 from fbp.gallery.layers import layers as layers
-from fbp.gallery.per_example import Examples as Examples
+from fbp.gallery.per_example import ExampleGradients as ExampleGradients
 from fbp.gallery.per_example import examples as examples
 from fbp.gallery.relevance import alpha_beta as alpha_beta
 from fbp.gallery.relevance import epsilon as epsilon

@@ -13,12 +13,12 @@ from jaxtyping import Array
 import fbp
 from fbp.autodiff.avals import differentiable
 from fbp.autodiff.edits.kinds import RegionEdit, required_body
-from fbp.autodiff.edits.program import Program
+from fbp.autodiff.edits.program import NamedProgram
 from fbp.autodiff.edits.selectors import Selector, selector
 from fbp.autodiff.edits.site_primitive import SiteEdit, read_operands
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.interpret import evaluate
-from fbp.autodiff.restage import CALLS, Key, Site, bodies, carried, operands, site_of
+from fbp.autodiff.interpret import eval_graph
+from fbp.autodiff.restage import CALLS, Key, Site, bodies, body_operands, carried, site_of
 from fbp.autodiff.rule import Applied, Call
 from fbp.errors import InputError
 from fbp.gallery.uses import PRODUCTS
@@ -58,27 +58,27 @@ class AffineLayers(Selector):
     """Chooses affine layers, each with the rule of the first entry whose site it is in."""
 
     entries: tuple[Entry, ...]
-    found: Mapping[Key, Unit] = field(default_factory=dict, compare=False)
+    units: Mapping[Key, Unit] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         return "affine_layers()"
 
-    def resolve(self, program: Program) -> Selector:
+    def resolve(self, program: NamedProgram) -> Selector:
         """Find the layers of a program."""
         active = {v for v in program.graph.invars if differentiable(v.aval)}
         dependent(program.graph, None, active)
         layers = list(affine_layers(program, active))
         by_key = {site.key: site for site in program.sites}
         chosen = [self._numbers(site, program, layers, by_key) for site, _ in self.entries]
-        found = {}
+        units = {}
         for i, (keys, x, w) in enumerate(layers):
             rules = [r for (_, r), among in zip(self.entries, chosen, strict=True) if i in among]
             if rules:
-                found |= dict.fromkeys(keys, Unit(keys, x, w, rules[0]))
-        return replace(self, found=found)
+                units |= dict.fromkeys(keys, Unit(keys, x, w, rules[0]))
+        return replace(self, units=units)
 
     def _numbers(
-        self, site: Any, program: Program, layers: list, by_key: Mapping[Key, Site]
+        self, site: Any, program: NamedProgram, layers: list, by_key: Mapping[Key, Site]
     ) -> set[int]:
         """Return the numbers of the layers that an entry is for."""
         everything = range(len(layers))
@@ -96,11 +96,11 @@ class AffineLayers(Selector):
 
     def match(self, site: Site) -> tuple[bool, bool]:
         """Say whether an equation is part of a layer."""
-        return site.key in self.found, site.key in self.found
+        return site.key in self.units, site.key in self.units
 
     def group(self, site: Site) -> Any:
         """Return the layer."""
-        return self.found[site.key]
+        return self.units[site.key]
 
 
 def dependent(graph: Graph, around: Site | None, active: set[Var]) -> None:
@@ -110,7 +110,7 @@ def dependent(graph: Graph, around: Site | None, active: set[Var]) -> None:
             continue
         site = site_of(eqn, i, around)
         for body in bodies(site):
-            pairs = list(zip(operands(body), body.graph.invars, strict=True))
+            pairs = list(zip(body_operands(body), body.graph.invars, strict=True))
             active.update(v for a, v in pairs if isinstance(a, Var) and a in active)
             dependent(body.graph, body.around, active)
             if loop := carried(body):  # what an iteration hands to the next
@@ -125,7 +125,7 @@ def dependent(graph: Graph, around: Site | None, active: set[Var]) -> None:
 
 
 def affine_layers(
-    program: Program, active: set[Var], graph: Graph | None = None, around: Site | None = None
+    program: NamedProgram, active: set[Var], graph: Graph | None = None, around: Site | None = None
 ) -> Any:
     """Yield the layers of a program and its bodies: the keys of the equations, x and w."""
     graph = program.graph if graph is None else graph
@@ -192,7 +192,7 @@ class AffineEdit(RegionEdit):
 
         def run(x: Array, w: Array, b: Sequence[Array]) -> Array:
             values = dict(zip([unit.x, unit.w, *rest], [x, w, *b], strict=True))
-            return evaluate(body, [*first, *(values[v] for v in inputs)])[0]
+            return eval_graph(body, [*first, *(values[v] for v in inputs)])[0]
 
         def pullback(cts: list[Any], _: Any, ins: list[Any]) -> list[Any]:
             values = dict(zip(inputs, map(jnp.asarray, ins), strict=True))

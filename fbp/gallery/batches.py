@@ -96,7 +96,19 @@ def batch_variance(loss: Loss) -> Callable[..., PyTree]:
 
 class NoiseScale(NamedTuple):
     """The gradient noise scale B = tr(S) / |G|^2, with the covariance S of the examples' gradients
-    and the true gradient G, and its unbiased estimates from one batch."""
+    and the true gradient G, and its unbiased estimates from one batch.
+
+    Attributes:
+      scale: B.
+      trace: tr(S).
+      squared_gradient: |G|^2.
+
+    >>> import jax.numpy as jnp
+    >>> loss = lambda w, x: jnp.mean(w * x)
+    >>> noise = gradient_noise_scale(loss)(jnp.ones(()), jnp.array([1.0, 3.0]))
+    >>> float(noise.trace), float(noise.squared_gradient)
+    (2.0, 3.0)
+    """
 
     scale: Float[Array, ""]
     trace: Float[Array, ""]

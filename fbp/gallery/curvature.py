@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 
 import fbp
 from fbp.errors import InputError
-from fbp.gallery.per_example import Examples, examples, measured
+from fbp.gallery.per_example import ExampleGradients, examples, read_uses
 
 Network = Callable[..., Array]
 
@@ -29,7 +29,7 @@ def square_root_of_hessian(loss: Callable[..., Any], outputs: Array, *targets: A
 
 def ggn_examples(
     network: Network, loss: Callable[..., Any], params: PyTree, inputs: tuple, targets: tuple
-) -> Examples:
+) -> ExampleGradients:
     """Return examples whose gradients are the columns J_n' s_nc of the GGN's square root, with n
     the slower of the two indices."""
 
@@ -38,11 +38,11 @@ def ggn_examples(
         outputs = network(params, *one(inputs))
         columns = square_root_of_hessian(loss, outputs, *one(targets))
         along = lambda column: lambda params: jnp.sum(network(params, *one(inputs)) * column)
-        return jax.vmap(lambda column: measured(along(column), params))(columns)
+        return jax.vmap(lambda column: read_uses(along(column), params))(columns)
 
     values, by_leaf = jax.vmap(of_one)(inputs, targets)
     merged = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (values, by_leaf))
-    return Examples(merged[0], params, merged[1])
+    return ExampleGradients(merged[0], params, merged[1])
 
 
 def diagonal_ggn(network: Network, loss: Callable[..., Any]) -> Callable[..., PyTree]:
@@ -80,7 +80,17 @@ def diagonal_ggn(network: Network, loss: Callable[..., Any]) -> Callable[..., Py
 class KroneckerFactors(NamedTuple):
     """Factors whose Kronecker product approximates a layer's block of the curvature: of its inputs
     [b, d, d] and of its outputs' cotangents [b, p, p]; b is 1 but for grouped layers and stacks of
-    layers in a scan, which have a block each."""
+    layers in a scan, which have a block each.
+
+    Attributes:
+      inputs: A, of a layer's inputs.
+      cotangents: G, of its outputs' cotangents.
+
+    >>> import jax.numpy as jnp
+    >>> factors = KroneckerFactors(jnp.ones((1, 2, 2)), jnp.ones((1, 3, 3)))
+    >>> factors.inputs.shape, factors.cotangents.shape
+    ((1, 2, 2), (1, 3, 3))
+    """
 
     inputs: Float[Array, "b d d"]
     cotangents: Float[Array, "b p p"]
@@ -150,9 +160,9 @@ def _choice(choices: dict[str, Any], name: str) -> Any:
 
 def _gradients(
     network: Network, loss: Callable[..., Any], params: PyTree, inputs: tuple, targets: tuple
-) -> Examples:
-    whole = lambda params, inputs, targets: loss(network(params, *inputs), *targets)
-    return examples(whole, params, inputs, targets)
+) -> ExampleGradients:
+    composed = lambda params, inputs, targets: loss(network(params, *inputs), *targets)
+    return examples(composed, params, inputs, targets)
 
 
 def _expand(a: Array, g: Array, n: int) -> KroneckerFactors:

@@ -17,7 +17,7 @@ from jax import lax
 from jax.extend.core import primitives as p
 from jaxtyping import Array, Float
 
-from fbp.gallery.uses import Use
+from fbp.gallery.uses import ParameterUse
 
 
 class Factors(NamedTuple):
@@ -45,7 +45,7 @@ class Factors(NamedTuple):
         return jnp.sum(jnp.einsum("nbtd,nbtp->nbdp", *self) ** 2, axis=(1, 2, 3))
 
 
-def factors(use: Use, other: Array, ct: Array) -> Factors:
+def factors(use: ParameterUse, other: Array, ct: Array) -> Factors:
     """Return the factors of a layer from its other operand and its output's cotangent, both with
     the examples first, then the iterations of the loops around."""
     pair = _of_product if use.site.eqn.primitive is p.dot_general_p else _of_convolution
@@ -68,7 +68,7 @@ def _with_loops(x: Array, loops: Sequence[Any]) -> Array:
     return x.transpose(0, *sliced, b, *shared, t, d).reshape(x.shape[0], *sizes, x.shape[d])
 
 
-def _of_product(use: Use, x: Array, ct: Array) -> tuple[Array, Array]:
+def _of_product(use: ParameterUse, x: Array, ct: Array) -> tuple[Array, Array]:
     """Return a [b, t, d] and g [b, t, p] of a `dot_general`."""
     contracting, batch = use.site.eqn.params["dimension_numbers"]
     of_x, nb = 1 - use.operand, len(batch[0])
@@ -83,7 +83,7 @@ def _of_product(use: Use, x: Array, ct: Array) -> tuple[Array, Array]:
     return a, ct.reshape(b, t, math.prod(ct.shape[nb + len(free) :]))
 
 
-def _of_convolution(use: Use, x: Array, ct: Array) -> tuple[Array, Array]:
+def _of_convolution(use: ParameterUse, x: Array, ct: Array) -> tuple[Array, Array]:
     """Return a [b, t, d] and g [b, t, p] of a convolution: the windows of x, and ct. The groups of
     features are the blocks b; d goes over features, then window."""
     params = use.site.eqn.params

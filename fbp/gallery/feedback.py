@@ -20,7 +20,7 @@ from jaxtyping import Array, PyTree
 import fbp
 from fbp.autodiff.rule import Edit
 from fbp.errors import InputError
-from fbp.gallery.layers import Layer, layer_edit
+from fbp.gallery.layers import ProductLayer, layer_edit
 
 
 def feedback_alignment(feedback: PyTree, among: Any = None) -> Edit:
@@ -125,11 +125,11 @@ def batch_random_sign_feedback(key: Array, scale: float | None = None, among: An
     True
     """
 
-    def signed(layer: Layer) -> Array:
-        own = jax.random.fold_in(key, layer.use.origin.leaf)
+    def signed(layer: ProductLayer) -> Array:
+        leaf_key = jax.random.fold_in(key, layer.use.origin.leaf)
         for number in layer.stack:
-            own = jax.random.fold_in(own, number)
-        m = jax.random.uniform(own, layer.w.shape, layer.w.dtype)
+            leaf_key = jax.random.fold_in(leaf_key, number)
+        m = jax.random.uniform(leaf_key, layer.w.shape, layer.w.dtype)
         return scale_of(layer, scale) * m * jnp.sign(layer.w)
 
     return layer_edit(
@@ -137,7 +137,7 @@ def batch_random_sign_feedback(key: Array, scale: float | None = None, among: An
     )
 
 
-def of_leaf(layer: Layer, leaves: Sequence[Array]) -> Array:
+def of_leaf(layer: ProductLayer, leaves: Sequence[Array]) -> Array:
     """Return what stands in the place of a layer's weight in another tree of leaves."""
     number = layer.use.origin.leaf
     if number >= len(leaves):
@@ -154,7 +154,7 @@ def of_leaf(layer: Layer, leaves: Sequence[Array]) -> Array:
     return weight.astype(layer.w.dtype)
 
 
-def scale_of(layer: Layer, scale: float | None) -> Array:
+def scale_of(layer: ProductLayer, scale: float | None) -> Array:
     """Return a scale as an array; None for the deviation of Xavier's initialization."""
     if scale is None:
         weight, numbers = layer.w, layer.use.site.eqn.params["dimension_numbers"]
@@ -209,15 +209,15 @@ def direct_feedback_alignment(
     return gradient
 
 
-def _directly(layer: Layer, error: Array, feedback: Array | Sequence[ArrayLike]) -> Array:
+def _directly(layer: ProductLayer, error: Array, feedback: Array | Sequence[ArrayLike]) -> Array:
     """Return e B in the shape of a layer's input."""
     if layer.number == 0:
         return jnp.zeros_like(layer.x)
     shape = (error.shape[-1], *layer.x.shape[1:])
     if is_key(feedback):
         deviation = (2 / (shape[0] + math.prod(shape[1:]))) ** 0.5
-        own = jax.random.fold_in(feedback, layer.number)  # pyright: ignore[reportArgumentType]
-        b = deviation * jax.random.normal(own, shape, layer.x.dtype)
+        layer_key = jax.random.fold_in(feedback, layer.number)  # pyright: ignore[reportArgumentType]
+        b = deviation * jax.random.normal(layer_key, shape, layer.x.dtype)
     elif layer.number - 1 < len(feedback):
         b = jnp.asarray(feedback[layer.number - 1], layer.x.dtype)
     else:

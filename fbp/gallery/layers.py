@@ -13,13 +13,13 @@ from jaxtyping import Array
 
 import fbp
 from fbp.autodiff.edits.kinds import RegionEdit
-from fbp.autodiff.edits.program import Program
+from fbp.autodiff.edits.program import NamedProgram
 from fbp.autodiff.edits.selectors import Selector, selector
 from fbp.autodiff.edits.site_primitive import SiteEdit, read_operands
 from fbp.autodiff.interpret import bind
 from fbp.autodiff.restage import Key, Site
 from fbp.autodiff.rule import Applied, Call, Edit
-from fbp.gallery.uses import PRODUCTS, Loop, Use, uses
+from fbp.gallery.uses import PRODUCTS, EnclosingScan, ParameterUse, uses
 
 
 @dataclass(frozen=True)
@@ -27,34 +27,34 @@ class Layers(Selector):
     """Chooses the products of a parameter, in the order in which they run."""
 
     among: Selector | None = None
-    found: Mapping[Key, Use] = field(default_factory=dict, compare=False)
+    uses: Mapping[Key, ParameterUse] = field(default_factory=dict, compare=False)
     numbered: bool = False
 
     def __repr__(self) -> str:
         return "layers()" if self.among is None else f"layers({self.among})"
 
-    def resolve(self, program: Program) -> Selector:
+    def resolve(self, program: NamedProgram) -> Selector:
         """Find the layers of a program."""
         among = None if self.among is None else self.among.resolve(program)
-        by_site: dict[Key, list[Use]] = {}
+        by_site: dict[Key, list[ParameterUse]] = {}
         for use in uses(program.graph, len(program.graph.invars)):
             if use.site.eqn.primitive in PRODUCTS:
                 by_site.setdefault(use.site.key, []).append(use)
-        found = {key: one for key, (one, *more) in by_site.items() if not more}
-        return replace(self, among=among, found=found)
+        single = {key: one for key, (one, *more) in by_site.items() if not more}
+        return replace(self, among=among, uses=single)
 
     def match(self, site: Site) -> tuple[bool, bool]:
         """Say whether an equation is a layer. One whose weight is sliced by a scan is chosen by
         iteration if their numbers are asked for."""
-        if site.key not in self.found:
+        if site.key not in self.uses:
             return False, False
         hit, always = (True, True) if self.among is None else self.among.match(site)
-        sliced = any(loop.sliced for loop in self.found[site.key].origin.loops)
+        sliced = any(loop.sliced for loop in self.uses[site.key].origin.loops)
         return hit, always and not (self.numbered and sliced)
 
     def group(self, site: Site) -> Any:
         """Return what an edit has to know of the layer."""
-        return self.found[site.key]
+        return self.uses[site.key]
 
     def mask(self, site: Site, iteration: Any) -> Any:
         """Return the numbers of the iterations around, of those that are asked for."""
@@ -84,7 +84,7 @@ def layers(among: Selector | str | None = None) -> Selector:
     return Layers(None if among is None else selector(among))
 
 
-class Layer(NamedTuple):
+class ProductLayer(NamedTuple):
     """A layer y = product(x, w) in the backward pass.
 
     Attributes:
@@ -99,7 +99,7 @@ class Layer(NamedTuple):
     x: Array
     w: Array
     ct: Array
-    use: Use
+    use: ParameterUse
     number: int
     iteration: Any
     x_ct: Array | None = None
@@ -150,7 +150,7 @@ class Layer(NamedTuple):
         """Return another leaf with the axes of w: moved and sliced as the weight is."""
         numbers = iter(self.iteration if self.iteration is not None else ())
         for step in self.use.origin.steps:
-            if not isinstance(step, Loop):
+            if not isinstance(step, EnclosingScan):
                 (leaf,) = bind(step, [leaf])
             elif self.iteration is not None:
                 number = next(numbers)
@@ -176,7 +176,7 @@ class LayerEdit(RegionEdit):
         i, j = where[1 - use.operand], where[use.operand]
 
         def pullback(cts: list[Any], _: Any, ins: list[Any]) -> list[Any]:
-            layer = self.function(Layer(ins[i], ins[j], cts[0], use, number, iteration))
+            layer = self.function(ProductLayer(ins[i], ins[j], cts[0], use, number, iteration))
             x_ct = layer.input_cotangent() if needs_ct[i] else None
             return [x_ct, layer.weight_cotangent()][:: 1 if i < j else -1]
 
@@ -191,7 +191,9 @@ def call_without_mask(call: Call) -> Call:
     return replace(call, eqn=call.eqn.replace(params=call.params | {"layout": always}))
 
 
-def layer_edit(name: str, function: Callable[[Layer], Layer], among: Any = None) -> Edit:
+def layer_edit(
+    name: str, function: Callable[[ProductLayer], ProductLayer], among: Any = None
+) -> Edit:
     """Return the edit by which layers pull back as other layers do: those of `function(layer)`.
 
     >>> import fbp, jax.numpy as jnp

@@ -19,19 +19,19 @@ import fbp
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import differentiable
 from fbp.autodiff.edits.groups import choose
-from fbp.autodiff.edits.program import Program
+from fbp.autodiff.edits.program import NamedProgram
 from fbp.autodiff.flat_function import flatten_function
 from fbp.errors import InputError
 from fbp.gallery.factors import Factors, factors
-from fbp.gallery.uses import Use, uses
+from fbp.gallery.uses import ParameterUse, uses
 
 
 @dataclass(frozen=True)
-class Measured:
+class UseReading:
     """A use, and what was read there: with the examples first, the other operand of a product and
     its output's cotangent, or None and the cotangent of the operand."""
 
-    use: Use
+    use: ParameterUse
     other: Array | None
     ct: Array
 
@@ -76,7 +76,7 @@ class Measured:
         return str(eqn.primitive), str(eqn.params), self.use.operand, *described, _widths(self)
 
 
-def _widths(measured: Measured) -> tuple[int, ...]:
+def _widths(measured: UseReading) -> tuple[int, ...]:
     a, g = jax.eval_shape(lambda: measured.factors)
     return (a.shape[1], a.shape[3], g.shape[3])
 
@@ -88,20 +88,25 @@ def _weighted(ct: Array, weights: Array | None) -> Array:
 
 
 @dataclass(frozen=True)
-class Examples:
+class ExampleGradients:
     """The examples of a batch, and the gradient of each one's own loss, not written down.
 
     Attributes:
       losses: the loss of each example.
       params: the parameters.
       by_leaf: for each leaf of the parameters the uses, with what was read there.
+
+    >>> import jax.numpy as jnp
+    >>> batch = examples(lambda w, x: jnp.mean(w * x), jnp.ones(()), jnp.array([1.0, 3.0]))
+    >>> print(batch.gradients(), batch.mean())
+    [1. 3.] 2.0
     """
 
     losses: Float[Array, " n"]
     params: PyTree
-    by_leaf: tuple[tuple[Measured, ...], ...]
+    by_leaf: tuple[tuple[UseReading, ...], ...]
 
-    def _map(self, fun: Callable[[Array, tuple[Measured, ...]], Array]) -> PyTree:
+    def _map(self, fun: Callable[[Array, tuple[UseReading, ...]], Array]) -> PyTree:
         leaves, tree = jax.tree.flatten(self.params)
         return jax.tree.unflatten(
             tree, [fun(jnp.asarray(x), y) for x, y in zip(leaves, self.by_leaf, strict=True)]
@@ -119,7 +124,7 @@ class Examples:
         """Return the gradient of each example, the examples first."""
         return self._map(self._each)
 
-    def _each(self, leaf: Array, measured: tuple[Measured, ...]) -> Array:
+    def _each(self, leaf: Array, measured: tuple[UseReading, ...]) -> Array:
         none = jnp.zeros((len(self.losses), *leaf.shape), leaf.dtype)
         return _total([m.each(leaf) for m in measured], none)
 
@@ -127,7 +132,7 @@ class Examples:
         """Return, for each leaf, |gradient|^2 of each example."""
         return self._map(self._squared_norms)
 
-    def _squared_norms(self, leaf: Array, measured: tuple[Measured, ...]) -> Array:
+    def _squared_norms(self, leaf: Array, measured: tuple[UseReading, ...]) -> Array:
         if measured and all(m.is_layer for m in measured):
             first, *others = measured
             if all(m.signature == first.signature for m in others):
@@ -145,7 +150,7 @@ class Examples:
         """Return the sum over examples of the square of each entry of the gradient."""
         return self._map(self._sum_of_squares)
 
-    def _sum_of_squares(self, leaf: Array, measured: tuple[Measured, ...]) -> Array:
+    def _sum_of_squares(self, leaf: Array, measured: tuple[UseReading, ...]) -> Array:
         if len(measured) == 1 and measured[0].is_layer and measured[0].factors.positions == 1:
             (m,) = measured
             assert m.other is not None
@@ -156,22 +161,22 @@ class Examples:
         """Return, by the path of each weight, the factors of the layers that read it."""
         paths, _ = zip(*jax.tree_util.tree_flatten_with_path(self.params)[0], strict=True)
         names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
-        found = {
+        by_name = {
             name: [m.factors for m in ms if m.is_layer]
             for name, ms in zip(names, self.by_leaf, strict=True)
         }
-        return {name: layers for name, layers in found.items() if layers}
+        return {name: layers for name, layers in by_name.items() if layers}
 
 
 def _total(terms: Sequence[Array], none: Array) -> Array:
     return sum(terms[1:], terms[0]) if terms else none
 
 
-jax.tree_util.register_dataclass(Examples, ["losses", "params", "by_leaf"], [])
-jax.tree_util.register_dataclass(Measured, ["other", "ct"], ["use"])
+jax.tree_util.register_dataclass(ExampleGradients, ["losses", "params", "by_leaf"], [])
+jax.tree_util.register_dataclass(UseReading, ["other", "ct"], ["use"])
 
 
-def examples(loss: Callable[..., Any], params: PyTree, *batch: PyTree) -> Examples:
+def examples(loss: Callable[..., Any], params: PyTree, *batch: PyTree) -> ExampleGradients:
     """Return the examples of a batch with what their gradients are made of.
 
     Runs the loss once over all examples, forward and backward; under `jax.jit` only that is
@@ -204,8 +209,8 @@ def examples(loss: Callable[..., Any], params: PyTree, *batch: PyTree) -> Exampl
     if len(sizes) != 1 or sizes == {()}:
         raise InputError(f"the first axes of a batch count its examples; they are {sorted(sizes)}.")
     one = lambda *example: loss_of_one(loss, example)
-    losses, by_leaf = jax.vmap(lambda *example: measured(one(*example), params))(*batch)
-    return Examples(losses, params, by_leaf)
+    losses, by_leaf = jax.vmap(lambda *example: read_uses(one(*example), params))(*batch)
+    return ExampleGradients(losses, params, by_leaf)
 
 
 def loss_of_one(loss: Callable[..., Any], example: tuple) -> Callable[[PyTree], Any]:
@@ -213,41 +218,41 @@ def loss_of_one(loss: Callable[..., Any], example: tuple) -> Callable[[PyTree], 
     return lambda params: loss(params, *jax.tree.map(lambda x: jnp.asarray(x)[None], example))
 
 
-ByLeaf = tuple[tuple[Measured, ...], ...]
+ByLeaf = tuple[tuple[UseReading, ...], ...]
 
 
-def measured(loss: Callable[[PyTree], Any], params: PyTree) -> tuple[Array, ByLeaf]:
+def read_uses(loss: Callable[[PyTree], Any], params: PyTree) -> tuple[Array, ByLeaf]:
     """Return the loss of one example and, by leaf, what its gradient is made of: under vmap, those
     of a batch."""
     staged = flatten_function(loss, (params,), False, fbp.RULES)
-    found = uses(staged.graph, staged.in_tree.num_leaves)
-    taps = _taps(found)
+    all_uses = uses(staged.graph, staged.in_tree.num_leaves)
+    taps = _taps(all_uses)
     value, _, tapped = fbp.value_and_grad(loss, taps=taps)(params)
-    program = Program(staged.graph, tuple("" for _ in staged.graph.invars), fbp.RULES)
-    read: dict[Use, Measured] = {}
+    program = NamedProgram(staged.graph, tuple("" for _ in staged.graph.invars), fbp.RULES)
+    read: dict[ParameterUse, UseReading] = {}
     for name, tap in taps.items():
         groups = choose(tap.site, program)
         values = [tapped[name]] if len(groups) == 1 else list(tapped[name].values())
         for group, value_read in zip(groups, values, strict=True):
-            for use in (u for u in found if u.site.key == group.sites[0].key):
+            for use in (u for u in all_uses if u.site.key == group.sites[0].key):
                 if use.is_product == (tap.of == "region"):
                     read[use] = _as_measured(use, group, value_read)
     leaves = range(staged.in_tree.num_leaves)
-    by_leaf = [[read[u] for u in found if u.origin.leaf == i] for i in leaves]
+    by_leaf = [[read[u] for u in all_uses if u.origin.leaf == i] for i in leaves]
     return value, tuple(map(tuple, by_leaf))
 
 
-def _taps(found: Sequence[Use]) -> dict[str, Any]:
+def _taps(all_uses: Sequence[ParameterUse]) -> dict[str, Any]:
     """Return the taps at all uses: one for the products, one for each other use that holds
     programs, one for the rest."""
     taps = {}
-    products = {u.site.key for u in found if u.is_product}
-    plain = {u.site.key for u in found if not u.is_product and not g.holds_program(u.site.eqn)}
+    products = {u.site.key for u in all_uses if u.is_product}
+    plain = {u.site.key for u in all_uses if not u.is_product and not g.holds_program(u.site.eqn)}
     if products:
         taps["products"] = fbp.tap(_at(products), _operands, of="region")
     if plain:
         taps["others"] = fbp.tap(_at(plain), of="inputs")
-    for use in found:
+    for use in all_uses:
         if g.holds_program(use.site.eqn):
             taps[f"program {use.site.key}"] = fbp.tap(_at({use.site.key}), of="inputs")
     return taps
@@ -261,12 +266,12 @@ def _operands(cts: list[Any], _: list[Any], ins: list[Any]) -> Any:
     return cts[0], list(ins)
 
 
-def _as_measured(use: Use, group: Any, read: Any) -> Measured:
+def _as_measured(use: ParameterUse, group: Any, read: Any) -> UseReading:
     """Return what a tap read at a use."""
     if use.is_product:
         ct, ins = read
         (other,) = [v for i, v in enumerate(use.site.eqn.invars) if i != use.operand]
-        return Measured(use, ins[group.inputs.index(other)], ct)
+        return UseReading(use, ins[group.inputs.index(other)], ct)
     floats = [v for v in group.inputs if differentiable(v.aval)]
     read = [read] if len(floats) == 1 else read
-    return Measured(use, None, read[floats.index(use.site.eqn.invars[use.operand])])
+    return UseReading(use, None, read[floats.index(use.site.eqn.invars[use.operand])])

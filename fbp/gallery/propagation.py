@@ -10,6 +10,7 @@ from jaxtyping import Array
 import fbp
 from fbp.autodiff.interpret import bind
 from fbp.autodiff.rule import Call, unbroadcast
+from fbp.gallery.uses import PRODUCTS
 
 
 def stabilized(z: Array, epsilon: float) -> Array:
@@ -22,9 +23,7 @@ def stabilized(z: Array, epsilon: float) -> Array:
     return z + jnp.where(z < 0, -epsilon, epsilon).astype(z.dtype)
 
 
-PRODUCTS = (p.dot_general_p, p.conv_general_dilated_p)
-SUMS = (p.reduce_sum_p, p.reduce_window_sum_p, p.cumsum_p, *PRODUCTS)
-BY_VALUE = (*SUMS, p.add_p, p.sub_p)
+BY_VALUE = fbp.RULES.tagged("sums") | {p.add_p, p.sub_p}
 AS_THEY_ARE = frozenset({p.select_n_p})
 
 
@@ -32,7 +31,7 @@ def elsewhere(epsilon: float) -> fbp.Rules:
     """Return the rules of relevance outside of affine layers."""
     activations = [
         primitive
-        for primitive in fbp.RULES.tagged("elementwise") - AS_THEY_ARE - set(BY_VALUE)
+        for primitive in fbp.RULES.tagged("elementwise") - AS_THEY_ARE - BY_VALUE
         if fbp.RULES[primitive].kind != "constant"
     ]
     by_users = [p.custom_jvp_call_p, p.custom_vjp_call_p]
@@ -101,9 +100,9 @@ def handed_on_by_users(primitive: Any) -> fbp.Rule:
 
     def apply(call: Call, ins: list[Any]) -> Any:
         read = [v.aval for v, need in zip(call.eqn.invars, call.needs_ct, strict=True) if need]
-        made: list[Any] = [v.aval for v in call.eqn.outvars]
+        outputs: list[Any] = [v.aval for v in call.eqn.outvars]
         outs, pullback = plain.apply(call, ins)
-        if [x.shape for x in read] != [x.shape for x in made] or len(made) != 1:  # pyright: ignore
+        if [x.shape for x in read] != [x.shape for x in outputs] or len(outputs) != 1:  # pyright: ignore
             return outs, pullback
         return outs, lambda cts: [cts[0] if need else None for need in call.needs_ct]
 

@@ -16,9 +16,9 @@ from jax.extend.core import primitives as p
 from jaxtyping import Array
 
 import fbp
-from fbp.autodiff.edits.groups import Group
+from fbp.autodiff.edits.groups import SiteGroup
 from fbp.autodiff.edits.kinds import RegionEdit
-from fbp.autodiff.edits.program import Program, function_name
+from fbp.autodiff.edits.program import NamedProgram, function_name
 from fbp.autodiff.edits.selectors import Selector, selector
 from fbp.autodiff.edits.site_primitive import SiteEdit
 from fbp.autodiff.graph import Graph, JaxprEqn
@@ -29,8 +29,8 @@ from fbp.autodiff.rule import Applied, Call, Edit, unbroadcast
 Surrogate = Callable[[Array], Array]
 
 GREATER = frozenset({p.gt_p, p.ge_p})
-COMPARISONS = frozenset({p.gt_p, p.ge_p, p.lt_p, p.le_p})
-STEPS = (p.round_p, p.floor_p, p.ceil_p, p.sign_p)
+COMPARISONS = fbp.RULES.tagged("compares")
+ROUNDING = fbp.RULES.tagged("rounds")
 
 
 def straight_through(site: Any = None, limit: float | None = None) -> fbp.Rules | Edit:
@@ -52,7 +52,7 @@ def straight_through(site: Any = None, limit: float | None = None) -> fbp.Rules 
     """
     largest = float("inf") if limit is None else limit
     slope = lambda x, _: (jnp.abs(x) <= largest).astype(x.dtype)
-    rules = fbp.Rules(*(fbp.rule.derivative(step, slope) for step in STEPS))
+    rules = fbp.Rules(*(fbp.rule.derivative(primitive, slope) for primitive in ROUNDING))
     return rules if site is None else fbp.edit.rule(site, rules)
 
 
@@ -139,31 +139,31 @@ class Spikes(Selector):
     """Chooses comparisons of floats together with what makes floats of them."""
 
     among: Selector | None = None
-    found: Mapping[Key, Key] = field(default_factory=dict, compare=False)
+    comparisons: Mapping[Key, Key] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         return "spikes()" if self.among is None else f"spikes({self.among})"
 
-    def resolve(self, program: Program) -> Selector:
+    def resolve(self, program: NamedProgram) -> Selector:
         """Find the spikes of a program: by equation the comparison."""
-        found: dict[Key, Key] = {}
-        find_spikes(program.graph, None, found)
+        comparisons: dict[Key, Key] = {}
+        find_spikes(program.graph, None, comparisons)
         among = None if self.among is None else self.among.resolve(program)
         sites = {site.key: site for site in program.sites}
         if among is not None:
-            found = {k: x for k, x in found.items() if among.match(sites[x])[0]}
-        return replace(self, among=among, found=found)
+            comparisons = {k: x for k, x in comparisons.items() if among.match(sites[x])[0]}
+        return replace(self, among=among, comparisons=comparisons)
 
     def match(self, site: Site) -> tuple[bool, bool]:
         """Say whether an equation is part of a spike."""
-        return site.key in self.found, site.key in self.found
+        return site.key in self.comparisons, site.key in self.comparisons
 
     def group(self, site: Site) -> Any:
         """Return the comparison."""
-        return self.found[site.key]
+        return self.comparisons[site.key]
 
 
-def find_spikes(graph: Graph, around: Site | None, found: dict[Key, Key]) -> None:
+def find_spikes(graph: Graph, around: Site | None, comparison_of: dict[Key, Key]) -> None:
     """Note the spikes of a program and of its bodies."""
     comparisons: dict[Var, Key] = {}
     for i, eqn in enumerate(graph.eqns):
@@ -173,10 +173,10 @@ def find_spikes(graph: Graph, around: Site | None, found: dict[Key, Key]) -> Non
         chosen = [v for v in eqn.invars if isinstance(v, Var) and v in comparisons]
         if chosen and makes_floats(eqn):
             comparison = comparisons[chosen[0]]
-            found[site.key] = found[comparison] = comparison
+            comparison_of[site.key] = comparison_of[comparison] = comparison
             continue
         for body in bodies(site):
-            find_spikes(body.graph, body.around, found)
+            find_spikes(body.graph, body.around, comparison_of)
 
 
 def makes_floats(eqn: JaxprEqn) -> bool:
@@ -209,7 +209,7 @@ class SpikeEdit(RegionEdit):
 
 
 def pull_spikes(
-    surrogate: Surrogate, group: Group, cts: list[Any], _: list[Any], ins: list[Any]
+    surrogate: Surrogate, group: SiteGroup, cts: list[Any], _: list[Any], ins: list[Any]
 ) -> list[Any]:
     """Return the cotangents of what a comparison compares: ct (y(true) - y(false)) surrogate(u)."""
     comparison, *readers = (site.eqn for site in group.sites)

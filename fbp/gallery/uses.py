@@ -19,19 +19,16 @@ from fbp.autodiff.compat import scan_counts
 from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.graph import USER_FUNCTIONS, Graph, JaxprEqn
 from fbp.autodiff.interpret import bind
-from fbp.autodiff.restage import Body, Key, Site, bodies, carried, operands, site_of
+from fbp.autodiff.restage import Body, Key, Site, bodies, body_operands, carried, site_of
 from fbp.autodiff.table import RULES
 from fbp.errors import InputError
 
 PRODUCTS = frozenset({p.dot_general_p, p.conv_general_dilated_p})
 LOOPS = frozenset({p.scan_p, p.while_p})
-ISOMETRIC = frozenset(
-    {p.reshape_p, p.squeeze_p, p.transpose_p, p.rev_p, p.copy_p, p.convert_element_type_p}
-)
-"""What changes neither the entries of an array nor how often each is there; a cast rounds."""
+ISOMETRIC = RULES.tagged("permutes")
 
 
-class Loop(NamedTuple):
+class EnclosingScan(NamedTuple):
     """A scan around a use: how often it runs, and whether each iteration has its own slice."""
 
     length: int
@@ -44,26 +41,26 @@ class Origin:
     which it came."""
 
     leaf: int
-    steps: tuple[JaxprEqn | Loop, ...] = ()
+    steps: tuple[JaxprEqn | EnclosingScan, ...] = ()
 
     @property
-    def loops(self) -> tuple[Loop, ...]:
+    def loops(self) -> tuple[EnclosingScan, ...]:
         """Return the scans through which it came, the outermost first."""
-        return tuple(step for step in self.steps if isinstance(step, Loop))
+        return tuple(step for step in self.steps if isinstance(step, EnclosingScan))
 
     @property
     def is_isometric(self) -> bool:
         """Test whether the value has the leaf's entries, each once."""
-        moves = (step for step in self.steps if not isinstance(step, Loop))
+        moves = (step for step in self.steps if not isinstance(step, EnclosingScan))
         return all(eqn.primitive in ISOMETRIC and _is_float(eqn.outvars[0]) for eqn in moves)
 
-    def then(self, step: JaxprEqn | Loop) -> "Origin":
+    def then(self, step: JaxprEqn | EnclosingScan) -> "Origin":
         """Return what a further step makes of the value."""
         return Origin(self.leaf, (*self.steps, step))
 
 
 @dataclass(frozen=True)
-class Use:
+class ParameterUse:
     """An equation that computes with a parameter.
 
     Attributes:
@@ -92,10 +89,10 @@ class Use:
         return replay(self.origin.steps, finish, leaf, others)
 
 
-def replay(steps: Sequence[JaxprEqn | Loop], finish: Any, value: Any, others: Any) -> Any:
+def replay(steps: Sequence[JaxprEqn | EnclosingScan], finish: Any, value: Any, others: Any) -> Any:
     """Take a leaf through the steps of an origin, and `finish` it with the other operands."""
     for i, step in enumerate(steps):
-        if isinstance(step, Loop):
+        if isinstance(step, EnclosingScan):
             rest = partial(replay, steps[i + 1 :], finish)
             axes = (0 if step.sliced else None, 0)
             return jax.vmap(rest, in_axes=axes, axis_size=step.length)(value, others)
@@ -103,7 +100,7 @@ def replay(steps: Sequence[JaxprEqn | Loop], finish: Any, value: Any, others: An
     return finish(value, others)
 
 
-def uses(graph: Graph, leaves: int) -> list[Use]:
+def uses(graph: Graph, leaves: int) -> list[ParameterUse]:
     """Return the uses of the first inputs of a program, in the order in which they run.
 
     Raises:
@@ -115,14 +112,14 @@ def uses(graph: Graph, leaves: int) -> list[Use]:
     results = finder.follow(graph, None, origins)
     if any(results):
         raise InputError("the function returns a parameter itself: it has to compute with it.")
-    return finder.found
+    return finder.uses
 
 
 @dataclass(frozen=True)
 class Finder:
     """Collects the uses of parameters while it walks through a program."""
 
-    found: list[Use] = field(default_factory=list)
+    uses: list[ParameterUse] = field(default_factory=list)
 
     def follow(
         self, graph: Graph, around: Site | None, origins: dict[Var, Origin], summed: bool = False
@@ -153,15 +150,15 @@ class Finder:
     ) -> None:
         """Follow parameters into the bodies of an equation. What a loop carries is used there; so
         is all that it reads if a loop or a branch returns a parameter."""
-        eqn, results, before = site.eqn, [], len(self.found)
-        starts = {_hashable(operands(b))[i] for b in bodies(site) for i in carried(b)}
+        eqn, results, before = site.eqn, [], len(self.uses)
+        starts = {_hashable(body_operands(b))[i] for b in bodies(site) for i in carried(b)}
         self._note(site, _reads(eqn, {v: outside[v] for v in starts if v in outside}), summed)
         inside = {v: x for v, x in outside.items() if v not in starts}
         for body in bodies(site):
             sums = summed or eqn.primitive is p.while_p
             results = self.follow(body.graph, body.around, _entering(body, inside), sums)
             if any(results) and (eqn.primitive in LOOPS or eqn.primitive is p.cond_p):
-                del self.found[before:]
+                del self.uses[before:]
                 self._note(site, _reads(eqn, outside), summed)
                 return
         origins.update((v, x) for v, x in zip(eqn.outvars, results, strict=True) if x)
@@ -180,7 +177,9 @@ class Finder:
             and all(isinstance(v, Var) and _is_float(v) for v in eqn.invars)
             and (eqn.primitive is p.dot_general_p or read[1] is not None)
         )
-        self.found.extend(Use(site, i, origin, is_product) for i, origin in numbers.values())
+        self.uses.extend(
+            ParameterUse(site, i, origin, is_product) for i, origin in numbers.values()
+        )
 
 
 def _entering(body: Body, outside: Mapping[Var, Origin]) -> dict[Var, Origin]:
@@ -189,12 +188,12 @@ def _entering(body: Body, outside: Mapping[Var, Origin]) -> dict[Var, Origin]:
     length = eqn.params["length"] if eqn.primitive is p.scan_p else None
     first_sliced = 0 if length is None else sum(scan_counts(eqn.params))
     inside = {}
-    pairs = zip(_hashable(operands(body)), body.graph.invars, strict=True)
+    pairs = zip(_hashable(body_operands(body)), body.graph.invars, strict=True)
     for i, (outer, inner) in enumerate(pairs):
         if outer in outside:
             origin = outside[outer]
             inside[inner] = (
-                origin if length is None else origin.then(Loop(length, i >= first_sliced))
+                origin if length is None else origin.then(EnclosingScan(length, i >= first_sliced))
             )
     return inside
 
@@ -213,6 +212,6 @@ def _is_float(v: Any) -> bool:
     return jax.numpy.issubdtype(v.aval.dtype, jax.numpy.floating)
 
 
-def keys(found: Sequence[Use]) -> set[Key]:
+def keys(uses: Sequence[ParameterUse]) -> set[Key]:
     """Return where the equations of uses lie."""
-    return {use.site.key for use in found}
+    return {use.site.key for use in uses}

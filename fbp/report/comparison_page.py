@@ -13,7 +13,7 @@ from fbp.report.comparison import Contestant, config_differences, contestants, i
 from fbp.report.markup import Cell, fill, html_table, picture, png, warning_boxes
 from fbp.report.statistics import Interval
 from fbp.report.summary import as_json
-from fbp.report.text import SCORES, cell, number_text, setting_label, value, warnings
+from fbp.report.text import SCORES, cell, interval_text, number_text, setting_label, warnings
 from fbp.report.trials import setting_of
 
 TABLE_NOTE = (
@@ -86,7 +86,7 @@ def comparison_verdict(compared: Sequence[Contestant]) -> str:
     summary = best.run.summary
     metric, name = summary["metric"], SCORES.get(summary["metric"], summary["metric"])
     parts = [
-        f"{part} {name} {value(summary['best'][f'{part}_{metric}'], metric)}"
+        f"{part} {name} {interval_text(summary['best'][f'{part}_{metric}'], metric)}"
         for part in ("validation", "test")
         if f"{part}_{metric}" in summary["best"]
     ]

@@ -10,7 +10,7 @@ from fbp.errors import InputError
 from fbp.records import RECORDS, is_locked, read_part
 from fbp.report.measures import measures_of
 from fbp.report.run_directory import RecordedRun, read_run
-from fbp.report.text import SCORES, setting_label, value
+from fbp.report.text import SCORES, interval_text, setting_label
 
 DEPTH = 3  # folders below the one that is listed
 
@@ -90,5 +90,5 @@ def _best(run: RecordedRun) -> str:
     if best is None:
         return "no trial survived"
     metric = measures_of(run.summary).metric
-    measured = value(best[f"validation_{metric}"], metric)
+    measured = interval_text(best[f"validation_{metric}"], metric)
     return f"{SCORES.get(metric, metric)} {measured} at learning rate {setting_label(best)}"

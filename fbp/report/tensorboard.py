@@ -39,14 +39,14 @@ def write_events(run: Path, directory: Path) -> Path:
         for trial in tqdm(
             trials(content.records, columns), desc="tensorboard", unit="trial", disable=None
         ):
-            with tensorboardx.SummaryWriter(str(directory / name_of(trial))) as events:
+            with tensorboardx.SummaryWriter(str(directory / trial_directory(trial))) as events:
                 _write_trial(events, trial, columns)
     except OSError as error:
         raise InputError(f"{directory}: {error.strerror}: give another directory") from error
     return directory
 
 
-def name_of(trial: TrialHistory) -> str:
+def trial_directory(trial: TrialHistory) -> str:
     """Name the directory of a trial, in order of their numbers: `003 learning_rate=0.1 seed=1`."""
     setting = " ".join(f"{name}={value_text(value)}" for name, value in trial.setting)
     return f"{trial.number:03d} {setting} seed={trial.seed}".replace("/", "_")

@@ -48,7 +48,7 @@ def verdict(summary: Entry) -> str:
         lost = all(entry["diverged"] == entry["trials"] for entry in summary["rates"])
         return "No rate trained the network: every trial diverged." if lost else UNMEASURED
     parts = [
-        f"{part} {SCORES.get(score, score)} {value(best[f'{part}_{score}'], score)}"
+        f"{part} {SCORES.get(score, score)} {interval_text(best[f'{part}_{score}'], score)}"
         for part in ("validation", "test")
         if f"{part}_{score}" in best
     ]
@@ -160,7 +160,7 @@ def _lead(summary: Entry) -> list[str]:
     second = summary.get("runner_up")
     if second is None or second["probability_of_improvement"]["low"] is None:
         return []
-    chance = value(second["probability_of_improvement"], "accuracy")
+    chance = interval_text(second["probability_of_improvement"], "accuracy")
     rival = setting_label(second)
     return [f"A trial of it beats one of the runner-up, {rival}, with probability {chance}."]
 
@@ -204,7 +204,7 @@ def _number(name: str) -> Callable[[Entry], Cell]:
     return lambda entry: (value_text(entry[name]), "")
 
 
-def value(interval: Entry, measure: str) -> str:
+def interval_text(interval: Entry, measure: str) -> str:
     """Format the mean and its interval, in a line."""
     return " ".join(filter(None, cell(interval, measure)))
 

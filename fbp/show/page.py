@@ -34,7 +34,7 @@ NEURON_COLUMNS = {
 }
 
 
-def write_page(path: Path, recording: Recording) -> None:
+def write_recording(path: Path, recording: Recording) -> None:
     """Write a recording as a page that needs no other file and no network.
 
     Args:
@@ -55,12 +55,12 @@ def write_page(path: Path, recording: Recording) -> None:
     ...     "<svg" in page.read_text(encoding="utf-8")
     True
     """
-    text = html(recording)
+    text = recording_html(recording)
     check_size(text, recording)
     path.write_text(text, encoding="utf-8")
 
 
-def html(recording: Recording) -> str:
+def recording_html(recording: Recording) -> str:
     """Return the page as HTML."""
     lesson, data = recording.lesson, payload(recording)
     data["positions"], data["radius"] = positions(lesson.widths), radius(lesson.widths)

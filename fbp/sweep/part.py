@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from filelock import FileLock
 
-from fbp.compilation_cache import compilation_cache
+from fbp.compilation_cache import cached_programs
 from fbp.errors import InputError
 from fbp.records import (
     PART,
@@ -131,7 +131,7 @@ def run_part(
     begin = time.perf_counter()
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    with compilation_cache(directory / COMPILED, least_seconds=0.0):
+    with cached_programs(directory / COMPILED, least_seconds=0.0):
         studies = studies_of(source.config, source.problem)
         plan = settled_plan(directory, source.text, studies, count, say)
         run = part_directory(directory, index)

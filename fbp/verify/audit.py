@@ -22,8 +22,8 @@ from fbp.verify.custom_rules import (
     tried,
     uses_of,
 )
-from fbp.verify.declared import Declaration, RuleName, rule_name, user_line
-from fbp.verify.problem import Problem
+from fbp.verify.declared import Declaration, RuleName, rule_name, user_source
+from fbp.verify.problem import CheckedFunction
 from fbp.verify.report import Finding, Kind, RuleSummary
 from fbp.verify.rule_findings import findings_of
 from fbp.verify.rule_trial import Label
@@ -49,7 +49,7 @@ class Audit:
     unchecked: tuple[str, ...] = ()
 
 
-def audit(problem: Problem, rules: Rules, declared: Sequence[Declaration]) -> Audit:
+def audit(problem: CheckedFunction, rules: Rules, declared: Sequence[Declaration]) -> Audit:
     """Compare every custom rule that takes part in the gradient."""
     equations = custom_equations(problem)
     if not equations:
@@ -119,7 +119,7 @@ def _refused(t: Tried, name: RuleName) -> Finding:
         Kind.WRONG_CUSTOM_RULE,
         f"the {is_rule(t.use.eqn)} rule of {name} cannot be used: {t.trial.unjudged}",
         primitive=str(t.use.eqn.primitive),
-        source=user_line(t.use.eqn),
+        source=user_source(t.use.eqn),
     )
 
 

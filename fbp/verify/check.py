@@ -16,13 +16,13 @@ from fbp.verify.audit import audit, refuses_a_rule
 from fbp.verify.declared import Declaration, Declarations, declarations
 from fbp.verify.edited import declared_edits
 from fbp.verify.kernels import without_kernels
-from fbp.verify.leaf_verdicts import Known, compare_leaves, known_of, missing, present, unknown
+from fbp.verify.leaf_verdicts import Known, compare_leaves, known_of, missing, present, uncompared
 from fbp.verify.localise import wrong_rules
 from fbp.verify.nonfinite import trace_nonfinite
 from fbp.verify.observe import calls_out, opaque, sites
 from fbp.verify.parts import Interrupted, Parts, noticing_interrupts
 from fbp.verify.points import drawn, merged
-from fbp.verify.problem import Problem, problem_of
+from fbp.verify.problem import CheckedFunction, problem_of
 from fbp.verify.reference import MARGIN, Reference, as_double, compared, eps_of, first_line
 from fbp.verify.report import Finding, Kind, Report
 from fbp.verify.second_implementation import wrong_values
@@ -102,7 +102,7 @@ def check(
 
 def _check(
     parts: Parts,
-    problem: Problem,
+    problem: CheckedFunction,
     gradient: Callable | None,
     rules: Rules,
     declared: Sequence[Declaration],
@@ -115,7 +115,7 @@ def _check(
         names = frozenset(d.name for d in declared)
         parts.attempt("for zeros", lambda: parts.findings.extend(_zero(subject, names)))
     compared = {leaf.leaf for leaf in parts.leaves}
-    parts.leaves += [unknown(name) for name in problem.names if name not in compared]
+    parts.leaves += [uncompared(name) for name in problem.names if name not in compared]
 
     def custom_rules() -> None:
         results = audit(problem, rules, declared)
@@ -134,7 +134,7 @@ def _check(
 
 
 def _subject(
-    parts: Parts, problem: Problem, gradient: Callable | None, rules: Rules
+    parts: Parts, problem: CheckedFunction, gradient: Callable | None, rules: Rules
 ) -> Subject | None:
     """Return the gradient that is checked; None where fbp has none of a function that runs."""
     if gradient is not None:
@@ -148,7 +148,7 @@ def _subject(
         return None
 
 
-def _raise_if_of_the_user(problem: Problem, error: Exception) -> None:
+def _raise_if_of_the_user(problem: CheckedFunction, error: Exception) -> None:
     """Raise what the function itself raises, and what JAX cannot differentiate either."""
     try:
         g.stage(jax.grad(problem.loss), *problem.point)
@@ -162,7 +162,7 @@ def _of_gradient(
     gradient: Callable | None,
     rules: Rules,
     truth: Callable | None,
-) -> Problem:
+) -> CheckedFunction:
     """Compare a gradient with its reference and with itself, call after call and under
     transformations; return the problem whose gradient it is."""
     parts.findings += subject.findings
@@ -224,7 +224,7 @@ def _changed(subject: Subject, reference: Reference | None) -> Iterator[Finding]
             yield verdict.finding(Kind.NOT_REPEATABLE, message)
 
 
-def _transforms(parts: Parts, problem: Problem, subject: Subject, known: Known) -> None:
+def _transforms(parts: Parts, problem: CheckedFunction, subject: Subject, known: Known) -> None:
     reference = known.reference
     assert reference is not None
 
@@ -246,7 +246,7 @@ def _transforms(parts: Parts, problem: Problem, subject: Subject, known: Known) 
         parts.attempt(DIFFERENTIATION, partial(one, DIFFERENTIATION, second))
 
 
-def _say_what_is_opaque(parts: Parts, problem: Problem) -> None:
+def _say_what_is_opaque(parts: Parts, problem: CheckedFunction) -> None:
     """Nothing that holds a program is passed over without a word."""
 
     def look() -> None:
@@ -305,7 +305,7 @@ def assert_gradients(
         raise AssertionError(f"\n{report}")
 
 
-def _not_finite(problem: Problem, got: Sequence[Any]) -> list[Finding]:
+def _not_finite(problem: CheckedFunction, got: Sequence[Any]) -> list[Finding]:
     """Return where NaN and infinity come from, if the gradient holds any."""
     bad = [
         name
@@ -328,7 +328,7 @@ def _is_finite(x: Any) -> bool:
     return bool(np.isfinite(as_double(x)).all())
 
 
-def _named(problem: Problem, leaf: str | None) -> str | None:
+def _named(problem: CheckedFunction, leaf: str | None) -> str | None:
     """Return the name of a leaf that is known by its number."""
     numbered = {f"args[0][{i}]": name for i, name in enumerate(problem.names)}
     return numbered.get(leaf, leaf) if leaf else None

@@ -19,10 +19,9 @@ from jax.extend.core import primitives as p
 from fbp.autodiff import RULES
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import is_complex, is_inexact
-from fbp.autodiff.compat import named_primitives
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.interpret import Environment, apply_primitive, bind, evaluate
-from fbp.autodiff.restage import Site, bodies, carried, operands, restage
+from fbp.autodiff.interpret import Environment, apply_primitive, bind, eval_graph
+from fbp.autodiff.restage import CALLS, Site, bodies, body_operands, carried, restage
 
 STEPS = (1e-30, 1e-45)  # the second must give what the first gives: at sqrt(0) it does not
 
@@ -32,13 +31,6 @@ min and sort go by the real part, and at a tie by the imaginary one."""
 
 OF_REAL_PART = RULES.tagged("piecewise_constant")
 """Primitives that are constant on either side of their steps: they see the real part."""
-
-CALLS = frozenset(
-    named_primitives(
-        *("jit_p", "closed_call_p", "remat_p", "custom_jvp_call_p", "custom_vjp_call_p"),
-    )
-)
-"""Primitives that run the program that they hold."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +93,7 @@ def complex_step(
             )
         except _Refused as reason:
             return ComplexStep(None, str(reason))
-        (value,) = evaluate(graph, real)
+        (value,) = eval_graph(graph, real)
         derivatives = [float(np.imag(y)) / h for y, h in zip((first, second), STEPS, strict=True)]
         same = np.isclose([float(np.real(first)), derivatives[0]], [float(value), derivatives[1]])
         if not np.all(same) or not np.all(np.isfinite(derivatives)):
@@ -210,7 +202,7 @@ def _restaged(eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     """Run a loop or a branch whose body may return complex numbers, and so starts from them."""
     site = Site((0,), eqn)
     first, *_ = bodies(site)
-    start = {id(v) for v in (operands(first)[i] for i in carried(first))}
+    start = {id(v) for v in (body_operands(first)[i] for i in carried(first))}
     ins = [_widen(x) if id(v) in start else x for v, x in zip(eqn.invars, ins, strict=True)]
     return restage(
         site,

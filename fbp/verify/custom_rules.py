@@ -19,13 +19,13 @@ from jax.interpreters import mlir
 from fbp.autodiff import avals, interpret, value_and_grad
 from fbp.autodiff import graph as g
 from fbp.autodiff.graph import Graph
-from fbp.autodiff.masks import merge, select
+from fbp.autodiff.masks import merge_by_mask, select
 from fbp.autodiff.rule import Call, Rule, Rules
 from fbp.autodiff.undefined import is_undefined
 from fbp.verify.observe import Key, Site, Watch, observe, sites
-from fbp.verify.problem import Problem
+from fbp.verify.problem import CheckedFunction
 from fbp.verify.reference import first_line
-from fbp.verify.rule_trial import Trial, compare
+from fbp.verify.rule_trial import RuleTrial, try_use
 from fbp.verify.rule_use import RuleUse, Staged, judged_operands, stage_rule
 
 CUSTOM = frozenset({p.custom_jvp_call_p, p.custom_vjp_call_p})
@@ -79,9 +79,11 @@ def _mark(call: Call, ins: Sequence[Any], cts: Sequence[Any], in_cts: Sequence[A
     through = select(stated, in_cts)
     use = RuleUse(call.eqn, _perturbed(call), arrived, g.body(call.params))
     values = [*through, *ins, *select(arrived, cts)]
-    with interpret.scope(call.eqn):
+    with interpret.eqn_scope(call.eqn):
         passed = MARK.bind(*map(jnp.asarray, values), marked=Marked(use, len(through), known))
-    return merge(stated, passed, [ct for ct, m in zip(in_cts, stated, strict=True) if not m])
+    return merge_by_mask(
+        stated, passed, [ct for ct, m in zip(in_cts, stated, strict=True) if not m]
+    )
 
 
 def _is_float0(x: Any) -> bool:
@@ -111,7 +113,7 @@ class Tried:
     site: Site
     use: RuleUse
     rule: Staged | None
-    trial: Trial
+    trial: RuleTrial
     rows: np.ndarray
     iterations: np.ndarray
     ran: bool
@@ -127,7 +129,7 @@ class Uses:
     note: str = ""
 
 
-def uses_of(problem: Problem, rules: Rules) -> Uses:
+def uses_of(problem: CheckedFunction, rules: Rules) -> Uses:
     """Return the backward program with marks; the forward program, with cotangents of ones, where
     fbp cannot differentiate the function.
 
@@ -137,7 +139,7 @@ def uses_of(problem: Problem, rules: Rules) -> Uses:
     program, _ = g.stage(problem.loss, *problem.point)
 
     def loss(leaves: Sequence[Any], arrays: Sequence[Any]) -> Any:
-        (value,) = interpret.evaluate(program, [*leaves, *arrays])
+        (value,) = interpret.eval_graph(program, [*leaves, *arrays])
         return value
 
     try:
@@ -153,7 +155,7 @@ NOT_ARRIVING = (
 )
 
 
-def custom_equations(problem: Problem) -> list[Site]:
+def custom_equations(problem: CheckedFunction) -> list[Site]:
     """Return the uses of custom rules in the function itself."""
     graph, _ = g.stage(problem.loss, *problem.point)
     return [site for site in sites(graph) if site.eqn.primitive in CUSTOM and site.eqn.outvars]
@@ -191,21 +193,21 @@ def tried(uses: Uses, args: Sequence[Any]) -> list[Tried]:
 
 def _tried(uses: Uses, args: Sequence[Any], twice: bool) -> list[Tried]:
     with_x64 = bool(jax.config.read("jax_enable_x64"))
-    notes: dict[Key, tuple[Site, RuleUse, Staged | None, Trial]] = {}
+    notes: dict[Key, tuple[Site, RuleUse, Staged | None, RuleTrial]] = {}
 
     def measure(site: Site, ins: Sequence[Any], _: Any, iteration: tuple[Any, ...]) -> Any:
         read = uses.read(site, ins)
         if read is None:
             return None
         use, values, cts = read
-        rule, trial, rows = None, Trial(()), jnp.zeros((0, 7))
+        rule, trial, rows = None, RuleTrial(()), jnp.zeros((0, 7))
         if judged_operands(use) and cts:
             try:
                 rule = stage_rule(use, with_x64)
-                trial, rows = compare(use, rule, values, cts, twice)
+                trial, rows = try_use(use, rule, values, cts, twice)
             except Exception as error:  # one rule that cannot be tried takes down itself alone
                 reason = str(error).strip().split("\n")[0] or type(error).__name__
-                trial, rows = Trial((), unjudged=reason), jnp.zeros((0, 7))
+                trial, rows = RuleTrial((), unjudged=reason), jnp.zeros((0, 7))
         notes[site.key] = site, use, rule, trial
         when = jnp.array([jnp.asarray(i, jnp.int32) for i in iteration], jnp.int32)
         return rows, jnp.broadcast_to(when, (rows.shape[0], len(iteration)))

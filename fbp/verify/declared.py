@@ -109,7 +109,7 @@ def rule_name(eqn: JaxprEqn) -> RuleName:
     return RuleName(name, file, int(line))
 
 
-def user_line(eqn: JaxprEqn) -> str:
+def user_source(eqn: JaxprEqn) -> str:
     """`file:line (function)` of the innermost line that is no library's; where a library's call
     around it keeps that to itself, as shard_map, the line where the function is written."""
     source = g.source(eqn)

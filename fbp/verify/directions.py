@@ -23,7 +23,7 @@ from fbp.verify.complex_step import complex_step
 from fbp.verify.finite_difference import few_values, slope
 from fbp.verify.observe import calls_out, opaque, sites
 from fbp.verify.precision import DOUBLE, in_precision
-from fbp.verify.problem import Problem
+from fbp.verify.problem import CheckedFunction
 from fbp.verify.reference import (
     EPS,
     MARGIN,
@@ -65,7 +65,7 @@ def directions(name: str, leaf: Any) -> Iterator[tuple[tuple[int, ...] | None, n
         yield None, rng.choice([-1, 1], leaf.shape) * rng.integers(4, 13, leaf.shape) / 8
 
 
-def along_directions(problem: Problem, got: Sequence[Any]) -> list[LeafVerdict]:
+def along_directions(problem: CheckedFunction, got: Sequence[Any]) -> list[LeafVerdict]:
     """Return, for each leaf, the direction along which the gradient differs most from the slope."""
     slope_of = _slopes(problem)
     verdicts = []
@@ -100,7 +100,7 @@ def _verdict(
     )
 
 
-def _slopes(problem: Problem) -> Callable[[int, np.ndarray], Along]:
+def _slopes(problem: CheckedFunction) -> Callable[[int, np.ndarray], Along]:
     """Return the slope along a direction of a leaf, by the best means that the function allows."""
     try:
         return _by_jvp(problem)
@@ -113,7 +113,7 @@ def _slopes(problem: Problem) -> Callable[[int, np.ndarray], Along]:
         return _by_values(problem)
 
 
-def _require_visible(problem: Problem) -> None:
+def _require_visible(problem: CheckedFunction) -> None:
     """Raise InputError where the function stops a gradient, which its values do not show."""
     try:
         program, _ = g.stage(problem.loss, *problem.point)
@@ -128,7 +128,7 @@ def _require_visible(problem: Problem) -> None:
             )
 
 
-def _by_jvp(problem: Problem) -> Callable[[int, np.ndarray], Along]:
+def _by_jvp(problem: CheckedFunction) -> Callable[[int, np.ndarray], Along]:
     def derivative(leaves: list[Any], arrays: list[Any], moves: list[Any]) -> Any:
         return oracle.jvp(lambda leaves: problem.loss(leaves, arrays), (leaves,), (moves,))[1]
 
@@ -147,7 +147,7 @@ def _by_jvp(problem: Problem) -> Callable[[int, np.ndarray], Along]:
     return along
 
 
-def _by_complex_step(problem: Problem) -> Callable[[int, np.ndarray], Along]:
+def _by_complex_step(problem: CheckedFunction) -> Callable[[int, np.ndarray], Along]:
     loss = in_precision(DOUBLE, problem.loss, *problem.point)
     with jax.enable_x64(True):
         leaves, arrays = in_double(problem)
@@ -165,7 +165,7 @@ def _by_complex_step(problem: Problem) -> Callable[[int, np.ndarray], Along]:
     return along
 
 
-def _by_values(problem: Problem) -> Callable[[int, np.ndarray], Along]:
+def _by_values(problem: CheckedFunction) -> Callable[[int, np.ndarray], Along]:
     arrays = [np.asarray(x) if is_plain(x) else x for x in problem.arrays]
     leaves = [as_double(arrays[i]) for i in problem.positions]
     how, eps = _how_to_ask(problem)
@@ -183,7 +183,7 @@ def _by_values(problem: Problem) -> Callable[[int, np.ndarray], Along]:
     return along
 
 
-def _how_to_ask(problem: Problem) -> tuple[Callable[..., Any], float]:
+def _how_to_ask(problem: CheckedFunction) -> tuple[Callable[..., Any], float]:
     """Few values of a function that runs code of the host, many of others; and the relative
     precision of the values, which kernels and callbacks give in their own dtype."""
     try:

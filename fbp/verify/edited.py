@@ -8,13 +8,13 @@ import numpy as np
 
 from fbp.autodiff import grad, sites
 from fbp.autodiff.rule import Rules
-from fbp.verify.problem import Problem
+from fbp.verify.problem import CheckedFunction
 from fbp.verify.report import Finding, Kind
 
 SAME = 1e-6  # relative distance below which two gradients are the same but for rounding
 
 
-def declared_edits(problem: Problem, rules: Rules) -> list[Finding]:
+def declared_edits(problem: CheckedFunction, rules: Rules) -> list[Finding]:
     """Return a finding for each edit of a table, with its sites, and one for each leaf whose
     gradient deviates by the edits: by which angle, and by how much.
 

@@ -24,7 +24,7 @@ from fbp.errors import InputError
 from fbp.verify.flow import flow, is_backward
 from fbp.verify.observe import CALLS, Key, Site, Watch, observe, sites
 from fbp.verify.precision import DOUBLE, in_precision
-from fbp.verify.problem import Problem, problem_of
+from fbp.verify.problem import CheckedFunction, problem_of
 from fbp.verify.reference import MARGIN
 
 ITERATIONS = 256
@@ -120,7 +120,7 @@ def first_difference(
     return _compare(a, b)
 
 
-def _program(problem: Problem, rules: Rules, double: bool) -> _Program:
+def _program(problem: CheckedFunction, rules: Rules, double: bool) -> _Program:
     args = jax.tree.leaves(problem.point)
     if not double:
         graph, _ = g.stage(value_and_grad(problem.loss, rules=rules), *problem.point)

@@ -67,7 +67,7 @@ class Flags(NamedTuple):
         return bool(int(self.code[out]) & bad.born)
 
 
-def measured(eqn: JaxprEqn) -> bool:
+def has_record(eqn: JaxprEqn) -> bool:
     """Return whether an equation gets a record: the others pass on what their operands have."""
     return (
         eqn.primitive not in CALLS
@@ -90,7 +90,7 @@ def first(x: Any) -> tuple[Any, Any]:
 
 
 def _measure(site: Site, ins: Sequence[Any], outs: Sequence[Any], iteration: tuple) -> Any:
-    if not measured(site.eqn):
+    if not has_record(site.eqn):
         return None
     elementwise = site.eqn.primitive in ELEMENTWISE
     operands = [jnp.asarray(x) for x in ins if _inexact(x)]

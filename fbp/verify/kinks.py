@@ -14,7 +14,7 @@ from jax import lax
 
 from fbp.verify.finite_difference import Slope, slope
 from fbp.verify.precision import DOUBLE, in_precision
-from fbp.verify.problem import Problem, unraveled
+from fbp.verify.problem import CheckedFunction, unraveled
 from fbp.verify.reference import Reference, as_double, in_double, typical_size
 from fbp.verify.report import Finding, Kind
 
@@ -23,7 +23,7 @@ ENTRIES = 8
 
 
 def at_kinks(
-    problem: Problem, reference: Reference, number: int, got: Any, bar: float
+    problem: CheckedFunction, reference: Reference, number: int, got: Any, bar: float
 ) -> Finding | None:
     """If every entry of a leaf that differs lies at a kink, and between its slopes: a finding that
     says so. If one lies at a jump: that. None if the function is smooth at one of them."""
@@ -88,7 +88,13 @@ def _entry(x: Any, entry: int) -> float:
 
 
 def _finding(
-    problem: Problem, number: int, entry: int, estimate: Slope, got: Any, kind: Kind, message: str
+    problem: CheckedFunction,
+    number: int,
+    entry: int,
+    estimate: Slope,
+    got: Any,
+    kind: Kind,
+    message: str,
 ) -> Finding:
     return Finding(
         kind=kind,

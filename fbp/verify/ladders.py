@@ -18,7 +18,7 @@ from fbp.autodiff import RULES
 from fbp.autodiff.rule import Rules
 from fbp.verify.finite_difference import slope
 from fbp.verify.precision import DOUBLE, in_precision
-from fbp.verify.problem import Problem, problem_of
+from fbp.verify.problem import CheckedFunction, problem_of
 from fbp.verify.reference import UNKNOWN, as_double, gradient_in_double, in_double, typical_size
 from fbp.verify.subject import Subject, by_fbp, by_user
 
@@ -117,7 +117,7 @@ def _gradient(subject: Subject) -> Sequence[np.ndarray]:
         ]
 
 
-def _values(problem: Problem) -> Values:
+def _values(problem: CheckedFunction) -> Values:
     """Return the function's values at offsets along the moves: compiled, or one by one where the
     function cannot be traced."""
     try:
@@ -136,7 +136,7 @@ def _values(problem: Problem) -> Values:
     return values
 
 
-def _one_by_one(problem: Problem) -> Values:
+def _one_by_one(problem: CheckedFunction) -> Values:
     arrays = [np.asarray(x) for x in problem.arrays]
     leaves = [as_double(arrays[i]) for i in problem.positions]
 

@@ -11,18 +11,18 @@ from fbp.autodiff import graph as g
 from fbp.verify.directions import along_directions
 from fbp.verify.kinks import at_kinks
 from fbp.verify.parts import Parts
-from fbp.verify.problem import Problem
+from fbp.verify.problem import CheckedFunction
 from fbp.verify.reference import (
     COARSE,
     UNKNOWN,
     Reference,
-    by_jax,
     coarsest_in_double,
     coarsest_of,
     compared,
     eps_of,
     first_line,
     gradient_in_double,
+    jax_reference,
 )
 from fbp.verify.report import Finding, Kind, LeafVerdict
 from fbp.verify.second_order import halves, with_derivative
@@ -45,11 +45,11 @@ class Known:
     coarsest: float
 
 
-def known_of(parts: Parts, truth: Problem, subject: Subject) -> Known:
+def known_of(parts: Parts, truth: CheckedFunction, subject: Subject) -> Known:
     """Return the reference and the gradient in float64, as far as they are to be had."""
     reference, second, reason = None, None, ""
     try:
-        reference, second, reason = by_jax(truth)
+        reference, second, reason = jax_reference(truth)
     except UNKNOWN:  # JAX cannot differentiate every function: the leaf says what it was beside
         pass
     except Exception as error:
@@ -89,7 +89,11 @@ def _in_double(
 
 
 def compare_leaves(
-    parts: Parts, truth: Problem, subject: Subject, known: Known, implementation: Callable | None
+    parts: Parts,
+    truth: CheckedFunction,
+    subject: Subject,
+    known: Known,
+    implementation: Callable | None,
 ) -> None:
     """Add a verdict for each leaf: beside a gradient, or along directions where there is none."""
     got = subject.value
@@ -106,7 +110,11 @@ def compare_leaves(
 
 
 def _beside(
-    parts: Parts, truth: Problem, subject: Subject, known: Known, implementation: Callable | None
+    parts: Parts,
+    truth: CheckedFunction,
+    subject: Subject,
+    known: Known,
+    implementation: Callable | None,
 ) -> None:
     assert known.reference is not None
     how = BY_JAX if implementation is None else f"the reference, by {BY_JAX}"
@@ -132,7 +140,7 @@ def _unit(verdict: LeafVerdict) -> float:
 
 
 def verdicts_of(
-    problem: Problem,
+    problem: CheckedFunction,
     reference: Reference,
     got: Sequence[Any],
     double: Sequence[Any] | None,
@@ -168,7 +176,7 @@ def verdicts_of(
 
 
 def _judged_by_values(
-    problem: Problem, reference: Reference, verdicts: list[LeafVerdict], got: Sequence[Any]
+    problem: CheckedFunction, reference: Reference, verdicts: list[LeafVerdict], got: Sequence[Any]
 ) -> tuple[list[LeafVerdict], list[Finding]]:
     """Return the verdicts where the values are asked of what differs: at kinks it may."""
     findings = []
@@ -195,13 +203,13 @@ def missing(name: str) -> LeafVerdict:
     return LeafVerdict(name, False, float("inf"), 0.0, (), nan, nan, "its argument's type")
 
 
-def unknown(name: str) -> LeafVerdict:
+def uncompared(name: str) -> LeafVerdict:
     """Return the verdict on a leaf that was compared with nothing."""
     nan = float("nan")
     return LeafVerdict(name, True, nan, nan, (), nan, nan, "nothing", resolved=False)
 
 
-def present(subject: Subject) -> tuple[Problem, Subject]:
+def present(subject: Subject) -> tuple[CheckedFunction, Subject]:
     """Return the same without the leaves whose gradient does not fit."""
     fitting = [i for i, x in enumerate(subject.value) if x is not None]
     every_leaf = subject.problem

@@ -20,14 +20,14 @@ from fbp.autodiff import RULES, value_and_grad
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import full, struct
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.interpret import bind, scope
-from fbp.autodiff.masks import merge, select
+from fbp.autodiff.interpret import bind, eqn_scope
+from fbp.autodiff.masks import merge_by_mask, select
 from fbp.autodiff.rule import Call, Rule, Rules
 from fbp.autodiff.undefined import is_undefined
 from fbp.verify import oracle
 from fbp.verify.observe import Records, Site, Watch, observe, sites
 from fbp.verify.precision import DOUBLE, in_precision
-from fbp.verify.problem import Problem, unraveled
+from fbp.verify.problem import CheckedFunction, unraveled
 from fbp.verify.reference import in_double
 from fbp.verify.report import Finding, Kind
 
@@ -42,7 +42,7 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
-class Use:
+class MarkedUse:
     """One use of a rule: the equation, those that hold it, and which of its operands and
     cotangents a mark has."""
 
@@ -58,12 +58,12 @@ MARK.multiple_results = True
 
 
 @MARK.def_abstract_eval
-def _(*avals: Any, use: Use) -> list[Any]:
+def _(*avals: Any, use: MarkedUse) -> list[Any]:
     return list(avals[: sum(use.stated)])
 
 
 @MARK.def_impl
-def _pass_on(*values: Any, use: Use) -> list[Any]:
+def _pass_on(*values: Any, use: MarkedUse) -> list[Any]:
     return list(values[: sum(use.stated)])
 
 
@@ -97,13 +97,13 @@ def _mark(
         return in_cts
     known = tuple(not is_undefined(x) for x in ins)
     arrived = tuple(ct is not None for ct in cts)
-    use = Use(eqn, around, known, arrived, stated)
+    use = MarkedUse(eqn, around, known, arrived, stated)
     values = [*select(stated, in_cts), *select(known, ins), *select(arrived, cts)]
-    with scope(eqn):
-        return merge(stated, MARK.bind(*map(jnp.asarray, values), use=use))
+    with eqn_scope(eqn):
+        return merge_by_mask(stated, MARK.bind(*map(jnp.asarray, values), use=use))
 
 
-def wrong_rules(problem: Problem, rules: Rules) -> list[Finding]:
+def wrong_rules(problem: CheckedFunction, rules: Rules) -> list[Finding]:
     """Return the equations whose rules are at fault; of those inside others, the innermost."""
     loss = in_precision(DOUBLE, problem.loss, *problem.point)
     with jax.enable_x64(True):
@@ -169,16 +169,16 @@ def larger(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
 COMPARED = Watch(_compare, larger)
 
 
-def _reference(use: Use, operands: Sequence[Any], arrived: Sequence[Any]) -> list[Any] | None:
+def _reference(use: MarkedUse, operands: Sequence[Any], arrived: Sequence[Any]) -> list[Any] | None:
     """Return the cotangents by JAX, in the precision of the equation; None where JAX has no
     reverse."""
     eqn = use.eqn
     zeros = [full(struct(v.aval), 0) for v, k in zip(eqn.invars, use.known, strict=True) if not k]
-    ins = merge(use.known, operands, zeros)
+    ins = merge_by_mask(use.known, operands, zeros)
 
     def outs(*values: Any) -> list[Any]:
         return select(
-            use.arrived, bind(eqn, merge(use.stated, values, select(_not(use.stated), ins)))
+            use.arrived, bind(eqn, merge_by_mask(use.stated, values, select(_not(use.stated), ins)))
         )
 
     try:
@@ -206,7 +206,7 @@ def blamed(program: Graph, records: Records) -> list[Finding]:
     ]
 
 
-def _finding(use: Use, record: Any) -> Finding:
+def _finding(use: MarkedUse, record: Any) -> Finding:
     eqn = use.eqn
     share, operand, entry, got, want, iteration = record
     got, want = (x.item() if np.imag(x) else np.real(x).item() for x in (got, want))

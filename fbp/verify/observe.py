@@ -15,24 +15,19 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import get_abstract_mesh
 
-from fbp.autodiff import compat, interpret
 from fbp.autodiff import graph as g
+from fbp.autodiff import interpret
 from fbp.autodiff.avals import struct
 from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.interpret import Environment
 from fbp.autodiff.restage import CALLS, Body, Key, Site, bodies, manual_axes, restage, site_of
 from fbp.autodiff.restage import walk as sites
+from fbp.autodiff.table import RULES
 
 Records = dict[Key, "Seen"]
 
-COMBINERS = frozenset(
-    compat.named_primitives(
-        *("reduce_p", "reduce_window_p", "reduce_precision_p", "reduce_and_p", "reduce_or_p"),
-        *(f"scatter_{how}p" for how in ("", "add_", "sub_", "mul_", "min_", "max_")),
-    )
-)
-"""What holds a program of two numbers, which adds or multiplies: there is nothing to look into."""
+COMBINERS = RULES.tagged("combines")
 
 
 class Seen(NamedTuple):
@@ -110,7 +105,7 @@ def _apply(
     if not programs:
         return interpret.bind(eqn, ins), {}
     if eqn.primitive in CALLS:
-        with interpret.scope(eqn):
+        with interpret.eqn_scope(eqn):
             return observe(programs[0].graph, ins, watch, site, iteration)
     in_loop, on_devices = programs[0].around.loops > site.loops, eqn.primitive is shard_map_p
 

@@ -10,7 +10,7 @@ from string import Template
 from fbp.errors import InputError
 from fbp.report import needs_matplotlib
 from fbp.verify.ladders import Ladder
-from fbp.verify.report import Finding, LeafVerdict, Report, entry, number
+from fbp.verify.report import Finding, LeafVerdict, Report, entry, nine_digits
 
 COLUMNS = ("leaf", "verdict", "error", "allowed", "at", "expected", "got")
 UNITS = (
@@ -131,8 +131,8 @@ def _row(leaf: LeafVerdict) -> str:
         f"{leaf.max_ulps:.3g}",
         f"{leaf.bar_ulps:.3g}",
         entry(leaf.index),
-        number(leaf.expected),
-        number(leaf.got),
+        nine_digits(leaf.expected),
+        nine_digits(leaf.got),
     )
     row = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
     return f'<tr class="{"right" if leaf.ok else "wrong"}">{row}</tr>'

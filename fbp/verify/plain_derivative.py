@@ -15,7 +15,7 @@ from fbp.autodiff.graph import Graph
 from fbp.autodiff.masks import select
 from fbp.verify.kernels import without_kernels
 from fbp.verify.observe import sites
-from fbp.verify.precision import DOUBLE, Precision, evaluate
+from fbp.verify.precision import DOUBLE, Precision, evaluate_in
 from fbp.verify.rule_use import RuleUse, judged_operands, substituted
 
 EPS = float(jnp.finfo(jnp.float64).eps)
@@ -50,7 +50,11 @@ def _by(grad: Callable, use: RuleUse, body: Graph) -> Derivative:
 
         def pulled(xs: list[Any]) -> Any:
             changed = substituted(use, ins, xs)
-            outs = interpret.evaluate(body, changed) if to is None else evaluate(to, body, changed)
+            outs = (
+                interpret.eval_graph(body, changed)
+                if to is None
+                else evaluate_in(to, body, changed)
+            )
             return _dot(cts, select(use.arrived, outs))
 
         return grad(pulled)([ins[i] for i in judged_operands(use)])

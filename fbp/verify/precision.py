@@ -16,20 +16,17 @@ import numpy as np
 from jax.extend.core import Literal
 from jax.extend.core import primitives as p
 
-from fbp.autodiff import avals, compat, interpret, user_rules
+from fbp.autodiff import avals, interpret, user_rules
 from fbp.autodiff import graph as g
 from fbp.autodiff.dce import dce
 from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.restage import CALLS, Site, restage
+from fbp.autodiff.rules import indexing
+from fbp.autodiff.table import RULES
 from fbp.verify.observe import calls_out
 
-ROUNDED = frozenset(
-    compat.named_primitives(
-        "bitcast_convert_type_p", "random_gamma_p", "nextafter_p", "rng_uniform_p"
-    )
-)
-"""Whose results depend on the precision itself: bits and draws. They stay in their own."""
+BY_PRECISION = RULES.tagged("by_precision")
 
 
 @dataclass(frozen=True)
@@ -78,12 +75,12 @@ def in_precision(to: Precision, fun: Callable, *args: Any) -> Callable:
     graph, tree = dce(staged), jax.tree.structure(out)
 
     def other(*args: Any) -> Any:
-        return jax.tree.unflatten(tree, evaluate(to, graph, jax.tree.leaves(args)))
+        return jax.tree.unflatten(tree, evaluate_in(to, graph, jax.tree.leaves(args)))
 
     return other
 
 
-def evaluate(to: Precision, graph: Graph, args: Sequence[Any]) -> list[Any]:
+def evaluate_in(to: Precision, graph: Graph, args: Sequence[Any]) -> list[Any]:
     """Run a program in another precision."""
     values = dict(zip(graph.constvars, map(to.cast, graph.consts), strict=True))
     values.update(zip(graph.invars, map(to.cast, args), strict=True))
@@ -95,7 +92,7 @@ def evaluate(to: Precision, graph: Graph, args: Sequence[Any]) -> list[Any]:
         return to.cast(np.asarray(atom.val, aval.dtype)) if avals.differentiable(aval) else atom.val
 
     for eqn in graph.eqns:
-        with interpret.scope(eqn):
+        with interpret.eqn_scope(eqn):
             outs = _apply(to, eqn, [read(a) for a in eqn.invars])
         values.update(zip(eqn.outvars, outs, strict=True))
     return [jnp.asarray(read(a)) for a in graph.outvars]
@@ -105,8 +102,8 @@ def _apply(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     if eqn.primitive in WITH_PROGRAMS:
         return WITH_PROGRAMS[eqn.primitive](to, eqn, ins)
     if eqn.primitive in CALLS:
-        return evaluate(to, g.body(eqn.params), ins)
-    if eqn.primitive in ROUNDED or _in_one_precision(eqn):
+        return evaluate_in(to, g.body(eqn.params), ins)
+    if eqn.primitive in BY_PRECISION or _in_one_precision(eqn):
         return _as_written(to, eqn, ins)
     return _bind(eqn, ins, {key: to.dtype(x) for key, x in eqn.params.items()})
 
@@ -133,7 +130,7 @@ def _in_one_precision(eqn: JaxprEqn) -> bool:
 
 def _jit(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     def fun(*xs: Any) -> list[Any]:
-        return evaluate(to, g.body(eqn.params), xs)
+        return evaluate_in(to, g.body(eqn.params), xs)
 
     fun.__name__ = eqn.params["name"]
     return jax.jit(fun)(*ins)
@@ -144,21 +141,21 @@ def _restaged(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     return restage(
         Site((0,), eqn),
         ins,
-        lambda body, ins, *_: (evaluate(to, body.graph, ins), ()),
-        condition=lambda test, ins: evaluate(to, test, ins),
+        lambda body, ins, *_: (evaluate_in(to, body.graph, ins), ()),
+        condition=lambda test, ins: evaluate_in(to, test, ins),
     )[0]
 
 
 def _custom_jvp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     """Return the same function with the same rule, both in the other precision."""
     active = [avals.differentiable(avals.struct(v)) for v in eqn.invars]
-    fun = jax.custom_jvp(_named(eqn, lambda *xs: evaluate(to, g.body(eqn.params), xs)))
+    fun = jax.custom_jvp(_named(eqn, lambda *xs: evaluate_in(to, g.body(eqn.params), xs)))
 
     @fun.defjvp
     def _(primals: Any, tangents: Any) -> tuple[list[Any], list[Any]]:
         rule, has_tangent, has_tangent_back = user_rules.custom_jvp_graph(eqn, active)
         chosen = [t for t, g in zip(tangents, has_tangent, strict=True) if g]
-        results = evaluate(to, rule, (*primals, *chosen))
+        results = evaluate_in(to, rule, (*primals, *chosen))
         outs, tangents = results[: len(has_tangent_back)], iter(results[len(has_tangent_back) :])
         return outs, [
             next(tangents) if m else _no_tangent(y)
@@ -177,17 +174,17 @@ def _no_tangent(y: Any) -> Any:
 def _custom_vjp(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
     """Return the same function with the same two rules, all in the other precision. The rules are
     traced when it is differentiated: some functions have none for some of their uses."""
-    fun = jax.custom_vjp(_named(eqn, lambda *xs: evaluate(to, g.body(eqn.params), xs)))
+    fun = jax.custom_vjp(_named(eqn, lambda *xs: evaluate_in(to, g.body(eqn.params), xs)))
     rules = cache(lambda: _staged_rules(eqn))
 
     def run_forward(*xs: Any) -> tuple[list[Any], list[Any]]:
         forward, num_outs, _, _ = rules()
-        results = evaluate(to, forward, xs)
+        results = evaluate_in(to, forward, xs)
         return results[:num_outs], results[num_outs:]
 
     def run_backward(residuals: list[Any], cts: list[Any]) -> tuple[Any, ...]:
         _, _, backward, stated = rules()
-        results = iter(evaluate(to, backward, (*residuals, *cts)))
+        results = iter(evaluate_in(to, backward, (*residuals, *cts)))
         return tuple(next(results) if s else None for s in stated)
 
     fun.defvjp(run_forward, run_backward)
@@ -245,14 +242,9 @@ def _scatter(to: Precision, eqn: JaxprEqn, ins: list[Any]) -> list[Any]:
         return _bind(eqn, ins, eqn.params)
     update = g.from_jaxpr_and_consts(jaxpr, eqn.params["update_consts"])
     number = jax.ShapeDtypeStruct((), to.dtype(avals.struct(eqn.outvars[0]).dtype))
-    closed = jax.make_jaxpr(lambda a, b: evaluate(to, update, (a, b))[0])(number, number)
+    closed = jax.make_jaxpr(lambda a, b: evaluate_in(to, update, (a, b))[0])(number, number)
     params = {"update_jaxpr": closed.jaxpr, "update_consts": tuple(closed.consts)}
     return _bind(eqn, ins, eqn.params | params)
-
-
-SCATTERS = compat.named_primitives(
-    *(f"scatter_{how}p" for how in ("", "add_", "sub_", "mul_", "min_", "max_"))
-)
 
 
 WITH_PROGRAMS: dict[Any, Callable[[Precision, JaxprEqn, list[Any]], list[Any]]] = {
@@ -260,5 +252,5 @@ WITH_PROGRAMS: dict[Any, Callable[[Precision, JaxprEqn, list[Any]], list[Any]]] 
     **dict.fromkeys((p.scan_p, p.while_p, p.cond_p, shard_map_p), _restaged),
     p.custom_jvp_call_p: _custom_jvp,
     p.custom_vjp_call_p: _custom_vjp,
-    **dict.fromkeys(SCATTERS, _scatter),
+    **dict.fromkeys(indexing.RULES.tagged("combines"), _scatter),
 }

@@ -25,7 +25,7 @@ ARRAY = Array()
 
 
 @dataclass(frozen=True)
-class Problem:
+class CheckedFunction:
     """A function and the point at which its gradient is checked.
 
     Attributes:
@@ -83,7 +83,7 @@ class Problem:
         return weighed(self.fun(*self.at(leaves, arrays)))
 
 
-def problem_of(fun: Callable, args: Sequence[Any], argnums: int | Sequence[int]) -> Problem:
+def problem_of(fun: Callable, args: Sequence[Any], argnums: int | Sequence[int]) -> CheckedFunction:
     """Return the problem of checking the derivative of `fun(*args)`.
 
     What is no array among the leaves of the arguments (a string, a function, a number that a
@@ -109,7 +109,7 @@ def problem_of(fun: Callable, args: Sequence[Any], argnums: int | Sequence[int])
             f"the arguments {list(chosen)} hold no floating-point entry: there is no gradient to "
             "check. Give floats, or choose other arguments with argnums."
         )
-    return Problem(
+    return CheckedFunction(
         fun,
         chosen,
         isinstance(argnums, int),

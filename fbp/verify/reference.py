@@ -15,7 +15,7 @@ from fbp.autodiff.graph import Graph
 from fbp.verify import oracle
 from fbp.verify.observe import sites
 from fbp.verify.precision import DOUBLE, SINGLE, Precision, in_precision
-from fbp.verify.problem import Problem, unraveled
+from fbp.verify.problem import CheckedFunction, unraveled
 from fbp.verify.report import LeafVerdict
 from fbp.verify.second_order import halves, with_derivative
 
@@ -66,7 +66,7 @@ class Reference:
         return bar <= RESOLVED * largest(self.grads[leaf]) or bar == 0
 
 
-def by_jax(problem: Problem) -> tuple[Reference, tuple[np.ndarray, ...] | None, str]:
+def jax_reference(problem: CheckedFunction) -> tuple[Reference, tuple[np.ndarray, ...] | None, str]:
     """Return the gradient by `jax.grad`; its own derivative in float64, None where it has none; and
     why it has none."""
     gradient = oracle.grad(problem.loss)
@@ -86,7 +86,9 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def _reference(problem: Problem, gradient: Callable, double: tuple[np.ndarray, ...]) -> Reference:
+def _reference(
+    problem: CheckedFunction, gradient: Callable, double: tuple[np.ndarray, ...]
+) -> Reference:
     """Return a gradient in float64, and its noise: what it differs by in a coarser precision, that
     of the arguments, or float32 where they are in float64 already.
 
@@ -113,7 +115,7 @@ def _reference(problem: Problem, gradient: Callable, double: tuple[np.ndarray, .
     return Reference(double, noise, eps, tuple(double_noise))
 
 
-def _moved_by_one_spacing(problem: Problem, gradient: Callable) -> tuple[np.ndarray, ...]:
+def _moved_by_one_spacing(problem: CheckedFunction, gradient: Callable) -> tuple[np.ndarray, ...]:
     """Return the gradient in float64 where the differentiated leaves are moved by about one
     spacing."""
     program = in_precision(DOUBLE, gradient, *problem.point)
@@ -124,7 +126,7 @@ def _moved_by_one_spacing(problem: Problem, gradient: Callable) -> tuple[np.ndar
         return tuple(as_double(x) for x in jax.jit(program)(moved, arrays))
 
 
-def coarsest_in_double(problem: Problem, gradient: Callable) -> float:
+def coarsest_in_double(problem: CheckedFunction, gradient: Callable) -> float:
     """Return the spacing at 1 of the coarsest floating dtype in which a gradient computes when it
     is run in float64: more than that of float64 where it holds what has one precision only."""
     program = in_precision(DOUBLE, gradient, *problem.point)
@@ -140,18 +142,20 @@ def coarsest_of(graph: Graph) -> float:
     return max(spacings, default=float(jnp.finfo(jnp.float64).eps))
 
 
-def gradient_in_double(gradient: Callable, problem: Problem) -> tuple[np.ndarray, ...]:
+def gradient_in_double(gradient: Callable, problem: CheckedFunction) -> tuple[np.ndarray, ...]:
     """Return a gradient, a function of (leaves, arrays), at the same point in float64."""
     return _computed(DOUBLE, gradient, problem)
 
 
-def in_double(problem: Problem) -> tuple[list[Any], list[Any]]:
+def in_double(problem: CheckedFunction) -> tuple[list[Any], list[Any]]:
     """Return the leaves and the arrays in float64; `jax.enable_x64(True)` must be in force."""
     leaves, arrays = problem.point
     return [DOUBLE.cast(x) for x in leaves], [DOUBLE.cast(x) for x in arrays]
 
 
-def _computed(to: Precision, gradient: Callable, problem: Problem) -> tuple[np.ndarray, ...]:
+def _computed(
+    to: Precision, gradient: Callable, problem: CheckedFunction
+) -> tuple[np.ndarray, ...]:
     program = in_precision(to, gradient, *problem.point)
     with jax.enable_x64(True):
         grads = jax.jit(program)(*problem.point)

@@ -114,8 +114,8 @@ class Finding:
             details.append(("leaf", f"{self.leaf}{entry(self.index)}"))
         if self.expected is not None or self.got is not None:
             ulps = "" if self.error_ulps is None else f"   ({self.error_ulps:.3g} ULPs)"
-            details.append(("expected", number(self.expected)))
-            details.append(("got", f"{number(self.got)}{ulps}"))
+            details.append(("expected", nine_digits(self.expected)))
+            details.append(("got", f"{nine_digits(self.got)}{ulps}"))
         if self.equation is not None:
             details.append(("equation", self.equation))
         if self.operand is not None:
@@ -173,8 +173,8 @@ class LeafVerdict:
         mark = ("ok   " if self.resolved else "?    ") if self.ok else "WRONG"
         return (
             f"{mark} {self.leaf}: {self.max_ulps:.3g} ULPs of {self.bar_ulps:.3g} allowed, at "
-            f"{entry(self.index) or 'the only entry'} (expected {number(self.expected)}, "
-            f"got {number(self.got)})"
+            f"{entry(self.index) or 'the only entry'} (expected {nine_digits(self.expected)}, "
+            f"got {nine_digits(self.got)})"
         )
 
 
@@ -308,7 +308,7 @@ def entry(index: tuple[int, ...] | None) -> str:
     return "" if not index else f"[{', '.join(map(str, index))}]"
 
 
-def number(x: Number | None) -> str:
+def nine_digits(x: Number | None) -> str:
     """Return an entry in nine digits."""
     return "nothing" if x is None else f"{x:.9g}"
 

@@ -24,7 +24,7 @@ def rewritten(
         for i, eqn in enumerate(graph.eqns):
             ins, site = env.read(eqn.invars), site_of(eqn, i, around)
             if chosen(eqn):
-                with interpret.scope(eqn):
+                with interpret.eqn_scope(eqn):
                     outs = apply(eqn, ins)
             elif _holds(site, chosen):
                 outs, _ = restage(site, ins, within)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fbp.autodiff import avals
 from fbp.verify.audited import Audited, arrays_alone, declaration
 from fbp.verify.custom_rules import is_rule
-from fbp.verify.declared import Declaration, user_line
+from fbp.verify.declared import Declaration, user_source
 from fbp.verify.problem import unraveled
 from fbp.verify.report import Finding, Kind
 from fbp.verify.rule_trial import Label
@@ -69,7 +69,7 @@ def _finding(
         primitive=str(eqn.primitive),
         operand=None if operand is None else operand - one.num_consts,
         iteration=iteration,
-        source=user_line(eqn),
+        source=user_source(eqn),
     )
 
 
@@ -93,5 +93,5 @@ def _other_value(one: Audited, output: int | None, row: Row, when: tuple[int, ..
         got=row.got,
         primitive=str(eqn.primitive),
         iteration=when,
-        source=user_line(eqn),
+        source=user_source(eqn),
     )

@@ -28,7 +28,7 @@ from fbp.verify.plain_derivative import (
     perturbed,
     plain_derivative,
 )
-from fbp.verify.precision import DOUBLE, evaluate
+from fbp.verify.precision import DOUBLE, evaluate_in
 from fbp.verify.rule_derivative import COLLECTIVES, second_derivative
 from fbp.verify.rule_use import RuleUse, Staged, judged_operands, mismatched, run_rule
 from fbp.verify.tried_cotangents import COMPARED, tried_cotangents
@@ -62,7 +62,7 @@ class Label:
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class RuleTrial:
     """What is compared of one use, in words that do not depend on the numbers.
 
     Attributes:
@@ -78,15 +78,15 @@ class Trial:
     second: str = ""
 
 
-def compare(
+def try_use(
     use: RuleUse, rule: Staged, ins: Sequence[Any], cts: Sequence[Any], twice: bool = True
-) -> tuple[Trial, Any]:
+) -> tuple[RuleTrial, Any]:
     """Try one use: what is compared, and an array of the worst entries, one row for each label;
     the rule's own derivative too, if `twice`."""
     labels: list[Label] = []
     rows: list[Row] = []
     if unlike := mismatched(use, rule):
-        return Trial((), unlike), jnp.zeros((0, len(Row._fields)))
+        return RuleTrial((), unlike), jnp.zeros((0, len(Row._fields)))
 
     def add(check: str, number: int | None, row: Row) -> None:
         labels.append(Label(check, number))
@@ -109,7 +109,7 @@ def compare(
             reason = str(error).strip().split("\n")[0] or type(error).__name__
     if second is not None:
         add("second", None, second)
-    trial = Trial(tuple(labels), (), arrays["unjudged"], reason)
+    trial = RuleTrial(tuple(labels), (), arrays["unjudged"], reason)
     table = [jnp.stack([jnp.asarray(x, jnp.float64) for x in row]) for row in rows]
     return trial, jnp.stack(table) if table else jnp.zeros((0, len(Row._fields)))
 
@@ -246,8 +246,8 @@ def _linearity(arrays: dict[str, Any], stated: Any, eps: float, coarse: float) -
 def _of_values(use: RuleUse, outs: Sequence[Any], ins: Sequence[Any]) -> list[tuple[int, Row]]:
     """Compare the values that the rule returns with those of the function."""
     body = use.body
-    plain = interpret.evaluate(body, ins)
-    truths = evaluate(DOUBLE, without_kernels(body), ins)
+    plain = interpret.eval_graph(body, ins)
+    truths = evaluate_in(DOUBLE, without_kernels(body), ins)
     rows = []
     for number, (got, value, truth) in enumerate(zip(outs, plain, truths, strict=True)):
         if not avals.differentiable(jax.typeof(truth)) or not truth.size:
@@ -268,7 +268,7 @@ def coarsest_of_rule(rule: Staged, use: RuleUse) -> float:
         types = [avals.struct(v.aval) for v in program.invars]
         try:
             staged, _ = g.stage(
-                lambda *xs, program=program: evaluate(DOUBLE, program, xs),
+                lambda *xs, program=program: evaluate_in(DOUBLE, program, xs),
                 *map(_type_in_double, types),
             )
         except Exception:  # what cannot be traced has been said to be so elsewhere

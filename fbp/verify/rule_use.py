@@ -15,10 +15,10 @@ from jax.sharding import get_abstract_mesh
 from fbp.autodiff import avals, interpret, user_rules
 from fbp.autodiff import graph as g
 from fbp.autodiff.graph import Graph
-from fbp.autodiff.masks import merge, not_, select
+from fbp.autodiff.masks import merge_by_mask, not_, select
 from fbp.verify import oracle
 from fbp.verify.kernels import without_kernels
-from fbp.verify.precision import evaluate, function_of
+from fbp.verify.precision import evaluate_in, function_of
 from fbp.verify.rewrite import rewritten
 
 JAX = os.path.dirname(jax.__file__)
@@ -62,20 +62,23 @@ def stage_rule(use: RuleUse, with_x64: bool) -> Staged:
     """Trace the rule, with the dtypes that it has outside of the check."""
     eqn, active = use.eqn, use.differentiated
     ins = [avals.struct(v.aval) for v in eqn.invars]
-    cts = [avals.cotangent_type(v.aval) for v in outputs_of(use)]
+    cts = [avals.cotangent_type(v.aval) for v in ct_outputs(use)]
 
     def run(ins: list[Any], cts: list[Any]) -> tuple[list[Any], list[Any]]:
         if eqn.primitive is p.custom_vjp_call_p:
             outs, residuals = user_rules.custom_vjp_forward(eqn, ins, active)
-            arrived = merge(use.arrived, cts, [None] * sum(not_(use.arrived)))
+            arrived = merge_by_mask(use.arrived, cts, [None] * sum(not_(use.arrived)))
             in_cts = user_rules.custom_vjp_backward(eqn, residuals, arrived)
         else:
             others = select(not_(active), ins)
             outs, pull = oracle.vjp(
-                lambda *xs: interpret.bind(eqn, merge(active, xs, others)), *select(active, ins)
+                lambda *xs: interpret.bind(eqn, merge_by_mask(active, xs, others)),
+                *select(active, ins),
             )
             zeros = [avals.zeros_cotangent(v.aval) for v in select(not_(use.arrived), eqn.outvars)]
-            in_cts = merge(active, pull(merge(use.arrived, cts, zeros)), [None] * len(others))
+            in_cts = merge_by_mask(
+                active, pull(merge_by_mask(use.arrived, cts, zeros)), [None] * len(others)
+            )
         return outs, [ct if a else None for ct, a in zip(in_cts, active, strict=True)]
 
     with jax.enable_x64(with_x64):
@@ -101,7 +104,7 @@ def _is_only_typed(eqn: JaxprEqn) -> bool:
     return eqn.primitive.name in ("pvary", "pcast")
 
 
-def outputs_of(use: RuleUse) -> list[Any]:
+def ct_outputs(use: RuleUse) -> list[Any]:
     """Return the outputs that get a cotangent."""
     return select(use.arrived, use.eqn.outvars)
 
@@ -145,11 +148,11 @@ def run_rule(
 ) -> tuple[list[Any], list[Any]]:
     """Run a rule, in a precision or in its own: the outputs, and the cotangents that are compared;
     in another precision a kernel runs as the program that it is."""
-    args = (*ins, *[_like(c, v.aval) for c, v in zip(cts, outputs_of(use), strict=True)])
+    args = (*ins, *[_like(c, v.aval) for c, v in zip(cts, ct_outputs(use), strict=True)])
     if to is None:
-        results = interpret.evaluate(rule.graph, args)
+        results = interpret.eval_graph(rule.graph, args)
     else:
-        results = evaluate(to, without_kernels(rule.graph), args)
+        results = evaluate_in(to, without_kernels(rule.graph), args)
     stated = iter(results[rule.num_outs :])
     by_operand = [next(stated) if s else None for s in rule.stated]
     fitted = [

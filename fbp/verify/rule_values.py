@@ -13,7 +13,7 @@ from fbp.autodiff.masks import select
 from fbp.verify.finite_difference import Slope, few_values, slope
 from fbp.verify.kernels import without_kernels
 from fbp.verify.observe import calls_out, sites
-from fbp.verify.precision import DOUBLE, evaluate
+from fbp.verify.precision import DOUBLE, evaluate_in
 from fbp.verify.report import Kind
 from fbp.verify.rule_use import RuleUse, groups
 from fbp.verify.verdict import RESOLVED, Verdict
@@ -41,7 +41,7 @@ def weighed_by(
 
     def value(x: Any, others: Any) -> Any:
         wide, cts = others
-        outs = evaluate(DOUBLE, body, [x if i in group else y for i, y in enumerate(wide)])
+        outs = evaluate_in(DOUBLE, body, [x if i in group else y for i, y in enumerate(wide)])
         return sum(
             jnp.sum(DOUBLE.cast(ct) * DOUBLE.cast(y))
             for ct, y in zip(cts, select(use.arrived, outs), strict=True)

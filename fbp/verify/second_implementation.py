@@ -8,12 +8,12 @@ import numpy as np
 
 from fbp.autodiff.avals import is_inexact
 from fbp.verify.precision import DOUBLE, SINGLE, in_precision
-from fbp.verify.problem import Problem
+from fbp.verify.problem import CheckedFunction
 from fbp.verify.reference import MARGIN, as_double, compared, eps_of
 from fbp.verify.report import Finding, Kind
 
 
-def wrong_values(problem: Problem, truth: Problem) -> list[Finding]:
+def wrong_values(problem: CheckedFunction, truth: CheckedFunction) -> list[Finding]:
     """Return the outputs of a function that differ from those of the reference in float64 by more
     than rounding does to the reference's own."""
     got, got_tree = jax.tree_util.tree_flatten_with_path(_value(problem))
@@ -35,11 +35,11 @@ def wrong_values(problem: Problem, truth: Problem) -> list[Finding]:
     return findings
 
 
-def _value(problem: Problem) -> Any:
+def _value(problem: CheckedFunction) -> Any:
     return problem.fun(*problem.at(*problem.point))
 
 
-def _in_double(problem: Problem, otherwise: Any) -> Any:
+def _in_double(problem: CheckedFunction, otherwise: Any) -> Any:
     """Return the value in float64; as it is where the function cannot be traced."""
     try:
         arrays = list(problem.arrays)

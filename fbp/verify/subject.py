@@ -13,7 +13,7 @@ from fbp.autodiff import graph as g
 from fbp.autodiff.avals import is_inexact
 from fbp.autodiff.flat_function import NEEDS_A_VALUE
 from fbp.autodiff.rule import Rules
-from fbp.verify.problem import Problem
+from fbp.verify.problem import CheckedFunction
 from fbp.verify.reference import first_line
 from fbp.verify.report import Finding, Kind
 
@@ -37,14 +37,14 @@ class Subject:
       untraceable: why it cannot be traced, if it cannot: then it is checked at one point alone.
     """
 
-    problem: Problem
+    problem: CheckedFunction
     function: Callable
     value: list[Any]
     findings: tuple[Finding, ...] = ()
     untraceable: str = ""
 
 
-def by_fbp(problem: Problem, rules: Rules) -> Subject:
+def by_fbp(problem: CheckedFunction, rules: Rules) -> Subject:
     """fbp's gradient by a table of rules. Raises what `fbp.grad` raises."""
     gradient = grad(problem.loss, rules=rules)
     function, untraceable = jax.jit(gradient), ""
@@ -61,7 +61,7 @@ def by_fbp(problem: Problem, rules: Rules) -> Subject:
     return Subject(problem, function, value, tuple(findings), untraceable)
 
 
-def by_user(problem: Problem, gradient: Callable) -> Subject:
+def by_user(problem: CheckedFunction, gradient: Callable) -> Subject:
     """Return a gradient with the signature of `jax.grad(fun, argnums)`, of another library or by
     hand.
 
@@ -90,7 +90,7 @@ def repeated(subject: Subject) -> list[Any]:
     return [None if v is None else x for v, x in zip(subject.value, value, strict=True)]
 
 
-def _form(problem: Problem, result: Any) -> tuple[Callable, Problem, str]:
+def _form(problem: CheckedFunction, result: Any) -> tuple[Callable, CheckedFunction, str]:
     """Return how the gradient is taken from what the function returned; of which function it is."""
     fitting = _fits(problem, result)
     if fitting == len(problem.names) or not isinstance(result, tuple) or len(result) != 2:
@@ -115,7 +115,7 @@ def _without_aux(fun: Callable) -> Callable:
     return loss
 
 
-def _fits(problem: Problem, gradient: Any) -> int:
+def _fits(problem: CheckedFunction, gradient: Any) -> int:
     """Return how many leaves a result has that are gradients by their paths and shapes."""
     by_path = _by_path(problem, gradient)
     return sum(
@@ -124,7 +124,7 @@ def _fits(problem: Problem, gradient: Any) -> int:
     )
 
 
-def _by_path(problem: Problem, gradient: Any) -> dict[tuple[Any, ...], Any]:
+def _by_path(problem: CheckedFunction, gradient: Any) -> dict[tuple[Any, ...], Any]:
     """Return the leaves of a gradient by the path of the argument's leaf."""
     chosen = problem.argnums
     parts = [gradient] if problem.single else gradient
@@ -138,7 +138,7 @@ def _by_path(problem: Problem, gradient: Any) -> dict[tuple[Any, ...], Any]:
     return by_key
 
 
-def _leaves(problem: Problem, gradient: Any) -> tuple[list[Any], list[Finding]]:
+def _leaves(problem: CheckedFunction, gradient: Any) -> tuple[list[Any], list[Finding]]:
     """Return the gradient's leaves, None for those that are missing or do not fit, and what is
     wrong."""
     by_path = _by_path(problem, gradient)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fbp.autodiff import avals
-from fbp.verify.rule_use import RuleUse, outputs_of
+from fbp.verify.rule_use import RuleUse, ct_outputs
 
 FAR = 1024.0
 """How far above the arriving cotangent the larger random one is."""
@@ -28,7 +28,7 @@ def tried_cotangents(use: RuleUse, cts: Sequence[Any]) -> list[Any]:
     sizes = [jnp.max(jnp.where(jnp.isfinite(ct), abs(ct), 0), initial=0) for ct in cts]
     factor = _factor(cts, sizes)
     rows = []
-    for number, (ct, v, size) in enumerate(zip(cts, outputs_of(use), sizes, strict=True)):
+    for number, (ct, v, size) in enumerate(zip(cts, ct_outputs(use), sizes, strict=True)):
         size = jnp.where(size > 0, size, 1).astype(ct.dtype)
         near, far = (_random(k, number, v.aval, ct.dtype) * size for k in (0, 1))
         times = factor.astype(ct.dtype)

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from fbp.autodiff.avals import is_inexact
-from fbp.verify.problem import Arrays, Problem
+from fbp.verify.problem import Arrays, CheckedFunction
 from fbp.verify.reference import Reference, as_double, compared, eps_of, largest
 from fbp.verify.report import Finding, Kind, LeafVerdict
 
@@ -23,7 +23,7 @@ OTHER = 0.75
 
 
 def disagreements(
-    problem: Problem, gradient: Callable, got: Sequence[Any], reference: Reference
+    problem: CheckedFunction, gradient: Callable, got: Sequence[Any], reference: Reference
 ) -> Iterator[tuple[str, Callable[[], list[Finding]]]]:
     """Yield the names of the transformations, and for each what finds what changes under it.
 
@@ -67,13 +67,13 @@ def _bar(reference: Reference, number: int, x: Any) -> float:
 Second = tuple[Arrays, Arrays]
 
 
-def _under_vmap(gradient: Callable, problem: Problem, second: Second) -> Arrays:
+def _under_vmap(gradient: Callable, problem: CheckedFunction, second: Second) -> Arrays:
     arrays = list(problem.arrays)
     batch = [jnp.stack(pair) for pair in zip(problem.leaves, second[0], strict=True)]
     return jax.vmap(lambda leaves: gradient(leaves, arrays))(batch)
 
 
-def _others_under_vmap(gradient: Callable, problem: Problem, second: Second) -> Arrays:
+def _others_under_vmap(gradient: Callable, problem: CheckedFunction, second: Second) -> Arrays:
     batched = [None if i in problem.positions else 0 for i in range(len(problem.arrays))]
     batch = [
         x if axis is None else jnp.stack([jnp.asarray(x), jnp.asarray(y)])
@@ -83,14 +83,14 @@ def _others_under_vmap(gradient: Callable, problem: Problem, second: Second) -> 
     return list(rows)
 
 
-def _in_scan(gradient: Callable, problem: Problem, second: Second) -> Arrays:
+def _in_scan(gradient: Callable, problem: CheckedFunction, second: Second) -> Arrays:
     arrays = list(problem.arrays)
     batch = [jnp.stack(pair) for pair in zip(problem.leaves, second[0], strict=True)]
     return lax.scan(lambda _, leaves: ((), gradient(leaves, arrays)), (), batch)[1]
 
 
 def wrong_derivative(
-    problem: Problem,
+    problem: CheckedFunction,
     got: Sequence[np.ndarray],
     expected: Sequence[np.ndarray],
     reference: Reference,

@@ -12,9 +12,9 @@ from jax.extend.core import JaxprEqn
 from fbp.autodiff import avals, interpret
 from fbp.autodiff import graph as g
 from fbp.verify import oracle
-from fbp.verify.declared import of_library, user_line
+from fbp.verify.declared import of_library, user_source
 from fbp.verify.observe import Site, Watch, observe, sites
-from fbp.verify.problem import Problem, unraveled
+from fbp.verify.problem import CheckedFunction, unraveled
 from fbp.verify.report import Finding, Kind, RuleSummary
 from fbp.verify.worst_entry import Row, magnitude, wide, worst_entry
 
@@ -25,7 +25,7 @@ a wrong transpose leaves all of it. Of a transpose, the same share of its larges
 SYSTEMS = ("solve", "transpose_solve")
 
 
-def audit_transposes(problem: Problem) -> tuple[list[Finding], list[RuleSummary]]:
+def audit_transposes(problem: CheckedFunction) -> tuple[list[Finding], list[RuleSummary]]:
     """Return where a user's solver does not solve its system, or the transposed one: what it
     gives is multiplied by the matrix, and compared with the right-hand side; and where a user's
     transpose is not that of the function."""
@@ -59,7 +59,7 @@ def audit_transposes(problem: Problem) -> tuple[list[Finding], list[RuleSummary]
         if row[0] > 1
     ]
     return findings, [
-        RuleSummary(f"{site.eqn.primitive} at {user_line(site.eqn)}", int(site.key in records))
+        RuleSummary(f"{site.eqn.primitive} at {user_source(site.eqn)}", int(site.key in records))
         for site in theirs
     ]
 
@@ -100,7 +100,7 @@ def _rows(eqn: JaxprEqn, ins: Sequence[Any], outs: Sequence[Any]) -> list[Row]:
     b = list(ins[ends[-1] :])
 
     def run(name: str, x: Sequence[Any]) -> list[Any]:
-        return interpret.evaluate(g.from_jaxpr(getattr(jaxprs, name)), [*consts[name], *x])
+        return interpret.eval_graph(g.from_jaxpr(getattr(jaxprs, name)), [*consts[name], *x])
 
     rows = [_row(run("matvec", outs[: len(b)]), b)]
     if jaxprs.transpose_solve is None:
@@ -116,9 +116,11 @@ def _of_transpose(eqn: JaxprEqn, ins: Sequence[Any]) -> Row:
     residuals, xs = ins[split[0] : split[1]], ins[split[1] :]
     cts = _cotangents(eqn.outvars)
     transpose, consts = params["transpose_thunk"]()
-    got = interpret.evaluate(g.from_jaxpr(transpose), (*consts, *residuals, *cts))
+    got = interpret.eval_graph(g.from_jaxpr(transpose), (*consts, *residuals, *cts))
     body = g.from_jaxpr(params["callee"])
-    plain = jax.linear_transpose(lambda *xs: interpret.evaluate(body, (*ins[: split[1]], *xs)), *xs)
+    plain = jax.linear_transpose(
+        lambda *xs: interpret.eval_graph(body, (*ins[: split[1]], *xs)), *xs
+    )
     return _row(got, plain(cts))
 
 
@@ -150,5 +152,5 @@ def _finding(eqn: JaxprEqn, system: str, row: Row, when: tuple[int, ...]) -> Fin
         got=row.got,
         primitive=str(eqn.primitive),
         iteration=when,
-        source=user_line(eqn),
+        source=user_source(eqn),
     )

@@ -9,7 +9,7 @@ from jax import lax
 import fbp
 from fbp.autodiff import graph as g
 from fbp.autodiff.inline import inlined
-from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.interpret import eval_graph
 from tests.support.agreement import assert_jitted_grad, assert_same, total
 from tests.support.jaxprs import staged
 
@@ -245,7 +245,7 @@ def test_a_program_inlined_computes_the_same():
     assert not [eqn for eqn in flat.eqns if eqn.primitive.name == "jit"]
     made = [v for eqn in flat.eqns for v in eqn.outvars]
     assert len(made) == len(set(made))
-    assert_same(tuple(evaluate(flat, (h, h))), tuple(evaluate(graph, (h, h))), tolerance=0)
+    assert_same(tuple(eval_graph(flat, (h, h))), tuple(eval_graph(graph, (h, h))), tolerance=0)
 
 
 def test_a_jit_that_says_where_its_operands_lie_stays():

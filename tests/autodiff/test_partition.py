@@ -13,8 +13,8 @@ from jax import lax
 import fbp
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import num_bytes
-from fbp.autodiff.interpret import evaluate
-from fbp.autodiff.masks import merge, not_, select
+from fbp.autodiff.interpret import eval_graph
+from fbp.autodiff.masks import merge_by_mask, not_, select
 from fbp.autodiff.partition import cut, joint, partition, rematerialized
 from fbp.autodiff.save_policy import by_policy, minimum_cut, save_everything
 from tests.support.agreement import assert_same
@@ -49,7 +49,7 @@ def program(fun, *args, needs_ct=None, has_out_ct=None):
 
 def test_a_joint_program_is_the_function_and_its_pullback():
     whole = program(network, X, MATRIX)
-    results = evaluate(whole.graph, (X, MATRIX, CT, CT + 1))
+    results = eval_graph(whole.graph, (X, MATRIX, CT, CT + 1))
     outs, pullback = jax.vjp(network, X, MATRIX)
     assert_same(tuple(results[:2]), outs)
     assert_same(tuple(results[2:]), pullback((CT, CT + 1)))
@@ -58,7 +58,7 @@ def test_a_joint_program_is_the_function_and_its_pullback():
 def test_a_joint_program_takes_cotangents_of_useful_outputs_only():
     whole = program(network, X, MATRIX, needs_ct=(False, True), has_out_ct=(False, True))
     assert whole.signature.has_in_ct == (False, True)
-    results = evaluate(whole.graph, (X, MATRIX, CT))
+    results = eval_graph(whole.graph, (X, MATRIX, CT))
     _, pullback = jax.vjp(network, X, MATRIX)
     assert_same(results[2], pullback((jnp.zeros(4), CT))[1])
 
@@ -75,7 +75,7 @@ def test_linear_inputs_have_no_value():
     graph, _ = g.stage(lambda x, t: (jnp.sin(x), jnp.cos(x) * t), X, X)
     whole = joint(graph, fbp.RULES, (False, True), (False, True), (False, True))
     assert whole.signature.linear_outs == (False, True)
-    out, ct = evaluate(whole.graph, (X, CT))
+    out, ct = eval_graph(whole.graph, (X, CT))
     assert_same((out, ct), (jnp.sin(X), jnp.cos(X) * CT))
 
 
@@ -257,8 +257,8 @@ def test_only_what_is_missing_is_computed_again():
 def test_masks_select_and_merge():
     mask = (True, False, True)
     assert select(mask, "abc") == ["a", "c"]
-    assert merge(mask, "ac", "b") == ["a", "b", "c"]
-    assert merge(mask, "ac") == ["a", None, "c"]
+    assert merge_by_mask(mask, "ac", "b") == ["a", "b", "c"]
+    assert merge_by_mask(mask, "ac") == ["a", None, "c"]
     assert not_(mask) == (False, True, False)
     with pytest.raises(ValueError, match="zip"):
         select(mask, "ab")

@@ -9,7 +9,7 @@ from jax.experimental import io_callback
 import fbp
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import struct
-from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.interpret import eval_graph
 from fbp.autodiff.recompute import rematerialized, repeatable
 from tests.support.agreement import assert_same
 from tests.support.jaxprs import equations
@@ -53,7 +53,7 @@ def equations_within(eqn):
 @pytest.mark.parametrize("fun", PROGRAMS)
 def test_what_is_left_is_made_from_what_is_stored(fun):
     graph, _ = g.stage(fun, X)
-    values = evaluate(graph, [X])
+    values = eval_graph(graph, [X])
     stored, *missing = graph.outvars
     again, read = rematerialized(
         graph.eqns, g.variables(missing), g.variables([stored], graph.invars)
@@ -63,7 +63,7 @@ def test_what_is_left_is_made_from_what_is_stored(fun):
     rest = g.Graph(
         (*graph.invars, stored), tuple(missing), tuple(again), graph.constvars, graph.consts
     )
-    assert_same(evaluate(rest, [X, values[0]]), values[1:])
+    assert_same(eval_graph(rest, [X, values[0]]), values[1:])
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_prints_are_not_printed_again(around):
     again, _ = rematerialized(graph.eqns, g.variables(graph.outvars), set(graph.invars))
     assert made(again, "debug_print") == {"debug_print": 0}
     got = g.Graph(graph.invars, graph.outvars, tuple(again), graph.constvars, graph.consts)
-    assert_same(evaluate(got, [X]), evaluate(graph, [X]))
+    assert_same(eval_graph(got, [X]), eval_graph(graph, [X]))
 
 
 def test_what_the_host_returns_cannot_be_made_again():

@@ -95,7 +95,7 @@ def test_a_state_is_carried_and_parts_are_sliced():
     site = site_of(eqn, graph.eqns.index(eqn), None)
 
     def count(body, ins, state, part):
-        return interpret.evaluate(body.graph, ins), state + part * (body.iteration + 1)
+        return interpret.eval_graph(body.graph, ins), state + part * (body.iteration + 1)
 
     operands = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in eqn.invars]
     _, total = restage(site, operands, count, jnp.int32(0), jnp.arange(3), numbered=True)
@@ -107,7 +107,7 @@ def doubled_until_large(x):
 
 
 def again(body, ins, *_):
-    return interpret.evaluate(body.graph, ins), ()
+    return interpret.eval_graph(body.graph, ins), ()
 
 
 def test_a_lane_of_a_batch_of_loops_ends_when_it_did():

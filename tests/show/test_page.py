@@ -12,7 +12,7 @@ from jax import lax
 import fbp
 from fbp.show import record, xor
 from fbp.show.drawing import edge_width
-from fbp.show.page import NUMBER, html
+from fbp.show.page import NUMBER, recording_html
 from fbp.show.payload import at, shown
 from fbp.show.scenes import scenes
 
@@ -45,7 +45,7 @@ class Reader(HTMLParser):
 
 
 def read(recording):
-    return Reader(html(recording))
+    return Reader(recording_html(recording))
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_the_six_steps_of_the_article_are_named_where_they_happen():
 
 
 def test_the_page_needs_nothing_from_elsewhere(run):
-    text = html(run)
+    text = recording_html(run)
     assert len(text.encode()) < 400_000
     assert not re.search(r"""(src|href)=["'](?!data:)""", text)
     assert "url(" not in text.replace("url(#", "")
@@ -142,7 +142,7 @@ def test_the_page_needs_nothing_from_elsewhere(run):
 
 
 def test_equal_input_gives_equal_bytes(run):
-    assert html(run) == html(record(xor(), seed=1))
+    assert recording_html(run) == recording_html(record(xor(), seed=1))
 
 
 def test_hostile_names_are_shown_as_they_are():

@@ -38,13 +38,13 @@ def test_a_kernel_as_a_program_has_its_values_and_the_derivative_of_the_plain_fu
     graph, _ = g.stage(fun, X)
     program = without_kernels(graph)
     assert not any(is_kernel(site.eqn) for site in sites(program))
-    (y,) = interpret.evaluate(program, [X])
+    (y,) = interpret.eval_graph(program, [X])
     np.testing.assert_allclose(y, fun(X), rtol=1e-6)
 
     def plain(x):
         return jnp.sum(jnp.cos(jax.nn.softmax(x if fun is softmax else jnp.sin(x))))
 
-    slope = fbp.grad(lambda x: jnp.sum(jnp.cos(interpret.evaluate(program, [x])[0])))(X)
+    slope = fbp.grad(lambda x: jnp.sum(jnp.cos(interpret.eval_graph(program, [x])[0])))(X)
     np.testing.assert_allclose(slope, jax.grad(plain)(X), rtol=1e-4, atol=1e-6)
 
 

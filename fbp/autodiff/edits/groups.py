@@ -9,7 +9,7 @@ from jax.extend.core import Var
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import differentiable
-from fbp.autodiff.edits.program import Program, function_name, line_of_user
+from fbp.autodiff.edits.program import NamedProgram, function_name, line_of_user
 from fbp.autodiff.edits.selectors import Named, Selector, scope_names
 from fbp.autodiff.graph import Graph
 from fbp.autodiff.restage import Key, Site, bodies, site_of
@@ -20,7 +20,7 @@ LISTED = 5  # what a message can name before nobody reads it
 
 
 @dataclass(eq=False)
-class Group:
+class SiteGroup:
     """The equations of one site: their numbers in the body that they share.
 
     Attributes:
@@ -94,7 +94,7 @@ class Group:
         return [v for v in chosen if differentiable(v.aval)]
 
 
-def choose(selector: Selector, program: Program) -> list[Group]:
+def choose(selector: Selector, program: NamedProgram) -> list[SiteGroup]:
     """Return the sites that a selector chooses, in the order in which they run.
 
     Raises InputError, with what is nearest, if there is none.
@@ -107,15 +107,15 @@ def choose(selector: Selector, program: Program) -> list[Group]:
 
 
 def _chosen(
-    selector: Selector, program: Program, graph: Graph, around: Site | None
-) -> Iterator[Group]:
+    selector: Selector, program: NamedProgram, graph: Graph, around: Site | None
+) -> Iterator[SiteGroup]:
     """Yield the groups of one body in the order of their first equations, each before those inside
     later equations. A group ends where its values leave it and come back."""
     within = () if around is None else around.key
-    current: dict[Any, Group] = {}
-    inside: dict[Var, Group] = {}  # which group computed a value
-    left: dict[Var, frozenset[Group]] = {}  # which groups a value depends on from the outside
-    order: list[Group | list[Group]] = []
+    current: dict[Any, SiteGroup] = {}
+    inside: dict[Var, SiteGroup] = {}  # which group computed a value
+    left: dict[Var, frozenset[SiteGroup]] = {}  # which groups a value depends on from the outside
+    order: list[SiteGroup | list[SiteGroup]] = []
     for i, eqn in enumerate(graph.eqns):
         site = site_of(eqn, i, around)
         may, always = selector.match(site)
@@ -125,7 +125,7 @@ def _chosen(
             label = selector.group(site)
             mine = current.get(label)
             if mine is None or any(mine in left.get(v, ()) for v in read):
-                mine = current[label] = Group(
+                mine = current[label] = SiteGroup(
                     within, graph, label, program.moving, program.parameter_variables
                 )
                 order.append(mine)
@@ -139,10 +139,10 @@ def _chosen(
         outside |= {inside[v] for v in read if v in inside and inside[v] is not mine}
         left.update((v, outside) for v in eqn.outvars)
     for entry in order:
-        yield from [entry] if isinstance(entry, Group) else entry
+        yield from [entry] if isinstance(entry, SiteGroup) else entry
 
 
-def no_match(selector: Selector, resolved: Selector, program: Program) -> str:
+def no_match(selector: Selector, resolved: Selector, program: NamedProgram) -> str:
     """Return what to say of a selector that chooses nothing."""
     parts = []
     for leaf in resolved.leaves():
@@ -156,7 +156,7 @@ def no_match(selector: Selector, resolved: Selector, program: Program) -> str:
     return f"no site: {selector} matches nothing: {'; '.join(parts)}. {SEE_ALL}"
 
 
-def _nearest(leaf: Named, program: Program) -> str:
+def _nearest(leaf: Named, program: NamedProgram) -> str:
     names = dict.fromkeys(x for site in program.sites for x in leaf.names(site))
     if leaf.kind == "line":
         names = {x: None for x in names if "/" not in x and ":" in x}
@@ -167,7 +167,7 @@ def _nearest(leaf: Named, program: Program) -> str:
     return f"{'the nearest are' if near else 'there are'} {', '.join(map(repr, near or others))}"
 
 
-def described(groups: Sequence[Group]) -> str:
+def described(groups: Sequence[SiteGroup]) -> str:
     """Return the first sites, for a message."""
     more = f", and {len(groups) - LISTED} more" if len(groups) > LISTED else ""
     return ", ".join(map(str, groups[:LISTED])) + more

@@ -75,10 +75,10 @@ class CotangentEdit(AtSite):
             (ct,) = cts
             changed = ct
             if ct is not None:
-                changed = self.change(ct, x, drawn(operands, ct))
+                changed = self.change(ct, x, site_key(operands, ct))
                 check_cotangent(changed, ct, edited)
                 changed = chosen(operands.mask, changed, ct)
-            return in_order(call, Operands([changed]))
+            return by_operand(call, Operands([changed]))
 
         return [x], pull
 
@@ -92,7 +92,7 @@ class ValueEdit(AtSite):
     of: ClassVar[str] = "values"
 
     def __repr__(self) -> str:
-        return f"value({self.site}, {name_of(self.function)})"
+        return f"value({self.site}, {callable_name(self.function)})"
 
     def replaced(self, x: Any, mask: Any, edited: SiteEdit) -> Any:
         """Return the value in the place of another."""
@@ -145,7 +145,7 @@ class RegionEdit(AtSite):
     states_pullback: ClassVar[bool] = True
 
     def __repr__(self) -> str:
-        return f"region({self.site}, {name_of(self.function)})"
+        return f"region({self.site}, {callable_name(self.function)})"
 
     def apply(self, call: Call, edited: SiteEdit, args: list[Any]) -> Applied:
         """Run the site, and pull back by the function."""
@@ -170,7 +170,7 @@ class RegionEdit(AtSite):
             if plain is not None:
                 pairs = zip(in_cts, plain(cts), strict=True)
                 in_cts = [chosen(operands.mask, a, b) for a, b in pairs]
-            return in_order(call, Operands(in_cts))
+            return by_operand(call, Operands(in_cts))
 
         return outs, pull
 
@@ -234,7 +234,7 @@ def summed_like(ct: Any, x: Any) -> Any:
     return varying_like(jax.lax.psum(ct, tuple(axes)) if axes else ct, struct(x))
 
 
-def drawn(operands: Operands, ct: Any) -> Any:
+def site_key(operands: Operands, ct: Any) -> Any:
     """Return the key of a site in one iteration, on one device if the cotangent differs there."""
     key = operands.key
     if key is None:
@@ -255,7 +255,7 @@ def chosen(mask: Any, changed: Any, plain: Any) -> Any:
     return jnp.where(mask, changed, plain)
 
 
-def in_order(call: Call, cts: Operands) -> list[Any]:
+def by_operand(call: Call, cts: Operands) -> list[Any]:
     """Return cotangents by what the operands are for as one for each operand that needs it."""
     where, ordered = call.params["layout"].tree, [None] * len(call.needs_ct)
     for i, ct in zip(where.ins, cts.ins, strict=True):
@@ -271,12 +271,12 @@ def unless_masked(call: Call, args: list[Any], rules: Rules) -> Applied:
     needs_ct = list(read_operands(call.params, call.needs_ct).ins)
     outs, pullback = forward(rules, body, operands.ins, needs_ct, call.has_out_ct)
     if operands.mask is None:
-        return outs, lambda cts: in_order(call, Operands(pullback(cts)))
+        return outs, lambda cts: by_operand(call, Operands(pullback(cts)))
     _, plain = forward(call.rules, body, operands.ins, needs_ct, call.has_out_ct)
 
     def pull(cts: list[Any]) -> list[Any]:
         pairs = zip(pullback(cts), plain(cts), strict=True)
-        return in_order(call, Operands([chosen(operands.mask, a, b) for a, b in pairs]))
+        return by_operand(call, Operands([chosen(operands.mask, a, b) for a, b in pairs]))
 
     return outs, pull
 
@@ -294,6 +294,6 @@ def primitives_in(eqn: g.JaxprEqn) -> set[g.Primitive]:
     return {eqn.primitive}.union(*(primitives_in(e) for body in bodies for e in body.eqns))
 
 
-def name_of(function: Callable) -> str:
+def callable_name(function: Callable) -> str:
     """Return what a function is called."""
     return getattr(function, "__name__", str(function))

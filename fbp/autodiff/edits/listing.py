@@ -10,9 +10,9 @@ from jax.extend.core import primitives as p
 
 from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.edits.at import value_names
-from fbp.autodiff.edits.groups import Group, choose
+from fbp.autodiff.edits.groups import SiteGroup, choose
 from fbp.autodiff.edits.kinds import AtSite
-from fbp.autodiff.edits.program import Program, function_name, line_of_user, paths
+from fbp.autodiff.edits.program import NamedProgram, function_name, line_of_user, paths
 from fbp.autodiff.edits.selectors import Selector, selector
 from fbp.autodiff.edits.taps import names
 from fbp.autodiff.flat_function import flatten_function
@@ -98,7 +98,7 @@ class Sites:
     """
 
     root: Node
-    program: Program
+    program: NamedProgram
     edits: tuple[tuple[Any, list[ChosenSite]], ...] = ()
 
     def choose(self, site: Selector | str) -> list[ChosenSite]:
@@ -179,7 +179,7 @@ def sites(fun: Callable, *args: Any, rules: Rules = RULES) -> Sites:
     """
     staged = flatten_function(fun, args, False, rules)
     in_names = paths(staged.in_tree.unflatten(range(staged.in_tree.num_leaves)))
-    program = Program(staged.graph, in_names, rules)
+    program = NamedProgram(staged.graph, in_names, rules)
     root = Node(staged.name)
     _grow(root, program, staged.graph, None)
     edits = tuple(
@@ -190,7 +190,7 @@ def sites(fun: Callable, *args: Any, rules: Rules = RULES) -> Sites:
     return Sites(root, program, edits)
 
 
-def _grow(root: Node, program: Program, graph: Graph, around: Site | None) -> None:
+def _grow(root: Node, program: NamedProgram, graph: Graph, around: Site | None) -> None:
     """Put the equations of a program, and those inside them, into the tree."""
     outside = len(around.scopes) if around else 0
     for i, eqn in enumerate(graph.eqns):
@@ -212,7 +212,7 @@ def _grow(root: Node, program: Program, graph: Graph, around: Site | None) -> No
                 node.count += inside.count
 
 
-def _note(branch: list[Node], program: Program, site: Site) -> None:
+def _note(branch: list[Node], program: NamedProgram, site: Site) -> None:
     """Count an equation in the scopes around it."""
     for node in branch:
         node.count += 1
@@ -239,7 +239,7 @@ def _type(aval: Any) -> str:
     return f"{aval.dtype}{list(aval.shape)}" if hasattr(aval, "dtype") else str(aval)
 
 
-def chosen_sites(groups: list[Group], program: Program) -> list[ChosenSite]:
+def chosen_sites(groups: list[SiteGroup], program: NamedProgram) -> list[ChosenSite]:
     """Return what there is to say of sites."""
     named = dict(zip(program.graph.invars, program.names, strict=True))
     result = []

@@ -30,7 +30,7 @@ Number = tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class EditPlan:
     """The edits of a program, by the bodies that hold their sites."""
 
     by_body: Mapping[Key, list[SiteEdit]]
@@ -52,7 +52,7 @@ class Surroundings:
 
 
 def run_body(
-    plan: Plan, body: Body, ins: Sequence[Any], around: Surroundings, key: Key
+    plan: EditPlan, body: Body, ins: Sequence[Any], around: Surroundings, key: Key
 ) -> list[Any]:
     """Run a body with the edits in it, and return its outputs."""
     graph = body.graph
@@ -75,7 +75,7 @@ class Level:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: EditPlan,
         body: Body,
         around: Surroundings,
         edited: Sequence[SiteEdit],
@@ -103,7 +103,7 @@ class Level:
 
     def run(self) -> None:
         """Run all items, the equations in their order as far as the sites allow."""
-        for item in in_order(self.items, self.body.graph) if self.units else self.items:
+        for item in topological_order(self.items, self.body.graph) if self.units else self.items:
             if isinstance(item, SiteEdit):
                 self.run_unit(item)
             else:
@@ -137,7 +137,7 @@ class Level:
         """Return a value past an edit at the boundary of a site."""
         edit, group = edited.edit, edited.group
         value = as_array(value)
-        with interpret.scope(group.sites[-1].eqn):
+        with interpret.eqn_scope(group.sites[-1].eqn):
             if edit.of == "values":
                 return edit.replaced(value, self.mask(edited), edited)
             values = group.values(edit.of)
@@ -176,7 +176,7 @@ class Level:
             level.run()
             return [as_array(level.read(v, None)) for v in outs]
 
-        with interpret.scope(group.sites[-1].eqn):
+        with interpret.eqn_scope(group.sites[-1].eqn):
             body, _ = g.stage(without_name(program), *map(struct, values))
             results = insert(edited, self.operands(edited, values, None), body)
         self.values.update(zip(outs, results, strict=True))
@@ -213,7 +213,7 @@ def without_name(program: Any) -> Any:
 
 
 def run_inside(
-    plan: Plan, site: Site, ins: Sequence[Any], inside: Sequence[SiteEdit], around: Surroundings
+    plan: EditPlan, site: Site, ins: Sequence[Any], inside: Sequence[SiteEdit], around: Surroundings
 ) -> list[Any]:
     """Run an equation whose bodies hold sites; each body gets its share of the zeros."""
     in_loop = bodies(site)[0].around.loops > site.loops
@@ -262,7 +262,7 @@ def iterations(site: Site, ins: Sequence[Any]) -> Any:
     """Return how many iterations a while_loop takes, by running it."""
 
     def run(body: Body, ins: Sequence[Any], number: Any, _: Any) -> tuple[list[Any], Any]:
-        return interpret.evaluate(body.graph, ins), number + 1
+        return interpret.eval_graph(body.graph, ins), number + 1
 
     return restage(site, ins, run, np.int32(0))[1]
 
@@ -294,7 +294,7 @@ def members(item: Item | None) -> list[int]:
     return sorted(item.group.numbers) if isinstance(item, SiteEdit) else [item]
 
 
-def in_order(items: Sequence[Item], graph: Graph) -> list[Item]:
+def topological_order(items: Sequence[Item], graph: Graph) -> list[Item]:
     """Return the items such that each comes after what it reads, and else in their order."""
     numbers = [(n, i) for n, item in enumerate(items) for i in members(item)]
     producer = {v: n for n, i in numbers for v in graph.eqns[i].outvars}

@@ -18,13 +18,13 @@ from fbp.autodiff.backprop import forward
 from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.edits.groups import choose, described
 from fbp.autodiff.edits.kinds import RegionEdit, ValueEdit
-from fbp.autodiff.edits.marking import Plan, Surroundings, check_units, run_body
-from fbp.autodiff.edits.program import Program, paths
+from fbp.autodiff.edits.marking import EditPlan, Surroundings, check_units, run_body
+from fbp.autodiff.edits.program import NamedProgram, paths
 from fbp.autodiff.edits.site_primitive import RULES, SiteEdit, with_rules, without_sites
 from fbp.autodiff.edits.taps import Tap, by_site
 from fbp.autodiff.flat_function import FlatFunction
 from fbp.autodiff.graph import Graph
-from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.interpret import eval_graph
 from fbp.autodiff.partition import ForwardBackward
 from fbp.autodiff.restage import Body, Site, manual_axes
 from fbp.autodiff.rule import Rules
@@ -69,7 +69,9 @@ class Opened:
         if not (self.edited and any(isinstance(x, Tracer) for x in (*leaves, *self.graph.consts))):
             return run(*args)
         staged, out = g.stage(lambda *xs: run(*jax.tree.unflatten(tree, xs)), *map(struct, leaves))
-        return jax.tree.unflatten(jax.tree.structure(out), evaluate(without_sites(staged), leaves))
+        return jax.tree.unflatten(
+            jax.tree.structure(out), eval_graph(without_sites(staged), leaves)
+        )
 
     def check_reached(self) -> None:
         """Raise if an edit or a tap stands where no cotangent can come."""
@@ -124,7 +126,7 @@ def opened(rules: Rules, staged: FlatFunction, taps: Taps | None = None) -> Open
     if not rules.edits and not taps:
         return Opened(rules, staged.graph)
     names = paths(jax.tree.unflatten(staged.in_tree, staged.in_avals))
-    program = Program(staged.graph, names, rules)
+    program = NamedProgram(staged.graph, names, rules)
     check_unasked(rules, staged)
     taps = check_taps(taps or {}, program)
     edits: list[Any] = [*rules.edits, *taps.values()]
@@ -167,7 +169,7 @@ def check_unasked(rules: Rules, staged: FlatFunction) -> None:
 
 
 def _marked(
-    program: Program,
+    program: NamedProgram,
     edits: Sequence[Any],
     edited: Sequence[SiteEdit],
     sites: Sequence[SiteEdit],
@@ -179,7 +181,7 @@ def _marked(
     for x in edited:
         by_body.setdefault(x.group.within, []).append(x)
     selectors = {i: edit.site.resolve(program) for i, edit in enumerate(edits)}
-    plan = Plan(by_body, selectors, key)
+    plan = EditPlan(by_body, selectors, key)
     numbers = [(x.index, x.number) for x in sites]
 
     def run(ins: list[Any], zeros: list[Any]) -> list[Any]:
@@ -190,7 +192,7 @@ def _marked(
     return g.stage(run, avals, jax.tree.map(struct, list(zeros)))[0]
 
 
-def check_taps(taps: Taps, program: Program) -> dict[str, Tap]:
+def check_taps(taps: Taps, program: NamedProgram) -> dict[str, Tap]:
     """Return taps by name, each of them one of its own; raise if something else is among them, or
     one name is there twice."""
     by_name: dict[str, Tap] = {}
@@ -236,7 +238,7 @@ def check_uncut(unit: SiteEdit, others: Sequence[SiteEdit]) -> None:
             )
 
 
-def _zeros(tap: SiteEdit, program: Program) -> list[Any]:
+def _zeros(tap: SiteEdit, program: NamedProgram) -> list[Any]:
     """Return the zeros of a tap at one site: stacked by iteration and device of what is around."""
     axes = []
     for site in program.sites:

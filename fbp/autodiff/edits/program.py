@@ -12,7 +12,7 @@ from jax.extend.core import Var
 from jax.extend.core import primitives as p
 
 from fbp.autodiff.graph import USER_FUNCTIONS, Graph, JaxprEqn
-from fbp.autodiff.restage import Body, Key, Site, bodies, carried, operands, site_of, walk
+from fbp.autodiff.restage import Body, Key, Site, bodies, body_operands, carried, site_of, walk
 from fbp.autodiff.rule import Rules
 
 FRAMES = 100  # of a stack: those further out are the start of the program
@@ -21,7 +21,7 @@ NAMED_BY_USERS = ("call_jaxpr", "jaxpr", "fun_jaxpr")
 
 
 @dataclass(frozen=True, eq=False)
-class Program:
+class NamedProgram:
     """A staged function, the names of its inputs, and the rules that differentiate it.
 
     Inputs without a name (constants, arguments that are not differentiated) have an empty one.
@@ -100,7 +100,7 @@ class Followed:
 
     def _inside(self, body: Body, named: Names) -> Names:
         """Return the named inputs of a body."""
-        pairs = enumerate(zip(operands(body), body.graph.invars, strict=True))
+        pairs = enumerate(zip(body_operands(body), body.graph.invars, strict=True))
         return {
             v: {(name, always and i not in carried(body)) for name, always in named[a]}
             for i, (a, v) in pairs

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from fbp.autodiff.avals import is_complex, is_inexact
-from fbp.autodiff.edits.kinds import AtSite, in_order, required_body
+from fbp.autodiff.edits.kinds import AtSite, by_operand, required_body
 from fbp.autodiff.edits.site_primitive import Operands, SiteEdit, read_operands
 from fbp.autodiff.masks import select
 from fbp.autodiff.partition import ForwardBackward, joint, partition
@@ -53,7 +53,7 @@ class ResidualEdit(AtSite):
         masks = needs_ct, call.has_out_ct, tuple(map(is_undefined, ins))
         if self.storage == "recompute":
             outs, pullback = checkpointed(body, call.rules, masks, None, True).run(ins)
-            return outs, lambda cts: in_order(call, Operands(pullback(cts)))
+            return outs, lambda cts: by_operand(call, Operands(pullback(cts)))
         parts = partition(joint(body, call.rules, *masks), save_everything)
         outs, residuals = parts.run_forward(ins)
         pairs = zip(residuals, self.of(parts, call), strict=True)
@@ -66,7 +66,7 @@ class ResidualEdit(AtSite):
             through = iter(barrier([*stored, *arrived]))
             values = [unpack([next(through) for _ in xs]) for xs, unpack in packed]
             cts = [None if ct is None else next(through) for ct in cts]
-            return in_order(call, Operands(parts.run_backward(values, cts)))
+            return by_operand(call, Operands(parts.run_backward(values, cts)))
 
         return outs, pull
 
@@ -89,7 +89,7 @@ class ResidualEdit(AtSite):
             return [x], lambda xs: xs[0]
         if self.storage == "host":
             return in_host_memory(x)
-        return rounded(x, jnp.dtype(SHORT.get(self.storage, self.storage)))
+        return in_narrow_dtype(x, jnp.dtype(SHORT.get(self.storage, self.storage)))
 
 
 def in_host_memory(x: Any) -> Packed:
@@ -98,7 +98,7 @@ def in_host_memory(x: Any) -> Packed:
     return [jax.device_put(x, jax.memory.Space.Host)], lambda xs: jax.device_put(xs[0], space)
 
 
-def rounded(x: Any, dtype: np.dtype) -> Packed:
+def in_narrow_dtype(x: Any, dtype: np.dtype) -> Packed:
     """Return a value rounded to another precision; divided by what brings its largest entry to the
     largest number of that precision, if its range is smaller than that of the value's."""
     was = jax.typeof(x).dtype

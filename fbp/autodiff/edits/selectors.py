@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from fbp.autodiff.edits.program import Program
+from fbp.autodiff.edits.program import NamedProgram
 from fbp.autodiff.restage import Site
 
 Match = tuple[bool, bool]
@@ -25,7 +25,7 @@ class Selector:
     def __invert__(self) -> "Selector":
         return Not(self)
 
-    def resolve(self, _: Program) -> "Selector":
+    def resolve(self, _: NamedProgram) -> "Selector":
         """Return the selector with what it has to know of a program."""
         return self
 
@@ -86,7 +86,7 @@ class Both(Selector):
     def __repr__(self) -> str:
         return f"({self.a} & {self.b})"
 
-    def resolve(self, program: Program) -> Selector:
+    def resolve(self, program: NamedProgram) -> Selector:
         """Resolve both."""
         return Both(self.a.resolve(program), self.b.resolve(program))
 
@@ -120,7 +120,7 @@ class Either(Selector):
     def __repr__(self) -> str:
         return f"({self.a} | {self.b})"
 
-    def resolve(self, program: Program) -> Selector:
+    def resolve(self, program: NamedProgram) -> Selector:
         """Resolve both."""
         return Either(self.a.resolve(program), self.b.resolve(program))
 
@@ -151,7 +151,7 @@ class Not(Selector):
     def __repr__(self) -> str:
         return f"~{self.a}"
 
-    def resolve(self, program: Program) -> Selector:
+    def resolve(self, program: NamedProgram) -> Selector:
         """Resolve the selector."""
         return Not(self.a.resolve(program))
 
@@ -216,7 +216,7 @@ class Resolved(Named):
 
     names: Callable[[Site], Iterable[str]] = field(compare=False, default=no_names)
 
-    def resolve(self, program: Program) -> Selector:
+    def resolve(self, program: NamedProgram) -> Selector:
         """Look the names up."""
         names = program.tags if self.kind == "tag" else program.parameters
         return replace(self, names=names)

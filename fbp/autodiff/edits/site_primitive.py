@@ -17,9 +17,9 @@ from jax.interpreters import batching, mlir
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.activity import differentiable_outputs, perturbed_outputs
-from fbp.autodiff.edits.groups import Group
+from fbp.autodiff.edits.groups import SiteGroup
 from fbp.autodiff.graph import Graph, JaxprEqn, weakref_cache
-from fbp.autodiff.interpret import Environment, bind, evaluate
+from fbp.autodiff.interpret import Environment, bind, eval_graph
 from fbp.autodiff.restage import Site, bodies, restage, site_of, walk
 from fbp.autodiff.rule import Applied, Call, Rules, call
 
@@ -64,7 +64,7 @@ class SiteEdit:
 
     edit: Any
     index: int
-    group: Group
+    group: SiteGroup
     number: int
     reached: set[int]
 
@@ -102,10 +102,10 @@ def insert(edited: SiteEdit, operands: Operands, body: Graph | None = None) -> l
     return site_p.bind(*leaves, jaxpr=jaxpr, edited=edited, layout=Layout(where, num_consts))
 
 
-def run(*args: Any, jaxpr: Any, layout: Layout, **_: Any) -> list[Any]:
+def run_site(*args: Any, jaxpr: Any, layout: Layout, **_: Any) -> list[Any]:
     """Run the site's program."""
     ins = [args[i] for i in layout.tree.ins]
-    return [ins[0]] if jaxpr is None else evaluate(g.from_jaxpr(jaxpr), ins)
+    return [ins[0]] if jaxpr is None else eval_graph(g.from_jaxpr(jaxpr), ins)
 
 
 def _out_types(*avals: Any, jaxpr: Any, layout: Layout, **_: Any) -> tuple[list, Any]:
@@ -115,14 +115,14 @@ def _out_types(*avals: Any, jaxpr: Any, layout: Layout, **_: Any) -> tuple[list,
 
 
 def _batched(args: Any, dims: Any, **params: Any) -> tuple[list[Any], list[Any]]:
-    outs = jax.vmap(lambda *args: run(*args, **params), in_axes=tuple(dims))(*args)
+    outs = jax.vmap(lambda *args: run_site(*args, **params), in_axes=tuple(dims))(*args)
     return outs, [0] * len(outs)
 
 
 EMPTY = jax.make_jaxpr(tuple)().jaxpr
-site_p.def_impl(run)
+site_p.def_impl(run_site)
 site_p.def_effectful_abstract_eval(_out_types)
-mlir.register_lowering(site_p, mlir.lower_fun(run))
+mlir.register_lowering(site_p, mlir.lower_fun(run_site))
 batching.primitive_batchers[site_p] = _batched
 
 
@@ -154,7 +154,7 @@ def run_cleared(graph: Graph, args: Sequence[Any], around: Site | None = None) -
     return env.results(graph)
 
 
-def apply(call: Call, ins: list[Any]) -> Applied:
+def apply_edit(call: Call, ins: list[Any]) -> Applied:
     """Pull back through a site as the edit that stands there says."""
     edited = call.params["edited"]
     if any(call.needs_ct):
@@ -178,4 +178,4 @@ def with_rules(table: Rules, rules: Rules) -> Rules:
     return table | rules
 
 
-RULES = Rules(call(site_p, apply, activity))
+RULES = Rules(call(site_p, apply_edit, activity))

@@ -23,12 +23,12 @@ from fbp.autodiff.avals import (
 )
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.edits.changes import required
-from fbp.autodiff.edits.groups import Group
+from fbp.autodiff.edits.groups import SiteGroup
 from fbp.autodiff.edits.kinds import (
     AtSite,
+    by_operand,
     call_region,
-    in_order,
-    name_of,
+    callable_name,
     required_body,
 )
 from fbp.autodiff.edits.selectors import Selector, selector
@@ -53,7 +53,7 @@ class Tap(AtSite):
     exclusive: ClassVar[bool] = False
 
     def __repr__(self) -> str:
-        measured = "" if self.statistic is None else f", {name_of(self.statistic)}"
+        measured = "" if self.statistic is None else f", {callable_name(self.statistic)}"
         way = "" if self.of == "outputs" else f", of={self.of!r}"
         last = "" if self.last is None else f", last={self.last}"
         return f"tap({self.site}{measured}{way}{last})"
@@ -80,15 +80,17 @@ class Tap(AtSite):
         group = edited.group
         if self.of != "region":
             types = [
-                jax.eval_shape(self.measure, plain(v.aval), plain(cotangent_type(v.aval)))
+                jax.eval_shape(
+                    self.measure, shape_dtype(v.aval), shape_dtype(cotangent_type(v.aval))
+                )
                 for v in group.values(self.of)
             ]
         else:
             cts = [
-                plain(cotangent_type(v.aval)) if differentiable(v.aval) else None
+                shape_dtype(cotangent_type(v.aval)) if differentiable(v.aval) else None
                 for v in group.outputs
             ]
-            outs, ins = ([plain(v.aval) for v in vs] for vs in (group.outputs, group.inputs))
+            outs, ins = ([shape_dtype(v.aval) for v in vs] for vs in (group.outputs, group.inputs))
             types = [
                 jax.eval_shape(
                     lambda cts, outs, ins: self.region(cts, outs, ins, edited), cts, outs, ins
@@ -113,7 +115,7 @@ class Tap(AtSite):
             (ct,) = cts
             arrived = zeros(cotangent_type(struct(x))) if ct is None else ct
             measured = _masked(operands, self.measure(x, arrived))
-            return in_order(call, Operands([ct], zeros=measured))
+            return by_operand(call, Operands([ct], zeros=measured))
 
         return [x], pull
 
@@ -131,7 +133,7 @@ class Tap(AtSite):
             ]
             ins = list(operands.ins[num_consts:])
             measured = self.region(arrived, outs, ins, edited)
-            return in_order(call, Operands(pullback(cts), zeros=_masked(operands, measured)))
+            return by_operand(call, Operands(pullback(cts), zeros=_masked(operands, measured)))
 
         return outs, pull
 
@@ -166,7 +168,9 @@ class BesideRule(AtSite):
                 for x, z in zip(statistics, measured, strict=True)
             ]
             tree = jax.tree.structure(operands.zeros)
-            return in_order(call, Operands(pullback(cts), zeros=jax.tree.unflatten(tree, arrived)))
+            return by_operand(
+                call, Operands(pullback(cts), zeros=jax.tree.unflatten(tree, arrived))
+            )
 
         return outs, pull
 
@@ -181,7 +185,9 @@ def beside(
     consts, num_consts = list(tapped.consts), len(tapped.consts)
     body, _ = g.stage(lambda *xs: bind(eqn, xs[num_consts:]), *(struct(x) for x in (*consts, *ins)))
     return insert(
-        SiteEdit(BesideRule(Selector(), g.hoist_consts(tapped)), -1, Group((), body, ""), 0, set()),
+        SiteEdit(
+            BesideRule(Selector(), g.hoist_consts(tapped)), -1, SiteGroup((), body, ""), 0, set()
+        ),
         Operands([*consts, *ins], zeros=measured),
         body,
     )
@@ -196,7 +202,7 @@ def _masked(operands: Operands, measured: Any) -> Any:
     )
 
 
-def plain(aval: Any) -> Any:
+def shape_dtype(aval: Any) -> Any:
     """Return a type's shape and dtype."""
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
@@ -259,7 +265,7 @@ def by_site(sites: Sequence[SiteEdit], measured: Sequence[list[Any]]) -> Any:
     return dict(zip(names([x.group for x in sites]), values, strict=True))
 
 
-def names(groups: Sequence[Group]) -> list[str]:
+def names(groups: Sequence[SiteGroup]) -> list[str]:
     """Return the names of sites, numbered where several have the same."""
     seen: dict[str, int] = {}
     result = []

@@ -22,7 +22,7 @@ from fbp.autodiff.avals import num_bytes, struct
 from fbp.autodiff.compat import scan_counts
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, variables
 from fbp.autodiff.inline import inlined
-from fbp.autodiff.interpret import bind, evaluate
+from fbp.autodiff.interpret import bind, eval_graph
 from fbp.autodiff.save_policy import Hidden
 
 LONG = 4  # iterations: a shorter scan holds too little to be divided
@@ -148,7 +148,7 @@ def _run_scan(eqn: JaxprEqn, ins: Sequence[Any], scheme: Scheme) -> list[Any]:
     body = g.body(params)
 
     def step(carry, x):
-        outs = evaluate(body, (*consts, *carry, *x))
+        outs = eval_graph(body, (*consts, *carry, *x))
         return tuple(outs[:num_carry]), tuple(outs[num_carry:])
 
     if scheme.iterations:

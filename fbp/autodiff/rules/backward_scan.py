@@ -19,10 +19,10 @@ from fbp.autodiff.avals import accumulate, cotangent_type, struct, zeros
 from fbp.autodiff.dce import dce
 from fbp.autodiff.dependence import dependent_variables
 from fbp.autodiff.graph import Graph, Var
-from fbp.autodiff.interpret import evaluate
-from fbp.autodiff.masks import merge, not_, select
+from fbp.autodiff.interpret import eval_graph
+from fbp.autodiff.masks import merge_by_mask, not_, select
 from fbp.autodiff.partition import Signature
-from fbp.autodiff.rules.deferred_sums import Iteration, Sum, worthwhile
+from fbp.autodiff.rules.deferred_sums import ScanBody, Sum, worthwhile
 from fbp.autodiff.rules.loops import LoopLayout
 
 
@@ -71,7 +71,7 @@ def backward_scan(
         state, slices = (carry_cts, last, totals.zeros(late=False)), (stacked, ys_cts)
         if chunk == loop.length or not totals.late:
             (carry_cts, _, added), xs_cts, late = sweep(once, state, slices, loop.length)
-            return (*merge(totals.wait, late, added), *carry_cts, *xs_cts)
+            return (*merge_by_mask(totals.wait, late, added), *carry_cts, *xs_cts)
 
         def sweep_chunk(carry, slices):
             state, late = carry
@@ -86,7 +86,7 @@ def backward_scan(
         )
         carry_cts, _, added = state
         xs_cts = [_regrouped(x, (loop.length,), 2) for x in xs_cts]
-        return (*merge(totals.wait, late, added), *carry_cts, *xs_cts)
+        return (*merge_by_mask(totals.wait, late, added), *carry_cts, *xs_cts)
 
     types = {v: struct(v.aval) for v in step.invars}
     return g.stage(
@@ -134,7 +134,7 @@ def _body(
         names = (*reads.once, *reads.last, *reads.stacked)
         values = dict(zip(names, (*once, *last, *stacked), strict=True))
         read = [values[v] for v in step.invars if v in values]
-        results = iter(evaluate(graph, (*read, *carry_cts, *ys_cts)))
+        results = iter(eval_graph(graph, (*read, *carry_cts, *ys_cts)))
         sums = [accumulate(total, next(results)) for total in sums]
         arrived = [next(results) if arrives else None for arrives in arriving]
         carry_cts = [
@@ -154,7 +154,7 @@ def _totals(
 ) -> Totals:
     varying = [v for v in step.invars if v not in reads.once]
     producer = {v: eqn for eqn in step.eqns for v in eqn.outvars}
-    iteration = Iteration(producer, dependent_variables(step.eqns, varying))
+    iteration = ScanBody(producer, dependent_variables(step.eqns, varying))
     terms, available = step.outvars[:num_terms], {*reads.stacked, *ys_cts}
     sums = [iteration.sum(v) for v in terms]
     wait = worthwhile(sums, terms, available, budget)

@@ -23,7 +23,7 @@ from fbp.autodiff.avals import struct, varying
 from fbp.autodiff.dce import dce
 from fbp.autodiff.dependence import split_by_dependence
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.interpret import Environment, bind, evaluate
+from fbp.autodiff.interpret import Environment, bind, eval_graph
 from fbp.autodiff.lanes import lanes_of_consts
 from fbp.autodiff.rules.collectives import pvary_p
 from fbp.autodiff.rules.lane_select import select_lanes
@@ -38,7 +38,7 @@ def one_loop(
     """Build the program that runs a batch of loops as one: (condition's constants, body's,
     state)."""
     if varying(condition.outvars[0].aval):
-        body = flat(body)
+        body = inline_meshed_jits(body)
     before, body = spread_before(body, num_body_consts)
     num_consts = len(before.outvars)
     fixed = [a is b for a, b in zip(body.invars[num_consts:], body.outvars, strict=True)]
@@ -46,14 +46,14 @@ def one_loop(
     lanes = lanes_of_consts(body, num_consts, num_lanes)
 
     def run(*ins):
-        consts = evaluate(before, ins[num_condition_consts:][:num_body_consts])
+        consts = eval_graph(before, ins[num_condition_consts:][:num_body_consts])
         init = ins[num_condition_consts + num_body_consts :]
 
         def goes_on(state):
-            return evaluate(condition, (*ins[:num_condition_consts], *state))[0]
+            return eval_graph(condition, (*ins[:num_condition_consts], *state))[0]
 
         if not num_lanes:
-            return lax.while_loop(goes_on, lambda s: evaluate(body, (*consts, *s)), list(init))
+            return lax.while_loop(goes_on, lambda s: eval_graph(body, (*consts, *s)), list(init))
         steps = goes_on(init)
         consts, first = _first_step(steps, consts, lanes, init)
 
@@ -63,7 +63,7 @@ def one_loop(
                 x if same else select_lanes(more, old, x)
                 for same, old, x in zip(fixed, state, first, strict=True)
             ]
-            new_state = evaluate(body, (*consts, *at))
+            new_state = eval_graph(body, (*consts, *at))
             return [
                 old if same else select_lanes(more, new, old)
                 for same, new, old in zip(fixed, new_state, state, strict=True)
@@ -83,7 +83,7 @@ def spreads(body: Graph, num_consts: int) -> list[JaxprEqn]:
 
 
 @g.weakref_cache
-def flat(body: Graph) -> Graph:
+def inline_meshed_jits(body: Graph) -> Graph:
     """Return the same program with its jits inlined, if they broadcast anything over a mesh."""
 
     def run(graph, args):

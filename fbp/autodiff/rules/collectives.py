@@ -176,7 +176,7 @@ def _covered(shape: Sequence[int], starts: Any, sizes: Any) -> Any:
     return lax.broadcast_in_dim(lax.reduce_or(inside, axes=[1]), shape, [0])
 
 
-def cast(to: str) -> Callable:
+def cast_back(to: str) -> Callable:
     """Pull back a change of type alone: cast the cotangent the other way."""
     return lambda ct, x, *, axes: lax.pcast(ct, tuple(axes), to=to)
 
@@ -184,7 +184,7 @@ def cast(to: str) -> Callable:
 CASTS = Rules(  # of types alone: nothing is exchanged
     transpose(pvary_p, lambda ct, x, *, axes: psum_invariant_p.bind(ct, axes=axes)),
     transpose(preduced_p, lambda ct, x, *, axes: lax.psum(ct, tuple(axes))),
-    transpose(reduced_vary_cast_p, cast(to="unreduced")),
+    transpose(reduced_vary_cast_p, cast_back(to="unreduced")),
 )
 
 RULES = Rules(
@@ -202,7 +202,7 @@ RULES = Rules(
         transpose(all_gather_invariant_p, part_of_member),
         transpose(all_gather_reduced_p, scatter_sum),
         transpose(unreduced_reduce_scatter_p, gather(to="reduced")),
-        transpose(unreduced_psum_p, cast(to="reduced")),
-        transpose(vary_unreduced_cast_p, cast(to="varying")),
+        transpose(unreduced_psum_p, cast_back(to="reduced")),
+        transpose(vary_unreduced_cast_p, cast_back(to="varying")),
     ).tag("collective"),
 )

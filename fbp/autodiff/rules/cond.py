@@ -13,8 +13,8 @@ from fbp.autodiff.activity import perturbed_outputs
 from fbp.autodiff.avals import cotangent_type, struct, zeros
 from fbp.autodiff.dce import dce
 from fbp.autodiff.graph import Graph, JaxprEqn, Var
-from fbp.autodiff.interpret import evaluate
-from fbp.autodiff.masks import merge, not_, select
+from fbp.autodiff.interpret import eval_graph
+from fbp.autodiff.masks import merge_by_mask, not_, select
 from fbp.autodiff.partition import ForwardBackward, Joint, Residual, Signature, cut, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import Masks, masks, unknown
@@ -112,7 +112,7 @@ class Branch:
     def run_forward(self, slots: Sequence[Any], *operands: Any) -> list[Any]:
         """Return the outputs, and the stored values, each in a slot of its type; zeros in the
         others."""
-        results = evaluate(self.forward, operands)
+        results = eval_graph(self.forward, operands)
         outs, stored = results[: len(self.outs)], results[len(self.outs) :]
         filled = dict(zip(_slot_numbers(slots, self.stored_types), stored, strict=True))
         return [*outs, *(filled[i] if i in filled else zeros(t) for i, t in enumerate(slots))]
@@ -130,7 +130,7 @@ class Branch:
     ) -> list[Any]:
         """Return the cotangents of the inputs, zeros where only another branch returns one."""
         residuals = [values[slot] for _, slot in self.slots_of(slots)]
-        in_cts = merge(self.has_in_ct, evaluate(self.backward, (*residuals, *cts)))
+        in_cts = merge_by_mask(self.has_in_ct, eval_graph(self.backward, (*residuals, *cts)))
         return [
             zeros(cotangent_type(t)) if ct is None else ct
             for ct, t in zip(
@@ -145,7 +145,7 @@ def _branch(
     parts = cut(program, save_everything)
     forward, named = with_named_values(policy, parts.forward)
     num_ins, num_outs = program.signature.sizes
-    mine = merge(not_(program.signature.linear_outs), parts.forward.outvars[:num_outs])
+    mine = merge_by_mask(not_(program.signature.linear_outs), parts.forward.outvars[:num_outs])
     outs = tuple(select(not_(union.linear_outs), mine))
     stored = [
         r.var for r in parts.residuals if r.origin != "input" and r.var not in g.variables(outs)

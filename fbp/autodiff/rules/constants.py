@@ -10,7 +10,10 @@ OTHERS = "bitcast_convert_type_p iota_p"
 RULES = Rules(constant(*WITHOUT_COTANGENT, *named_primitives(*f"{ROUNDING} {OTHERS}".split()))).tag(
     "forward_mode",
     piecewise_constant="eq ne lt le gt ge is_finite argmax argmin sign floor ceil round",
+    rounds="round floor ceil sign",
+    compares="lt le gt ge",
     elementwise="round sign",
+    by_precision="bitcast_convert_type",
     analytic="stop_gradient",
     moves="stop_gradient",
     same_finiteness="stop_gradient",

@@ -135,5 +135,5 @@ def move_groups(a: Any, groups: int, source: int, target: int) -> Any:
 
 
 RULES = Rules(transpose(p.conv_general_dilated_p, input_cotangent, kernel_cotangent)).tag(
-    "forward_mode"
+    "forward_mode", "sums"
 )

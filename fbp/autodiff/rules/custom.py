@@ -15,8 +15,8 @@ from fbp.autodiff.avals import as_array, struct, zeros
 from fbp.autodiff.backprop import forward, known
 from fbp.autodiff.compat import NullAccum, ValAccum, call_hi_primitive_p
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.interpret import apply_primitive, evaluate
-from fbp.autodiff.masks import merge, select
+from fbp.autodiff.interpret import apply_primitive, eval_graph
+from fbp.autodiff.masks import merge_by_mask, select
 from fbp.autodiff.rule import Applied, Call, Rules, call
 from fbp.autodiff.rules.calls import inline, unknown
 from fbp.autodiff.undefined import is_undefined, reads_linear_input, undefined
@@ -39,7 +39,7 @@ def custom_jvp(call: Call, ins: list[Any]) -> Applied:
     def pull(cts):
         with _linear_in_tangents(call.eqn):
             in_cts = pullback(cts)
-        return [None] * num_consts + merge(has_tangent_in, in_cts)
+        return [None] * num_consts + merge_by_mask(has_tangent_in, in_cts)
 
     return outs, pull
 
@@ -116,8 +116,8 @@ def linear(call: Call, ins: list[Any]) -> Applied:
             for ct, v in zip(cts, body.outvars, strict=True)
         ]
         in_cts = linear_call(
-            lambda fixed, cts: evaluate(g.from_jaxpr(transpose), (*fixed[0], *fixed[2], *cts)),
-            lambda fixed, xs: evaluate(body, (*fixed[1], *fixed[2], *xs)),
+            lambda fixed, cts: eval_graph(g.from_jaxpr(transpose), (*fixed[0], *fixed[2], *cts)),
+            lambda fixed, xs: eval_graph(body, (*fixed[1], *fixed[2], *xs)),
             (transpose_consts, consts, residuals),
             arrived,
         )

@@ -30,7 +30,7 @@ class Sum:
 
 
 @dataclass(frozen=True)
-class Iteration:
+class ScanBody:
     """One iteration: the equation that computes each value, and the values that differ by
     iteration."""
 
@@ -50,7 +50,7 @@ class Iteration:
         return operands if len(operands) == len(eqn.invars) else None
 
 
-def _sum_of_sums(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
+def _sum_of_sums(iteration: ScanBody, eqn: JaxprEqn) -> Sum | None:
     """Defer sum (a + b) = sum a + sum b."""
     a, b = (iteration.sum(v) for v in eqn.invars)
     if a is None or b is None:
@@ -59,13 +59,13 @@ def _sum_of_sums(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
     return Sum(stacked, lambda env: accumulate(a.finish(env), b.finish(env)))
 
 
-def _moved(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
+def _moved(iteration: ScanBody, eqn: JaxprEqn) -> Sum | None:
     """Defer sum T a = T sum a, where T moves elements."""
     a = iteration.sum(eqn.invars[0])
     return a and Sum(a.stacked, lambda env: apply_primitive(eqn, [a.finish(env)])[0])
 
 
-def _product(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
+def _product(iteration: ScanBody, eqn: JaxprEqn) -> Sum | None:
     """Defer sum a b: the iterations are one more contracted dimension."""
     operands = iteration.operands(eqn)
     if operands is None:
@@ -96,7 +96,7 @@ def _is_sharded(operands: Sequence[Var]) -> bool:
     return not all(a.sharding.mesh.empty for a in avals)
 
 
-def _reduced(iteration: Iteration, eqn: JaxprEqn) -> Sum | None:
+def _reduced(iteration: ScanBody, eqn: JaxprEqn) -> Sum | None:
     """Defer a sum of sums over axes: the iterations are one more axis."""
     operands = iteration.operands(eqn)
     if operands is None:
@@ -110,7 +110,7 @@ def _later(axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(i + 1 for i in axes)
 
 
-FORMS: dict[Primitive, Callable[[Iteration, JaxprEqn], Sum | None]] = {
+FORMS: dict[Primitive, Callable[[ScanBody, JaxprEqn], Sum | None]] = {
     p.add_jaxvals_p: _sum_of_sums,
     p.transpose_p: _moved,
     p.reshape_p: _moved,

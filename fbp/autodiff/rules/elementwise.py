@@ -77,7 +77,7 @@ def broadcast_like(x: Any, y: Any) -> Any:
     return x if x.shape == y.shape else lax.broadcast_in_dim(x, y.shape, range(x.ndim))
 
 
-def where(condition: Any, a: Any, b: Any) -> Any:
+def where_lifted(condition: Any, a: Any, b: Any) -> Any:
     """Select a where the condition holds, else b; one of them may be a number."""
     a = filled(b, a) if isinstance(a, int | float) else a
     b = filled(a, b) if isinstance(b, int | float) else b
@@ -114,7 +114,7 @@ def power_of_base(x: Any, y: Any, z: Any) -> Any:
     y = lax.convert_element_type(y, z.dtype)
     has_slope = broadcast_like(lax.bitwise_or(ne(y, 0), gt(abs(x), 0)), z)
     exponent = select(has_slope, broadcast_like(sub(y, 1), z), filled(z, 1))
-    return where(has_slope, mul(y, lax.pow(x, exponent)), 0)
+    return where_lifted(has_slope, mul(y, lax.pow(x, exponent)), 0)
 
 
 def slope_of_integer_power(x: Any, z: Any, *, y: int) -> Any:
@@ -127,7 +127,7 @@ def slope_of_integer_power(x: Any, z: Any, *, y: int) -> Any:
 def power_of_exponent(x: Any, y: Any, z: Any) -> Any:
     """Return d x^y / dy = log(x) x^y, and 0 where x = 0."""
     x = broadcast_like(x, z)
-    return mul(log(where(eq(x, 0), 1, x)), z)
+    return mul(log(where_lifted(eq(x, 0), 1, x)), z)
 
 
 def truncated_quotient(x: Any, y: Any) -> Any:
@@ -140,7 +140,7 @@ def sign_ct(ct: Any, y: Any, x: Any) -> Any:
     """Pull back y = |x|: ct or -ct, for complex x ct conj(x) / |x|."""
     if not is_complex(x.dtype):
         return select(ge(x, 0), ct, neg(ct))
-    modulus = where(eq(y, 0), 1, y)
+    modulus = where_lifted(eq(y, 0), 1, y)
     return mul(complex(div(ct, modulus), 0), conj(x))
 
 
@@ -259,9 +259,9 @@ KINKS = Rules(
     vjp(p.min_p, balanced_ties, lambda ct, z, x, y: balanced_ties(ct, z, y, x)),
     vjp(
         p.clamp_p,
-        lambda ct, y, low, x, high: where(both(gt(low, x), lt(low, high)), ct, 0),
-        lambda ct, y, low, x, high: where(both(gt(x, low), lt(x, high)), ct, 0),
-        lambda ct, y, low, x, high: where(lt(high, x), ct, 0),
+        lambda ct, y, low, x, high: where_lifted(both(gt(low, x), lt(low, high)), ct, 0),
+        lambda ct, y, low, x, high: where_lifted(both(gt(x, low), lt(x, high)), ct, 0),
+        lambda ct, y, low, x, high: where_lifted(lt(high, x), ct, 0),
     ),
     vjp(p.abs_p, sign_ct),
     vjp_jointly(p.select_n_p, select_n_cts),
@@ -297,6 +297,8 @@ RULES = Rules(
     elementwise="convert_element_type",
     same_finiteness="neg abs copy reduce_precision",
     moves="convert_element_type copy name reduce_precision",
+    by_precision="nextafter",
+    permutes="convert_element_type copy",
     selects="select_n max min clamp",
     pole="log log1p rsqrt atanh tan",
     analytic="""

@@ -12,7 +12,7 @@ from fbp.autodiff.avals import as_array, differentiable, struct
 from fbp.autodiff.discrete import check_has_cotangent
 from fbp.autodiff.graph import Graph
 from fbp.autodiff.interpret import apply_primitive
-from fbp.autodiff.masks import merge, not_, select
+from fbp.autodiff.masks import merge_by_mask, not_, select
 from fbp.autodiff.rule import Applied, Call, Rule, within_scope
 from fbp.autodiff.rules.custom import pushed_forward
 from fbp.autodiff.undefined import is_undefined
@@ -50,11 +50,11 @@ def rule_from_jvp(
 
     def apply(call: Call, ins: list[Any]) -> Applied:
         if any(map(is_undefined, ins)):
-            return transposed(transpose, call, ins)
+            return apply_transpose(transpose, call, ins)
         program, has_tangent_out = _program(pushforward, call, ins)
         active = [True] * call.needs_ct.count(True)
         outs, pullback = pushed_forward(call, program, ins, active, has_tangent_out)
-        return outs, lambda cts: merge(call.needs_ct, pullback(cts))
+        return outs, lambda cts: merge_by_mask(call.needs_ct, pullback(cts))
 
     return Rule(primitive, "jvp", (pushforward, transpose), within_scope(apply))
 
@@ -69,7 +69,7 @@ def _program(pushforward: Callable, call: Call, ins: list[Any]) -> tuple[Graph, 
     def run(primals: Sequence[Any], tangents_in: Sequence[Any]) -> tuple[list, list]:
         zeros = [Zero(a.to_tangent_aval()) for a in select(not_(call.needs_ct), avals)]
         outs, tangents = pushforward(
-            list(primals), merge(call.needs_ct, tangents_in, zeros), **call.params
+            list(primals), merge_by_mask(call.needs_ct, tangents_in, zeros), **call.params
         )
         if not prim.multiple_results:
             outs, tangents = [outs], [tangents]
@@ -80,7 +80,7 @@ def _program(pushforward: Callable, call: Call, ins: list[Any]) -> tuple[Graph, 
     return g.stage(run, ins, tangents)[0], has_tangent_out
 
 
-def transposed(transpose: Callable | None, call: Call, ins: list[Any]) -> Applied:
+def apply_transpose(transpose: Callable | None, call: Call, ins: list[Any]) -> Applied:
     """Apply the primitive to tangents, and pull back by the author's transpose."""
     prim = call.eqn.primitive
     if transpose is None:

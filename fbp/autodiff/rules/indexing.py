@@ -239,4 +239,5 @@ RULES = Rules(
     differs_from_jax="scatter-mul scatter-min scatter-max",  # JAX has no forward rule
     analytic="slice dynamic_slice dynamic_update_slice gather scatter",
     recomputable="slice",
+    combines="scatter scatter-add scatter-sub scatter-mul scatter-min scatter-max",
 )

@@ -17,7 +17,7 @@ from jax.extend.core import primitives as p
 from fbp.autodiff.avals import struct
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.graph import Graph, body, from_jaxpr_and_consts, stage
-from fbp.autodiff.interpret import apply_primitive, evaluate
+from fbp.autodiff.interpret import apply_primitive, eval_graph
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call
 
 Arrays = list[Any]
@@ -26,7 +26,7 @@ Arrays = list[Any]
 def elementwise(monoid: Graph, first: Arrays, second: Arrays) -> Arrays:
     """Apply the monoid to arrays of one shape."""
     flat = [lax.reshape(x, (x.size,)) for x in (*first, *second)]
-    combined = jax.vmap(lambda *numbers: evaluate(monoid, numbers))(*flat)
+    combined = jax.vmap(lambda *numbers: eval_graph(monoid, numbers))(*flat)
     return [lax.reshape(z, x.shape) for z, x in zip(combined, first, strict=True)]
 
 
@@ -109,4 +109,4 @@ def monoid_of_window(params: dict[str, Any]) -> Graph:
 RULES = Rules(
     folded(p.reduce_p, body, along_axes),
     folded(p.reduce_window_p, monoid_of_window, in_windows),
-)
+).tag("combines")

@@ -26,7 +26,7 @@ class Factor(NamedTuple):
     free_in_product: tuple[int, ...]
 
 
-def factors(
+def factor_dimensions(
     x: Any, z: Any, dimension_numbers: Any, groups: Sequence[int] = ()
 ) -> tuple[Factor, Factor]:
     """Sort each factor's dimensions by what becomes of them; leave out those of z that hold
@@ -70,16 +70,16 @@ def is_sorted(order: Sequence[int]) -> bool:
 
 def left_cotangent(ct: Any, x: Any, z: Any, **params: Any) -> Any:
     """Pull back y = x z to x."""
-    of_x, of_z = factors(x, z, params["dimension_numbers"])
+    of_x, of_z = factor_dimensions(x, z, params["dimension_numbers"])
     return as_dtype(factor_cotangent(ct, z, of_x, of_z, params, x), x.dtype)
 
 
 def right_cotangent(ct: Any, x: Any, z: Any, **params: Any) -> Any:
     """Pull back y = x z to z."""
-    of_x, of_z = factors(x, z, params["dimension_numbers"])
+    of_x, of_z = factor_dimensions(x, z, params["dimension_numbers"])
     return as_dtype(factor_cotangent(ct, x, of_z, of_x, params, z), z.dtype)
 
 
 RULES = Rules(transpose(p.dot_general_p, left_cotangent, right_cotangent)).tag(
-    "analytic", "forward_mode"
+    "analytic", "forward_mode", "sums"
 )

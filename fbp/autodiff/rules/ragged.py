@@ -22,7 +22,7 @@ from fbp.autodiff.avals import as_dtype
 from fbp.autodiff.graph import primitive_of
 from fbp.autodiff.rule import Rules, transpose
 from fbp.autodiff.rules import products
-from fbp.autodiff.rules.products import Factor, factors, pair
+from fbp.autodiff.rules.products import Factor, factor_dimensions, pair
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Ragged:
         return lax.transpose(out, np.argsort(order))
 
 
-def described(x: Any, z: Any, sizes: Any, params: dict[str, Any]) -> Ragged:
+def read_ragged(x: Any, z: Any, sizes: Any, params: dict[str, Any]) -> Ragged:
     """Read a ragged product from its parameters."""
     numbers = params["ragged_dot_dimension_numbers"]
     (ragged,), groups = numbers.lhs_ragged_dimensions, numbers.rhs_group_dimensions
-    of_x, of_z = factors(x, z, numbers.dot_dimension_numbers, groups)
+    of_x, of_z = factor_dimensions(x, z, numbers.dot_dimension_numbers, groups)
     if ragged in of_x.summed:  # the groups stand first in the product
         of_x, of_z = (
             f._replace(free_in_product=tuple(i + 1 for i in f.free_in_product))
@@ -68,10 +68,10 @@ def described(x: Any, z: Any, sizes: Any, params: dict[str, Any]) -> Ragged:
 
 def ragged_factor_cotangent(ct: Any, x: Any, z: Any, sizes: Any, **params: Any) -> Any:
     """Pull back a ragged product to the ragged factor."""
-    use = described(x, z, sizes, params)
+    use = read_ragged(x, z, sizes, params)
     of_x, of_z = use.of_x, use.of_z
     if use.ragged in of_x.batch:
-        return products.left_cotangent(ct, x, z, **plain(params))
+        return products.left_cotangent(ct, x, z, **without_groups(params))
     if use.ragged in of_x.summed:
         return as_dtype(by_group(use, z, of_z, ct, of_x), x.dtype)
     sides = (of_z.free_in_product, use.batch), (of_z.free, of_z.batch)
@@ -83,10 +83,10 @@ def ragged_factor_cotangent(ct: Any, x: Any, z: Any, sizes: Any, **params: Any) 
 
 def other_factor_cotangent(ct: Any, x: Any, z: Any, sizes: Any, **params: Any) -> Any:
     """Pull back a ragged product to the other factor."""
-    use = described(x, z, sizes, params)
+    use = read_ragged(x, z, sizes, params)
     of_x, of_z = use.of_x, use.of_z
     if use.ragged in of_x.batch:
-        return products.right_cotangent(ct, x, z, **plain(params))
+        return products.right_cotangent(ct, x, z, **without_groups(params))
     if use.ragged in of_x.summed:
         return as_dtype(by_group(use, x, of_x, ct, of_z), z.dtype)
     sides = (of_x.free, of_x.batch), (of_x.free_in_product, use.batch)
@@ -107,7 +107,7 @@ def by_group(use: Ragged, a: Any, of_a: Factor, ct: Any, of_other: Factor) -> An
     return use.multiply(a, ct, sides, ragged_dim, (0,), order)
 
 
-def plain(params: dict[str, Any]) -> dict[str, Any]:
+def without_groups(params: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters of the product without groups."""
     numbers = params["ragged_dot_dimension_numbers"]
     return params | {"dimension_numbers": numbers.dot_dimension_numbers}

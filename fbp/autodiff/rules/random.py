@@ -35,4 +35,4 @@ RULES = Rules(
         lambda low, high, y: sub(1, quantile(low, high, y)),
         quantile,
     ),
-)
+).tag("by_precision")

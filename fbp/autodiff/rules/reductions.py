@@ -81,6 +81,7 @@ RULES = Rules(
     scanned(p.cumlogsumexp_p, jnp.logaddexp),
 ).tag(
     "forward_mode",
+    sums="reduce_sum cumsum",
     differs_from_jax="reduce_prod",  # NaN at the zeros of a product
     analytic="""
         reduce_sum reduce_prod reduce_max reduce_min cumsum cumprod cummax cummin

@@ -13,7 +13,7 @@ from jax.ref import AbstractRef
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import full, struct, varying
 from fbp.autodiff.graph import Graph
-from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.interpret import eval_graph
 from fbp.autodiff.partition import ForwardBackward, joint, partition
 from fbp.autodiff.rule import Applied, Call, Rules, call, within_scope
 from fbp.autodiff.rules.calls import Masks, call_activity, masks
@@ -45,12 +45,12 @@ def barrier(args: Sequence[Any]) -> list[Any]:
 def hidden(half: Graph, args: Sequence[Any]) -> list[Any]:
     """Run a program within a branch that is always taken, which XLA cannot know."""
     if any(varying(v) for v in (*half.invars, *half.outvars)):
-        return evaluate(half, args)
+        return eval_graph(half, args)
     always = lax.rng_uniform(np.float32(0), np.float32(1), ()) < 2
     types = [struct(v.aval) for v in half.outvars]
     return lax.cond(
         always,
-        lambda *xs: evaluate(half, xs),
+        lambda *xs: eval_graph(half, xs),
         lambda *_: [full(t, 0) for t in types],
         *args,
     )
@@ -69,11 +69,11 @@ def checkpointed(
     def wrap(half: Graph, direction: str) -> Graph:
         def run(*args):
             if not (direction == "backward" and prevent_cse and args):
-                return evaluate(half, args)
+                return eval_graph(half, args)
             args = barrier(args)
             if not hides:
-                return evaluate(half, args)
-            plainly = lambda *xs: evaluate(half, xs)
+                return eval_graph(half, args)
+            plainly = lambda *xs: eval_graph(half, xs)
             branch = lambda *xs: hidden(half, xs)
             return lax.platform_dependent(*args, cpu=branch, default=plainly)
 

@@ -21,7 +21,7 @@ from fbp.autodiff.dce import dce, read_by
 from fbp.autodiff.dependence import effectful, parted
 from fbp.autodiff.graph import Graph, JaxprEqn, Var
 from fbp.autodiff.inline import inlined
-from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.interpret import eval_graph
 from fbp.autodiff.masks import not_, select
 from fbp.autodiff.partition import ForwardBackward, Joint, Residual, Signature, cut, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call
@@ -194,10 +194,12 @@ def _forward_loop(loop: LoopLayout, step: Graph, before: Graph, num_hoisted: int
 
     def run(*ins):
         consts, init, xs = loop.ins(ins)
-        hoisted_results = evaluate(before, consts)
+        hoisted_results = eval_graph(before, consts)
 
         def body(carry, x):
-            return loop.outs(evaluate(step, (*hoisted_results[num_hoisted:], *consts, *carry, *x)))
+            return loop.outs(
+                eval_graph(step, (*hoisted_results[num_hoisted:], *consts, *carry, *x))
+            )
 
         carry, stacked = lax.scan(
             body, init, xs, length=loop.length, reverse=loop.reverse, unroll=loop.unroll

@@ -136,5 +136,6 @@ RULES = Rules(
     analytic="reshape squeeze transpose rev broadcast_in_dim concatenate pad",
     recomputable="reshape squeeze transpose rev broadcast_in_dim",
     moves="reshape squeeze transpose rev broadcast_in_dim",
+    permutes="reshape squeeze transpose rev",
     same_finiteness="reshape squeeze transpose rev broadcast_in_dim",
 )

@@ -22,7 +22,7 @@ from fbp.autodiff import graph as g
 from fbp.autodiff.avals import axes_of_vmaps, cotangent_type, struct
 from fbp.autodiff.dependence import shard_map_p
 from fbp.autodiff.graph import Graph
-from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.interpret import eval_graph
 from fbp.autodiff.masks import not_, select
 from fbp.autodiff.partition import Cut, ForwardBackward, Joint, Residual, cut, joint
 from fbp.autodiff.rule import Applied, Call, Rules, call
@@ -151,7 +151,7 @@ def _forward(mapped: Mapped, program: Joint, parts: Cut) -> Graph:
     ins, outs, stored = _specs(mapped, program, parts)
 
     def run(*args):
-        results = evaluate(parts.forward, args)
+        results = eval_graph(parts.forward, args)
         rows = [x if x.ndim else lax.expand_dims(x, [0]) for x in results[len(outs) :]]
         return (*results[: len(outs)], *rows)
 
@@ -174,7 +174,7 @@ def _backward(mapped: Mapped, program: Joint, parts: Cut, residuals: Sequence[Re
             lax.squeeze(x, [0]) if x.ndim > struct(r.var).ndim else x
             for x, r in zip(values, parts.residuals, strict=True)
         ]
-        in_cts = evaluate(parts.backward, (*values, *map(mapped.shared, cts, ct_specs)))
+        in_cts = eval_graph(parts.backward, (*values, *map(mapped.shared, cts, ct_specs)))
         return tuple(map(mapped.summed, in_cts, in_ct_specs))
 
     avals = [r.var.aval for r in residuals]

@@ -46,7 +46,9 @@ def unsort(ct: Any, positions: Any, x: Any, axis: int) -> Any:
     )
 
 
-def top_k(cts: Cotangents, outs: Any, ins: Any, needs_ct: Any, **params: Any) -> Cotangents:
+def top_k_cotangent(
+    cts: Cotangents, outs: Any, ins: Any, needs_ct: Any, **params: Any
+) -> Cotangents:
     """Pull back the k largest values along an axis (the last, where JAX does not say)."""
     return [unsort(cts[0], outs[1], ins[0], params.get("axis", ins[0].ndim - 1))]
 
@@ -60,6 +62,6 @@ def approx_top_k(
 
 RULES = Rules(
     call(p.sort_p, sort),
-    vjp_jointly(p.top_k_p, top_k),
+    vjp_jointly(p.top_k_p, top_k_cotangent),
     vjp_jointly(p.approx_top_k_p, approx_top_k),
 ).tag(analytic="sort")

@@ -36,15 +36,15 @@ from fbp.autodiff.rules.elementwise import (
     lt,
     mul,
     sub,
-    where,
+    where_lifted,
 )
 
 
 def slope_of_i1e(x: Any, y: Any) -> Any:
     """Return d (e^-|x| I1(x)) / dx = e^-|x| I0(x) - (sign x + 1/x) e^-|x| I1(x), and 1/2 at 0."""
     zero = eq(x, 0)
-    x = where(zero, 1, x)
-    return where(zero, 0.5, sub(bessel_i0e(x), mul(y, add(sign(x), div(1, x)))))
+    x = where_lifted(zero, 1, x)
+    return where_lifted(zero, 0.5, sub(bessel_i0e(x), mul(y, add(sign(x), div(1, x)))))
 
 
 def not_stated(what: str) -> Callable:
@@ -96,10 +96,10 @@ def betainc_by_a(a: Any, b: Any, x: Any, y: Any) -> Any:
     """
     below = lax.le(mul(x, add(a, b)), a)
     inside = both(gt(x, 0), lt(x, 1))
-    x = where(inside, x, 0.5)
+    x = where_lifted(inside, x, 0.5)
     first, second = select(below, a, b), select(below, b, a)
     tail = tail_integral(first, second, select(below, x, sub(1, x)), below)
-    return where(inside, select(below, tail, neg(tail)), 0)
+    return where_lifted(inside, select(below, tail, neg(tail)), 0)
 
 
 def betainc_by_b(a: Any, b: Any, x: Any, y: Any) -> Any:

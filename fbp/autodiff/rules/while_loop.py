@@ -19,8 +19,8 @@ from fbp.autodiff.avals import accumulate, cotangent_type, struct, varying, zero
 from fbp.autodiff.backprop import forward, known
 from fbp.autodiff.dependence import split_by_dependence
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.interpret import evaluate
-from fbp.autodiff.masks import merge, not_, select
+from fbp.autodiff.interpret import eval_graph
+from fbp.autodiff.masks import merge_by_mask, not_, select
 from fbp.autodiff.partition import (
     ForwardBackward,
     Joint,
@@ -32,7 +32,7 @@ from fbp.autodiff.partition import (
 )
 from fbp.autodiff.recompute import rematerialized
 from fbp.autodiff.rule import Applied, Call, Rule, Rules, call
-from fbp.autodiff.rules.batched_loop import flat, one_loop, spreads
+from fbp.autodiff.rules.batched_loop import inline_meshed_jits, one_loop, spreads
 from fbp.autodiff.rules.calls import Masks, masks, unknown
 from fbp.autodiff.rules.loop_checks import check_again, check_steps
 from fbp.autodiff.rules.loops import (
@@ -98,7 +98,7 @@ def while_loop(call: Call, ins: list[Any], num_slots: int) -> Applied:
     body, condition = g.from_jaxpr(params["body_jaxpr"]), g.from_jaxpr(params["cond_jaxpr"])
     counts = params["cond_nconsts"], params["body_nconsts"]
     more: Any = condition.outvars[0].aval
-    if more.ndim or (varying(more) and spreads(flat(body), counts[1])):
+    if more.ndim or (varying(more) and spreads(inline_meshed_jits(body), counts[1])):
         program = one_loop(body, condition, *counts)
         return forward(call.rules, program, ins, call.needs_ct, call.has_out_ct)
     program = _read(body, condition, *counts)
@@ -122,7 +122,7 @@ def while_loop(call: Call, ins: list[Any], num_slots: int) -> Applied:
                 in_cts[i] = ct if in_cts[i] is None else accumulate(in_cts[i], ct)
         return in_cts
 
-    return merge(program.is_fixed, select(program.is_fixed, ins[first:]), state), pull
+    return merge_by_mask(program.is_fixed, select(program.is_fixed, ins[first:]), state), pull
 
 
 @g.weakref_cache
@@ -200,7 +200,7 @@ class ForwardLoop:
 
         def more(state: Any) -> Any:
             unknown = undefined(select(linear, condition.invars))
-            args = merge(linear, unknown, (*condition_consts, *consts, *state))
+            args = merge_by_mask(linear, unknown, (*condition_consts, *consts, *state))
             return known(self.rules, condition, args)[0]
 
         return more
@@ -243,7 +243,7 @@ def _forward_step(program: While, step: Joint) -> Callable[[Sequence[Any], Seque
     body = program.body
     if any(step.signature.linear) or any(eqn.effects for eqn in step.graph.eqns):
         body = cut(step, save_nothing).forward
-    return lambda consts, state: evaluate(body, (*consts, *state))
+    return lambda consts, state: eval_graph(body, (*consts, *state))
 
 
 def _again(step: Joint) -> Graph:
@@ -281,7 +281,7 @@ def _run_backward(
         free_slots = free(saved.steps)
         stop = number + first_stop(free_slots, last - number + 1, num_slots)
         state = lax.fori_loop(
-            number, stop, lambda _, state: evaluate(again, (*consts, *state)), state
+            number, stop, lambda _, state: eval_graph(again, (*consts, *state)), state
         )
         return stop, state, saved.save(stop, state, free_slots > 0)
 
@@ -290,8 +290,8 @@ def _run_backward(
         _, state, saved = lax.while_loop(
             lambda carry: carry[0] < last, partial(advance_and_save, last), (*saved.latest, saved)
         )
-        in_cts = evaluate(back, (*consts, *state, *state_cts))
-        arrived = merge(select(signature.has_out_ct, state_has_ct), in_cts[num_totals:])
+        in_cts = eval_graph(back, (*consts, *state, *state_cts))
+        arrived = merge_by_mask(select(signature.has_out_ct, state_has_ct), in_cts[num_totals:])
         state_cts = [zeros(t) if ct is None else ct for ct, t in zip(arrived, types, strict=True)]
         totals = list(map(accumulate, totals, in_cts[:num_totals]))
         return last - 1, state_cts, totals, saved.without(saved.steps >= last)

@@ -85,4 +85,7 @@ RULES = Rules(
         ),
         None,
     ),
-).tag(analytic="reduce_window_sum reduce_window_max reduce_window_min")
+).tag(
+    analytic="reduce_window_sum reduce_window_max reduce_window_min",
+    sums="reduce_window_sum",
+)

@@ -10,7 +10,7 @@ from jax import lax
 
 import fbp
 from fbp.autodiff.graph import stage
-from fbp.autodiff.interpret import evaluate
+from fbp.autodiff.interpret import eval_graph
 from fbp.autodiff.memory.estimate import peak, work
 from fbp.autodiff.memory.schemes import Scheme, apply, schemes
 
@@ -54,10 +54,10 @@ def test_a_scheme_changes_neither_value_nor_gradient(scheme, length, reverse):
     divided = apply(scheme, graph)
 
     def run(w, x):
-        out, *_ = evaluate(divided, (w, x))
+        out, *_ = eval_graph(divided, (w, x))
         return out
 
-    chex.assert_trees_all_close(evaluate(divided, (w, x)), evaluate(graph, (w, x)), rtol=1e-6)
+    chex.assert_trees_all_close(eval_graph(divided, (w, x)), eval_graph(graph, (w, x)), rtol=1e-6)
     both = jax.jit(fbp.grad(run, (0, 1))), jax.jit(jax.grad(lambda *a: fun(*a)[0], (0, 1)))
     chex.assert_trees_all_close(both[0](w, x), both[1](w, x), rtol=2e-5, atol=1e-5)
 
