@@ -79,7 +79,7 @@ def in_windows(xs: Arrays, starts: Arrays, params: dict[str, Any]) -> Arrays:
     return [gathered(x, start) for x, start in zip(xs, starts, strict=True)]
 
 
-def folded(
+def fold_rule(
     primitive: Any, monoid: Callable[[dict], Graph], gathered: Callable[..., Arrays]
 ) -> Rule:
     """Run the primitive, and pull back through the tree that computes the same."""
@@ -107,6 +107,6 @@ def monoid_of_window(params: dict[str, Any]) -> Graph:
 
 
 RULES = Rules(
-    folded(p.reduce_p, body, along_axes),
-    folded(p.reduce_window_p, monoid_of_window, in_windows),
+    fold_rule(p.reduce_p, body, along_axes),
+    fold_rule(p.reduce_window_p, monoid_of_window, in_windows),
 ).tag("combines")
