@@ -104,7 +104,7 @@ def interpret_kernel(eqn: Any, args: Sequence[Any]) -> list[Any]:
 # Staging: JAX's trace to a jaxpr, and two things more
 
 
-class Recorder(Protocol):
+class TraceRecorder(Protocol):
     """What a trace asks of the one who stages: see `fbp.autodiff.eager`."""
 
     around: Any
@@ -123,7 +123,7 @@ class Recorder(Protocol):
 
     def of_rule(
         self, primals: Callable[[], list[Any]], num_primals: int, tangents: Sequence[Any] = ()
-    ) -> "Recorder":
+    ) -> "TraceRecorder":
         """Return the recording of a program that a function with a rule holds: of these primals,
         and of tangents of these types."""
         ...
@@ -134,7 +134,7 @@ class Recorder(Protocol):
 
 
 def trace_to_jaxpr(
-    fun: WrappedFun, in_avals: Sequence[Any], recording: Recorder
+    fun: WrappedFun, in_avals: Sequence[Any], recording: TraceRecorder
 ) -> tuple[Any, list[Any]]:
     """Trace a function as `trace_to_jaxpr_dynamic` does; return the jaxpr and its constants."""
     trace = StagingTrace(fun.debug_info, trace_ctx.trace, recording)
@@ -189,7 +189,7 @@ class StagingTrace(DynamicJaxprTrace):
 
     __slots__ = ("alive", "holds_rules", "is_open", "recording")
 
-    def __init__(self, debug_info: Any, parent: Any, recording: Recorder):
+    def __init__(self, debug_info: Any, parent: Any, recording: TraceRecorder):
         super().__init__(debug_info, parent_trace=parent)
         self.recording = recording
         self.is_open = True  # not when it has ended, nor while its equations are evaluated
@@ -447,8 +447,8 @@ __all__ = [
     "NotNeeded",
     "NotSaveable",
     "NullAccum",
-    "Recorder",
     "StagingTrace",
+    "TraceRecorder",
     "Tracer",
     "ValAccum",
     "acts_outside",

@@ -28,7 +28,7 @@ from jax.interpreters.partial_eval import (
     trace_to_jaxpr_dynamic,
 )
 
-from fbp.autodiff.compat import MAKES, Recorder, discharge_state, trace_to_jaxpr
+from fbp.autodiff.compat import MAKES, TraceRecorder, discharge_state, trace_to_jaxpr
 
 Atom = Var | Literal
 USER_FUNCTIONS = frozenset({primitives.custom_jvp_call_p, primitives.custom_vjp_call_p})
@@ -47,7 +47,7 @@ class Graph:
     consts: tuple[Any, ...] = ()
 
 
-def stage(fun: Callable, *args: Any, recording: Recorder | None = None) -> tuple[Graph, Any]:
+def stage(fun: Callable, *args: Any, recording: TraceRecorder | None = None) -> tuple[Graph, Any]:
     """Trace `fun` to a Graph over the leaves of `args`, and return it with its output tree's types.
 
     Does what `jax.make_jaxpr` does, which prepares a jit first and so takes ten times as long. A

@@ -5,5 +5,5 @@ from fbp.show.lesson import lesson_of as lesson_of
 from fbp.show.lesson import moons as moons
 from fbp.show.lesson import xor as xor
 from fbp.show.page import write_recording as write_recording
-from fbp.show.record import Recording as Recording
+from fbp.show.record import LessonRecording as LessonRecording
 from fbp.show.record import record as record

@@ -11,7 +11,7 @@ from typing import Any
 
 from fbp.show.drawing import network, positions, radius
 from fbp.show.payload import at, check_size, payload, shown
-from fbp.show.record import Recording
+from fbp.show.record import LessonRecording
 from fbp.show.scenes import Scene, scenes
 
 NUMBER = re.compile(r"\{(?:(\w+):)?([^{}]+)\}")
@@ -34,7 +34,7 @@ NEURON_COLUMNS = {
 }
 
 
-def write_recording(path: Path, recording: Recording) -> None:
+def write_recording(path: Path, recording: LessonRecording) -> None:
     """Write a recording as a page that needs no other file and no network.
 
     Args:
@@ -60,7 +60,7 @@ def write_recording(path: Path, recording: Recording) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def recording_html(recording: Recording) -> str:
+def recording_html(recording: LessonRecording) -> str:
     """Return the page as HTML."""
     lesson, data = recording.lesson, payload(recording)
     data["positions"], data["radius"] = positions(lesson.widths), radius(lesson.widths)

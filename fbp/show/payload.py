@@ -14,7 +14,7 @@ from fbp.autodiff import grad
 from fbp.autodiff.recording import TapeEntry
 from fbp.errors import InputError
 from fbp.show.lesson import OUTPUTS, Lesson
-from fbp.show.record import Recording, SlowStep
+from fbp.show.record import LessonRecording, SlowStep
 
 MOST_BYTES = 1_000_000  # of a page: more takes seconds to open on a phone
 CURVE = np.linspace(-4, 4, 65, dtype=np.float32)  # beyond 4 the squashing functions are flat
@@ -22,7 +22,7 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MINUS = "\N{MINUS SIGN}"
 
 
-def payload(recording: Recording) -> dict[str, Any]:
+def payload(recording: LessonRecording) -> dict[str, Any]:
     """Return what the page's script reads."""
     lesson, film = recording.lesson, recording.film
     return {
@@ -108,7 +108,7 @@ def at(data: Any, path: str) -> Any:
     return data
 
 
-def check_size(page: str, recording: Recording) -> None:
+def check_size(page: str, recording: LessonRecording) -> None:
     """Raise if a page would be too large to open."""
     if (size := len(page.encode())) > MOST_BYTES:
         film = recording.film
@@ -162,7 +162,7 @@ def _curves(lesson: Lesson) -> dict[str, Any]:
     return curves
 
 
-def _valley(recording: Recording) -> dict[str, Any]:
+def _valley(recording: LessonRecording) -> dict[str, Any]:
     valley = recording.valley
     return {
         "ends": [list(name) for name in valley.names],

@@ -103,7 +103,7 @@ class Film:
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
+class LessonRecording:
     """A recorded run of a lesson.
 
     Attributes:
@@ -125,7 +125,7 @@ class Recording:
     valley: Valley
 
 
-def record(lesson: Lesson, seed: int = 0, rules: Rules = RULES) -> Recording:
+def record(lesson: Lesson, seed: int = 0, rules: Rules = RULES) -> LessonRecording:
     """Train a lesson's network and keep what a page shows.
 
     Args:
@@ -152,7 +152,7 @@ def record(lesson: Lesson, seed: int = 0, rules: Rules = RULES) -> Recording:
         step, weights = slow_step(lesson, weights, example, rules)
         slow.append(step)
     film = film_of(lesson, weights)
-    return Recording(lesson, seed, tuple(slow), film, valley_of(lesson, _stages(film)))
+    return LessonRecording(lesson, seed, tuple(slow), film, valley_of(lesson, _stages(film)))
 
 
 def _stages(film: Film) -> list[Weights]:

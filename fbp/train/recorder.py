@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from fbp.autodiff import RULES
 from fbp.autodiff.edits.groups import choose
-from fbp.autodiff.edits.program import Program
+from fbp.autodiff.edits.program import NamedProgram
 from fbp.autodiff.edits.taps import tap
 from fbp.autodiff.flat_function import flatten_function
 from fbp.errors import InputError
@@ -209,7 +209,7 @@ def _rounded(x: Array) -> Array:
 def _taps(loss: Callable[[Any], Any], params: Any) -> dict[str, Any] | None:
     """Return the tap on rectified layers; None where the loss has none."""
     staged = flatten_function(loss, (params,), False, RULES)
-    program = Program(staged.graph, tuple("" for _ in staged.graph.invars), RULES)
+    program = NamedProgram(staged.graph, tuple("" for _ in staged.graph.invars), RULES)
     try:
         choose(relus(), program)
     except InputError:
