@@ -71,8 +71,10 @@ def run_divided(
         from fbp.sweep.part import run_part
 
         for index in range(division.parts):
-            shown = {"resume": resume, "show": not quiet}
-            say(_told(run_part(source, directory, index, division.parts, **shown)))
+            facts = run_part(
+                source, directory, index, division.parts, resume=resume, show=not quiet
+            )
+            say(_told(facts))
         summary = merge(directory)
     tell_outcome(summary, directory, json, quiet)
 

@@ -46,10 +46,14 @@ class PlanCommand:
 
         target = tpu_slice(self.target) if self.target else local_target()
         if self.json:
-            data = _choices if self.budgets else _as_data
-            compiled = budgets if self.budgets else plan
-            studies = studies_of(config)
-            print_json([data(study, compiled(study, target)) for study in studies])
+            print_json(
+                [
+                    _choices(study, budgets(study, target))
+                    if self.budgets
+                    else _as_data(study, plan(study, target))
+                    for study in studies_of(config)
+                ]
+            )
             return
         for study in studies_of(config):
             setting = "".join(f", {key} = {value}" for key, value in study.trials[0].axes.items())
