@@ -30,7 +30,7 @@ from fbp.autodiff.rule import Rules
 from fbp.autodiff.undefined import UndefinedPrimal, is_undefined
 
 
-class Recorded:
+class RecordedTrace:
     """A program while it is staged: which variables are perturbed, and their values on demand.
 
     Values are those of the trace `around` the program's own; there are none if it is None.
@@ -89,7 +89,7 @@ class Recorded:
 
     def of_rule(
         self, primals: Callable[[], list[Any]], num_primals: int, tangents: Sequence[Any] = ()
-    ) -> "Recorded":
+    ) -> "RecordedTrace":
         """Return the recording of a program that a function with a rule holds: of these primals,
         and of tangents of these types, which have no value. It is run by its equation, so that what
         is evaluated here is for Python alone, and not traced by anything around."""
@@ -100,7 +100,7 @@ class Recorded:
         # A function applied to a tangent is linear in it, and its own rule is not used.
         needs_ct = [False] * (num_primals + len(tangents))
         around = None if self.around is None else eval_trace
-        return Recorded(self.rules, needs_ct, around, inputs, is_rule=True)
+        return RecordedTrace(self.rules, needs_ct, around, inputs, is_rule=True)
 
     def finish(self, trace: StagingTrace) -> None:
         """Evaluate the rest of a program whose values were asked for if it holds functions with
@@ -171,9 +171,9 @@ def _concrete(x: Any) -> Any:
     return UndefinedPrimal(x.aval) if value is None else value
 
 
-def recorder(rules: Rules, leaves: Sequence[Any], with_values: bool) -> Recorded:
+def recorder(rules: Rules, leaves: Sequence[Any], with_values: bool) -> RecordedTrace:
     """Return the recording of a function of these leaves, which are values or types."""
     is_known = with_values and not any(isinstance(x, jax.ShapeDtypeStruct) for x in leaves)
     needs_ct = [differentiable(x) for x in leaves]
     around = trace_with_values() if is_known else None
-    return Recorded(rules, needs_ct, around, lambda: leaves)
+    return RecordedTrace(rules, needs_ct, around, lambda: leaves)

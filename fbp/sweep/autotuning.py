@@ -75,7 +75,7 @@ def is_measured(study: Study) -> bool:
     return study.config.sweep.trials == "auto" and operations(study) >= MEASURE_FROM
 
 
-def likeliest(study: Study) -> Parallelism:
+def likeliest_setting(study: Study) -> Parallelism:
     """Return the way to try first."""
     return _candidates(study, configured(study.config.sweep, len(study.trials)))[0]
 

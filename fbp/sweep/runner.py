@@ -13,7 +13,7 @@ import numpy as np
 from fbp.errors import InputError
 from fbp.hosts import broadcast, gather_global, on_first_process, put_global
 from fbp.records import ENVIRONMENT, add_to_environment, read_environment
-from fbp.sweep.autotuning import FirstSteps, likeliest
+from fbp.sweep.autotuning import FirstSteps, likeliest_setting
 from fbp.sweep.batches import BatchReader
 from fbp.sweep.choice import IN_TURN, is_settled_by_training, known_parallelism, measure_parallelism
 from fbp.sweep.divergence import MonitoredState
@@ -200,7 +200,7 @@ class Runner:
         known = known_parallelism(study, self.say)
         if known is None and is_settled_by_training(study):
             self._open.add(alike)
-            return likeliest(study)
+            return likeliest_setting(study)
         parallelism, speeds = known or measure_parallelism(study, self.say)
         self._record(variant, parallelism, speeds)
         return parallelism
