@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 import fbp
-from benchmarks import divided, eager, false_alarms, gradients, loops, opened, scripts, verification
+from benchmarks import (
+    divided,
+    eager,
+    false_alarms,
+    gradients,
+    loops,
+    opened,
+    scripts,
+    second_order,
+    verification,
+)
 from benchmarks.accelerator import device, rules, steps, words
 from benchmarks.clients import Client
 from benchmarks.clients import __main__ as of_clients
@@ -41,6 +51,31 @@ def test_both_sides_compute_the_same_gradient_without_jit(name):
     seconds = eager.measure(eager.CASES[name], repeats=1)
     assert seconds.keys() == {"fbp", "jax"}
     assert all(taken > 0 for (taken,) in seconds.values())
+
+
+@pytest.mark.parametrize("name", second_order.FUNCTIONS)
+def test_both_sides_compute_the_same_product_with_the_hessian(name):
+    fun = second_order.FUNCTIONS[name]
+    params = second_order.arguments(fun)
+    v = jax.tree.map(jnp.cos, params)
+    ours, theirs = (
+        jax.jit(second_order.products(grad, fun)["reverse"])(params, v)
+        for grad in (fbp.grad, jax.grad)
+    )
+    scale = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(theirs))
+    chex.assert_trees_all_close(ours, theirs, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize(("name", "most"), [("hmm", 1.9), ("softplus", 1.1), ("lstm", 1.25)])
+def test_a_second_derivative_does_not_compute_again_what_the_first_did(name, most):
+    fun = second_order.FUNCTIONS[name]
+    args = (second_order.arguments(fun),) * 2
+    for product in ("gradient", "reverse"):
+        ours, theirs = (
+            second_order.counts(second_order.products(grad, fun)[product], args)[1]
+            for grad in (fbp.grad, jax.grad)
+        )
+        assert ours <= most * theirs
 
 
 def test_every_program_has_a_small_size():

@@ -40,6 +40,7 @@ from fbp.autodiff.interpret import bind, eqn_scope
 TAGS = {
     "elementwise": "each output entry is computed from the operands' entries at the same index",
     "recomputable": "cheaper to compute again than to store and to load",
+    "transcendental": "takes tens of operations an entry",
     "same_finiteness": "an output entry is finite exactly where the entry it comes from is",
     "moves": "returns its operand's entries: moved, repeated, cast, or on other devices",
     "permutes": "returns each of its operand's entries once, in another order, shape or type",

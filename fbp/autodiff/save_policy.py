@@ -110,15 +110,29 @@ def _judge(policy: Policy, eqn: JaxprEqn) -> Any:
     return policy(eqn.primitive, *(v.aval for v in eqn.invars), **eqn.params)
 
 
+FINE = 16  # parts of a byte in which a cut counts
+AGAIN = 0.5
+"""What a transcendental function costs to compute again, in the bytes of its outputs: enough to
+store its output rather than its input, not enough to store both."""
+ONCE_MORE = 1.25
+"""The same in a loop that a derivative made, whose derivative would compute again what is computed
+again there: enough to store both."""
+
+
 def minimum_cut(
-    cost: Callable[[Var], int], rules: Rules, policy: Policy | None = None
+    cost: Callable[[Var], int],
+    rules: Rules,
+    policy: Policy | None = None,
+    again: float = AGAIN,
 ) -> SavePolicy:
     """Store the values of least total cost from which all that is read can be computed again,
-    besides those that a policy names.
+    besides those that a policy names. To compute a transcendental function again costs `again` of
+    what its outputs cost.
 
     A maximum flow from what cannot be computed again to what is read: each value is an edge
     whose capacity is its cost, and by the max-flow min-cut theorem (Ford and Fulkerson, 1956)
-    the saturated edges nearest to the source are the values to store.
+    the saturated edges nearest to the source are the values to store. An edge from the source to an
+    equation's outputs has the cost of computing it again.
     """
 
     def store(eqns: Sequence[JaxprEqn], read: set[Var], free: set[Var]) -> set[Var]:
@@ -127,17 +141,19 @@ def minimum_cut(
         values = sorted_values(eqns, free)
         number = {v: i for i, v in enumerate(values)}
         source, sink = 2 * len(values), 2 * len(values) + 1
-        costs = np.array([0 if v in named else cost(v) for v in values], dtype=np.int64)
+        costs = np.array([0 if v in named else cost(v) for v in values], dtype=np.int64) * FINE
         unit = max(1, int(costs.sum()) // 2**28)
         capacities = {(2 * i, 2 * i + 1): int(c) // unit for i, c in enumerate(costs)}
         for v in (free | named) & number.keys():
             capacities[source, 2 * number[v]] = UNCUTTABLE
         for eqn in eqns:
-            again = is_cheap(eqn, rules)
+            cheap = is_cheap(eqn, rules)
+            share = again if is_transcendental(eqn, rules) else 0
             for out in eqn.outvars:
-                if not again:
+                if not cheap:
                     capacities[source, 2 * number[out]] = UNCUTTABLE
                 else:
+                    capacities[source, 2 * number[out]] = int(share * costs[number[out]]) // unit
                     for v in variables(eqn.invars):
                         capacities[2 * number[v] + 1, 2 * number[out]] = UNCUTTABLE
         for v in read:
@@ -161,6 +177,14 @@ def is_cheap(eqn: JaxprEqn, rules: Rules) -> bool:
     if eqn.primitive is p.jit_p and not eqn.effects:
         return all(is_cheap(e, rules) for e in g.body(eqn.params).eqns)
     return eqn.primitive in rules.tagged("recomputable") and not eqn.effects
+
+
+def is_transcendental(eqn: JaxprEqn, rules: Rules) -> bool:
+    """Test whether running an equation again takes many operations an entry; a jit does if an
+    equation that it holds does."""
+    if eqn.primitive is p.jit_p:
+        return any(is_transcendental(e, rules) for e in g.body(eqn.params).eqns)
+    return eqn.primitive in rules.tagged("transcendental")
 
 
 def sorted_values(eqns: Sequence[JaxprEqn], free: set[Var]) -> list[Var]:

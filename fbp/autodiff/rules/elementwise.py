@@ -306,6 +306,10 @@ RULES = Rules(
         logistic sin cos tan asin acos atan sinh tanh asinh acosh atanh max min clamp select_n
         copy name
     """,
+    transcendental="""
+        pow exp exp2 expm1 log log1p logistic sin cos tan asin acos atan sinh cosh tanh asinh acosh
+        atanh cbrt
+    """,
     recomputable="""
         neg add add_any sub mul div square integer_pow sqrt rsqrt exp expm1 log log1p logistic
         sin cos tanh convert_element_type to_edtype from_edtype copy name

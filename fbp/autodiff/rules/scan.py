@@ -10,13 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 from jax import lax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import avals
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import num_bytes, struct
-from fbp.autodiff.compat import scan_counts
+from fbp.autodiff.compat import scan_counts, scopes
 from fbp.autodiff.dce import dce, read_by
 from fbp.autodiff.dependence import effectful, parted
 from fbp.autodiff.graph import Graph, JaxprEqn, Var
@@ -34,7 +35,14 @@ from fbp.autodiff.rules.loops import (
     perturbed_in_the_end,
     without_linear,
 )
-from fbp.autodiff.save_policy import Policy, is_cheap, minimum_cut, with_named_values
+from fbp.autodiff.save_policy import (
+    AGAIN,
+    ONCE_MORE,
+    Policy,
+    is_cheap,
+    minimum_cut,
+    with_named_values,
+)
 
 
 def scan(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
@@ -42,17 +50,22 @@ def scan(call: Call, ins: list[Any], policy: Policy | None = None) -> Applied:
     one."""
     params = call.params
     loop = LoopLayout(*scan_counts(params), params["length"], params["reverse"], params["unroll"])
-    return _scan(g.body(params), call.rules, masks(call, ins), loop, policy).run(ins)
+    again = AGAIN if HALVES.isdisjoint(scopes(call.eqn)) else ONCE_MORE
+    return _scan(g.body(params), call.rules, masks(call, ins), loop, policy, again).run(ins)
+
+
+HALVES = frozenset({"forward", "backward"})
+"""The scopes of the loops that a derivative makes."""
 
 
 @g.weakref_cache
 def _scan(
-    body: Graph, rules: Rules, masks: Masks, loop: LoopLayout, policy: Policy | None
+    body: Graph, rules: Rules, masks: Masks, loop: LoopLayout, policy: Policy | None, again: float
 ) -> ForwardBackward:
     needs_ct, has_out_ct, linear = fixed_point(rules, body, masks, loop)
     carried = linear_in_the_end(loop, linear, len(body.outvars))
     program = joint(body, rules, needs_ct, has_out_ct, linear, carried)
-    return _partition(program, rules, loop, policy)
+    return _partition(program, rules, loop, policy, again)
 
 
 def scan_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> tuple[bool, ...]:
@@ -63,7 +76,7 @@ def scan_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> tu
 
 
 def _partition(
-    program: Joint, rules: Rules, loop: LoopLayout, policy: Policy | None
+    program: Joint, rules: Rules, loop: LoopLayout, policy: Policy | None, again: float
 ) -> ForwardBackward:
     """Cut the body's joint program, and put a scan around each half."""
     signature, (num_ins, num_outs) = program.signature, program.signature.sizes
@@ -80,7 +93,7 @@ def _partition(
         read_by_rules.update(read)
         seen_before = {b for a, b in next_of.items() if a in read}
         cost = _cost(graph, once, consts, available | seen_before, loop)
-        return minimum_cut(cost, rules, policy)(eqns, read, free)
+        return minimum_cut(cost, rules, policy, again)(eqns, read, free)
 
     parts = cut(program._replace(graph=graph), store)
     read = [r.var for r in parts.residuals]
@@ -201,9 +214,10 @@ def _forward_loop(loop: LoopLayout, step: Graph, before: Graph, num_hoisted: int
                 eval_graph(step, (*hoisted_results[num_hoisted:], *consts, *carry, *x))
             )
 
-        carry, stacked = lax.scan(
-            body, init, xs, length=loop.length, reverse=loop.reverse, unroll=loop.unroll
-        )
+        with jax.named_scope("forward"):
+            carry, stacked = lax.scan(
+                body, init, xs, length=loop.length, reverse=loop.reverse, unroll=loop.unroll
+            )
         return (*carry, *stacked, *hoisted_results[:num_hoisted])
 
     num_ahead = len(before.outvars) - num_hoisted
