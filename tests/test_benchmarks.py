@@ -56,14 +56,14 @@ def test_both_sides_compute_the_same_gradient_without_jit(name):
 @pytest.mark.parametrize("name", second_order.FUNCTIONS)
 def test_both_sides_compute_the_same_product_with_the_hessian(name):
     fun = second_order.FUNCTIONS[name]
-    params = second_order.arguments(fun)
-    v = jax.tree.map(jnp.cos, params)
-    ours, theirs = (
-        jax.jit(second_order.products(grad, fun)["reverse"])(params, v)
-        for grad in (fbp.grad, jax.grad)
-    )
-    scale = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(theirs))
-    chex.assert_trees_all_close(ours, theirs, atol=1e-4 * scale)
+    with jax.enable_x64(True):
+        params = second_order.arguments(fun)
+        v = jax.tree.map(jnp.cos, params)
+        ours, theirs = (
+            jax.jit(second_order.products(grad, fun)["reverse"])(params, v)
+            for grad in (fbp.grad, jax.grad)
+        )
+        chex.assert_trees_all_close(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize(("name", "most"), [("hmm", 1.9), ("softplus", 1.1), ("lstm", 1.25)])
