@@ -110,7 +110,7 @@ def _judge(policy: Policy, eqn: JaxprEqn) -> Any:
     return policy(eqn.primitive, *(v.aval for v in eqn.invars), **eqn.params)
 
 
-FINE = 16  # parts of a byte in which a cut counts
+RESOLUTION = 16  # parts of a byte in which a cut counts
 AGAIN = 0.5
 """What a transcendental function costs to compute again, in the bytes of its outputs: enough to
 store its output rather than its input, not enough to store both."""
@@ -141,7 +141,9 @@ def minimum_cut(
         values = sorted_values(eqns, free)
         number = {v: i for i, v in enumerate(values)}
         source, sink = 2 * len(values), 2 * len(values) + 1
-        costs = np.array([0 if v in named else cost(v) for v in values], dtype=np.int64) * FINE
+        costs = (
+            np.array([0 if v in named else cost(v) for v in values], dtype=np.int64) * RESOLUTION
+        )
         unit = max(1, int(costs.sum()) // 2**28)
         capacities = {(2 * i, 2 * i + 1): int(c) // unit for i, c in enumerate(costs)}
         for v in (free | named) & number.keys():
