@@ -17,6 +17,7 @@ from jax.extend.core import primitives as p
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import accumulate, cotangent_type, struct, varying, zeros
 from fbp.autodiff.backprop import forward, known
+from fbp.autodiff.dce import dce, read_by
 from fbp.autodiff.dependence import split_by_dependence
 from fbp.autodiff.graph import Graph, JaxprEqn
 from fbp.autodiff.interpret import eval_graph
@@ -151,10 +152,12 @@ def _forward_backward(
     loop_signature = _loop_signature(signature, loop, of_condition)
     if not any(has_out_ct):
         return ForwardBackward(loop_signature, g.stage(run.forward, *ins)[0], Graph((), (), ()), ())
-    forward, (_, saved, length) = g.stage(partial(_run_forward, run, num_slots), *ins)
-    cts = [cotangent_type(a) for a in select(signature.has_out_ct, signature.out_avals)]
     check_steps(program.condition, step)
-    backward, _ = g.stage(partial(_run_backward, step, loop), consts, saved, length, cts)
+    halves = _backward_step(step, len(consts))
+    slots = partial(empty, num_slots)
+    forward, (_, saved, length) = g.stage(partial(_run_forward, run, slots, halves.read), *ins)
+    cts = [cotangent_type(a) for a in select(signature.has_out_ct, signature.out_avals)]
+    backward, _ = g.stage(partial(_run_backward, halves, step, loop), consts, saved, length, cts)
     num_stored = 2 + len(saved.states)
     origins = (
         *(("input", len(ins[0]) + i) for i in range(len(consts))),
@@ -214,14 +217,20 @@ class ForwardLoop:
 
 
 def _run_forward(
-    run: ForwardLoop, num_slots: int, condition_consts: Any, consts: Any, init: Any
+    run: ForwardLoop,
+    slots: Callable[[Sequence[Any]], SavedStates],
+    read: tuple[bool, ...],
+    condition_consts: Any,
+    consts: Any,
+    init: Any,
 ) -> tuple[list[Any], SavedStates, Any]:
-    """Run the loop, and return its last state, the saved ones, and the number of steps."""
+    """Run the loop, and return its last state, what is read of the saved ones, and the number of
+    steps."""
     more, advance = run.more(condition_consts, consts), _forward_step(run.program, run.step)
 
     def save_and_go_on(carry: Any) -> Any:
         number, state, stride, saved = carry
-        saved, stride = save_online(saved, number, state, stride)
+        saved, stride = save_online(saved, number, select(read, state), stride)
         stop = number + stride - number % stride
         number, state = lax.while_loop(
             lambda carry: (carry[0] < stop) & more(carry[1]),
@@ -232,9 +241,8 @@ def _run_forward(
 
     init = list(init)
     zero, one = np.int32(0), np.int32(1)
-    number, state, _, saved = lax.while_loop(
-        lambda carry: more(carry[1]), save_and_go_on, (zero, init, one, empty(num_slots, init))
-    )
+    first = (zero, init, one, slots(select(read, init)))
+    number, state, _, saved = lax.while_loop(lambda carry: more(carry[1]), save_and_go_on, first)
     return state, saved, number
 
 
@@ -266,11 +274,43 @@ def _back(step: Joint) -> Graph:
     return replace(backward, invars=step.graph.invars)
 
 
+@dataclass(frozen=True, eq=False)
+class BackwardStep:
+    """One iteration again, of the parts of the state that are `read`, and one backward."""
+
+    read: tuple[bool, ...]
+    again: Graph
+    back: Graph
+
+
+def _backward_step(step: Joint, num_consts: int) -> BackwardStep:
+    """Return what runs in the backward pass, over those parts of the state that one iteration
+    backward reads, and those from which they are computed in the iterations before: an array that
+    the loop only fills is no such part."""
+    again, back, num_ins = _again(step), _back(step), step.signature.sizes[0]
+    consts, state = again.invars[:num_consts], again.invars[num_consts:]
+    seen = read_by(back)
+    while True:
+        read = tuple(v in seen for v in state)
+        outs = select(read, again.outvars)
+        part = dce(replace(again, invars=(*consts, *select(read, state)), outvars=tuple(outs)))
+        if (more := seen | read_by(part)) == seen:
+            cts = back.invars[num_ins:]
+            return BackwardStep(read, part, replace(back, invars=(*part.invars, *cts)))
+        seen = more
+
+
 def _run_backward(
-    step: Joint, loop: LoopLayout, consts: Any, saved: SavedStates, length: Any, state_cts: Any
+    halves: BackwardStep,
+    step: Joint,
+    loop: LoopLayout,
+    consts: Any,
+    saved: SavedStates,
+    length: Any,
+    state_cts: Any,
 ) -> list[Any]:
     """Return the cotangents of the constants, and those of the first state."""
-    signature, again, back = step.signature, _again(step), _back(step)
+    signature, again, back = step.signature, halves.again, halves.back
     consts_have_ct, state_has_ct, _ = loop.ins(signature.has_in_ct)
     types = [cotangent_type(a) for a in select(signature.has_out_ct, signature.out_avals)]
     num_totals = consts_have_ct.count(True)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -376,3 +377,45 @@ def test_a_loop_off_the_way_of_the_gradient_saves_nothing(fun):
     without = fbp.Rules([rule for rule in fbp.RULES.values() if rule.primitive is not p.while_p])
     got = jax.jit(fbp.grad(lambda w: total(fun(w)), rules=without))(W)
     assert_same(got, jax.jit(jax.grad(lambda w: total(fun(w))))(W))
+
+
+# What is saved of a state: what one iteration backward reads, and what that is computed from
+
+
+def filled(w, n):
+    def step(carry):
+        i, y, ys = carry
+        y = jnp.tanh(w * y + 0.1)
+        return i + 1, y, ys.at[i].set(y)
+
+    init = 0, jnp.ones(8), jnp.zeros((40, 8))
+    return jnp.mean(lax.while_loop(lambda carry: carry[0] < n, step, init)[2] ** 2)
+
+
+def registers(w, n):
+    """Each part of the state becomes the next one; only the last is read by a product."""
+
+    def step(carry):
+        i, a, b, c, total = carry
+        return i + 1, b, c, jnp.sin(w * a), total + c**2
+
+    init = 0, w, 2 * w, 3 * w, jnp.zeros(8)
+    return jnp.sum(lax.while_loop(lambda carry: carry[0] < n, step, init)[-1])
+
+
+def unrolled(fun, w, n):
+    with jax.disable_jit():
+        return fun(w, n)
+
+
+@pytest.mark.parametrize("fun", [filled, registers])
+def test_a_state_is_computed_again_from_the_parts_that_are_saved(fun):
+    w = jnp.linspace(0.1, 1.0, 8)
+    expected = jax.grad(unrolled, 1)(fun, w, 40)
+    chex.assert_trees_all_close(jax.jit(fbp.grad(fun))(w, 40), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.optimized  # memory is that of programs as users have them
+def test_an_array_that_a_loop_fills_is_not_saved():
+    gradient = jax.jit(lambda w: fbp.grad(filled)(w, 40)).lower(jnp.ones(8)).compile()
+    assert gradient.memory_analysis().temp_size_in_bytes < 6 * 40 * 8 * 4
