@@ -4,6 +4,7 @@ EXTRAS = {
     "PIL": "fit",
     "cattrs": "sweep",
     "filelock": "sweep",
+    "jinja2": "report",
     "matplotlib": "report",
     "mlxtend": "experiments",
     "optuna": "optuna",

@@ -43,9 +43,9 @@ class FitCommand:
         from fbp.fit import fit
         from fbp.fit.directory import check_free, write
         from fbp.fit.sources import read_labeled
-        from fbp.report import needs_matplotlib
+        from fbp.report import needs_report
 
-        with needs_matplotlib("the report"):
+        with needs_report("the report"):
             import matplotlib  # noqa: F401
         out = self.out or Path("runs") / f"fit-{self.data.name.split('.')[0]}"
         check_free(out, self.overwrite)

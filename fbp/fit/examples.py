@@ -47,6 +47,7 @@ class Prepared:
       notes: what a reader should know of the examples.
       learning: rows to learn from; the mean of their weights is 1.
       unseen: rows for the test.
+      scored: the examples of those rows as they came; of all, where none is for the test.
     """
 
     target: Target
@@ -54,6 +55,7 @@ class Prepared:
     notes: tuple[str, ...]
     learning: Examples
     unseen: Examples
+    scored: Inputs
 
 
 def prepare(
@@ -82,10 +84,12 @@ def prepare(
     encoder, notes, features = learn_encoder(inputs, rows)
     learning = Examples(features[rows], target.values[rows], _normalized(weights[rows]))
     if isinstance(test, tuple):
-        unseen = _test_examples(encoder, target, test)
+        unseen, scored = _test_examples(encoder, target, test)
     else:
+        scored = inputs[test_rows] if len(test_rows) else inputs
         unseen = Examples(features[test_rows], target.values[test_rows], weights[test_rows])
-    return Prepared(replace(target, values=learning.y), encoder, notes, learning, unseen)
+    target = replace(target, values=learning.y)
+    return Prepared(target, encoder, notes, learning, unseen, scored)
 
 
 def _check_rows(inputs: Inputs, labels: Labels) -> None:
@@ -148,7 +152,9 @@ def _apart(
     return rows, test_rows
 
 
-def _test_examples(encoder: Encoder, target: Target, test: tuple[Any, Any]) -> Examples:
+def _test_examples(
+    encoder: Encoder, target: Target, test: tuple[Any, Any]
+) -> tuple[Examples, Inputs]:
     x, y = inputs_of(test[0]), labels_of(test[1], "the test's y")
     if len(x) != y.total:
         raise InputError(f"the test's x has {len(x)} rows, its y {y.total}: give as many")
@@ -156,7 +162,8 @@ def _test_examples(encoder: Encoder, target: Target, test: tuple[Any, Any]) -> E
         x = x[y.rows]
     if not len(y.rows):
         raise InputError("the test's y has no value: give at least one")
-    return Examples(encode(encoder, x), _test_values(target, y.values), np.ones(len(y.rows)))
+    values = _test_values(target, y.values)
+    return Examples(encode(encoder, x), values, np.ones(len(y.rows))), x
 
 
 def _test_values(target: Target, labels: np.ndarray) -> Num[np.ndarray, " test"]:

@@ -6,13 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fbp.fit.story import Story
+from fbp.report.drawing import ACCENT, LOSS, WIDTH, show_losses
 
-WIDTH = 6.4
-ACCENT, TRAINING, VALIDATION = "#b2182b", "#2166ac", "#b35806"
-LOSS = {
-    "classification": "loss (cross-entropy, nats)",
-    "regression": "loss (squared error / variance)",
-}
+TRAINING, VALIDATION = "#2166ac", "#b35806"
 MOST_NUMBERED = 12  # classes of a confusion matrix whose cells show their number
 MOST_NAMED = 30
 MOST_DRAWN = 2000  # points that a figure draws one by one
@@ -34,8 +30,8 @@ def story_figures(story: Story) -> dict[str, tuple[Figure, str]]:
         ),
         "range_test": (
             rate_range(story),
-            "The range test: the rate grows at every step; the loss falls fastest at the dotted "
-            "line, around which the sweep looks for the best rate.",
+            "The range test is one short training in which the rate grows at every step: the loss "
+            "falls fastest at the dotted line, around which the sweep looks for the best rate.",
         ),
         "rate_sweep": (
             rate_sweep(story),
@@ -69,7 +65,8 @@ def learning_curve(story: Story) -> Figure:
         zorder=3,
     )
     _constant(axes, story)
-    axes.set(xlabel="step (parameter updates)", ylabel=LOSS[story.task], yscale=_scale(story))
+    axes.set(xlabel="step (parameter updates)", ylabel=LOSS[story.task])
+    _show_losses(axes, story)
     axes.grid(alpha=0.3)
     _legend(figure, axes)
     return figure
@@ -117,8 +114,8 @@ def rate_sweep(story: Story) -> Figure:
         label=f"chosen: {chosen.rate:.2g}",
     )
     _constant(axes, story)
-    axes.set(xscale="log", xlabel="learning rate", yscale=_scale(story))
-    axes.set_ylabel(f"validation {LOSS[story.task]}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel=f"validation {LOSS[story.task]}")
+    _show_losses(axes, story)
     axes.set_ylim(bottom=max(axes.get_ylim()[0], chosen.mean_loss / 20))
     axes.grid(alpha=0.3)
     _legend(figure, axes)
@@ -227,9 +224,10 @@ def _constant(axes: Axes, story: Story) -> None:
     )
 
 
-def _scale(story: Story) -> str:
-    """Return the scale: a cross-entropy falls through powers of ten, a squared error seldom."""
-    return "log" if story.task == "classification" else "linear"
+def _show_losses(axes: Axes, story: Story) -> None:
+    """Show losses as they fall: a cross-entropy through powers of ten, a squared error seldom."""
+    if story.task == "classification":
+        show_losses([axes])
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

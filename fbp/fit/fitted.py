@@ -14,6 +14,7 @@ from fbp.fit.encode import encode
 from fbp.fit.inputs import inputs_of
 from fbp.fit.interval import r2
 from fbp.fit.model import Model, predicted_values, probabilities
+from fbp.fit.score import Scored
 from fbp.fit.story import Story
 
 
@@ -24,10 +25,13 @@ class Fitted:
     Attributes:
       model: all that a prediction needs.
       story: what was decided and measured, and why.
+      scored: the pictures or sounds that the score was measured on; None for a table, a regression
+        and a model from a file.
     """
 
     model: Model
     story: Story
+    scored: Scored | None = None
 
     def predict(self, x: Any) -> Shaped[np.ndarray, " examples"]:
         """Return the class of each example, or its number in the target's own unit.

@@ -1,43 +1,55 @@
 """One page for a fit: the verdict first, then what was decided and why, and the pictures."""
 
-import base64
 import io
 import warnings
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from fbp.fit.figures import story_figures
+from fbp.fit.shown_examples import Shown
 from fbp.fit.story import Story
-from fbp.report.markup import definitions, fill, html_table
+from fbp.report.markup import Cell, Picture, data_uri, render
 
 MOST_CLASSES = 50  # rows of the table of classes
 
 
-def story_page(story: Story, environment: Mapping[str, Any], usage: str) -> str:
+def story_page(
+    story: Story, environment: Mapping[str, Any], usage: str, examples: Shown | None = None
+) -> str:
     """Return the page as HTML that needs no other file and no network."""
     chosen = [tried.rate for tried in story.rates].index(story.rate)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # the browser has it
-        figures = "\n".join(
-            _picture(figure, text) for figure, text in story_figures(story).values()
-        )
-    return fill(
-        "fbp.fit",
-        "page.html",
-        title=escape(f"Predicting {story.target}"),
-        verdict=escape(story.verdict),
-        notes="\n".join(f"<li>{escape(note)}</li>" for note in story.notes),
-        decisions=definitions(decisions(story)),
-        classes=_classes(story),
-        figures=figures,
+        pictures = [_picture(figure, text) for figure, text in story_figures(story).values()]
+    classes = _classes(story)
+    sections = {
+        "done": "What was done",
+        **({"classes": "Every class"} if classes else {}),
+        **({"examples": f"Some of your {examples.kind}"} if examples else {}),
+        "pictures": "Pictures",
+        "rates": "Every rate",
+        "use": "Use it",
+    }
+    return render(
+        "fit/page.html",
+        title=f"Predicting {story.target}",
+        verdict=story.verdict,
+        notes=story.notes,
+        sections=sections,
+        decisions=decisions(story),
+        classes=classes[:MOST_CLASSES],
+        class_note=_class_note(story),
+        class_titles=("class", "rows", "precision", "recall", "area under the curve"),
+        examples=examples,
+        pictures=pictures,
         constant=f"{story.constant_loss:.3g}",
-        table=html_table(("learning rate", "mean loss", "trainings"), _rates(story), best=chosen),
-        usage=escape(usage),
-        environment=definitions(_environment(story, environment)),
+        rates=_rates(story),
+        best=chosen,
+        usage=usage,
+        environment=_environment(story, environment),
     )
 
 
@@ -67,36 +79,37 @@ def _task(story: Story) -> str:
     return f"{story.task}: {story.notes[0]}"
 
 
-def _picture(figure: Figure, caption: str) -> str:
+def _picture(figure: Figure, caption: str) -> Picture:
     """Return a figure as SVG whose text stays text: the browser draws every script and emoji."""
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         figure.savefig(stream, format="svg", dpi=160)
-    source = base64.b64encode(stream.getvalue()).decode("ascii")
-    tag = f'<img alt="{escape(caption)}" src="data:image/svg+xml;base64,{source}">'
-    return f"<figure>\n{tag}\n<figcaption>{escape(caption)}</figcaption>\n</figure>"
+    return Picture(data_uri(stream.getvalue(), "image/svg+xml"), caption)
 
 
-def _classes(story: Story) -> str:
-    """Precision, recall and area under the curve of each class."""
-    score = story.score
-    if not score.classes:
-        return ""
-    titles = ("class", "rows", "precision", "recall", "area under the curve")
-    rows = [
+def _classes(story: Story) -> list[list[Cell]]:
+    """Return precision, recall and area under the curve of each class."""
+    return [
         [
             (story.classes[number], ""),
             (f"{one.rows:,}", ""),
             *((_share(value), "") for value in (one.precision, one.recall, one.auc)),
         ]
-        for number, one in enumerate(score.classes)
+        for number, one in enumerate(story.score.classes)
     ]
-    means = f"Balanced accuracy {_share(score.balanced)}, mean area {_share(score.auc)}."
-    shown = html_table(titles, rows[:MOST_CLASSES])
-    more = "" if len(rows) <= MOST_CLASSES else f" The first {MOST_CLASSES} of {len(rows)} classes."
-    return (
-        f"<h2>Every class</h2>\n<p>{escape(means + more)}</p>\n"
-        f'<div class="scroll names" tabindex="0">\n{shown}\n</div>'
+
+
+def _class_note(story: Story) -> str:
+    score = story.score
+    means = (
+        "Precision: how many of the rows said to be of a class are; recall: how many of its rows "
+        "are found; area under the curve: the probability that a row of the class gets more of it "
+        f"than another row. Balanced accuracy, the mean recall, {_share(score.balanced)}, mean "
+        f"area {_share(score.auc)}."
+    )
+    count = len(score.classes)
+    return means + (
+        f" The first {MOST_CLASSES} of {count} classes." if count > MOST_CLASSES else ""
     )
 
 

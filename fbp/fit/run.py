@@ -12,10 +12,11 @@ from fbp.data.target import Target, TaskName
 from fbp.fit.encode import Encoder, SoundEncoder, TableEncoder
 from fbp.fit.examples import Examples, prepare, strata
 from fbp.fit.fitted import Fitted
+from fbp.fit.inputs import Table
 from fbp.fit.model import Model, predicted_values, probabilities
 from fbp.fit.parts import folds
 from fbp.fit.plan import Plan, plan_for
-from fbp.fit.score import Score, best_constant, constant_loss, score_of
+from fbp.fit.score import Score, Scored, best_constant, constant_loss, score_of
 from fbp.fit.search import FoldedData
 from fbp.fit.story import Story, curve_of
 from fbp.fit.train import Trained, train_networks
@@ -70,7 +71,10 @@ def fit_network(
         notes=(*target.notes, *data.notes, *_notes(trained, len(learning), score)),
         seconds=time.perf_counter() - begin,
     )
-    return Fitted(model, story)
+    scored = None
+    if shares is not None and not isinstance(data.scored, Table):
+        scored = Scored(data.scored, truth, predicted, shares)
+    return Fitted(model, story, scored)
 
 
 def _facts(model: Model, plan: Plan, trained: Trained, rows: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Num
 
 from fbp.data.dataset import Task
 from fbp.data.target import Target
+from fbp.fit.inputs import Inputs
 from fbp.fit.interval import auc, r2, r2_interval, wilson
 
 Part = Literal["test", "validation"]
@@ -58,6 +59,22 @@ class Score:
     balanced: float | None = None
     auc: float | None = None
     classes: tuple[ClassScore, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The examples that a score was measured on.
+
+    Attributes:
+      inputs: the examples as they came.
+      truth, predicted: numbers of their classes.
+      shares: the probability of each class.
+    """
+
+    inputs: Inputs
+    truth: Num[np.ndarray, " rows"]
+    predicted: Num[np.ndarray, " rows"]
+    shares: Float[np.ndarray, "rows classes"]
 
 
 def score_of(

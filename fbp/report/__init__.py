@@ -62,18 +62,19 @@ def compare(runs: Sequence[Path], out: Path) -> Path:
 
 
 @contextmanager
-def needs_matplotlib(what: str) -> Iterator[None]:
-    """Raise InputError where an import within needs matplotlib and it is not installed."""
+def needs_report(what: str) -> Iterator[None]:
+    """Raise InputError where an import within needs what draws pages, and it is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("matplotlib"):
+        module = (error.name or "").partition(".")[0]
+        if module not in ("matplotlib", "jinja2", "markupsafe"):
             raise
         raise InputError(
-            f"{what} draws with matplotlib, which is not installed: pip install 'fbp-jax[report]'"
+            f"{what} draws with {module}, which is not installed: pip install 'fbp-jax[report]'"
         ) from error
 
 
 def _drawing(module: str) -> ModuleType:
-    with needs_matplotlib("the report"):
+    with needs_report("the report"):
         return importlib.import_module(f"fbp.report.{module}")

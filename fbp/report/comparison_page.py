@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from fbp.errors import InputError
 from fbp.report import comparison_figures
 from fbp.report.claims import RULE, claims, entrant
 from fbp.report.comparison import Contestant, config_differences, contestants, improvements
-from fbp.report.markup import Cell, fill, html_table, picture, png, warning_boxes
+from fbp.report.markup import Cell, picture, png, render
 from fbp.report.statistics import Interval
 from fbp.report.summary import as_json
 from fbp.report.text import SCORES, cell, interval_text, number_text, setting_label, warnings
@@ -57,32 +56,34 @@ def comparison_html(compared: Sequence[Contestant], pictures: Mapping[str, bytes
     alive = [contestant for contestant in compared if contestant.scores]
     names = [contestant.name for contestant in alive]
     titles = comparison_columns(compared)
-    return fill(
-        "fbp.report",
-        "comparison.html",
-        title=escape(" or ".join(c.name for c in compared) + ": which trains best?"),
-        verdict=escape(comparison_verdict(compared)),
-        warnings=warning_boxes([f"{c.name}: {text}" for c in compared for text in warnings(c.run)]),
-        table_note=escape(TABLE_NOTE),
-        table=html_table(
-            list(titles),
-            [[make(contestant) for make in titles.values()] for contestant in compared],
-            0 if alive else None,
-        ),
-        figures="\n".join(picture(image, CAPTIONS[name]) for name, image in pictures.items()),
-        matrix_note=escape(MATRIX_NOTE),
-        matrix=html_table(["", *names], _matrix(names, improvements(alive))),
-        differences=html_table(
-            ["key", *(contestant.name for contestant in compared)], _differing(compared)
-        ),
+    return render(
+        "report/comparison.html",
+        title=" or ".join(c.name for c in compared) + ": which trains best?",
+        verdict=comparison_verdict(compared),
+        warnings=[f"{c.name}: {text}" for c in compared for text in warnings(c.run)],
+        table_note=TABLE_NOTE,
+        titles=list(titles),
+        rows=[[cell_of(contestant) for cell_of in titles.values()] for contestant in compared],
+        best=0 if alive and not _are_equal(*compared[:2]) else None,
+        pictures=[picture(image, CAPTIONS[name]) for name, image in pictures.items()],
+        matrix_note=MATRIX_NOTE,
+        names=names,
+        matrix=_matrix(names, improvements(alive)),
+        every_name=[contestant.name for contestant in compared],
+        differences=_differing(compared),
     )
 
 
 def comparison_verdict(compared: Sequence[Contestant]) -> str:
     """Say in a sentence or two which run trained best."""
-    best = compared[0]
+    best, second = compared[:2]
     if not best.scores:
         return "No run trained the network: every trial of every run diverged."
+    if _are_equal(best, second):
+        return (
+            f"{best.name} and {second.name} trained equally well, the two cannot be told apart: at "
+            f"learning rate {setting_label(best.run.summary['best'])} their trials ended alike."
+        )
     summary = best.run.summary
     metric, name = summary["metric"], SCORES.get(summary["metric"], summary["metric"])
     parts = [
@@ -95,6 +96,12 @@ def comparison_verdict(compared: Sequence[Contestant]) -> str:
         f"{', '.join(parts)}."
     )
     return f"{answer} {_lead(compared)}"
+
+
+def _are_equal(first: Contestant, second: Contestant) -> bool:
+    """Whether both chose one setting, whose trials ended at the same scores."""
+    settings = {setting_label(one.run.summary["best"]) for one in (first, second) if one.scores}
+    return first.scores == second.scores and len(settings) == 1
 
 
 def _lead(compared: Sequence[Contestant]) -> str:

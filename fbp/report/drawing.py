@@ -70,13 +70,19 @@ def cap_at_start(panels: Iterable[Axes]) -> None:
 
 
 def show_losses(panels: Iterable[Axes]) -> None:
-    """Show losses on a logarithmic axis, unless some are not positive."""
+    """Show losses on a logarithmic axis; down to 0, linear below the least, where one is 0."""
     for panel in panels:
-        values = [np.asarray(line.get_ydata(), np.float64).ravel() for line in panel.lines]
+        lines = [line for line in panel.lines if line.get_transform() == panel.transData]
+        values = [np.asarray(line.get_ydata(), np.float64).ravel() for line in lines]
         shown = np.concatenate([np.zeros(0), *values])
         finite = shown[np.isfinite(shown)]
-        if len(finite) and (finite > 0).all():
+        if not len(finite) or (finite < 0).any():
+            continue
+        if (finite > 0).all():
             panel.set_yscale("log")
+        elif (finite > 0).any():
+            panel.set_yscale("symlog", linthresh=finite[finite > 0].min(), linscale=0.4)
+            panel.set_ylim(bottom=0)
 
 
 def show_rate_scale(figure: Figure, panels: Any, rates: Sequence[float]) -> None:

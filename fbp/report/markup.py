@@ -1,66 +1,79 @@
-"""Pieces of a page: HTML that needs no other file and no network."""
+"""The page kit: every page of fbp is filled by Jinja2, and needs no other file and no network.
+
+Templates are known by their path in the package. What is filled in is escaped, unless it is
+`Markup`.
+"""
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from importlib.resources import files
-from string import Template
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup as Markup
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 160
 Cell = tuple[str, str]  # a value, and what is added in small
 
 
-def fill(package: str, template: str, **fields: str) -> str:
-    """Fill a package's template with fields, which are HTML, and the style that all pages share."""
-    style = _file("fbp.report", "style.css")
-    return Template(_file(package, template)).substitute(fields, style=style)
+@dataclass(frozen=True)
+class Picture:
+    """An image within a page.
+
+    Attributes:
+      source: its bytes as a data URI.
+      caption: what is to be seen, in a sentence.
+    """
+
+    source: str
+    caption: str
 
 
-def png(figure: Figure) -> bytes:
+def render(template: str, **fields: Any) -> str:
+    """Fill a template with fields.
+
+    >>> page = render("verify/fragment.html", report=None, leaves=(), units="", references=())
+    Traceback (most recent call last):
+    ...
+    jinja2.exceptions.UndefinedError: 'None' has no attribute 'subject'
+    """
+    return _ENVIRONMENT.get_template(template).render(fields)
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """Return bytes as the address of an image or a sound within the page.
+
+    >>> data_uri(b"abc", "image/png")
+    'data:image/png;base64,YWJj'
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def png(figure: "Figure") -> bytes:
     """Render a figure as the bytes of a PNG file."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DOTS_PER_INCH)
     return stream.getvalue()
 
 
-def picture(image: bytes, caption: str) -> str:
-    """Embed a PNG in the page, its caption below."""
-    source = base64.b64encode(image).decode("ascii")
-    tag = f'<img alt="{escape(caption)}" src="data:image/png;base64,{source}">'
-    return f"<figure>\n{tag}\n<figcaption>{escape(caption)}</figcaption>\n</figure>"
+def picture(image: bytes, caption: str) -> Picture:
+    """Return a PNG with its caption."""
+    return Picture(data_uri(image, "image/png"), caption)
 
 
-def html_table(
-    titles: Sequence[str], rows: Sequence[Sequence[Cell]], best: int | None = None
-) -> str:
-    """Make a table of rows of cells under their titles; the best row is marked."""
-    head = "".join(
-        f'<th scope="col">{escape(title)}</th>' if title else "<td></td>" for title in titles
-    )
-    body = "\n".join(_row(row, number == best) for number, row in enumerate(rows))
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+def _source(name: str) -> str:
+    return files("fbp").joinpath(name).read_text(encoding="utf-8")
 
 
-def warning_boxes(texts: Sequence[str]) -> str:
-    """Put each text that the reader must know in a box."""
-    return "\n".join(f'<p class="warning">{escape(text)}</p>' for text in texts)
-
-
-def definitions(facts: Mapping[str, str]) -> str:
-    """List names and what they stand for."""
-    items = (f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts.items())
-    return "<dl>\n" + "\n".join(items) + "\n</dl>"
-
-
-def _row(cells: Sequence[Cell], best: bool) -> str:
-    columns = "".join(
-        f"<td>{escape(v)} <small>{escape(detail)}</small></td>" for v, detail in cells
-    )
-    return f'<tr class="best">{columns}</tr>' if best else f"<tr>{columns}</tr>"
-
-
-def _file(package: str, name: str) -> str:
-    return files(package).joinpath(name).read_text(encoding="utf-8")
+_ENVIRONMENT = Environment(
+    loader=FunctionLoader(_source),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.globals["source"] = lambda name: Markup(_source(name))

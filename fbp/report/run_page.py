@@ -3,14 +3,13 @@
 import json
 import shlex
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from fbp.errors import InputError
 from fbp.report import run_figures
 from fbp.report.best_settings import SETTINGS, settings_csv, shown_entries
-from fbp.report.markup import definitions, fill, html_table, picture, png, warning_boxes
+from fbp.report.markup import Cell, picture, png, render
 from fbp.report.run_directory import RecordedRun, read_run
 from fbp.report.text import caption, summary_columns, table_note, verdict, warnings
 from fbp.report.trials import setting_of
@@ -39,23 +38,24 @@ def write_run_page(run: Path) -> Path:
 
 def run_html(run: RecordedRun, pictures: Mapping[str, bytes]) -> str:
     """Return the page as HTML that needs no other file."""
-    return fill(
-        "fbp.report",
-        "page.html",
-        name=escape(str(run.summary["name"])),
-        verdict=escape(verdict(run.summary)),
-        warnings=warning_boxes(warnings(run)),
-        table_note=escape(table_note(run.summary)),
-        table=_table(run.summary),
-        figures="\n".join(
-            picture(image, caption(name, run.summary)) for name, image in pictures.items()
-        ),
-        config=escape(run.config),
-        environment=definitions(_environment(run)),
+    titles, rows, best = _table(run.summary)
+    return render(
+        "report/page.html",
+        title=f"{run.summary['name']}: which learning rate?",
+        verdict=verdict(run.summary),
+        warnings=warnings(run),
+        table_note=table_note(run.summary),
+        titles=titles,
+        rows=rows,
+        best=best,
+        pictures=[picture(image, caption(name, run.summary)) for name, image in pictures.items()],
+        config=run.config,
+        environment=_environment(run),
     )
 
 
-def _table(summary: Mapping[str, Any]) -> str:
+def _table(summary: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]], int | None]:
+    """Return titles, rows, and which row is the best."""
     titles, best = summary_columns(summary), summary["best"]
     chosen = None if best is None else setting_of(best)
     shown = shown_entries(summary)
@@ -63,7 +63,7 @@ def _table(summary: Mapping[str, Any]) -> str:
     rows = [[cell(entry) for cell in titles.values()] for entry in shown]
     if number is not None:
         rows[number][0] = (rows[number][0][0], "best")
-    return html_table(list(titles), rows, number)
+    return list(titles), rows, number
 
 
 def _environment(run: RecordedRun) -> dict[str, str]:

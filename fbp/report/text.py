@@ -13,6 +13,7 @@ Cell = tuple[str, str]  # a value, and what is added in small
 
 SCORES = {"accuracy": "accuracy", "r2": "r²", "loss": "loss"}
 MIDDLE = "interquartile mean"
+NATS = "A nat is the unit of the natural logarithm: ten classes, guessed evenly, cost 2.3."
 UNMEASURED = "No rate can be named: nothing was measured on the validation set yet."
 CAPTIONS = {
     "loss_by_step": "Loss on the training and the validation set while the network learns: a line "
@@ -84,9 +85,9 @@ def warnings(run: RecordedRun) -> list[str]:
 def table_note(summary: Entry) -> str:
     """Explain the table, and name the settings that the best one does not clearly beat."""
     note = (
-        "Values after the last step: mean over the seeds that did not diverge, with the 95% "
-        "bootstrap interval. A diverged trial counts as a failure in the choice of the best rate, "
-        "which is made on the validation set."
+        "A trial is one training of one setting with one seed. Values after the last step: mean "
+        "over the seeds that did not diverge, with the 95% bootstrap interval. A diverged trial "
+        "counts as a failure in the choice of the best rate, which is made on the validation set."
     )
     lost, tried = (sum(e[key] for e in summary["rates"]) for key in ("diverged", "trials"))
     note += f" {lost} of the {tried} trials diverged ({number_text(lost / tried, 'accuracy')})."
@@ -109,6 +110,7 @@ def caption(picture: str, summary: Entry) -> str:
     text = CAPTIONS[picture]
     shown = without_rate(setting_of(summary["best"] or summary["rates"][0]))
     if picture == "loss_by_step":
+        text += f" {NATS}" if summary["task"] == "classification" else ""
         return f"{text} Of the other hyperparameters: {label(shown)}." if shown else text
     if picture != "diverged_by_rate" and "steps" in summary_columns(summary):
         return f"{text} A setting that was stopped early is shown as it was then."
@@ -162,6 +164,11 @@ def _lead(summary: Entry) -> list[str]:
         return []
     chance = interval_text(second["probability_of_improvement"], "accuracy")
     rival = setting_label(second)
+    if second["probability_of_improvement"]["low"] <= 0.5:
+        return [
+            f"It cannot be told apart from {rival} with these seeds: a trial of it beats one of "
+            f"that with probability {chance}."
+        ]
     return [f"A trial of it beats one of the runner-up, {rival}, with probability {chance}."]
 
 
@@ -177,7 +184,8 @@ def _gradient_check(summary: Entry) -> list[str]:
         return ["The gradients that fbp made equal those of jax.grad exactly."]
     return [
         f"The gradients that fbp made differ from those of jax.grad by at most "
-        f"{check['max_ulps']:.3g} ULPs (leaf {check['leaf']})."
+        f"{check['max_ulps']:.3g} ULPs (leaf {check['leaf']}); a ULP is the "
+        "spacing of floating-point numbers."
     ]
 
 

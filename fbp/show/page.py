@@ -4,11 +4,10 @@ import json
 import re
 from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
+from fbp.report import needs_report
 from fbp.show.drawing import network, positions, radius
 from fbp.show.payload import at, check_size, payload, shown
 from fbp.show.record import LessonRecording
@@ -45,7 +44,7 @@ def write_recording(path: Path, recording: LessonRecording) -> None:
       Nothing: the file is written, over one that is there.
 
     Raises:
-      InputError: the page would be too large.
+      InputError: the page would be too large, or Jinja2 is not installed.
 
     >>> from tempfile import TemporaryDirectory
     >>> from fbp.show import record, xor
@@ -66,22 +65,27 @@ def recording_html(recording: LessonRecording) -> str:
     data["positions"], data["radius"] = positions(lesson.widths), radius(lesson.widths)
     told = scenes(lesson)
     data["scenes"] = [{"title": s.title, "seconds": s.seconds} for s in told]
-    return Template(_file("page.html")).substitute(
-        title=escape(f"A network learns {lesson.name}"),
-        style=_file("show.css"),
-        script=_file("show.js"),
-        net=network(data),
-        scenes="\n".join(_scene(number, scene, data) for number, scene in enumerate(told)),
-        examples="".join(
-            f'<option value="{i}">{i + 1}: {escape(_example(lesson, step.example))}</option>'
-            for i, step in enumerate(recording.slow)
-        ),
-        notes="".join(f"<li>{escape(note)}</li>" for note in lesson.notes),
-        edges=_edges(data),
-        neurons=_neurons(data),
-        tape=_tape(data),
-        made=escape(f"{data['made']}, seed {recording.seed}"),
-        data=_script_safe(json.dumps(data, allow_nan=False, separators=(",", ":"))),
+    with needs_report("the page"):
+        from fbp.report.markup import Markup, render
+    options = "".join(
+        f'<option value="{i}">{i + 1}: {escape(_example(lesson, step.example))}</option>'
+        for i, step in enumerate(recording.slow)
+    )
+    parts = {
+        "net": network(data),
+        "scenes": "\n".join(_scene(number, scene, data) for number, scene in enumerate(told)),
+        "examples": options,
+        "notes": "".join(f"<li>{escape(note)}</li>" for note in lesson.notes),
+        "edges": _edges(data),
+        "neurons": _neurons(data),
+        "tape": _tape(data),
+        "data": _script_safe(json.dumps(data, allow_nan=False, separators=(",", ":"))),
+    }
+    return render(
+        "show/page.html",
+        title=f"A network learns {lesson.name}",
+        made=f"{data['made']}, seed {recording.seed}",
+        **{name: Markup(part) for name, part in parts.items()},
     )
 
 
@@ -215,7 +219,3 @@ def _flat(value: Any) -> list[Any]:
 def _script_safe(text: str) -> str:
     """Escape what would end the script: a name of the data may hold `</script>`."""
     return text.replace("<", "\\u003c")
-
-
-def _file(name: str) -> str:
-    return files("fbp.show").joinpath(name).read_text(encoding="utf-8")

@@ -3,10 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from fbp.report.drawing import ACCENT
 from fbp.verify.ladders import Ladder
 
 BLUE = "#31688e"
-RED = "#b2182b"
 FLOOR = 1e-18  # of an error of zero, as a share of the largest
 
 
@@ -25,7 +25,7 @@ def draw(ladder: Ladder) -> Figure:
     axes.set_ylim(np.min(lines[np.isfinite(lines)], initial=largest) / 4, largest * 4)
     if np.isfinite(limit + bar):
         axes.axhspan(0, bar, color="#777777", alpha=0.25, lw=0, label="error bar")
-        axes.axhline(limit, color=RED, linewidth=1.5, label="extrapolated to 0")
+        axes.axhline(limit, color=ACCENT, linewidth=1.5, label="extrapolated to 0")
     axes.plot(ladder.steps, errors, "o-", color=BLUE, markersize=4, linewidth=1, label="one step")
     axes.grid(alpha=0.3)
     figure.legend(*axes.get_legend_handles_labels(), ncols=3, loc="outside lower center")

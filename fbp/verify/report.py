@@ -285,11 +285,15 @@ class Report:
         count = f"{len(self.findings)} finding{'s' * (len(self.findings) != 1)}"
         return f"<Report: {self.subject}: {self.verdict}; {count}>"
 
-    def _repr_html_(self) -> str:
-        """Return the report in a notebook."""
+    def _repr_html_(self) -> str | None:
+        """Return the report as a notebook shows it; None, for its text, without Jinja2."""
+        from fbp.errors import InputError
         from fbp.verify.page import fragment
 
-        return fragment(self)
+        try:
+            return fragment(self)
+        except InputError:
+            return None
 
     def to_json(self) -> str:
         """Return the report as JSON; a complex number is [real, imaginary], NaN and infinity

@@ -30,7 +30,7 @@ def test_the_page_says_what_the_report_says(report):
     assert "wrong rule" in page
     assert "test_check_page.py" in page
     assert page.count('<section class="fails">') == len(report.failures)
-    assert page.count("<tr ") == len(report.leaves)
+    assert page.count("<tr class=") == len(report.leaves)
     assert "Error against the step" not in page
     assert '<span class="right">right</span>' in html(Report("the gradient of f"))
 
