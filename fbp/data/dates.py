@@ -13,10 +13,10 @@ ISO = ("%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
 EMPTY = {"Y": b"1900", "m": b"01", "d": b"01", "H": b"00", "M": b"00", "S": b"00"}
 FIRST = np.datetime64("0001-01-01")
 
-Dates = Shaped[np.ndarray, " rows"]
+Days = Shaped[np.ndarray, " rows"]
 
 
-def dates_of(texts: Sequence[str], form: str) -> Dates:
+def dates_of(texts: Sequence[str], form: str) -> Days:
     """Return what `cells.date_of` reads in each cell, as datetime64[s]; NaT where it is no date.
 
     >>> dates_of(["31.12.1999", "32.12.1999"], "%d.%m.%Y").astype(str).tolist()
@@ -29,7 +29,7 @@ def dates_of(texts: Sequence[str], form: str) -> Dates:
     return np.array([date_of(text, form) for text in texts], "datetime64[s]")
 
 
-def _of_fixed_width(texts: Sequence[str], form: str) -> Dates | None:
+def _of_fixed_width(texts: Sequence[str], form: str) -> Days | None:
     """Return the dates where all are digits at the places of a format; else None."""
     parts = re.findall(r"%(.)|(.)", form)
     if not texts or any(field and field not in FIELDS for field, _ in parts):
@@ -49,7 +49,7 @@ def _of_fixed_width(texts: Sequence[str], form: str) -> Dates | None:
     return _of_fields(fields, len(texts))
 
 
-def _of_fields(fields: dict[str, np.ndarray], count: int) -> Dates | None:
+def _of_fields(fields: dict[str, np.ndarray], count: int) -> Days | None:
     columns = []
     for (field, empty), sign in zip(EMPTY.items(), b"--T::\n", strict=True):
         missing = np.broadcast_to(np.frombuffer(empty, np.uint8), (count, len(empty)))

@@ -64,10 +64,10 @@ def write(directory: Path, fitted: Fitted, command: str) -> Path:
 
 def _page(fitted: Fitted, facts: Mapping[str, Any], usage: str, directory: Path) -> str:
     from fbp.fit.page import story_page
-    from fbp.fit.shown_examples import shown
+    from fbp.fit.shown_examples import examples_shown
 
     try:
-        examples = shown(fitted.model, fitted.scored)
+        examples = examples_shown(fitted.model, fitted.scored)
         return story_page(fitted.story, facts, usage, examples)
     except Exception as error:  # whatever it is, the model is there, and the user should know
         reason = " ".join(str(error).split()) or type(error).__name__

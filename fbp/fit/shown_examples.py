@@ -23,7 +23,7 @@ SECONDS = 5  # of a sound
 
 
 @dataclass(frozen=True)
-class Example:
+class ShownExample:
     """A picture, or a sound with its spectrogram, and what was said of it."""
 
     picture: str
@@ -33,11 +33,11 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Group:
+class ShownGroup:
     """Examples of which the same is to be said; `pixels` are shown as squares."""
 
     title: str
-    examples: tuple[Example, ...]
+    examples: tuple[ShownExample, ...]
     pixels: bool
 
 
@@ -46,10 +46,10 @@ class Shown:
     """What a page shows of the examples: `kind` is pictures or sounds."""
 
     kind: str
-    groups: tuple[Group, ...]
+    groups: tuple[ShownGroup, ...]
 
 
-def shown(model: Model, scored: Scored | None) -> Shown | None:
+def examples_shown(model: Model, scored: Scored | None) -> Shown | None:
     """Return what a page shows; None where the examples are rows of a table or were not left."""
     if scored is None or not isinstance(scored.inputs, Images | Sounds):
         return None
@@ -73,20 +73,22 @@ def shown(model: Model, scored: Scored | None) -> Shown | None:
     return Shown(kind, tuple(group for group in groups if group.examples))
 
 
-def _group(title: str, rows: Sequence[int], model: Model, scored: Scored) -> Group:
+def _group(title: str, rows: Sequence[int], model: Model, scored: Scored) -> ShownGroup:
     examples = tuple(_example(int(row), model, scored) for row in rows)
-    return Group(title, examples, isinstance(scored.inputs, Images))
+    return ShownGroup(title, examples, isinstance(scored.inputs, Images))
 
 
-def _example(row: int, model: Model, scored: Scored) -> Example:
+def _example(row: int, model: Model, scored: Scored) -> ShownExample:
     said, true = (str(model.classes[n]) for n in (scored.predicted[row], scored.truth[row]))
     share = f"{100 * scored.shares[row].max():.0f}%"
     text = f"{said}, {share}" if said == true else f"{said}, {share}; it is {true}"
     match scored.inputs:
         case Images(pixels):
-            return Example(_image(_gray_or_color(pixels[row], pixels)), text, f"picture of {true}")
+            return ShownExample(
+                _image(_gray_or_color(pixels[row], pixels)), text, f"picture of {true}"
+            )
         case Sounds(waves, rate):
-            return Example(
+            return ShownExample(
                 _image(_spectrogram(waves[row], rate)),
                 text,
                 f"spectrogram of {true}, predicted {said}",
@@ -96,16 +98,16 @@ def _example(row: int, model: Model, scored: Scored) -> Example:
             raise TypeError(type(scored.inputs))
 
 
-def _filters(model: Model) -> Group:
+def _filters(model: Model) -> ShownGroup:
     """Return the first convolution of the first network, each filter in its own range."""
     weights = next(leaf for leaf in jax.tree.leaves(model.members) if np.ndim(leaf) == 5)
     filters = np.moveaxis(np.asarray(weights)[0], -1, 0)[:MOST_FILTERS]
     title = "What the first layer looks for: 3 x 3 weights, black the lowest, white the highest"
     examples = tuple(
-        Example(_image(_gray_or_color(each, each)), f"filter {n}", f"first-layer filter {n}")
+        ShownExample(_image(_gray_or_color(each, each)), f"filter {n}", f"first-layer filter {n}")
         for n, each in enumerate(filters, start=1)
     )
-    return Group(title, examples, pixels=True)
+    return ShownGroup(title, examples, pixels=True)
 
 
 def _gray_or_color(pixels: np.ndarray, beside: np.ndarray) -> Shaped[np.ndarray, "..."]:

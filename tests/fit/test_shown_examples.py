@@ -9,7 +9,7 @@ from fbp.fit.inputs import Images, Sounds
 from fbp.fit.model import Model
 from fbp.fit.networks import Architecture, build
 from fbp.fit.score import Scored
-from fbp.fit.shown_examples import shown
+from fbp.fit.shown_examples import examples_shown
 
 TRUTH = np.array([0, 1, 0, 1])
 SHARES = np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
@@ -31,7 +31,7 @@ def scored(inputs):
 
 
 def test_mistaken_pictures_come_first_the_surest_at_the_head(model):
-    page = shown(model, scored(Images(np.arange(256.0).reshape(4, 8, 8, 1))))
+    page = examples_shown(model, scored(Images(np.arange(256.0).reshape(4, 8, 8, 1))))
     mistaken, right, filters = page.groups
     assert [e.text for e in mistaken.examples] == ["cat, 80%; it is dog", "dog, 60%; it is cat"]
     assert [e.text for e in right.examples] == ["cat, 90%", "dog, 70%"]
@@ -41,10 +41,10 @@ def test_mistaken_pictures_come_first_the_surest_at_the_head(model):
 
 def test_sounds_can_be_played(model):
     waves = tuple(np.sin(np.arange(n) / 5).astype(np.float32) for n in (4000, 100, 4000, 0))
-    page = shown(model, scored(Sounds(waves, 8000)))
+    page = examples_shown(model, scored(Sounds(waves, 8000)))
     assert page.kind == "sounds"
     assert all(e.sound.startswith("data:audio/wav;base64,UklGR") for e in page.groups[0].examples)
 
 
 def test_a_table_has_nothing_to_show(model):
-    assert shown(model, None) is None
+    assert examples_shown(model, None) is None
