@@ -101,7 +101,7 @@ def power(pool: Pool, rng: np.random.Generator, comparisons: int) -> tuple[float
             rng=0,
         )
         exact += test.pvalue <= 0.05 and test.statistic > 0
-    return seen / comparisons, exact / comparisons
+    return seen / comparisons, float(exact / comparisons)
 
 
 def last(entrant: Entrant) -> np.ndarray:

@@ -101,7 +101,8 @@ def trained(
         return outcome
 
     number = itertools.count()
-    Runner.advance = lambda *args: turn(next(number), lambda: timed(*args))
+    replaced: Any = lambda *args: turn(next(number), lambda: timed(*args))
+    Runner.advance = replaced
     try:
         facts = run(config, out=out, part=part)
     finally:
@@ -127,8 +128,8 @@ def train_in_turn(config: str, out: str, part: str) -> None:
 def _in_turn(config: Path, here: Path, apart: Path, part: str) -> tuple[tuple[Times, Times], Any]:
     """Train a part here and in a process of its own; return the times of both, and compiling."""
     command = [sys.executable, "-c", CHILD, str(config), str(apart), part]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as child:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         ask, answers = child.stdin, child.stdout

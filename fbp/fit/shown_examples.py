@@ -2,13 +2,12 @@
 
 import io
 import wave
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
 import matplotlib
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 from PIL import Image
 
 from fbp.fit.inputs import Images, Sounds
@@ -73,7 +72,7 @@ def examples_shown(model: Model, scored: Scored | None) -> Shown | None:
     return Shown(kind, tuple(group for group in groups if group.examples))
 
 
-def _group(title: str, rows: Sequence[int], model: Model, scored: Scored) -> ShownGroup:
+def _group(title: str, rows: Int[np.ndarray, " rows"], model: Model, scored: Scored) -> ShownGroup:
     examples = tuple(_example(int(row), model, scored) for row in rows)
     return ShownGroup(title, examples, isinstance(scored.inputs, Images))
 

@@ -195,7 +195,7 @@ def _tests(first: Entrant, second: Entrant) -> list[Claim]:
 def _test(pair: tuple[Entrant, Entrant], measure: str, x: Scores, y: Scores) -> Claim:
     difference = rank_difference(x, y)
     if difference.mean_rank < 0:
-        pair, difference = pair[::-1], rank_difference(y, x)
+        pair, difference = (pair[1], pair[0]), rank_difference(y, x)
     names = (pair[0].name, pair[1].name)
     reservations = (*_budgets(*pair), *_edges(*pair))
     return Claim(*names, measure, difference.p_value, difference, None, reservations)

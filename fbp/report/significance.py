@@ -12,6 +12,7 @@ would call two runs of one method different (`python -m benchmarks.claims`).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -88,7 +89,9 @@ def rank_difference(x: Scores, y: Scores, *, seed: int = 0) -> Difference:
     of_x, of_y = ranks[: len(x)], ranks[len(x) :]
     p_value = 1.0
     if min(len(x), len(y)) > 1:
-        p_value = max(_p_of_means(*scores, paired), _p_of_ranks(of_x, of_y, paired, seed))
+        p_value = max(
+            _p_of_means(scores[0], scores[1], paired), _p_of_ranks(of_x, of_y, paired, seed)
+        )
     mean = float(of_x.mean() - of_y.mean())
     return Difference(p_value, mean, _effect(of_x, of_y, paired), paired, (len(x), len(y)))
 
@@ -150,7 +153,7 @@ def _p_of_means(x: Sample, y: Sample, paired: bool) -> float:
     spread = np.ptp(x - y) if paired else np.ptp(x) + np.ptp(y)
     if spread == 0:
         return float(x.mean() == y.mean())
-    test = stats.ttest_rel(x, y) if paired else stats.ttest_ind(x, y, equal_var=False)
+    test: Any = stats.ttest_rel(x, y) if paired else stats.ttest_ind(x, y, equal_var=False)
     return float(test.pvalue)
 
 

@@ -79,7 +79,7 @@ def engine_of(
     >>> print(losses, engine.measure(state, x)["loss"])
     [9. 0.] 0.0
     """
-    flags = {"has_state": problem.has_state, "has_aux": problem.has_aux}
+    flags: dict[str, Any] = {"has_state": problem.has_state, "has_aux": problem.has_aux}
     loss_and_grads = loss_and_grads_fn(loss_of(problem), **flags, memory=memory)
     draw = init_of(problem)
 
