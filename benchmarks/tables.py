@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from fbp.automl.sources import read_labeled
 from fbp.data import load
 from fbp.data.cells import PLAIN
 from fbp.data.columns import Categorical, Dated, Numeric
@@ -32,7 +33,6 @@ from fbp.data.table import Table
 from fbp.data.table_file import read_table, split_target
 from fbp.data.target import read_labels, target_of
 from fbp.errors import InputError
-from fbp.fit.sources import read_labeled
 
 TARGETS_SHOWN = 12  # of each table that is shown
 ENCODED = 100  # rows of each table that are made features

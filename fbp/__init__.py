@@ -34,9 +34,9 @@ from fbp.autodiff import tap as tap
 from fbp.autodiff import tape as tape
 from fbp.autodiff import value_and_grad as value_and_grad
 from fbp.autodiff import vjp as vjp
+from fbp.automl import fit as fit
+from fbp.automl import load_fitted as load_fitted
 from fbp.errors import InputError as InputError
-from fbp.fit import fit as fit
-from fbp.fit import load_fitted as load_fitted
 
 if TYPE_CHECKING:
     from fbp import data as data
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from fbp import sweep as sweep
     from fbp import train as train
     from fbp import verify as verify
-    from fbp.fit.estimator import FbpClassifier as FbpClassifier
-    from fbp.fit.estimator import FbpRegressor as FbpRegressor
+    from fbp.automl.estimator import FbpClassifier as FbpClassifier
+    from fbp.automl.estimator import FbpRegressor as FbpRegressor
 
 __version__ = "0.1.0"
 
@@ -97,7 +97,7 @@ def __getattr__(name: str) -> Any:
     if name in PACKAGES:
         return import_module(f"{__name__}.{name}")
     if name in ("FbpClassifier", "FbpRegressor"):
-        return getattr(import_module("fbp.fit.estimator"), name)
+        return getattr(import_module("fbp.automl.estimator"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -34,7 +34,7 @@ UNOPTIMIZED = {
 if jax.__version_info__ < (0, 11):  # later ones have no such flag
     UNOPTIMIZED["xla_cpu_use_fusion_emitters"] = False
 
-OPTIMIZED = {"docs", "fit", "laboratory", "multihost", "sweep"}
+OPTIMIZED = {"automl", "docs", "laboratory", "multihost", "sweep"}
 """Folders whose tests train for long, compare bits, or show the numbers that users see."""
 
 OPTIONS = compiler.get_compile_options

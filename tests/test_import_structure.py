@@ -16,7 +16,7 @@ LAYERS = (
     *("errors", "hosts", "user_cache", "compilation_cache", "shipped", "extras", "flops"),
     *("byte_size", "notebook", "optimizers", "structure", "config", "config_file", "records"),
     *("checkpoints", "autodiff", "nn", "data", "report", "verify", "gallery", "testing", "train"),
-    *("fit", "sweep", "plan", "show", "laboratory", "commands", "cli", "__main__"),
+    *("automl", "sweep", "plan", "show", "laboratory", "commands", "cli", "__main__"),
 )
 """From below to above: each imports from those before it, inside of functions too. What stands in
 `fbp/__init__.py` is the front of all of them, and not in this order."""
@@ -84,9 +84,9 @@ def test_nothing_in_the_package_imports_the_experiments():
         assert not [name for name in named if name.split(".")[0] == "experiments"], path
 
 
-@pytest.mark.parametrize("package", ["fbp.report", "fbp.sweep", "fbp.train"])
+@pytest.mark.parametrize("package", ["fbp", "fbp.automl", "fbp.report", "fbp.sweep", "fbp.train"])
 def test_no_function_hides_a_module_of_its_name(package):
-    """`fbp.sweep.run` is the function, and no module."""
+    """`fbp.fit` and `fbp.sweep.run` are functions, and no package or module."""
     names = set(bound(ast.parse(MODULES[package].read_text())))
     assert names
     assert not {name for name in names if f"{package}.{name}" in MODULES}

@@ -9,8 +9,8 @@ import pytest
 
 import fbp
 from fbp import notebook
-from fbp.fit.fitted import Fitted
-from fbp.fit.story import Curve
+from fbp.automl.fitted import Fitted
+from fbp.automl.story import Curve
 from fbp.train.loop import TrainResult
 from fbp.train.resume import Measurement
 from fbp.verify.report import Finding, Kind, Report

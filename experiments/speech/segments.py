@@ -5,9 +5,9 @@ import zlib
 import numpy as np
 from jaxtyping import Float32
 
+from fbp.automl.sound import log_mel
 from fbp.data import Dataset, Split
 from fbp.data.voices import PACKAGES, RATE, Prompt, prompts
-from fbp.fit.sound import log_mel
 
 SAMPLES = 3200
 HOPS, COMPLETE = 40, 38  # frames begun within a piece, frames that end in it as well

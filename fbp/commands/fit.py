@@ -11,7 +11,7 @@ from fbp.commands.flags import Json, Open, Overwrite, Quiet, Seed
 from fbp.commands.output import open_page, print_json, teller
 
 if TYPE_CHECKING:
-    from fbp.fit.fitted import Fitted
+    from fbp.automl.fitted import Fitted
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class FitCommand:
 
     def __call__(self) -> None:
         """Fit, write the directory, and print the verdict."""
+        from fbp.automl import fit
+        from fbp.automl.directory import check_free, write
+        from fbp.automl.sources import read_labeled
         from fbp.commands.backend import compilation_cache
-        from fbp.fit import fit
-        from fbp.fit.directory import check_free, write
-        from fbp.fit.sources import read_labeled
         from fbp.report import needs_report
 
         with needs_report("the report"):
@@ -66,7 +66,7 @@ class FitCommand:
             open_page(page)
 
     def _print(self, fitted: "Fitted", page: Path) -> None:
-        from fbp.fit.store import story_as_data
+        from fbp.automl.store import story_as_data
 
         story = fitted.story
         if self.json:

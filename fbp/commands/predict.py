@@ -73,10 +73,10 @@ def _write(path: Path, text: str) -> None:
 
 
 def _predictions(directory: Path, data: Path) -> tuple[list[str], list[list[Any]], list[str]]:
+    from fbp.automl import load_fitted
+    from fbp.automl.encode import encoding_notes
+    from fbp.automl.sources import read_unlabeled
     from fbp.commands.backend import compilation_cache
-    from fbp.fit import load_fitted
-    from fbp.fit.encode import encoding_notes
-    from fbp.fit.sources import read_unlabeled
 
     fitted = load_fitted(directory)
     model = fitted.model

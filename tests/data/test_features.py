@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fbp.automl.inputs import inputs_of
 from fbp.data.features import encode_table, learn_table, unfamiliar
 from fbp.data.kinds import Dates, Numbers, Words
 from fbp.data.table import read_columns, table_of
 from fbp.data.table_text import columns_of
 from fbp.errors import InputError
-from fbp.fit.inputs import inputs_of
 
 TEXTS = st.sampled_from(
     [

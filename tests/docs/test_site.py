@@ -9,7 +9,7 @@ import pytest
 import fbp
 
 BUILD = Path(__file__).parents[2] / "docs" / "site" / "build.py"
-INTERNAL = {"fbp.autodiff", "fbp.commands", "fbp.fit"}  # what of them is public, fbp exports
+INTERNAL = {"fbp.autodiff", "fbp.commands", "fbp.automl"}  # what of them is public, fbp exports
 
 
 @pytest.fixture(scope="module")

@@ -44,9 +44,9 @@ def test_update_is_scanned_in_one_place():
 
 def test_engine_serves_the_sweep_the_fit_and_the_scripts():
     callers = {module for module, tree in modules() if calls(tree, "engine_of")}
-    assert callers == {"sweep/study.py", "fit/program.py", "train/trials.py"}
+    assert callers == {"sweep/study.py", "automl/program.py", "train/trials.py"}
     mapped = {module for module, tree in modules() if calls(tree, "map_trials")}
-    assert mapped == {"sweep/parallelism.py", "fit/program.py", "train/trials.py"}
+    assert mapped == {"sweep/parallelism.py", "automl/program.py", "train/trials.py"}
 
 
 def test_optimizer_is_applied_in_one_place():
