@@ -27,6 +27,7 @@ exclude_patterns = ["extra"]
 default_role = "code"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+napoleon_use_ivar = True  # a NamedTuple has its fields as members besides
 napoleon_use_rtype = False
 napoleon_google_docstring = True
 napoleon_custom_sections = [("Maths", "params_style")]
