@@ -5,6 +5,7 @@ EXTRAS = {
     "cattrs": "sweep",
     "filelock": "sweep",
     "jinja2": "report",
+    "markupsafe": "report",
     "matplotlib": "report",
     "mlxtend": "experiments",
     "optuna": "optuna",

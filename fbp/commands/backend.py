@@ -60,5 +60,8 @@ def compilation_cache() -> Iterator[None]:
     A directory set by `JAX_COMPILATION_CACHE_DIR` stays; without one that can be written to,
     nothing is cached.
     """
-    with cached_programs(user_cache("jax")):
+    import jax
+
+    is_set = jax.config.values["jax_compilation_cache_dir"]
+    with cached_programs(None if is_set else user_cache("jax")):
         yield
