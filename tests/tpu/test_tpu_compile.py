@@ -62,8 +62,9 @@ def both(monkeypatch):
     def costs(make):
         ours, calls = cost(make()), []
 
-        def of_jax(loss_fn, has_aux=False, memory=None):
+        def of_jax(loss_fn, has_aux=False, memory=None, taps=None):
             assert memory is None
+            assert taps is None
             calls.append(loss_fn)
             return jax.value_and_grad(loss_fn, has_aux=has_aux)
 
