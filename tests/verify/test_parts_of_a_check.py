@@ -34,11 +34,15 @@ def fails(*_, **__):
 
 WRONG = {"check.wrong_rules": with_fault("mul", FAULTS["doubled"])}
 PARTS = [
-    *("leaf_verdicts.verdicts_of", "leaf_verdicts.gradient_in_double", "leaf_verdicts.by_jax"),
+    *(
+        "leaf_verdicts.verdicts_of",
+        "leaf_verdicts.gradient_in_double",
+        "leaf_verdicts.jax_reference",
+    ),
     *("leaf_verdicts.coarsest_in_double", "check.wrong_rules", "check.audit"),
     *("check.audit_transposes", "check.disagreements", "check.opaque", "check._zero"),
     *("check.calls_out", "check._not_finite", "check.wrong_derivative", "check.by_fbp"),
-    *("custom_rules.compare", "custom_rules.value_and_grad", "rule_findings.of_operand"),
+    *("custom_rules.try_use", "custom_rules.value_and_grad", "rule_findings.of_operand"),
     *("under_transforms._under_vmap", "rule_trial.second_derivative"),
 ]
 
@@ -52,7 +56,7 @@ def test_a_part_that_fails_is_said_and_takes_down_no_other(part, monkeypatch):
     said += [rule.second_derivative for rule in report.rules]
     assert any("injected" in x for x in (*said, *report.checked)), report
     assert [leaf.leaf for leaf in report.leaves] == ["args[0]"]
-    if part not in ("check.audit", "custom_rules.compare", "rule_findings.of_operand"):
+    if part not in ("check.audit", "custom_rules.try_use", "rule_findings.of_operand"):
         assert any("doubled" in f.message for f in report.failures), report
 
 
