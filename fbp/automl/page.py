@@ -34,7 +34,7 @@ def story_page(
         "use": "Use it",
     }
     return render(
-        "fit/page.html",
+        "automl/page.html",
         title=f"Predicting {story.target}",
         verdict=story.verdict,
         notes=story.notes,

@@ -20,6 +20,7 @@ from scipy import stats
 
 LEVEL = 0.05  # of all claims together
 POWER = 0.8  # the usual one, with which `seeds_to_tell` plans; Cohen (1988), 2.4
+ROUNDING = 1e-12  # of the scores: what differs by less is equal, in double precision
 FEW = 8  # up to so many seeds of each, ties make the normal approximation of U too sure
 RESAMPLES = 9_999  # where there are more permutations, so many are drawn: p is within 0.005 at 0.05
 MOST_SEEDS = 1_000  # more than these is "too many" rather than a plan
@@ -151,8 +152,9 @@ def _p_of_means(x: Sample, y: Sample, paired: bool) -> float:
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return 0.0  # the ranks decide
     spread = np.ptp(x - y) if paired else np.ptp(x) + np.ptp(y)
-    if spread == 0:
-        return float(x.mean() == y.mean())
+    rounding = ROUNDING * max(np.abs(x).max(), np.abs(y).max())
+    if spread <= rounding:
+        return float(abs(x.mean() - y.mean()) <= rounding)
     test: Any = stats.ttest_rel(x, y) if paired else stats.ttest_ind(x, y, equal_var=False)
     return float(test.pvalue)
 

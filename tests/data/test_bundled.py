@@ -123,5 +123,6 @@ def test_a_missing_mlxtend_is_named(monkeypatch):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(InputError, match="no data set is called 'digit': give one of digits, "):
+    message = r"no data set is called 'digit': did you mean digits\? give one of digits, "
+    with pytest.raises(InputError, match=message):
         load("digit")

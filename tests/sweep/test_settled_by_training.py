@@ -34,9 +34,9 @@ def measured(monkeypatch, tmp_path):
 
     make = runner.make_program
 
-    def counted(config, problem, parallelism):
+    def counted(study, parallelism):
         compiled.append(parallelism.kind)
-        return make(config, problem, parallelism)
+        return make(study, parallelism)
 
     monkeypatch.setattr(autotuning, "_time_candidate", attempt)
     monkeypatch.setattr(runner, "make_program", counted)
