@@ -75,3 +75,21 @@ def standard_promotion():
     floats."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture
+def fbp_fails(capsys):
+    """Runs a command line that must fail as bad input does; its one line on stderr."""
+
+    from fbp.cli import main
+
+    def run(*argv):
+        assert main([str(word) for word in argv]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith("fbp: ")
+        assert err.count("\n") == 1
+        assert "Traceback" not in err
+        return err
+
+    return run

@@ -30,22 +30,6 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-@pytest.fixture
-def fbp_fails(capsys):
-    """Runs a command line that must fail as bad input does; its one line on stderr."""
-
-    def run(*argv):
-        assert main([str(word) for word in argv]) == 2
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.startswith("fbp: ")
-        assert err.count("\n") == 1
-        assert "Traceback" not in err
-        return err
-
-    return run
-
-
 def test_sweep_records_and_prints_the_answer(config, tmp_path, capsys):
     run = tmp_path / "run"
     assert main(["sweep", str(config), "--out", str(run)]) == 0

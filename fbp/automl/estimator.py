@@ -38,6 +38,16 @@ class _Estimator(BaseEstimator):
         self.fitted_ = fit(x, y, task=task, test=0, seed=seed, sample_weight=sample_weight)
         return self
 
+    def _pair(self, x: Any, y: Any, dtype: Any = None) -> tuple[Any, Any]:
+        """Return checked rows and targets."""
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
+        x = _checked(self, x, reset=True)
+        y = column_or_1d(y, dtype=dtype, warn=True)
+        assert_all_finite(y)
+        check_consistent_length(x, y)
+        return x, y
+
     def _rows(self, x: Any) -> Any:
         check_is_fitted(self)
         return _checked(self, x, reset=False)
@@ -93,12 +103,7 @@ class FbpClassifier(ClassifierMixin, _Estimator):
           X, y: rows and classes.
           sample_weight: how much each row counts; rows of weight 0 are left out.
         """
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        X = _checked(self, X, reset=True)
-        y = column_or_1d(y, warn=True)
-        assert_all_finite(y)
-        check_consistent_length(X, y)
+        X, y = self._pair(X, y)
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         weights = sample_weight
@@ -153,12 +158,7 @@ class FbpRegressor(RegressorMixin, _Estimator):
           X, y: rows and numbers.
           sample_weight: how much each row counts; rows of weight 0 are left out.
         """
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        X = _checked(self, X, reset=True)
-        y = column_or_1d(y, dtype=np.float64, warn=True)
-        assert_all_finite(y)
-        check_consistent_length(X, y)
+        X, y = self._pair(X, y, np.float64)
         weights = sample_weight
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, ensure_non_negative=True)

@@ -1,7 +1,6 @@
 """The user's own pictures and sounds on the page: the mistaken ones, and the surest."""
 
 import io
-import wave
 from dataclasses import dataclass
 
 import jax
@@ -9,6 +8,7 @@ import matplotlib
 import numpy as np
 from jaxtyping import Int, Shaped
 from PIL import Image
+from scipy.io import wavfile
 
 from fbp.automl.inputs import Images, Sounds
 from fbp.automl.model import Model
@@ -58,12 +58,7 @@ def examples_shown(model: Model, scored: Scored | None) -> Shown | None:
     most = MOST[type(scored.inputs)]
     mistaken = f"Mistaken, the surest first: {wrong.sum():,} in all"
     groups = [
-        _group(
-            mistaken,
-            order[wrong][:most],
-            model,
-            scored,
-        ),
+        _group(mistaken, order[wrong][:most], model, scored),
         _group("Right, the surest first", order[~wrong][:most], model, scored),
     ]
     if isinstance(scored.inputs, Images) and model.architecture.channels:
@@ -134,9 +129,5 @@ def _sound(samples: np.ndarray, rate: int) -> str:
     samples = samples[: SECONDS * rate]
     loudest = float(np.abs(samples).max(initial=0)) or 1.0
     stream = io.BytesIO()
-    with wave.open(stream, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes((0.9 * 32767 * samples / loudest).astype("<i2").tobytes())
+    wavfile.write(stream, rate, (0.9 * 32767 * samples / loudest).astype("<i2"))
     return data_uri(stream.getvalue(), "audio/wav")

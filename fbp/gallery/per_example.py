@@ -19,7 +19,7 @@ import fbp
 from fbp.autodiff import graph as g
 from fbp.autodiff.avals import differentiable
 from fbp.autodiff.edits.groups import choose
-from fbp.autodiff.edits.program import NamedProgram
+from fbp.autodiff.edits.program import NamedProgram, paths
 from fbp.autodiff.flat_function import flatten_function
 from fbp.errors import InputError
 from fbp.gallery.factors import Factors, factors
@@ -159,11 +159,9 @@ class ExampleGradients:
 
     def layers(self) -> dict[str, list[Factors]]:
         """Return, by the path of each weight, the factors of the layers that read it."""
-        paths, _ = zip(*jax.tree_util.tree_flatten_with_path(self.params)[0], strict=True)
-        names = [jax.tree_util.keystr(path, simple=True, separator="/") for path in paths]
         by_name = {
             name: [m.factors for m in ms if m.is_layer]
-            for name, ms in zip(names, self.by_leaf, strict=True)
+            for name, ms in zip(paths(self.params), self.by_leaf, strict=True)
         }
         return {name: layers for name, layers in by_name.items() if layers}
 

@@ -125,6 +125,9 @@ class Claim:
         )
 
 
+Entered = tuple[Entrant, Mapping[int, TrialHistory]]  # with its trials that are compared
+
+
 def claims(entrants: Sequence[Entrant]) -> list[Claim]:
     """Compare every two of the runs: by the metric, and by the steps to the target if all have it.
 
@@ -134,7 +137,8 @@ def claims(entrants: Sequence[Entrant]) -> list[Claim]:
     Returns:
       A claim for each two runs and each measure; the p-values are corrected for all of them.
     """
-    tests = [test for pair in combinations(entrants, 2) for test in _tests(*pair)]
+    chosen = [(entrant, choices(entrant)) for entrant in entrants]
+    tests = [test for pair in combinations(chosen, 2) for test in _tests(*pair)]
     corrected = holm([test.p_value for test in tests])
     level = LEVEL / max(len(tests), 1)
     return [
@@ -170,34 +174,27 @@ def choices(entrant: Entrant) -> dict[int, TrialHistory]:
     return {t.seed: t for s in best[:1] for t in trials_of[s] if t.seed not in tuning}
 
 
-def _tests(first: Entrant, second: Entrant) -> list[Claim]:
-    pair = (first, second)
-    chosen = choices(first), choices(second)
-    if not all(chosen):
+def _tests(*entered: Entered) -> list[Claim]:
+    """Test two runs, each with the trials that are compared, by all that both measure."""
+    (first, chosen), (second, others) = entered
+    if not chosen or not others:
         return []
-    part = "test" if all(map(_tested, chosen)) else "validation"
-    metric = first.measures.metric
-    by_score = [
-        {s: _score(t, e.measures, part) for s, t in c.items()}
-        for e, c in zip(pair, chosen, strict=True)
-    ]
-    tests = [_test(pair, f"{part} {SCORES.get(metric, metric)}", *by_score)]
-    target = first.target
+    part = "test" if _tested(chosen) and _tested(others) else "validation"
+    metric, target = first.measures.metric, first.target
+    scores = [{s: _score(t, e.measures, part) for s, t in c.items()} for e, c in entered]
+    tests = [_test(first, second, f"{part} {SCORES.get(metric, metric)}", *scores)]
     if target is not None and second.target == target:
-        steps = [
-            {s: -first_step(t, e.measures, target) for s, t in c.items()}
-            for e, c in zip(pair, chosen, strict=True)
-        ]
-        tests.append(_test(pair, f"steps to {number_text(target, metric)}", *steps))
+        steps = [{s: -first_step(t, e.measures, target) for s, t in c.items()} for e, c in entered]
+        tests.append(_test(first, second, f"steps to {number_text(target, metric)}", *steps))
     return tests
 
 
-def _test(pair: tuple[Entrant, Entrant], measure: str, x: Scores, y: Scores) -> Claim:
+def _test(first: Entrant, second: Entrant, measure: str, x: Scores, y: Scores) -> Claim:
     difference = rank_difference(x, y)
     if difference.mean_rank < 0:
-        pair, difference = (pair[1], pair[0]), rank_difference(y, x)
-    names = (pair[0].name, pair[1].name)
-    reservations = (*_budgets(*pair), *_edges(*pair))
+        first, second, difference = second, first, -difference
+    reservations = (*_budgets(first, second), *_edges(first, second))
+    names = (first.name, second.name)
     return Claim(*names, measure, difference.p_value, difference, None, reservations)
 
 

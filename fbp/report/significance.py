@@ -11,7 +11,7 @@ would call two runs of one method different (`python -m benchmarks.claims`).
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,11 @@ class Difference:
         """The smallest p-value that samples of these sizes can have."""
         n, m = self.sizes
         return 2 / 2**n if self.paired else 2 / math.comb(n + m, n)
+
+    def __neg__(self) -> "Difference":
+        """Return the same difference, seen from the second sample."""
+        sizes = self.sizes[::-1]
+        return replace(self, mean_rank=-self.mean_rank, effect=-self.effect, sizes=sizes)
 
 
 def rank_difference(x: Scores, y: Scores, *, seed: int = 0) -> Difference:

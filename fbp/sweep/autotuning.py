@@ -22,14 +22,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from fbp.flops import flops
 from fbp.hosts import broadcast, put_global
 from fbp.sweep.grid import grid_of
 from fbp.sweep.parallelism import Parallelism, configured, round_up, select_trials
 from fbp.sweep.problem import first_batch
 from fbp.sweep.program import make_program
 from fbp.sweep.study import Study
-from fbp.train.engine import init_of, plain_loss
 from fbp.train.objective import Objective
 from fbp.train.problem import Batches, Part, Problem, example_count
 
@@ -117,16 +115,8 @@ def autotune(
 
 
 def operations(study: Study) -> float:
-    """Count the floating-point operations of a study, as XLA counts a forward pass.
-
-    A gradient counts as three forward passes.
-    """
-    problem, train = study.problem, study.config.train
-    params, carried = jax.eval_shape(init_of(problem), jax.random.key(0))
-    batch = jax.eval_shape(lambda: first_batch(problem, train.batch_size))
-    loss = lambda params, carried, *rest: plain_loss(problem, carried)(params, *rest)
-    forward = flops(loss, params, carried, batch, jax.random.key(0))
-    return 3 * forward * train.steps * len(study.trials)
+    """Count the floating-point operations of a study."""
+    return study.step_flops * study.config.train.steps * len(study.trials)
 
 
 def _candidates(study: Study, first: Parallelism) -> list[Parallelism]:
@@ -142,8 +132,7 @@ def _candidates(study: Study, first: Parallelism) -> list[Parallelism]:
     if _group(each) < each:
         candidates.append(Parallelism("map", _group(each), devices))
     candidates.append(Parallelism("loop", 1, devices))
-    steps = len(study.trials) * study.config.train.steps
-    if jax.default_backend() == "cpu" and operations(study) / steps >= LARGE:
+    if jax.default_backend() == "cpu" and study.step_flops >= LARGE:
         in_turn = lambda candidate: candidate.kind not in ("map", "loop")
         candidates.sort(key=lambda c: (in_turn(c), c.batch_size > 1))
         return [candidate for candidate in candidates if candidate.kind != "vmap"]

@@ -76,7 +76,7 @@ class SweepPlan:
     @property
     def digest(self) -> str:
         """The SHA-256 of the plan's content: two plans of one digest are the same."""
-        return hashlib.sha256(to_json(_tables(self)).encode()).hexdigest()
+        return hashlib.sha256(to_json(asdict(self)).encode()).hexdigest()
 
     def groups_of(self, part: int) -> list[Group]:
         """Return the groups of a part."""
@@ -121,7 +121,7 @@ def settled_plan(
         if not (directory / PLAN).exists():
             plan = plan_of(text, studies, parts, say)
             write_atomic(directory / CONFIG, text.encode())
-            write_atomic(directory / PLAN, (to_json(_tables(plan), indent=1) + "\n").encode())
+            write_atomic(directory / PLAN, (to_json(asdict(plan), indent=1) + "\n").encode())
     plan = read_plan(directory)
     if plan.parts != parts:
         raise InputError(
@@ -240,10 +240,6 @@ def _parallelism(values: Mapping[str, Any]) -> Parallelism:
     if values["kind"] not in KINDS:
         raise ValueError(f"kind {values['kind']}")
     return Parallelism(**values)
-
-
-def _tables(plan: SweepPlan) -> dict[str, Any]:
-    return asdict(plan)
 
 
 def _check_circumstances(plan: SweepPlan, now: Mapping[str, str], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -10,13 +11,14 @@ from fbp.config import Config, Imported
 from fbp.config_file import variants_of
 from fbp.data import Dataset
 from fbp.errors import InputError
+from fbp.flops import flops
 from fbp.records import COLUMNS
 from fbp.report.measures import Measures
 from fbp.sweep.grid import Trial, trials_of
 from fbp.sweep.parallelism import Parallelism
 from fbp.sweep.problem import check_gradient, first_batch, load_problem, name_of, with_settings
 from fbp.train.checks import check_runs, check_sizes
-from fbp.train.engine import Engine, engine_of
+from fbp.train.engine import Engine, engine_of, init_of, plain_loss
 from fbp.train.objective import Objective
 from fbp.train.optimizer import optimizer_of
 from fbp.train.problem import Problem
@@ -46,6 +48,17 @@ class Study:
         """The functions of one of its trials."""
         optimizer = optimizer_of(self.config, self.problem)
         return engine_of(self.problem, optimizer, self.config.train.memory_budget)
+
+    @cached_property
+    def step_flops(self) -> float:
+        """The floating-point operations of a trial's step, as XLA counts a forward pass.
+
+        A gradient counts as three forward passes.
+        """
+        params, carried = jax.eval_shape(init_of(self.problem), jax.random.key(0))
+        batch = jax.eval_shape(lambda: first_batch(self.problem, self.config.train.batch_size))
+        loss = lambda params, carried, *rest: plain_loss(self.problem, carried)(params, *rest)
+        return 3 * flops(loss, params, carried, batch, jax.random.key(0))
 
     @property
     def is_users(self) -> bool:

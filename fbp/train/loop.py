@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -312,11 +313,12 @@ def _final_steps(
 ) -> Recording:
     """Record the last steps one by one."""
     first, last = history[-2].step, history[-1].step
-    steps = range(first + 1, last + 1)
+    if not record.last:
+        return recording_of([], [])
     _, (_, measures) = recorded(state, examples, last - first)
-    rows = [jax.tree.map(lambda x, i=i: x[i], measures) for i in range(len(steps))]
-    shown = slice(max(len(steps) - record.last, 0), None)
-    return recording_of(list(steps)[shown], [numbers_of(row) for row in rows[shown]])
+    steps = range(first + 1, last + 1)[-record.last :]
+    shown = jax.tree.map(lambda x: np.asarray(x, np.float64)[-record.last :], measures)
+    return Recording(tuple(steps), shown)
 
 
 def _recorded_steps(

@@ -12,6 +12,7 @@ from fbp.config import Config, Optimizer, Train
 from fbp.errors import InputError
 from fbp.optimizers import OF_CONTRIB, OPTIMIZERS, SCHEDULE_FREE, WRAPPERS
 from fbp.train.extra_args import accepting
+from fbp.train.layout import path_name
 from fbp.train.problem import Problem
 from fbp.train.step import with_guards
 
@@ -118,10 +119,10 @@ def scale_by_path(factors: Mapping[str, Any]) -> optax.GradientTransformation:
     """
 
     def factor(path: Any) -> Any:
-        matching = [p for p in factors if fnmatch.fnmatchcase(path_text(path), p)]
+        matching = [p for p in factors if fnmatch.fnmatchcase(path_name(path), p)]
         if len(matching) > 1:
             raise InputError(
-                f"rates: the patterns {' and '.join(matching)} both match {path_text(path)}: "
+                f"rates: the patterns {' and '.join(matching)} both match {path_name(path)}: "
                 "give patterns that exclude each other"
             )
         return factors[matching[0]] if matching else 1.0
@@ -130,10 +131,10 @@ def scale_by_path(factors: Mapping[str, Any]) -> optax.GradientTransformation:
         paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
         list(map(factor, paths))
         for pattern in factors:
-            if not any(fnmatch.fnmatchcase(path_text(path), pattern) for path in paths):
+            if not any(fnmatch.fnmatchcase(path_name(path), pattern) for path in paths):
                 raise InputError(
                     f"rates: the pattern {pattern} matches no parameter: they are "
-                    f"{', '.join(map(path_text, paths))}"
+                    f"{', '.join(map(path_name, paths))}"
                 )
         return optax.EmptyState()
 
@@ -143,11 +144,6 @@ def scale_by_path(factors: Mapping[str, Any]) -> optax.GradientTransformation:
         return scaled, state
 
     return optax.GradientTransformation(init, update)
-
-
-def path_text(path: Any) -> str:
-    """Format the path of a parameter: `1_dense/kernel`."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _wrapped(optimizer: Optimizer, values: Mapping[str, Any]) -> optax.GradientTransformation:

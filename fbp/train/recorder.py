@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 
 from fbp.autodiff import RULES
 from fbp.autodiff.edits.groups import choose
-from fbp.autodiff.edits.program import NamedProgram
+from fbp.autodiff.edits.program import NamedProgram, paths
 from fbp.autodiff.edits.taps import tap
 from fbp.autodiff.flat_function import flatten_function
 from fbp.errors import InputError
@@ -165,8 +165,7 @@ def layer_measures(params: Any, grads: Any, after: Any) -> dict[str, dict[str, F
 
 def leaf_names(params: Any) -> list[str]:
     """Return the path of each parameter, its parts divided by slashes."""
-    paths = jax.tree_util.tree_leaves_with_path(params)
-    return [jax.tree_util.keystr(path, simple=True, separator="/") or "params" for path, _ in paths]
+    return [path or "params" for path in paths(params)]
 
 
 def recording_of(steps: Sequence[int], measures: Sequence[Measures]) -> Recording:

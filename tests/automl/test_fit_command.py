@@ -44,19 +44,6 @@ def run(table):
     return out
 
 
-@pytest.fixture
-def fails(capsys):
-    def run(*argv):
-        assert main([str(word) for word in argv]) == 2
-        out, err = capsys.readouterr()
-        assert out == ""
-        assert err.startswith("fbp: ")
-        assert err.count("\n") == 1
-        return err
-
-    return run
-
-
 def test_a_fit_leaves_a_model_its_story_and_a_page(run):
     assert sorted(path.name for path in run.iterdir()) == ["fit.json", "model.npz", "report.html"]
     story = json.loads((run / "fit.json").read_text())
@@ -91,10 +78,10 @@ def test_predictions_in_a_directory_and_as_json(run, table, tmp_path, capsys):
     assert all(sum(row[name] for name in names) == pytest.approx(1, abs=1e-5) for row in rows)
 
 
-def test_a_former_fit_is_kept_unless_overwritten(run, table, fails):
+def test_a_former_fit_is_kept_unless_overwritten(run, table, fbp_fails):
     before = (run / "model.npz").read_bytes()
-    assert "holds a fit already" in fails("fit", table, "--target", "kind", "--out", run)
-    message = fails("fit", table, "--target", "no", "--out", run, "--overwrite")
+    assert "holds a fit already" in fbp_fails("fit", table, "--target", "kind", "--out", run)
+    message = fbp_fails("fit", table, "--target", "no", "--out", run, "--overwrite")
     assert "no column 'no'" in message
     assert (run / "model.npz").read_bytes() == before
     check_free(run, overwrite=True)
@@ -106,16 +93,16 @@ def test_a_directory_of_other_files_is_never_used(tmp_path):
         check_free(tmp_path, overwrite=True)
 
 
-def test_a_former_prediction_is_kept_unless_overwritten(run, table, tmp_path, fails):
+def test_a_former_prediction_is_kept_unless_overwritten(run, table, tmp_path, fbp_fails):
     (tmp_path / "p.csv").write_text("mine")
-    message = fails("predict", run, table, "--out", tmp_path / "p.csv")
+    message = fbp_fails("predict", run, table, "--out", tmp_path / "p.csv")
     assert "is there already: give another --out, or --overwrite" in message
     assert (tmp_path / "p.csv").read_text() == "mine"
 
 
-def test_other_columns_are_refused_at_prediction(run, tmp_path, fails):
+def test_other_columns_are_refused_at_prediction(run, tmp_path, fbp_fails):
     path = write_csv(tmp_path / "other.csv", [[1, 2, 3, 4]], [*NAMES[:3], "width"])
-    message = fails("predict", run, path)
+    message = fbp_fails("predict", run, path)
     assert "no column petal width: give sepal length" in message
 
 
@@ -145,33 +132,33 @@ ROWS = [[i, i % 3, 0.5, 1, "ab"[i % 2]] for i in range(20)]
     ],
 )
 def test_a_table_that_cannot_be_learnt_is_one_line_and_status_2(
-    tmp_path, fails, rows, target, message
+    tmp_path, fbp_fails, rows, target, message
 ):
     path = write_csv(tmp_path / "bad.csv", rows)
     options = [] if target is None else ["--target", target]
-    assert message in fails("fit", path, *options, "--out", tmp_path / "run")
+    assert message in fbp_fails("fit", path, *options, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_an_empty_file_is_one_line_and_status_2(tmp_path, fails):
+def test_an_empty_file_is_one_line_and_status_2(tmp_path, fbp_fails):
     (tmp_path / "empty.csv").touch()
-    message = fails("fit", tmp_path / "empty.csv", "--target", "y", "--out", tmp_path / "run")
+    message = fbp_fails("fit", tmp_path / "empty.csv", "--target", "y", "--out", tmp_path / "run")
     assert "empty.csv: the file is empty" in message
 
 
-def test_missing_data_and_a_missing_model_are_one_line_and_status_2(tmp_path, fails):
-    assert "no such file or directory" in fails("fit", tmp_path / "absent")
-    assert "no such file: give the directory" in fails("predict", tmp_path, tmp_path / "x.csv")
+def test_missing_data_and_a_missing_model_are_one_line_and_status_2(tmp_path, fbp_fails):
+    assert "no such file or directory" in fbp_fails("fit", tmp_path / "absent")
+    assert "no such file: give the directory" in fbp_fails("predict", tmp_path, tmp_path / "x.csv")
 
 
 @pytest.mark.parametrize(
     ("suffix", "message"), [("png", "not a PNG or JPEG image"), ("wav", "not a WAV")]
 )
-def test_a_damaged_image_or_sound_is_one_line_and_status_2(tmp_path, fails, suffix, message):
+def test_a_damaged_image_or_sound_is_one_line_and_status_2(tmp_path, fbp_fails, suffix, message):
     for kind in "ab":
         (tmp_path / "data" / kind).mkdir(parents=True)
         (tmp_path / "data" / kind / f"1.{suffix}").write_bytes(b"nothing of the kind")
-    assert message in fails("fit", tmp_path / "data", "--out", tmp_path / "run")
+    assert message in fbp_fails("fit", tmp_path / "data", "--out", tmp_path / "run")
 
 
 def test_images_in_folders_are_read_with_their_classes(tmp_path):
@@ -225,8 +212,8 @@ def test_idx_files_are_read_as_images_with_their_test(tmp_path):
     assert len(images.names) == 6
 
 
-def test_a_target_column_is_of_a_table_only(tmp_path, fails):
-    assert "only a table has a target column" in fails("fit", tmp_path, "--target", "y")
+def test_a_target_column_is_of_a_table_only(tmp_path, fbp_fails):
+    assert "only a table has a target column" in fbp_fails("fit", tmp_path, "--target", "y")
 
 
 def test_predictions_that_begin_like_a_formula_are_noted(classifier, tmp_path, capsys):
@@ -242,7 +229,9 @@ def test_predictions_that_begin_like_a_formula_are_noted(classifier, tmp_path, c
     assert "note: '=cmd()' begins like a formula" in err
 
 
-def test_the_task_may_be_named_by_what_is_predicted(tmp_path, fails):
+def test_the_task_may_be_named_by_what_is_predicted(tmp_path, fbp_fails):
     path = write_csv(tmp_path / "t.csv", [[*row[:4], "a"] for row in ROWS])
-    message = fails("fit", path, "--target", "kind", "--task", "numbers", "--out", tmp_path / "r")
+    message = fbp_fails(
+        "fit", path, "--target", "kind", "--task", "numbers", "--out", tmp_path / "r"
+    )
     assert "kind: a regression needs numbers" in message
