@@ -50,7 +50,7 @@ def write_recording(path: Path, recording: LessonRecording) -> None:
     >>> from fbp.show import record, xor
     >>> with TemporaryDirectory() as directory:
     ...     page = Path(directory) / "xor.html"
-    ...     write_page(page, record(xor(), seed=1))
+    ...     write_recording(page, record(xor(), seed=1))
     ...     "<svg" in page.read_text(encoding="utf-8")
     True
     """

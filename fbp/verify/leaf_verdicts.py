@@ -157,7 +157,7 @@ def verdicts_of(
     ):
         eps = max(eps_of(x), eps_of(leaf))
         verdict = compared(name, x, want, reference.bar(i, eps), eps, how)
-        error = abs(verdict.got - verdict.expected) if eps < COARSE else 0.0
+        error = abs(verdict.got - verdict.expected) if verdict.ok and eps < COARSE else 0.0
         resolved = reference.resolves(i, max(eps, coarsest), error)
         verdicts.append(replace(verdict, resolved=resolved))
     for i, x in enumerate(double or ()):

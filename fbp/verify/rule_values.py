@@ -14,9 +14,10 @@ from fbp.verify.finite_difference import Slope, few_values, slope
 from fbp.verify.kernels import without_kernels
 from fbp.verify.observe import calls_out, sites
 from fbp.verify.precision import DOUBLE, evaluate_in
+from fbp.verify.reference import RESOLVED
 from fbp.verify.report import Kind
 from fbp.verify.rule_use import RuleUse, groups
-from fbp.verify.verdict import RESOLVED, Verdict
+from fbp.verify.verdict import Verdict
 
 MULTIPLE = 10
 """How many times the rounding error of a function's values that of the rule may be."""

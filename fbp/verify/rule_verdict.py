@@ -10,6 +10,7 @@ import numpy as np
 from fbp.verify.audited import Audited, arrays_alone
 from fbp.verify.declared import Declaration
 from fbp.verify.finite_difference import slope
+from fbp.verify.reference import RESOLVED
 from fbp.verify.report import Kind
 from fbp.verify.rule_derivative import along_direction
 from fbp.verify.rule_slopes import (
@@ -22,7 +23,7 @@ from fbp.verify.rule_trial import NEAR, Label
 from fbp.verify.rule_use import alone
 from fbp.verify.rule_values import beside_values
 from fbp.verify.surrogate import beside_surrogate
-from fbp.verify.verdict import RESOLVED, Verdict
+from fbp.verify.verdict import Verdict
 from fbp.verify.worst_entry import Row
 
 SMALLEST = 1e-6

@@ -4,9 +4,6 @@ from dataclasses import dataclass
 
 from fbp.verify.report import Kind
 
-RESOLVED = 0.03
-"""A bar above this share of the largest entry leaves no digits: nothing is said to be right."""
-
 
 @dataclass(frozen=True)
 class Verdict:
