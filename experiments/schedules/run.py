@@ -23,13 +23,13 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from experiments.schedules.basin import decades_above
+from experiments.schedules.shares import shares
 from fbp.config import Train
 from fbp.data import load
 from fbp.laboratory import Check, Outcome
 from fbp.nn import mlp
 from fbp.report.statistics import Interval, bootstrap_interval
 from fbp.train import evaluate, objective_of
-from fbp.train.optimizer import schedule_of
 from fbp.train.trials import train_trials
 
 CONSTANT, COSINE, WSD, ONE_CYCLE = "constant", "cosine", "warmup-stable-decay", "one-cycle"
@@ -77,8 +77,7 @@ def shapes(steps: int) -> Float[np.ndarray, "schedules steps"]:
         WSD: replace(plain, schedule="wsd", warmup_steps=steps // 20),
         ONE_CYCLE: replace(plain, schedule="one_cycle"),
     }
-    schedules = [schedule_of(plans[name]) for name in NAMES]
-    return np.array([[schedule(i) for i in range(steps)] for schedule in schedules], np.float32)
+    return np.array([shares(plans[name]) for name in NAMES], np.float32)
 
 
 def run(settings: Settings) -> Outcome:
@@ -117,12 +116,12 @@ def _train(settings: Settings, rates: Float[np.ndarray, " rates"]) -> tuple[Scor
     split = dataset.train
     training = jax.device_put((split.x[: settings.examples], split.y[: settings.examples]))
     network = mlp([settings.width, dataset.classes])
-    shares = jnp.asarray(shapes(settings.steps))
+    table = jnp.asarray(shapes(settings.steps))
     grid = (len(NAMES), len(rates), settings.seeds)
     schedule, rate, seed = (index.ravel() for index in np.indices(grid))
 
     def adam(trial):
-        return optax.adam(lambda step: trial["rate"] * shares[trial["schedule"], step])
+        return optax.adam(lambda step: trial["rate"] * table[trial["schedule"], step])
 
     _, params = train_trials(
         network,
