@@ -178,5 +178,5 @@ def _figure(exponents, means, shares: Shares, predicted, unit: float) -> Figure:
         ylim=(0.95 * lowest_of_all, 2 * lowest_of_all),
     )
     right.set(xlabel="peak learning rate", ylabel="bound, in units of D G", yscale="log")
-    left.legend(frameon=False, fontsize=7)
+    left.legend(frameon=False, fontsize=7, loc="upper center")
     return figure
