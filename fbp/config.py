@@ -187,6 +187,8 @@ class Train:
       memory: temporary memory that the gradient of one trial may need at most, as text with a unit:
         `8 GiB`; as little is computed again as fits, see `fbp.value_and_grad`. Trials side by side
         need as many times that.
+      record: whether the last step before each evaluation is recorded, layer by layer; the other
+        steps are compiled as without it. See `fbp.train.recorder`.
     """
 
     steps: int
@@ -204,6 +206,7 @@ class Train:
     exponent: float | None = None
     peak_at: float | None = None
     memory: str | None = None
+    record: bool = False
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "evaluate_every", "accumulate"):

@@ -39,6 +39,7 @@ NO_AXES = (
     "train.metric",
     "train.higher_is_better",
     "train.target",
+    "train.record",
 )  # trials could not be compared
 
 

@@ -14,7 +14,8 @@ A run's directory holds
 Columns of `records.jsonl`. Every row has
 
 - `kind`: `train` (mean loss over the steps since the trial's last row), `eval` (a measurement
-  of the validation set), `diverged` (the trial was stopped) or `test` (the winner's trials, once);
+  of the validation set), `diverged` (the trial was stopped), `test` (the winner's trials, once), or
+  `layers` (what the step did to each layer, where `train.record` is set);
 - `trial`: number of the trial, from 0;
 - `learning_rate`, and every other swept hyperparameter under its name; an axis under its key,
   such as `train.batch_size`: a number, or a string such as `cosine`, the same kind in all rows;
@@ -22,7 +23,8 @@ Columns of `records.jsonl`. Every row has
 - `step`: gradients made so far.
 
 `train` has `loss`; `eval` and `test` have `loss`, and `accuracy` or `r2`; `eval` has `split`,
-which is `validation`. A trial that a search has dropped has no further rows. Losses are
+which is `validation`; `layers` has `layers`, numbers by measure and layer, which
+`fbp.recording.recordings` reads. A trial that a search has dropped has no further rows. Losses are
 cross-entropy in nats, or squared error where the target's variance on the training set is 1. A
 number that is not finite is null.
 """
@@ -47,6 +49,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fbp.errors import InputError
+from fbp.recording import LAYERS
 
 CONFIG, ENVIRONMENT, RECORDS, SUMMARY, CHECKPOINTS, LOCK = (
     "config.toml",
@@ -296,7 +299,8 @@ def table(run: Path | str) -> Any:
       run: the run's directory.
 
     Returns:
-      A dataframe with a row for each record; what a record does not have is null.
+      A dataframe with a row for each record but those of layers, which
+      `fbp.recording.recordings` reads; what a record does not have is null.
 
     Raises:
       InputError: neither is installed, or the records cannot be read.
@@ -308,7 +312,7 @@ def table(run: Path | str) -> Any:
     (2, 2)
     """
     try:
-        rows = read_records(Path(run))
+        rows = [row for row in read_records(Path(run)) if row["kind"] != LAYERS]
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{run}: its records cannot be read: {error}") from error
     if find_spec("polars"):

@@ -14,8 +14,19 @@ MODULES = {
 }
 LAYERS = (
     *("errors", "hosts", "user_cache", "compilation_cache", "shipped", "extras", "flops"),
-    *("byte_size", "notebook", "optimizers", "structure", "config", "config_file", "records"),
-    *("checkpoints", "autodiff", "nn", "data", "report", "verify", "gallery", "testing", "train"),
+    *("byte_size", "notebook", "optimizers", "structure", "config", "config_file", "recording"),
+    *(
+        "records",
+        "checkpoints",
+        "autodiff",
+        "nn",
+        "data",
+        "report",
+        "verify",
+        "gallery",
+        "testing",
+        "train",
+    ),
     *("automl", "sweep", "plan", "show", "laboratory", "commands", "cli", "__main__"),
 )
 """From below to above: each imports from those before it, inside of functions too. What stands in

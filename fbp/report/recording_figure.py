@@ -1,13 +1,14 @@
 """Draw what a training recorded: layers against steps, a color for each number."""
 
+import re
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
+from fbp.recording import DEAD, Recording
 from fbp.report.drawing import WIDTH, plain
 
 SCALES = {
@@ -15,40 +16,27 @@ SCALES = {
     "update_ratio": "log",
     "noise_scale": "log",
     "zero_share": (0.0, 1.0),
-    "dead_units": (0.0, 1.0),
+    DEAD: (0.0, 1.0),
     "cosine": (-1.0, 1.0),
 }
 ROW, HEAD = 0.22, 0.9  # inches for a layer, and for a panel's title and axis
 
 
-class Recorded(Protocol):
-    """What a recording holds: numbers at each step, by measure and layer."""
-
-    @property
-    def steps(self) -> tuple[int, ...]:
-        """The numbers of the recorded updates."""
-        ...
-
-    @property
-    def measures(self) -> Mapping[str, Mapping[str, Float[np.ndarray, " steps"]]]:
-        """The numbers."""
-        ...
-
-
-def draw_recording(recording: Recorded) -> Figure:
+def draw_recording(recording: Recording) -> Figure:
     """Draw a heat map for each measure: a row is a layer, a column a recorded step.
 
     What is not finite, and what cannot be shown on a logarithmic scale, is left white.
 
     Args:
-      recording: `TrainResult.recording`, or `TrainResult.last_steps`.
+      recording: `TrainResult.recording`, `TrainResult.last_steps`, or one of a sweep's
+        `fbp.recording.recordings`.
 
     Returns:
       The figure; `figure.savefig(path)` writes it.
 
     Source: histograms of activations and gradients by layer, Glorot and Bengio (2010).
 
-    >>> from fbp.train.recorder import recording_of
+    >>> from fbp.recording import recording_of
     >>> rows = [{"gradient_norm": {"0/w": 1.0, "1/w": 0.1}}] * 2
     >>> len(draw_recording(recording_of([1, 2], rows)).axes)
     2
@@ -58,7 +46,8 @@ def draw_recording(recording: Recorded) -> Figure:
     if not heights:
         return figure
     panels = figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
-    for panel, (measure, rows) in zip(panels, recording.measures.items(), strict=True):
+    for panel, (measure, unordered) in zip(panels, recording.measures.items(), strict=True):
+        rows = {name: unordered[name] for name in sorted(unordered, key=_position)}
         scale = SCALES.get(measure, "log")
         norm = LogNorm() if scale == "log" else Normalize(*scale)
         colors = "RdBu" if measure == "cosine" else "viridis"
@@ -75,6 +64,13 @@ def draw_recording(recording: Recorded) -> Figure:
         panel.set_xticks(list(shown), [f"{recording.steps[i]:,}" for i in shown])
     panels[-1].set_xlabel("step")
     return figure
+
+
+def _position(layer: str) -> list[tuple[int, str]]:
+    """Return a key that orders layers by the numbers in their names: 9 comes before 10."""
+    return [
+        (int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", layer)
+    ]
 
 
 def _masked(

@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from fbp.errors import InputError
+from fbp.recording import LAYERS
 from fbp.report.measures import measures_of
 from fbp.report.summary import summarize
 from fbp.report.trials import Record
 
 NUMBERS = ("trial", "learning_rate", "seed", "step")
-FURTHER = {"train": ("loss",), "eval": ("loss", "split"), "test": ("loss",), "diverged": ()}
+FURTHER = {
+    "train": ("loss",),
+    "eval": ("loss", "split"),
+    "test": ("loss",),
+    "diverged": (),
+    LAYERS: (LAYERS,),
+}
 SUMMARY_KEYS = frozenset({"name", "task", "metric", "target", "best", "rates"})
 
 
@@ -118,6 +125,16 @@ def _is_record(row: Any) -> bool:
         and row.get("kind") in tuple(FURTHER)
         and row.keys() >= set(FURTHER[row["kind"]])
         and isinstance(row.get("loss"), int | float | None)
+        and (row["kind"] != LAYERS or _are_layers(row[LAYERS]))
+    )
+
+
+def _are_layers(measures: Any) -> bool:
+    """Return whether these are numbers by measure and layer."""
+    return isinstance(measures, dict) and all(
+        isinstance(by_layer, dict)
+        and all(isinstance(value, int | float | None) for value in by_layer.values())
+        for by_layer in measures.values()
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from fbp.errors import InputError
 from fbp.report import run_figures
 from fbp.report.best_settings import SETTINGS, settings_csv, shown_entries
 from fbp.report.markup import Cell, picture, png, render
+from fbp.report.recorded_layers import RecordedSetting, recorded_settings
+from fbp.report.recording_figure import draw_recording
 from fbp.report.run_directory import RecordedRun, read_run
 from fbp.report.text import caption, summary_columns, table_note, verdict, warnings
 from fbp.report.trials import setting_of
@@ -18,16 +20,17 @@ from fbp.report.trials import setting_of
 def write_run_page(run: Path) -> Path:
     """Write `report.html` and `figures/*.png` into a run's directory; return the page's path."""
     content = read_run(run)
-    pictures = {
-        name: png(f) for name, f in run_figures.draw_run(content.records, content.summary).items()
-    }
+    layers = recorded_settings(content)
+    figures = run_figures.draw_run(content.records, content.summary)
+    figures |= {setting.name: draw_recording(setting.recording) for setting in layers}
+    pictures = {name: png(figure) for name, figure in figures.items()}
     try:
         (run / "figures").mkdir(exist_ok=True)
         for name, image in pictures.items():
             (run / "figures" / f"{name}.png").write_bytes(image)
         (run / SETTINGS).write_text(settings_csv(content.summary), encoding="utf-8")
         page = run / "report.html"
-        page.write_text(run_html(content, pictures), encoding="utf-8")
+        page.write_text(run_html(content, pictures, layers), encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"{run}: the report cannot be written ({error.strerror}): free space or give a copy "
@@ -36,9 +39,13 @@ def write_run_page(run: Path) -> Path:
     return page
 
 
-def run_html(run: RecordedRun, pictures: Mapping[str, bytes]) -> str:
+def run_html(
+    run: RecordedRun, pictures: Mapping[str, bytes], layers: Sequence[RecordedSetting] = ()
+) -> str:
     """Return the page as HTML that needs no other file."""
     titles, rows, best = _table(run.summary)
+    captions = {setting.name: setting.caption for setting in layers}
+    of_run = [name for name in pictures if name not in captions]
     return render(
         "report/page.html",
         title=f"{run.summary['name']}: which learning rate?",
@@ -48,7 +55,8 @@ def run_html(run: RecordedRun, pictures: Mapping[str, bytes]) -> str:
         titles=titles,
         rows=rows,
         best=best,
-        pictures=[picture(image, caption(name, run.summary)) for name, image in pictures.items()],
+        pictures=[picture(pictures[name], caption(name, run.summary)) for name in of_run],
+        layers=[(picture(pictures[s.name], s.caption), s.remarks) for s in layers],
         config=run.config,
         environment=_environment(run),
     )

@@ -14,6 +14,8 @@ from typing import Any, Literal, cast
 import numpy as np
 from jaxtyping import Float64
 
+from fbp.recording import LAYERS
+
 Record = Mapping[str, Any]
 Value = float | str | None
 Setting = tuple[tuple[str, Value], ...]
@@ -70,13 +72,14 @@ class TrialHistory:
 
 
 def trials(records: Iterable[Record], measured: Collection[str] = ()) -> list[TrialHistory]:
-    """Group the records by trial, in the order of the trials' numbers.
+    """Group the records by trial, in the order of the trials' numbers; without those of layers.
 
     `measured` names the columns that are no hyperparameters, beside `MEASUREMENTS`.
     """
     rows: dict[int, list[Record]] = {}
     for record in records:
-        rows.setdefault(record["trial"], []).append(record)
+        if record["kind"] != LAYERS:
+            rows.setdefault(record["trial"], []).append(record)
     columns = MEASUREMENTS | set(measured)
     return [_trial(number, rows[number], columns) for number in sorted(rows)]
 

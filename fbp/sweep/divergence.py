@@ -59,10 +59,14 @@ def monitored(state: TrainState, loss: Float[Array, ""], factor: float) -> Monit
 
 
 def with_divergence_check(update: Callable[..., Any], factor: float) -> Callable[..., Any]:
-    """Return the update of a monitored trial; losses may be `{"loss": ..., ...}`."""
+    """Return the update of a monitored trial.
+
+    Losses may be `{"loss": ..., ...}`, and a recorded update returns `(losses, measures)`.
+    """
 
     def monitored_update(trial: MonitoredState, batch: Any) -> tuple[MonitoredState, Any]:
-        state, losses = update(trial.train, batch)
+        state, out = update(trial.train, batch)
+        losses = out[0] if isinstance(out, tuple) else out
         loss = jnp.asarray(losses["loss"] if isinstance(losses, dict) else losses, jnp.float32)
         least = trial.start + (factor - 1) * jnp.abs(loss)
         limit = jnp.where(trial.train.step == 0, jnp.maximum(trial.limit, least), trial.limit)
@@ -70,7 +74,7 @@ def with_divergence_check(update: Callable[..., Any], factor: float) -> Callable
         is_above = jnp.asarray(loss > limit, jnp.float32)
         above = MEMORY * trial.above + (1 - MEMORY) * is_above
         trial = replace(trial, train=state, limit=limit, above=above)
-        return _mark(trial, ~jnp.isfinite(loss) | (above > MAJORITY)), losses
+        return _mark(trial, ~jnp.isfinite(loss) | (above > MAJORITY)), out
 
     return monitored_update
 

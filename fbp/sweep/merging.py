@@ -13,6 +13,7 @@ from fbp.checkpoints import Checkpoints
 from fbp.config import Config
 from fbp.config_file import config_of, problem_config
 from fbp.errors import InputError
+from fbp.recording import LAYERS
 from fbp.records import (
     CHECKPOINTS,
     CONFIG,
@@ -43,7 +44,7 @@ from fbp.sweep.study import Study, studies_of
 from fbp.train.problem import Problem
 
 SHOWN = 8  # parts that a message names one by one
-ORDER = {"train": 0, "eval": 1, "diverged": 2}
+ORDER = {"train": 0, "eval": 1, "diverged": 2, LAYERS: 3}
 """In which order the rows of one evaluation are recorded."""
 
 
@@ -220,7 +221,7 @@ def _ordered(rows: Sequence[dict[str, Any]], config: Config, trials: int) -> lis
     """Return rows in the order of an undivided sweep.
 
     Study after study, evaluation after evaluation; at each the training losses of all trials, what
-    was measured of them, and which of them diverged.
+    was measured of them, which of them diverged, and what was recorded of their layers.
     """
 
     def position(row: Mapping[str, Any]) -> tuple[int, int, int, int]:

@@ -46,9 +46,10 @@ class Program:
         The states are padded, see `Parallelism.multiple`.
       draw: `(start, steps) -> orders`: for each seed, the examples of each step; all trials of a
         seed share them. Where the training data are batches, the number of each step's batch.
-      train: `(states, grid, orders, training, validation) -> (states, losses, metrics)`: an
-        update of each trial for each step of the orders; the mean training loss of each, and its
-        validation metrics. Donates the states' buffers.
+      train: `(states, grid, orders, training, validation) -> (states, losses, metrics, layers)`: an
+        update of each trial for each step of the orders; the mean training loss of each, its
+        validation metrics, and what its last step is recorded to do to each layer, which is empty
+        without `train.record`. Donates the states' buffers.
       measure: `(states, part) -> metrics`, of training states.
       lower: takes the arguments of `train`, or their shapes; returns the program, lowered; in a
         loop that of one trial for each device.
@@ -71,7 +72,7 @@ class Program:
         training: Part,
         validation: Part,
         steps: int,
-    ) -> tuple[Any, Any, Metrics]:
+    ) -> tuple[Any, Any, Metrics, Any]:
         """Run `train`, from step `start` for `steps` steps."""
         return self.train(states, grid, self.draw(start, steps), training, validation)
 
@@ -126,9 +127,8 @@ def _of_one_trial(
 ) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Metrics]]:
     """Make the start, the training and the measurement of one trial."""
     engine, factor = study.engine, study.config.sweep.divergence_factor
-    watched = replace(
-        engine, update=lambda numbers: with_divergence_check(engine.update(numbers), factor)
-    )
+    watch = lambda update: update and (lambda n: with_divergence_check(update(n), factor))
+    watched = replace(engine, update=watch(engine.update), recorded=watch(engine.recorded))
 
     def start_trial(grid: Grid, validation: Part) -> tuple[MonitoredState, Metrics]:
         init_key, _, step_key = keys_of(grid.seed)
@@ -138,9 +138,10 @@ def _of_one_trial(
 
     def train_trial(pair: Trial, order: Any, training: Part, validation: Part):
         trial, grid = pair
-        trial, losses = watched.advance(trial, grid.hyperparameters, training, order)
-        metrics = engine.measure(trial.train, validation)
-        return check_validation(trial, metrics["loss"]), jax.tree.map(jnp.mean, losses), metrics
+        advance = watched.advance_recorded
+        trial, losses, layers = advance(trial, grid.hyperparameters, training, order)
+        metrics, mean = engine.measure(trial.train, validation), jax.tree.map(jnp.mean, losses)
+        return check_validation(trial, metrics["loss"]), mean, metrics, layers
 
     return start_trial, train_trial, engine.measure
 
@@ -205,11 +206,12 @@ def _train(
     calls = lambda pair, *data: train_padded(*pair, *data)
     run = loop_over_trials(calls, trial_sharding) if parallelism.kind == "loop" else calls
 
-    def train(states: Any, grid: Grid, *data: Any) -> tuple[Any, Any, Metrics]:
+    def train(states: Any, grid: Grid, *data: Any) -> tuple[Any, Any, Metrics, Any]:
         padded = pad_trials(grid, parallelism.multiple)
         pair = jax.device_put((states, padded), trial_sharding)
-        states, losses, metrics = run(pair, *jax.device_put(data, replicated))
-        return states, *_first(len(grid.seed), (losses, metrics))
+        states, *measured = run(pair, *jax.device_put(data, replicated))
+        losses, metrics, layers = _first(len(grid.seed), measured)
+        return states, losses, metrics, layers
 
     return train
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
+from fbp.recording import LAYERS
 from fbp.records import Row
 from fbp.sweep.grid import Trial
 
@@ -48,6 +50,25 @@ def validation_rows(
         make_row("eval", trial, step, split="validation", **values)
         for trial, values, lives in zip(trials, metrics_by_trial(metrics), alive, strict=True)
         if lives
+    ]
+
+
+def layer_rows(trials: Sequence[Trial], step: int, layers: Any, was_alive: np.ndarray) -> list[Row]:
+    """Make a row of what a step did to each layer, of each trial that had not diverged before it.
+
+    Args:
+      trials: the trials, in the order of the arrays.
+      step: the step that is recorded.
+      layers: the numbers, by measure and layer; empty where nothing is recorded.
+      was_alive: which had not diverged before.
+    """
+    if not layers:
+        return []
+    of_trial = lambda i: jax.tree.map(lambda values: float(values[i]), layers)
+    return [
+        make_row(LAYERS, trial, step, **{LAYERS: of_trial(i)})
+        for i, trial in enumerate(trials)
+        if was_alive[i]
     ]
 
 

@@ -100,8 +100,8 @@ class Runner:
 
     def advance(
         self, variant: int, trials: Sequence[Trial], states: MonitoredState, start: int, stop: int
-    ) -> tuple[MonitoredState, Any, Metrics]:
-        """Train from step `start` to `stop`; return states, training losses and metrics.
+    ) -> tuple[MonitoredState, Any, Metrics, Any]:
+        """Train from step `start` to `stop`; return states, training losses, metrics and layers.
 
         After the first steps the parallelism is settled. Where another one is taken, all trials
         begin anew by it, so that every step of a run is made in one way.
@@ -123,7 +123,7 @@ class Runner:
                 trained = self._advance(
                     variant, trials, self.start(variant, trials)[0], start, stop
                 )
-        self.latest = trained[1:]
+        self.latest = trained[1:3]
         return trained
 
     def _settle(self, variant: int, first: FirstSteps) -> bool:
@@ -139,7 +139,7 @@ class Runner:
 
     def _advance(
         self, variant: int, trials: Sequence[Trial], states: MonitoredState, start: int, stop: int
-    ) -> tuple[MonitoredState, Any, Metrics]:
+    ) -> tuple[MonitoredState, Any, Metrics, Any]:
         begin = time.perf_counter()
         program = self._program(variant, len(trials))
         key = (*self._key(variant, len(trials)), stop - start)
@@ -153,11 +153,12 @@ class Runner:
                 self._compiled[key] = program.compile(*arguments)
         self.say("")
         compiled = time.perf_counter()
-        states, losses, metrics = jax.block_until_ready(self._compiled[key](*arguments))
+        states, *measured = jax.block_until_ready(self._compiled[key](*arguments))
         self.throughput.compiling += compiled - begin
         self.throughput.training += time.perf_counter() - compiled
         self.throughput.trial_steps += (stop - start) * len(trials)
-        return states, *jax.tree.map(gather_global, (losses, metrics))
+        losses, metrics, layers = jax.tree.map(gather_global, measured)
+        return states, losses, metrics, layers
 
     def select(self, variant: int, states: Any, indices: Sequence[int]) -> MonitoredState:
         """Return the states of the trials at these indices."""

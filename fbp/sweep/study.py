@@ -22,6 +22,7 @@ from fbp.train.engine import Engine, engine_of, init_of, plain_loss
 from fbp.train.objective import Objective
 from fbp.train.optimizer import optimizer_of
 from fbp.train.problem import Problem
+from fbp.train.recorder import recorded_update
 from fbp.verify import Agreement
 
 
@@ -46,8 +47,9 @@ class Study:
     @property
     def engine(self) -> Engine:
         """The functions of one of its trials."""
-        optimizer = optimizer_of(self.config, self.problem)
-        return engine_of(self.problem, optimizer, self.config.train.memory_budget)
+        optimizer, train = optimizer_of(self.config, self.problem), self.config.train
+        record = recorded_update if train.record else None
+        return engine_of(self.problem, optimizer, train.memory_budget, record)
 
     @cached_property
     def step_flops(self) -> float:

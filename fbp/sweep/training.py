@@ -17,7 +17,7 @@ from fbp.sweep.grid import Trial
 from fbp.sweep.optuna_search import ask_for_settings
 from fbp.sweep.problem import first_batch
 from fbp.sweep.progress import SweepProgress, restore_progress, save_progress, surviving_trials
-from fbp.sweep.rows import training_rows, validation_rows
+from fbp.sweep.rows import layer_rows, training_rows, validation_rows
 from fbp.sweep.runner import Runner
 from fbp.sweep.segments import Segment, segments_of, trial_steps
 from fbp.sweep.status import Status
@@ -91,9 +91,11 @@ def _advance(segment: Segment, trials: Sequence[Trial], progress: SweepProgress,
     if not was_alive.any():
         return states
     begins = runner.may_begin_anew(variant)
-    states, losses, metrics = runner.advance(variant, trials, states, segment.start, segment.stop)
+    advanced = runner.advance(variant, trials, states, segment.start, segment.stop)
+    states, losses, metrics, layers = advanced
     diverged_at = gather_global(states.diverged_at)[: len(trials)]
     rows = training_rows(trials, segment.stop, losses, metrics, was_alive, diverged_at)
+    rows += layer_rows(trials, segment.stop, layers, was_alive)
     if begins:
         rows = [*validation_rows(trials, 0, runner.started, everyone), *rows]
     on_first_process(append_records, directory, rows)

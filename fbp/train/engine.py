@@ -33,11 +33,14 @@ class Engine:
         are drawn from the one key, the randomness of the steps from the other.
       update: `hyperparameters -> update`, where `update(state, batch) -> (state, losses)`.
       measure: `(state, part) -> metrics` by name, `loss` among them.
+      recorded: where layers are recorded, `hyperparameters -> update` whose second result is
+        `(losses, measures)`, see `fbp.train.recorder`.
     """
 
     init: Callable[[Key[Array, ""], Key[Array, ""], Hyperparameters], TrainState]
     update: Callable[[Hyperparameters], Update]
     measure: Callable[[TrainState, Part], Metrics]
+    recorded: Callable[[Hyperparameters], Update] | None = None
 
     def advance(
         self,
@@ -50,6 +53,25 @@ class Engine:
         update: Any = self.update(hyperparameters)
         return scan_steps(update, state, examples, indices)
 
+    def advance_recorded(
+        self,
+        state: State,
+        hyperparameters: Hyperparameters,
+        examples: Part,
+        indices: Int[Array, "steps ..."],
+    ) -> tuple[State, Any, Any]:
+        """Do as `advance`; return what the last step was recorded to do too, by measure and layer.
+
+        It is empty where nothing is recorded. All other steps are those of `advance`.
+        """
+        if self.recorded is None:
+            return *self.advance(state, hyperparameters, examples, indices), {}
+        state, losses = self.advance(state, hyperparameters, examples, indices[:-1])
+        update: Any = self.recorded(hyperparameters)
+        state, (last, measures) = scan_steps(update, state, examples, indices[-1:])
+        losses = jax.tree.map(lambda *steps: jnp.concatenate(steps), losses, last)
+        return state, losses, jax.tree.map(lambda leaf: leaf[0], measures)
+
     def state_shapes(self, hyperparameters: Hyperparameters) -> TrainState:
         """Return the shapes and types of a trial's state; nothing is computed."""
         init = lambda key: self.init(key, key, hyperparameters)
@@ -60,6 +82,7 @@ def engine_of(
     problem: Problem,
     optimizer: Callable[[Hyperparameters], optax.GradientTransformation],
     memory: float | None = None,
+    record: Callable[..., Update] | None = None,
 ) -> Engine:
     """Make the functions of one trial of a problem.
 
@@ -67,6 +90,7 @@ def engine_of(
       problem: what is trained.
       optimizer: makes a trial's optimizer; its numbers may be the trial's, which are traced.
       memory: bytes of temporary memory that a gradient may need at most.
+      record: `fbp.train.recorder.recorded_update`, where `Engine.advance_recorded` is to record.
 
     >>> import numpy as np
     >>> x = np.ones((4, 1), np.float32)
@@ -95,7 +119,12 @@ def engine_of(
         step = make_update(loss_and_grads, optimizer(hyperparameters), **flags)
         return _with_named_losses(step) if problem.has_aux else step
 
-    return Engine(init, update, measure_of(problem))
+    def recorded(record: Callable[..., Update], hyperparameters: Hyperparameters) -> Update:
+        step = record(loss_of(problem), optimizer(hyperparameters), memory=memory, **flags)
+        return _with_named_losses(step) if problem.has_aux else step
+
+    recording = None if record is None else partial(recorded, record)
+    return Engine(init, update, measure_of(problem), recording)
 
 
 def keys_of(seed: int | Int[Array, ""]) -> Key[Array, " 3"]:
@@ -207,13 +236,16 @@ def scalars_of(aux: Any) -> dict[str, Any]:
 
 
 def _with_named_losses(update: Update) -> Update:
-    """Return the update whose second result is `{"loss": ..., **aux}`."""
+    """Return the update whose losses `(loss, aux)` are `{"loss": ..., **aux}`, recorded or not."""
+    named = lambda loss, aux: {"loss": loss, **scalars_of(aux)}
 
-    def named(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
-        state, (loss, aux) = update(state, batch)
-        return state, {"loss": loss, **scalars_of(aux)}
+    def with_names(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
+        state, (losses, beside) = update(state, batch)
+        if isinstance(losses, tuple):
+            return state, (named(*losses), beside)
+        return state, named(losses, beside)
 
-    return named
+    return with_names
 
 
 def _checked_metrics(metrics: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from fbp.data import Dataset
 from fbp.hosts import is_first, put_global
 from fbp.nn import Layer
+from fbp.recording import Recording, recording_of
 from fbp.train.batches import batch_indices
 from fbp.train.checks import check_sizes
 from fbp.train.engine import init_of, loss_of, measure_of
@@ -28,13 +29,7 @@ from fbp.train.layout import Layout
 from fbp.train.microbatches import mean_over_microbatches
 from fbp.train.objective import check_fits, objective_of
 from fbp.train.problem import Problem
-from fbp.train.recorder import (
-    Recorder,
-    Recording,
-    numbers_of,
-    recorded_update,
-    recording_of,
-)
+from fbp.train.recorder import Recorder, numbers_of, recorded_update
 from fbp.train.resume import Measurement, RunCheckpoints
 from fbp.train.scan_steps import Examples, scan_steps
 from fbp.train.sharding import (

@@ -10,13 +10,12 @@ and of a rectified layer `dead_units`: the share of its units that are 0 for the
 by a tap on the backward pass.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -28,13 +27,12 @@ from fbp.autodiff.flat_function import flatten_function
 from fbp.errors import InputError
 from fbp.gallery import gradient_noise_scale
 from fbp.gallery.attribution import relus
+from fbp.recording import DEAD
 from fbp.train.microbatches import mean_over_microbatches
 from fbp.train.state import TrainState
 from fbp.train.step import LossFn, Update, loss_and_grads_fn, make_update
 
-DEAD = "dead_units"
 NOISE = "noise_scale"
-Measures = Mapping[str, Mapping[str, Any]]  # by measure and layer
 
 
 @dataclass(frozen=True)
@@ -63,50 +61,27 @@ class Recorder:
             raise InputError(f"last = {self.last}: give the number of last steps, 0 for none")
 
 
-@dataclass(frozen=True)
-class Recording:
-    """What was recorded: for each measure and layer one number at each recorded step.
-
-    Attributes:
-      steps: the numbers of the recorded updates, from 1.
-      measures: by the measure's name, then by layer: a parameter's path, or a rectified layer's.
-    """
-
-    steps: tuple[int, ...]
-    measures: Mapping[str, Mapping[str, Float[np.ndarray, " steps"]]]
-
-    @property
-    def first_nonfinite(self) -> tuple[int, str] | None:
-        """The step and the parameter of the first gradient that is not finite; None if all are."""
-        norms = self.measures.get("gradient_norm", {})
-        for i, step in enumerate(self.steps):
-            for name, values in norms.items():
-                if not np.isfinite(values[i]):
-                    return step, name
-        return None
-
-    def __repr__(self) -> str:
-        if not self.steps:
-            return "<Recording: no step>"
-        layers = len(self.measures["gradient_norm"])
-        return f"<Recording: {len(self.steps)} steps to {self.steps[-1]}, {layers} parameters>"
-
-
 def recorded_update(
-    loss_fn: LossFn,
+    loss_fn: Callable[..., Any],
     tx: optax.GradientTransformation,
     record: Recorder = Recorder(),
     microbatches: int = 1,
     memory: float | None = None,
+    *,
+    has_state: bool = False,
+    has_aux: bool = False,
 ) -> Update:
     """Make the update `(state, batch) -> (next state, (loss, measures))`.
 
+    With `has_aux` the loss is `(loss, aux)`, as of `make_update`.
+
     Args:
-      loss_fn: `(params, batch, key) -> loss`.
+      loss_fn: `(params, batch, key) -> loss`, or what `has_state` and `has_aux` say.
       tx: any optax transformation.
       record: what to record.
       microbatches: parts of a batch, see `mean_over_microbatches`; shares are means over the parts.
       memory: the budget of `fbp.value_and_grad`.
+      has_state, has_aux: as of `loss_and_grads_fn`; without microbatches.
 
     Returns:
       The update, whose measures are numbers by measure and layer.
@@ -119,28 +94,36 @@ def recorded_update(
     >>> print(measures["zero_share"]["off"], measures["update_ratio"]["on"])
     1.0 0.5
     """
+    flags = {"has_state": has_state, "has_aux": has_aux}
+    has_beside = has_state or has_aux
+    loss_alone = (lambda *args: loss_fn(*args)[0]) if has_beside else loss_fn
 
-    def loss_and_grads(params: Any, batch: Any, key: Any) -> tuple[Any, Any, Any]:
-        taps = _taps(lambda params: loss_fn(params, batch, key), params)
-        out = loss_and_grads_fn(loss_fn, memory=memory, taps=taps)(params, batch, key)
+    def loss_and_grads(params: Any, *rest: Any) -> tuple[Any, Any, Any]:
+        taps = _taps(lambda params: loss_alone(params, *rest), params)
+        out = loss_and_grads_fn(loss_fn, **flags, memory=memory, taps=taps)(params, *rest)
         return out if taps else (*out, {})
 
-    parts = mean_over_microbatches(loss_and_grads, microbatches)
+    parts: Callable[..., Any] = mean_over_microbatches(loss_and_grads, microbatches)
 
-    def beside(params: Any, batch: Any, key: Any) -> tuple[Any, Any]:
-        loss, grads, tapped = parts(params, batch, key)
-        return (loss, (grads, tapped)), grads
+    def beside(params: Any, *rest: Any) -> tuple[Any, Any]:
+        out, grads, tapped = parts(params, *rest)
+        loss, more = out if has_beside else (out, None)
+        carried, aux = more if has_state and has_aux else (more, more)
+        seen = aux, grads, tapped
+        return (loss, (carried, seen) if has_state else seen), grads
 
-    update = make_update(beside, tx, has_aux=True)
+    update = make_update(beside, tx, has_state=has_state, has_aux=True)
 
     def recorded(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
-        after, (loss, (grads, tapped)) = update(state, batch)
+        after, (loss, (aux, grads, tapped)) = update(state, batch)
         measures = layer_measures(state.params, grads, after.params)
         if tapped:
             measures[DEAD] = _by_layer(tapped[DEAD])
         if record.noise_scale:
-            measures[NOISE] = _noise_scales(loss_fn, state, batch)
-        return after, (loss, measures)
+            carried = (state.carried,) if has_state else ()
+            of_batch = lambda params, *rest: loss_alone(params, *carried, *rest)
+            measures[NOISE] = _noise_scales(of_batch, state, batch)
+        return after, ((loss, aux) if has_aux else loss, measures)
 
     return recorded
 
@@ -166,19 +149,6 @@ def layer_measures(params: Any, grads: Any, after: Any) -> dict[str, dict[str, F
 def leaf_names(params: Any) -> list[str]:
     """Return the path of each parameter, its parts divided by slashes."""
     return [path or "params" for path in paths(params)]
-
-
-def recording_of(steps: Sequence[int], measures: Sequence[Measures]) -> Recording:
-    """Join what was measured at these steps, one by one.
-
-    >>> recording = recording_of([5, 10], [{"gradient_norm": {"w": 1.0}}] * 2)
-    >>> recording.measures["gradient_norm"]["w"].tolist()
-    [1.0, 1.0]
-    """
-    if not measures:
-        return Recording((), {})
-    stacked = jax.tree.map(lambda *values: np.asarray(values, np.float64), *measures)
-    return Recording(tuple(steps), stacked)
 
 
 def numbers_of(measures: Any) -> dict[str, dict[str, float]]:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from fbp.recording import recording_of
 from fbp.report.recording_figure import draw_recording
-from fbp.train.recorder import recording_of
 
 ROWS = [
     {

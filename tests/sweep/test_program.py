@@ -38,7 +38,7 @@ def run(config, parallelism=None):
     curves, every = [measures["loss"]], config.train.evaluate_every
     for start in range(0, config.train.steps, every):
         start = jnp.int32(start)
-        states, _, measures = program.advance(states, grid, start, training, validation, every)
+        states, _, measures, _ = program.advance(states, grid, start, training, validation, every)
         curves.append(measures["loss"])
     return trials, states, np.stack(curves, axis=1)
 
@@ -117,7 +117,7 @@ def test_compiled_loop_is_the_loop(by_loop):
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
     states, _ = program.start(grid, validation)
     arguments = (states, grid, program.draw(0, 10), training, validation)
-    _, _, measures = program.compile(*arguments)(*arguments)
+    _, _, measures, _ = program.compile(*arguments)(*arguments)
     np.testing.assert_array_equal(measures["loss"], by_loop[2][:, 1])
 
 
@@ -220,7 +220,7 @@ def test_sweep_is_traced_once_per_chunk_length():
     training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
     states, _ = program.start(grid, validation)
     for start in (0, 10):
-        states, _, _ = program.advance(states, grid, jnp.int32(start), training, validation, 10)
+        states, *_ = program.advance(states, grid, jnp.int32(start), training, validation, 10)
         if start == 0:
             count = len(traces)
     assert len(traces) == count

@@ -24,6 +24,10 @@ def calls(tree, name):
     ]
 
 
+def named(tree):
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
 def definitions(name):
     return [
         module
@@ -54,6 +58,14 @@ def test_optimizer_is_applied_in_one_place():
     assert definitions("make_update") == ["train/step.py"]
     makers = {module for module, tree in modules() if calls(tree, "make_update")}
     assert {module.split("/")[0] for module in makers} == {"train"}
+
+
+def test_layers_are_recorded_by_one_update():
+    """What `train` records and what a sweep records is one function, on the same scan."""
+    assert definitions("recorded_update") == ["train/recorder.py"]
+    users = {m for m, tree in modules() if "recorded_update" in named(tree)}
+    assert users == {"train/loop.py", "sweep/study.py"}
+    assert {m for m, tree in modules() if calls(tree, "layer_measures")} == {"train/recorder.py"}
 
 
 def test_problem_trial_and_update_have_one_definition():

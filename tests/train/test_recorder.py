@@ -11,10 +11,11 @@ import pytest
 from fbp.data import load
 from fbp.errors import InputError
 from fbp.nn import mlp
+from fbp.recording import recording_of
+from fbp.report.suspects import suspects
 from fbp.train import initial_state, train
-from fbp.train.recorder import Recorder, layer_measures, recorded_update, recording_of
+from fbp.train.recorder import Recorder, layer_measures, recorded_update
 from fbp.train.step import loss_and_grads_fn, make_update
-from fbp.train.suspects import suspects
 
 DIGITS = load("digits")
 CALL = {"key": jax.random.key(0), "batch_size": 32, "progress": False}
@@ -107,7 +108,7 @@ def test_recorded_microbatches_have_the_gradient_of_the_batch():
 
 
 def test_a_recorded_step_costs_at_most_three_percent_more_at_width_512():
-    """Operations of the compiled step, as XLA counts them; bytes are in benchmarks.opened."""
+    """Operations of the compiled step, as XLA counts them."""
     layers = [jnp.ones((512, 512))] * 3
 
     def loss(params, batch, key):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from fbp.train.recorder import DEAD, Recording
+from fbp.recording import DEAD, Recording
 
 Values = Float[np.ndarray, " steps"]
 IN_A_ROW = 2  # recorded steps that must agree
@@ -98,7 +98,7 @@ def suspects(recording: Recording) -> list[Suspect]:
       The suspects, the earliest first; of one step, those that nothing passes through first. A
       layer is named once, by its first sign.
 
-    >>> from fbp.train.recorder import recording_of
+    >>> from fbp.recording import recording_of
     >>> rows = [{"zero_share": {"0/w": 0.1, "1/w": 1.0}}] * 3
     >>> for suspect in suspects(recording_of([10, 20, 30], rows)):
     ...     print(suspect.step, suspect.layer)
