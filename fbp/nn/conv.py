@@ -1,16 +1,22 @@
 """Convolutions: one small dense layer, applied at every position."""
 
+import itertools
+import math
 from collections.abc import Sequence
+from functools import partial
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.nn.initializers import lecun_normal, zeros
 from jax.typing import DTypeLike
+from jaxtyping import Array, Num
 
-from fbp.nn.layer import Initializer, Layer, Parameter, make_layer
-from fbp.nn.window import Padding, check_window, spatial_shape
+from fbp.nn.layer import Initializer, Layer, Parameter, Shape, make_layer
+from fbp.nn.window import Padding, by_platform, check_window, spatial_shape
 
 DIMENSIONS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
+SMALL_PATCH = 36  # up to so many entries a CPU multiplies the patches faster than it convolves
 
 
 def conv(
@@ -62,10 +68,48 @@ def conv(
         return kernel | ({"bias": Parameter((features,), zeros)} if bias else {})
 
     def forward(params, x):
-        dimensions = DIMENSIONS[len(window)]
-        y = lax.conv_general_dilated(
-            x, params["kernel"], strides, padding, dimension_numbers=dimensions
-        )
+        y = _convolve(x, params["kernel"], strides, padding)
         return y + jnp.broadcast_to(params["bias"], y.shape) if bias else y
 
     return make_layer("conv", forward, out_shape, parameters, dtype)
+
+
+def _convolve(
+    x: Num[Array, "batch *spatial channels"],
+    kernel: Num[Array, "*window channels features"],
+    strides: Shape,
+    padding: Padding,
+) -> Num[Array, "batch *positions features"]:
+    """Convolve; where patches are small, by their product if the program is for a CPU."""
+    convolution = lambda x, kernel: lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=DIMENSIONS[len(strides)]
+    )
+    if math.prod(kernel.shape[:-1]) > SMALL_PATCH:
+        return convolution(x, kernel)
+    product = partial(_patches_product, strides, padding)
+    return by_platform(product, convolution)(x, kernel)
+
+
+def _patches_product(
+    strides: Shape,
+    padding: Padding,
+    x: Num[Array, "batch *spatial channels"],
+    kernel: Num[Array, "*window channels features"],
+) -> Num[Array, "batch *positions features"]:
+    """Multiply a matrix of all patches of x by the kernel."""
+    *window, channels, features = kernel.shape
+    edges = lax.padtype_to_pads(x.shape[1:-1], window, strides, padding)
+    x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *((*edge, 0) for edge in edges), (0, 0, 0)])
+    spatial = zip(x.shape[1:-1], window, strides, strict=True)
+    positions = [(size - extent) // stride + 1 for size, extent, stride in spatial]
+
+    def shifted(offsets: Shape) -> Num[Array, "batch *positions channels"]:
+        last = [o + (n - 1) * s + 1 for o, n, s in zip(offsets, positions, strides, strict=True)]
+        return lax.slice(x, (0, *offsets, 0), (len(x), *last, channels), (1, *strides, 1))
+
+    patches = lax.concatenate(
+        [shifted(offsets) for offsets in itertools.product(*map(range, window))], x.ndim - 1
+    )
+    flat = lax.reshape(patches, (len(x) * math.prod(positions), math.prod(window) * channels))
+    y = lax.dot(flat, lax.reshape(kernel, (flat.shape[1], features)))
+    return lax.reshape(y, (len(x), *positions, features))

@@ -1,6 +1,10 @@
 """Windows that slide over the spatial axes, as convolution and pooling use them."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+from jax import lax
 
 from fbp.nn.layer import LayerError, Shape
 
@@ -41,6 +45,16 @@ def spatial_shape(
         (size - extent) // stride + 1
         for size, extent, stride in zip(sizes, window, strides, strict=True)
     )
+
+
+def by_platform(cpu: Callable[..., Any], default: Callable[..., Any]) -> Callable[..., Any]:
+    """Choose between two ways to compute the same, when the platform is known.
+
+    Only the operands are stored for the backward pass, on each platform: what one way stored, the
+    program of the other would hold room for.
+    """
+    cpu, default = (jax.checkpoint(way, prevent_cse=False) for way in (cpu, default))
+    return lambda *operands: lax.platform_dependent(*operands, cpu=cpu, default=default)
 
 
 AXES_2D = ("batch", "height", "width", "channels")

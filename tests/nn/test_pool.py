@@ -1,8 +1,12 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
+import fbp
 from fbp import nn
+from tests.support.jaxprs import lowered
 from tests.support.networks import KEY, draw, run
 
 REDUCE = {nn.max_pool: np.nanmax, nn.average_pool: np.nanmean}
@@ -77,3 +81,46 @@ def test_inputs_smaller_than_the_window_are_an_error(make):
 def test_flatten_needs_a_batch():
     with pytest.raises(nn.LayerError, match="batch axis"):
         nn.flatten().init(KEY, ())
+
+
+# Blocks that tile the input: compared one by one on a CPU, a window elsewhere
+
+
+def largest(x, window, padding):
+    window = (1, *window, 1)
+    return lax.reduce_window(x, -jnp.inf, lax.max, window, window, padding)
+
+
+@pytest.mark.parametrize(
+    ("in_shape", "window", "padding"),
+    [((2, 7, 5, 2), (2, 2), "VALID"), ((2, 6, 4, 2), (3, 2), "SAME"), ((3, 9, 1), (4,), "VALID")],
+)
+def test_the_first_of_the_largest_in_a_block_gets_the_cotangent(in_shape, window, padding):
+    x = np.random.default_rng(0).integers(0, 3, in_shape).astype(np.float32)
+    layer = nn.max_pool(window, padding=padding)
+
+    @jax.jit
+    def gradients(x):
+        ways = (lambda x: layer.apply({}, x)), (lambda x: largest(x, window, padding))
+        loss = lambda fun: lambda x: jnp.sum((fun(x) + 1) ** 2)
+        once = [fbp.value_and_grad(loss(fun))(x) for fun in ways]
+        twice = [fbp.grad(lambda x, f=fun: jnp.sum(fbp.grad(loss(f))(x) ** 2))(x) for fun in ways]
+        return list(zip(*once, strict=True)), [twice]
+
+    for pairs in gradients(x):
+        for got, want in pairs:
+            np.testing.assert_array_equal(got, want)
+
+
+def test_a_block_that_holds_nan_is_nan():
+    x = jnp.ones((4, 2, 2, 1)).at[jnp.arange(4), jnp.arange(4) // 2, jnp.arange(4) % 2].set(jnp.nan)
+    assert np.isnan(run(nn.max_pool((2, 2)), {}, x)).all()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+def test_programs_for_other_platforms_pool_by_windows(platform):
+    gradient = fbp.grad(lambda x: jnp.sum(nn.max_pool((2, 2)).apply({}, x) ** 2))
+    operations = lowered(gradient, jnp.ones((2, 6, 4, 1)), platform=platform)
+    windows = 0 if platform == "cpu" else 1
+    assert operations["reduce_window"] == operations["select_and_scatter"] == windows
+    assert bool(operations["select"]) == (platform == "cpu")

@@ -32,3 +32,9 @@ def compiled(fun: Callable, *args: Any) -> Counter[str]:
     """How often each operation occurs in the optimised program of a function."""
     text = jax.jit(fun).lower(*args).compile().as_text()
     return Counter(re.findall(r" = \S+ ([a-z-]+)\(", text))
+
+
+def lowered(fun: Callable, *args: Any, platform: str) -> Counter[str]:
+    """How often each operation occurs in the program that a platform's compiler is given."""
+    text = jax.jit(fun).trace(*args).lower(lowering_platforms=(platform,)).as_text()
+    return Counter(re.findall(r"stablehlo\.([a-z_]+)", text))
