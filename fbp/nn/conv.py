@@ -110,6 +110,5 @@ def _patches_product(
     patches = lax.concatenate(
         [shifted(offsets) for offsets in itertools.product(*map(range, window))], x.ndim - 1
     )
-    flat = lax.reshape(patches, (len(x) * math.prod(positions), math.prod(window) * channels))
-    y = lax.dot(flat, lax.reshape(kernel, (flat.shape[1], features)))
-    return lax.reshape(y, (len(x), *positions, features))
+    matrix = lax.reshape(kernel, (math.prod(window) * channels, features))
+    return lax.dot_general(patches, matrix, (((x.ndim - 1,), (0,)), ((), ())))
