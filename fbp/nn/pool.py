@@ -44,8 +44,8 @@ def max_pool(
     def pool(x, dimensions, steps):
         lowest = np.array(-np.inf, x.dtype)
         windowed = lambda x: lax.reduce_window(x, lowest, lax.max, dimensions, steps, padding)
-        whole = not any(size % extent for size, extent in zip(x.shape, dimensions, strict=True))
-        if dimensions != steps or sum(dimensions) > WIDEST or not (whole or padding == "VALID"):
+        tiled = not any(size % extent for size, extent in zip(x.shape, dimensions, strict=True))
+        if dimensions != steps or sum(dimensions) > WIDEST or not (tiled or padding == "VALID"):
             return windowed(x)
         by_blocks = partial(_largest_of_blocks, dimensions)
         return by_platform(by_blocks, windowed)(x)
