@@ -46,23 +46,26 @@ def test_both_sides_compute_the_same_gradient(name):
     gradients.check_same(sides, (subject.params, *subject.data), subject.ulps)
 
 
-@pytest.mark.parametrize("name", eager.CASES)
+def slow_but(every_day, names):
+    """The slow tests run all of these names."""
+    return [pytest.param(n, marks=[] if n in every_day else pytest.mark.slow) for n in names]
+
+
+@pytest.mark.parametrize("name", slow_but({"newton", "rnn"}, eager.CASES))
 def test_both_sides_compute_the_same_gradient_without_jit(name):
     seconds = eager.measure(eager.CASES[name], repeats=1)
     assert seconds.keys() == {"fbp", "jax"}
     assert all(taken > 0 for (taken,) in seconds.values())
 
 
-@pytest.mark.parametrize("name", second_order.FUNCTIONS)
+@pytest.mark.parametrize("name", slow_but({"hmm", "softplus"}, second_order.FUNCTIONS))
 def test_both_sides_compute_the_same_product_with_the_hessian(name):
     fun = second_order.FUNCTIONS[name]
     with jax.enable_x64(True):
         params = second_order.arguments(fun)
         v = jax.tree.map(jnp.cos, params)
-        ours, theirs = (
-            jax.jit(second_order.products(grad, fun)["reverse"])(params, v)
-            for grad in (fbp.grad, jax.grad)
-        )
+        products = [second_order.products(g, fun)["reverse"] for g in (fbp.grad, jax.grad)]
+        ours, theirs = jax.jit(lambda *args: [product(*args) for product in products])(params, v)
         chex.assert_trees_all_close(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
@@ -194,6 +197,7 @@ def of_trial(params, number):
     return jax.tree.map(lambda leaf: leaf[number], params)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_users_run_it")
 def test_every_way_by_hand_trains_the_same_parameters():
     small = work("mlp")

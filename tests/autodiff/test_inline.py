@@ -160,7 +160,11 @@ def test_the_pullback_of_irfft_keeps_no_weights():
 
 IN_FLOAT32 = [(name, "float32") for name in STEPS_OF]
 IN_BFLOAT16 = [  # which LAPACK and the FFT do not take
-    (name, "bfloat16") for name in STEPS_OF if name not in ("solve", "filter")
+    pytest.param(
+        name, "bfloat16", marks=[] if name in ("jit", "cond", "scan") else pytest.mark.slow
+    )
+    for name in STEPS_OF
+    if name not in ("solve", "filter")
 ]
 
 

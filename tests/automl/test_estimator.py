@@ -30,6 +30,9 @@ EVERY_DAY = {
     "check_supervised_y_no_nan",
     "check_valid_tag_types",
 }
+OF_BOTH_ALIKE = {"check_dict_unchanged", "check_n_features_in"}
+"""They fit, and look at what both estimators have from one class: every day for one of them."""
+
 ESTIMATORS = (FbpClassifier(random_state=0), FbpRegressor(random_state=0))
 
 
@@ -37,7 +40,8 @@ def checks():
     for estimator in ESTIMATORS:
         for number, (_, check) in enumerate(estimator_checks_generator(estimator)):
             name = getattr(check, "func", check).__name__
-            marks = [] if name in EVERY_DAY else [pytest.mark.slow]
+            twice = name in OF_BOTH_ALIKE and estimator is ESTIMATORS[0]
+            marks = [] if name in EVERY_DAY and not twice else [pytest.mark.slow]
             if name in FAILS:
                 marks.append(pytest.mark.xfail(reason=FAILS[name], strict=True))
             identity = f"{type(estimator).__name__}-{name}-{number}"

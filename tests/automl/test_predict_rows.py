@@ -43,7 +43,7 @@ def model():
 
 def test_many_rows_are_predicted_as_each_alone(model):
     @given(st.lists(st.tuples(*[CELLS] * len(NAMES)), min_size=2, max_size=6))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=30, deadline=None)
     def check(rows):
         frame = pd.DataFrame({n: [row[i] for row in rows] for i, n in enumerate(NAMES)})
         alone = [pd.DataFrame({n: [c] for n, c in zip(NAMES, row, strict=True)}) for row in rows]
@@ -76,7 +76,7 @@ def predicted(run, rows):
 
 def test_a_file_is_predicted_as_each_of_its_rows_alone(run):
     @given(st.lists(st.tuples(*[CELLS] * len(NAMES)), min_size=2, max_size=4))
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=12, deadline=None)
     def check(rows):
         alone = [predicted(run, [row]) for row in rows]
         assert predicted(run, rows) == [prediction for (prediction,) in alone]

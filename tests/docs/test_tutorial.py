@@ -1,4 +1,5 @@
-"""The tutorial's scripts run, and what they assert holds."""
+"""The tutorial's scripts run, and what they assert holds. `make docs` runs each of them too, for
+the site, so that they are slow tests here."""
 
 import runpy
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 SCRIPTS = sorted((Path(__file__).parents[2] / "docs" / "tutorial").glob("[0-9]*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_script_runs_and_prints_its_numbers(script, capsys):
     runpy.run_path(str(script))

@@ -43,6 +43,7 @@ def error(params, batch):
 
 
 PROBLEM = Problem(DATA, init, loss, optimizer=optax.sgd)
+gradient = jax.jit(jax.grad(loss))
 
 
 def rows(directory, kind):
@@ -63,7 +64,7 @@ def by_hand(rate, seed, steps=6):
     ]
     for index in np.concatenate(epochs)[:steps]:
         batch = {name: leaf[index] for name, leaf in DATA["train"].items()}
-        grads = jax.grad(loss)(params, batch, None)
+        grads = gradient(params, batch, None)
         params = jax.tree.map(lambda p, g: p - np.float32(rate) * g, params, grads)
     return params
 
@@ -255,7 +256,7 @@ def test_batches_of_an_iterator_are_those_of_the_steps_and_begin_again(tmp_path)
     params = init(jax.random.split(jax.random.key(1), 3)[0])
     for i in (0, 1, 2, 3, 0, 1):
         batch = {name: leaf[16 * i : 16 * (i + 1)] for name, leaf in DATA["train"].items()}
-        grads = jax.grad(loss)(params, batch, None)
+        grads = gradient(params, batch, None)
         params = jax.tree.map(lambda p, g: p - np.float32(0.1) * g, params, grads)
     expected = loss(params, DATA["validation"], None)
     np.testing.assert_allclose(losses(tmp_path / "run")[3, 6], expected, rtol=1e-5)

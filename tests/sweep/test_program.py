@@ -1,3 +1,4 @@
+import functools
 from dataclasses import replace
 
 import jax
@@ -59,6 +60,12 @@ def alone(trial, tx, config=CONFIG):
     return outcome.state.params, np.float32([m.loss for m in outcome.history])
 
 
+@functools.cache
+def alone_by_sgd(number):
+    trial = trials_of(CONFIG.sweep)[number]
+    return alone(trial, optax.sgd(trial.hyperparameters["learning_rate"], 0.5))
+
+
 @pytest.fixture(scope="module")
 def by_map():
     return run(replace(CONFIG, sweep=replace(CONFIG.sweep, trials="map")))
@@ -77,9 +84,8 @@ def by_loop():
 @pytest.mark.parametrize("number", [0, 1, 3])
 @pytest.mark.parametrize("way", ["map", "loop"])
 def test_mapped_or_looped_trial_is_the_same_trial_alone_bit_for_bit(by_map, by_loop, number, way):
-    trials, states, curves = by_map if way == "map" else by_loop
-    trial = trials[number]
-    params, curve = alone(trial, optax.sgd(trial.hyperparameters["learning_rate"], 0.5))
+    _, states, curves = by_map if way == "map" else by_loop
+    params, curve = alone_by_sgd(number)
     np.testing.assert_array_equal(curves[number], curve)
     jax.tree.map(
         np.testing.assert_array_equal,
@@ -93,7 +99,7 @@ def test_vmapped_trials_are_mapped_trials_to_rounding(by_map, by_vmap):
     np.testing.assert_allclose(by_vmap[2][alive], by_map[2][alive], rtol=2e-6)
 
 
-@pytest.mark.parametrize("devices", [1, 4])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_trials_that_do_not_divide_over_the_devices_are_the_same_to_rounding(by_map, devices):
     _, states, curves = run(CONFIG, Parallelism("vmap", devices=devices))
     alive = np.asarray(by_map[1].diverged_at) < 0
@@ -128,8 +134,15 @@ def test_trials_mapped_in_groups_are_the_same_to_rounding(by_map):
     np.testing.assert_allclose(curves[alive], by_map[2][alive], rtol=2e-6)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize(("at_a_time", "rtol"), [(1, 0.0), (2, 2e-6)])
+@pytest.mark.parametrize(
+    ("at_a_time", "rtol", "devices"),
+    [
+        (1, 0.0, 1),
+        (2, 2e-6, 2),
+        pytest.param(1, 0.0, 2, marks=pytest.mark.slow),
+        pytest.param(2, 2e-6, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_trials_of_a_seed_that_share_their_batches_are_the_same_trials(
     by_map, devices, at_a_time, rtol
 ):

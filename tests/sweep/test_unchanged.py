@@ -1,6 +1,7 @@
 """An own problem goes on bit for bit; what changed since a run began is named, not trained."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import jax
@@ -73,10 +74,19 @@ def test_own_problem_goes_on_bit_for_bit(tmp_path, monkeypatch, source):
     assert json.loads(whole.splitlines()[-1])["steps"] == 8
 
 
+@pytest.fixture(scope="module")
+def interrupted_once(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("interrupted") / "run"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("fbp.checkpoints.SAVING", float("inf"))
+        interrupt(PROBLEM, directory, monkeypatch)
+    return directory
+
+
 @pytest.fixture
-def interrupted(tmp_path, monkeypatch):
-    interrupt(PROBLEM, tmp_path / "run", monkeypatch)
-    return tmp_path / "run"
+def interrupted(interrupted_once, tmp_path):
+    """A copy that a test may alter."""
+    return shutil.copytree(interrupted_once, tmp_path / "run")
 
 
 def resume(problem, directory, train=TRAIN, sweep=SWEEP):

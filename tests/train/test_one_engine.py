@@ -1,6 +1,7 @@
 """Every training loop of the package is the one engine: the update is scanned in one place."""
 
 import ast
+import functools
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "fbp"
@@ -8,11 +9,14 @@ NO_TRAINING = {"autodiff", "nn", "show", "testing", "verify"}  # `show` is a les
 ONE = ("Problem", "Trial", "RangeTest", "TrainState", "Engine", "train_trials", "map_trials")
 
 
+@functools.cache
 def modules():
-    for path in PACKAGE.rglob("*.py"):
-        name = path.relative_to(PACKAGE)
-        if name.parts[0] not in NO_TRAINING:
-            yield name.as_posix(), ast.parse(path.read_text())
+    paths = [(path.relative_to(PACKAGE), path) for path in PACKAGE.rglob("*.py")]
+    return [
+        (name.as_posix(), ast.parse(path.read_text()))
+        for name, path in paths
+        if name.parts[0] not in NO_TRAINING
+    ]
 
 
 def calls(tree, name):

@@ -1,6 +1,7 @@
 """A run on many devices is the run on one, to rounding; each device holds its share of it."""
 
 import functools
+import itertools
 import re
 
 import jax
@@ -85,15 +86,24 @@ def run(name, optimizer, mesh, steps=2):
 on_one_device = functools.cache(lambda name, optimizer: run(name, optimizer, None))
 
 
-@by_mesh
-@pytest.mark.parametrize("name", NETWORKS)
+def network_on_mesh():
+    """One network on each mesh, and each network on one mesh; all of both are slow."""
+    for name, mesh in itertools.product(NETWORKS, MESHES):
+        shape = "x".join(map(str, mesh.shape.values()))
+        marks = [] if name == "mlp" or shape == "4x2" else pytest.mark.slow
+        yield pytest.param(name, mesh, id=f"{name}-{shape}", marks=marks)
+
+
+@pytest.mark.parametrize(("name", "mesh"), [*network_on_mesh()])
 def test_steps_on_a_mesh_are_those_of_one_device(name, mesh):
     assert_same(run(name, "sgd", mesh), on_one_device(name, "sgd"), tolerance=ULPS)
 
 
 @pytest.mark.optimized
 @pytest.mark.usefixtures("standard_promotion")
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", ["mlp", "cnn", pytest.param("transformer", marks=pytest.mark.slow)]
+)
 def test_steps_of_adam_on_a_mesh_are_those_of_one_device(name):
     """Adam divides a gradient by its size, and rounding with it. Where the gradient is rounding
     alone, as in the bias of attention's keys, which no softmax sees, its sign is chance."""

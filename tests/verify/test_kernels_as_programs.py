@@ -70,8 +70,10 @@ def test_one_wrong_entry_of_a_kernels_rule_is_found(entry):
     assert "weights" in finding.message
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*jax.experimental.pallas.ops.gpu.*:DeprecationWarning")
 def test_the_attention_of_jax_is_right():
+    """A large kernel; the other tests have small ones every day."""
     # JAX says that its own example of a kernel moves elsewhere; its rule is what is checked here
     module = "jax.experimental.pallas.ops.gpu.attention"
     attention = pytest.importorskip(module, reason="this JAX has no example of attention")

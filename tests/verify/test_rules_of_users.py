@@ -244,7 +244,17 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
+BESIDE_ANOTHER = {kernel_backward, sharded, beside_a_kink}
+"""Another test of the everyday run finds such a fault too."""
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(f, marks=pytest.mark.slow if f in BESIDE_ANOTHER else [], id=f.__name__)
+        for f in FAULTS
+    ],
+)
 def test_a_fault_is_found_and_its_right_twin_is_not(fault):
     right = check(fault(False), X)
     assert right.ok, right
@@ -363,7 +373,7 @@ def test_data_that_a_loss_makes_itself_is_not_rounded_before_the_comparison_in_f
     assert report.ok, report
 
 
-@pytest.mark.parametrize("steps", [40, 80])
+@pytest.mark.parametrize("steps", [40, pytest.param(80, marks=pytest.mark.slow)])
 def test_chaos_is_unresolved(steps):
     def logistic(x):
         return jax.lax.scan(lambda c, _: (3.9 * c * (1 - c), None), x, length=steps)[0]
