@@ -5,6 +5,10 @@
 The loop is h <- tanh(h W + b), of width 16 and batch 16, so that a state takes 1 KB. It is run as
 a scan, whose trip count the program knows, and as a while_loop whose trip count is an argument.
 Memory is `memory_analysis().temp_size_in_bytes`; time is the median of interleaved steps.
+
+A second table is of loops that change or read parts of an array of n numbers: `recurrence` is
+d[i] <- d[i] + sin(d[i - 1]) for all i, and each iteration of `table` reads two rows of four numbers
+of a constant. The growth is the time for 4 n over that for n.
 """
 
 import dataclasses
@@ -17,6 +21,7 @@ import jax.numpy as jnp
 import tyro
 from jax import lax
 
+import fbp
 from benchmarks.gradients import VALUE_AND_GRAD, check_same, line, timed
 from benchmarks.program import normal, weight
 
@@ -28,6 +33,7 @@ class Arguments:
     """How many iterations, and how often to measure."""
 
     trips: tuple[int, ...] = (10, 100, 1_000, 10_000, 100_000)
+    entries: tuple[int, ...] = (1_000, 4_000)
     repeats: int = 7
 
 
@@ -82,14 +88,57 @@ def measure(trips: int, repeats: int) -> list[str]:
     compiled = {name: c for name, c in gradients.items() if not isinstance(c, Exception)}
     arguments = inputs(trips)
     check_same(compiled, arguments, ulps=4096)
-    seconds: dict[str, list[float]] = {name: [] for name in compiled}
-    for turn in range(repeats):
-        for name in compiled if turn % 2 else reversed(compiled):
-            run = lambda f=compiled[name]: jax.block_until_ready(f(*arguments))
-            seconds[name].append(timed(run)[0])
+    seconds = medians(compiled, arguments, repeats)
     memory = {n: f"{c.memory_analysis().temp_size_in_bytes / 1e6:.3f}" for n, c in compiled.items()}
-    times = {n: f"{1e3 * statistics.median(s):.2f}" for n, s in seconds.items()}
+    times = {n: f"{1e3 * s:.2f}" for n, s in seconds.items()}
     return [f"{trips:,}", *(column.get(n, RAISES) for column in (memory, times) for n in gradients)]
+
+
+def medians(programs: dict[str, Any], arguments: tuple, repeats: int) -> dict[str, float]:
+    """Return the seconds of each program, run in turn with the others."""
+    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    for turn in range(repeats):
+        for name in programs if turn % 2 else reversed(programs):
+            run = lambda f=programs[name]: jax.block_until_ready(f(*arguments))
+            seconds[name].append(timed(run)[0])
+    return {name: statistics.median(s) for name, s in seconds.items()}
+
+
+# Parts of arrays
+
+
+def recurrence(d: jax.Array, weights: jax.Array) -> jax.Array:
+    """Change one entry of an array in each iteration."""
+    step = lambda d, i: (d.at[i].add(jnp.sin(d[i - 1])), None)
+    return jnp.vdot(weights, lax.scan(step, d, jnp.arange(1, d.size))[0])
+
+
+def table(d: jax.Array, weights: jax.Array) -> jax.Array:
+    """Read two rows of a constant in each iteration."""
+    rows = d.reshape(-1, 4)
+    step = lambda h, i: (jnp.tanh(h + rows[i] * rows[i // 2]), None)
+    h, _ = lax.scan(step, weights[:4], jnp.arange(d.size // 4))
+    return jnp.sum(h)
+
+
+PARTS = {"recurrence": recurrence, "table": table}
+
+
+def measure_parts(name: str, entries: int, repeats: int) -> list[str]:
+    """One line of the second table: milliseconds of each contender for n entries and for 4 n."""
+    seconds = []
+    sides = {"forward": lambda loss: loss, "fbp": fbp.grad, "jax": jax.grad}
+    for size in (entries, 4 * entries):
+        arguments = normal(0, size, scale=0.1), normal(1, size)
+        programs = {
+            side: jax.jit(grad(PARTS[name])).lower(*arguments).compile()
+            for side, grad in sides.items()
+        }
+        check_same({s: programs[s] for s in VALUE_AND_GRAD}, arguments, ulps=4096)
+        seconds.append(medians(programs, arguments, repeats))
+    few, many = seconds
+    cells = (f"{1e3 * few[side]:.2f}, {1e3 * many[side]:.2f}" for side in sides)
+    return [name, f"{entries:,}", *cells, *(f"{many[side] / few[side]:.1f}" for side in sides)]
 
 
 def main() -> None:
@@ -101,6 +150,13 @@ def main() -> None:
     print(line(*("---:" for _ in range(2 * len(names) + 1))))
     for trips in arguments.trips:
         print(line(*measure(trips, arguments.repeats)), flush=True)
+    sides = ("forward", *VALUE_AND_GRAD)
+    print()
+    print(line("loop", "n", *(f"{s}: ms" for s in sides), *(f"{s}: growth" for s in sides)))
+    print(line("---", *("---:" for _ in range(2 * len(sides) + 1))))
+    for name in PARTS:
+        for entries in arguments.entries:
+            print(line(*measure_parts(name, entries, arguments.repeats)), flush=True)
 
 
 if __name__ == "__main__":

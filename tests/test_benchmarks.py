@@ -156,6 +156,12 @@ def test_loops_are_measured_at_a_known_trip_count_and_the_unknown_raises_in_jax(
     assert [i for i, c in enumerate(cells) if c == loops.RAISES] == [3, 7]
 
 
+@pytest.mark.parametrize("name", loops.PARTS)
+def test_loops_over_parts_of_arrays_are_measured(name):
+    called, entries, *cells = loops.measure_parts(name, 8, repeats=1)
+    assert (called, entries, len(cells)) == (name, "8", 6)
+
+
 def test_mutants_are_caught_and_localized():
     problem = problem_of(lambda x: jnp.sum(jnp.sin(x) * x), (jnp.arange(1.0, 4.0),), 0)
     actual = verification.mutants(problem, with_peers=True)

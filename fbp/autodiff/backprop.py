@@ -4,8 +4,9 @@ The forward pass evaluates a Graph equation by equation. For an equation on a pa
 that needs a cotangent to an output that has one, it records the pullback on the tape: a function
 from the cotangents of the equation's outputs to those of its inputs. The backward pass walks the
 tape from its end, hands each pullback the cotangents that have arrived, and adds the results to
-the cotangents of the inputs. A cotangent that never arrived is zero and is not instantiated,
-unless a custom_vjp function asks for it: its bwd may return more than a derivative.
+the cotangents of the inputs, that of a part of an array in place. A cotangent that never arrived is
+zero and is not instantiated, unless a custom_vjp function asks for it: its bwd may return more than
+a derivative.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from fbp.autodiff.avals import accumulate, sharded_like
 from fbp.autodiff.compat import WRITES, call_hi_primitive_p
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, holds_program, location, source
 from fbp.autodiff.interpret import Environment, bind, eqn_scope
-from fbp.autodiff.rule import Applied, Call, Cotangents, Pullback, Rules
+from fbp.autodiff.rule import AddingPullback, Applied, Call, Cotangents, Pullback, Rules
 from fbp.autodiff.stated_for_jax import stated_for_jax
 from fbp.autodiff.undefined import LinearInputRead, is_undefined, reads_linear_input
 
@@ -183,12 +184,29 @@ def backward(
         if any(ct is not None for ct in out_cts) or eqn.primitive in STATED_BY_USERS:
             try:
                 with eqn_scope(eqn, within="backward"):
-                    in_cts = pullback(out_cts)
+                    in_cts = pull(eqn, pullback, out_cts, arrived)
             except (TypeError, AttributeError) as error:
                 check_linear(eqn, error)
                 raise
             add((v if isinstance(v, Var) else None for v in eqn.invars), in_cts)
     return [arrived.get(v) for v in graph.invars]
+
+
+def pull(eqn: JaxprEqn, pullback: Pullback, cts: Cotangents, arrived: dict[Var, Any]) -> Cotangents:
+    """Return the cotangents of an equation's inputs, but for those that are added in place to what
+    has arrived."""
+    if not isinstance(pullback, AddingPullback):
+        return pullback(cts)
+    ins = [v if isinstance(v, Var) and v in arrived else None for v in eqn.invars]
+    once = [v if v is not None and ins.index(v) == i else None for i, v in enumerate(ins)]
+    totals = [None if v is None else arrived[v] for v in once]
+    result = pullback.add(cts, totals) if any(once) else None
+    if result is None:
+        return pullback(cts)
+    in_cts, is_sum = result
+    sums = zip(once, in_cts, is_sum, strict=True)
+    arrived.update((v, ct) for v, ct, replaces in sums if replaces and v is not None)
+    return [None if replaces else ct for ct, replaces in zip(in_cts, is_sum, strict=True)]
 
 
 def differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]) -> Applied:

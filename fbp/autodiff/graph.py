@@ -179,6 +179,19 @@ def in_one_equation(graph: Graph, like: Callable, *args: Any) -> Graph:
     )
 
 
+def one_equation(
+    name: str, fun: Callable, invars: Sequence[Any], outvars: Sequence[Any]
+) -> JaxprEqn:
+    """Stage a function as one equation, a jit of this name, of these operands and results."""
+
+    def named(*args):
+        return fun(*args)
+
+    named.__name__ = name
+    (eqn,) = stage(jax.jit(named), *(v.aval for v in invars))[0].eqns
+    return eqn.replace(invars=list(invars), outvars=list(outvars))
+
+
 def is_high(eqn: JaxprEqn) -> bool:
     """Test whether an equation is, or holds, a HiPrimitive, which is lowered before it runs."""
     return _may_be_high(eqn.primitive) and eqn.primitive.is_high(

@@ -4,7 +4,7 @@ that holds programs if some of its outputs, or some values of its programs, were
 Prints, checks and other equations with an effect and no output are not run again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -54,7 +54,7 @@ def copied_back(eqn: JaxprEqn) -> JaxprEqn:
     """Return an equation that moves a value back to the memory that it came from."""
     (value,), (copy,) = eqn.invars, eqn.outvars
     memory: Any = struct(value.aval).memory_space
-    return _one_equation(lambda x: jax.device_put(x, memory), [copy], [value])
+    return g.one_equation(NAME, lambda x: jax.device_put(x, memory), [copy], [value])
 
 
 def repeatable(eqn: JaxprEqn) -> bool:
@@ -122,7 +122,7 @@ def _rest(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> JaxprEqn:
         return restage(site, ins, body_of, parts=parts)[0]
 
     outvars = (*eqn.outvars[:num_carry], *needs_ct)
-    return _one_equation(run, (*eqn.invars, *known_values), outvars)
+    return g.one_equation(NAME, run, (*eqn.invars, *known_values), outvars)
 
 
 def _parted(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> tuple[list, list, list, list]:
@@ -133,14 +133,7 @@ def _parted(eqn: JaxprEqn, known: set[Var], read: set[Var]) -> tuple[list, list,
     return list(known_values), list(needs_ct), list(known_values.values()), list(needs_ct.values())
 
 
-def _one_equation(run: Callable, invars: Sequence[Any], outvars: Sequence[Any]) -> JaxprEqn:
-    """Stage a function as one equation."""
-
-    def rematerialized(*args):
-        return run(*args)
-
-    (eqn,) = g.stage(jax.jit(rematerialized), *(struct(v.aval) for v in invars))[0].eqns
-    return eqn.replace(invars=list(invars), outvars=list(outvars))
-
+NAME = "rematerialized"
+"""How a jit of what is computed again is called."""
 
 PARTIAL = {p.jit_p: _rest, p.scan_p: _rest, p.cond_p: _rest}

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 from jax import lax
 
+from fbp.autodiff.avals import is_extended, struct
 from fbp.autodiff.discrete import check_has_cotangent
 from fbp.autodiff.graph import JaxprEqn, Primitive
 from fbp.autodiff.interpret import bind, eqn_scope
@@ -516,6 +517,58 @@ def _local(pull: Callable[..., Cotangents]) -> Callable[[Call, list[Any]], Appli
         return outs, lambda cts: pull(cts, outs, _arrays(ins), call.needs_ct, call.params)
 
     return apply
+
+
+@dataclass(frozen=True)
+class AddingPullback:
+    """A pullback that can also add in place to the cotangents of its operands that have arrived:
+    `add(cts, arrived)` returns one cotangent per operand, and which of them are sums with what had
+    arrived; None where a plain sum is as good."""
+
+    pull: Pullback
+    add: Callable[[Cotangents, Cotangents], tuple[Cotangents, Sequence[bool]] | None]
+
+    def __call__(self, cts: Cotangents) -> Cotangents:
+        """Return the cotangents of the operands."""
+        return self.pull(cts)
+
+
+def adding(rule: Rule, function: Callable) -> Rule:
+    """Let a rule add the cotangent of a part of its first operand, the only one that has a
+    cotangent, in place: f(arrived, ct, x, ...) returns the sum, or None where a plain sum is as
+    good."""
+    names = _named_params(function)
+
+    def apply(call: Call, ins: list[Any]) -> Applied:
+        outs, pullback = rule.apply(call, ins)
+
+        def add(cts: Cotangents, arrived: Cotangents) -> tuple[Cotangents, Sequence[bool]] | None:
+            if not adds_plainly(arrived[0], cts[0]):
+                return None
+            params = _pick(call.params, names)
+            total = function(arrived[0], cts[0], *_arrays(ins), **params)
+            rest = len(ins) - 1
+            return None if total is None else ([total, *[None] * rest], [True, *[False] * rest])
+
+        return outs, AddingPullback(pullback, add)
+
+    return replace(rule, apply=apply)
+
+
+def adds_plainly(arrived: Any, ct: Any) -> bool:
+    """Test whether a cotangent, or one of this type, may be added in place to what has arrived:
+    both of one type, on no mesh and in one memory."""
+    if arrived is None:
+        return False
+    a, b = struct(arrived), struct(ct)
+    return (
+        a.dtype == b.dtype
+        and not is_extended(a.dtype)
+        and a.sharding.mesh.empty
+        and b.sharding.mesh.empty
+        and a.mat == b.mat
+        and a.memory_space == b.memory_space
+    )
 
 
 def _arrays(ins: list[Any]) -> list[Any]:

@@ -24,6 +24,8 @@ from fbp.autodiff.masks import merge_by_mask, not_, select
 from fbp.autodiff.partition import Signature
 from fbp.autodiff.rules.deferred_sums import ScanBody, Sum, worthwhile
 from fbp.autodiff.rules.loops import LoopLayout
+from fbp.autodiff.rules.reads_first import reads_first
+from fbp.autodiff.rules.sums_in_place import added_in_place
 
 
 class Reads(NamedTuple):
@@ -57,9 +59,7 @@ def backward_scan(
     """Run `step`, one iteration (residuals, cotangents) -> cotangents, from the last to the first:
     (once, last, stacked, cotangents) -> cotangents of (consts, init, xs). Deferred sums stack at
     most `budget` bytes per iteration."""
-    num_carry, num_ys = (mask.count(True) for mask in loop.outs(signature.has_out_ct))
-    cts = step.invars[len(step.invars) - num_carry - num_ys :]
-    carry_cts, ys_cts = cts[:num_carry], cts[num_carry:]
+    carry_cts, ys_cts = _cts(step, signature, loop)
     chunk = _chunk(loop)
     num_terms = loop.ins(signature.has_in_ct)[0].count(True)
     totals = _totals(step, num_terms, reads, ys_cts, budget * loop.length // chunk)
@@ -99,6 +99,21 @@ def backward_scan(
     )[0]
 
 
+def _cts(step: Graph, signature: Signature, loop: LoopLayout) -> tuple[Sequence[Var], ...]:
+    """Return the cotangents of the carry and of the ys, the last inputs of an iteration."""
+    num_carry, num_ys = (mask.count(True) for mask in loop.outs(signature.has_out_ct))
+    cts = step.invars[len(step.invars) - num_carry - num_ys :]
+    return cts[:num_carry], cts[num_carry:]
+
+
+def _next_of(graph: Graph, in_place: list[bool], carried: Sequence[Var]) -> dict[Var, Any]:
+    """Return what becomes of the sums that are added to in place, the first inputs, and of the
+    cotangents of the carry."""
+    num_sums = len(in_place)
+    sums = zip(graph.invars, select(in_place, graph.outvars[:num_sums]), strict=False)
+    return dict(sums) | dict(zip(carried, graph.outvars[num_sums:], strict=False))
+
+
 def _sweep(loop: LoopLayout, body: Callable, slice_vars: Sequence[Var], totals: Totals) -> Callable:
     """Return a scan of the body over part of the iterations, which ends with its deferred sums."""
 
@@ -128,14 +143,21 @@ def _body(
     has_out_ct, has_in_ct = loop.outs(signature.has_out_ct)[0], loop.ins(signature.has_in_ct)[1]
     arriving = select(has_out_ct, has_in_ct)
     types = select(has_out_ct, loop.outs(signature.out_avals)[0])
+    graph, in_place = added_in_place(graph, added)
+    carried = select(arriving, _cts(step, signature, loop)[0])
+    graph = reads_first(graph, _next_of(graph, in_place, carried))
 
     def body(once, state, slices):
         (carry_cts, last, sums), (stacked, ys_cts) = state, slices
         names = (*reads.once, *reads.last, *reads.stacked)
         values = dict(zip(names, (*once, *last, *stacked), strict=True))
         read = [values[v] for v in step.invars if v in values]
-        results = iter(eval_graph(graph, (*read, *carry_cts, *ys_cts)))
-        sums = [accumulate(total, next(results)) for total in sums]
+        start = select(in_place, sums)
+        results = iter(eval_graph(graph, (*start, *read, *carry_cts, *ys_cts)))
+        sums = [
+            next(results) if starts else accumulate(total, next(results))
+            for starts, total in zip(in_place, sums, strict=True)
+        ]
         arrived = [next(results) if arrives else None for arrives in arriving]
         carry_cts = [
             zeros(cotangent_type(t)) if ct is None else ct

@@ -1,20 +1,24 @@
 """Calls of one program: jit stays jit, other calls are their bodies."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
 from fbp.autodiff.activity import perturbed_outputs
 from fbp.autodiff.backprop import forward
 from fbp.autodiff.graph import Graph, JaxprEqn
-from fbp.autodiff.interpret import apply_primitive
-from fbp.autodiff.masks import not_, select
+from fbp.autodiff.inline import inlined
+from fbp.autodiff.interpret import apply_primitive, eval_graph
+from fbp.autodiff.masks import merge_by_mask, not_, select
 from fbp.autodiff.partition import ForwardBackward, joint, partition
 from fbp.autodiff.restage import COMPOSITE, CUSTOM_VMAP, Params, jitted
-from fbp.autodiff.rule import Applied, Call, Rules, call
+from fbp.autodiff.rule import AddingPullback, Applied, Call, Cotangents, Rules, adds_plainly, call
+from fbp.autodiff.rules.sums_in_place import added_in_place
 from fbp.autodiff.save_policy import save_everything
 from fbp.autodiff.undefined import LinearInputRead, is_undefined, undefined
 
@@ -50,7 +54,45 @@ def call_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> Se
 def jit(call: Call, ins: list[Any]) -> Applied:
     """Pull back through a jit by two jits: one for the forward pass, one for the backward pass."""
     settings = tuple((k, v) for k, v in call.params.items() if k != "jaxpr")
-    return _jit(g.body(call.params), call.rules, masks(call, ins), settings).run(ins)
+    halves = _jit(g.body(call.params), call.rules, masks(call, ins), settings)
+    outs, residuals = halves.run_forward(ins)
+    return outs, AddingPullback(
+        functools.partial(halves.run_backward, residuals),
+        functools.partial(_added, halves, residuals),
+    )
+
+
+def _added(
+    halves: ForwardBackward, residuals: list[Any], cts: Cotangents, arrived: Cotangents
+) -> tuple[Cotangents, Sequence[bool]] | None:
+    """Run a jit backward, and add in place where its program writes into zeros."""
+    has_in_ct = halves.signature.has_in_ct
+    totals, outs = select(has_in_ct, arrived), halves.backward.outvars
+    fits = tuple(adds_plainly(ct, v) for ct, v in zip(totals, outs, strict=True))
+    backward, is_sum = _adding(halves.backward, fits)
+    if not any(is_sum):
+        return None
+    adding = replace(halves, backward=backward)
+    in_cts = adding.run_backward((*select(is_sum, totals), *residuals), cts)
+    return in_cts, merge_by_mask(has_in_ct, is_sum)
+
+
+@g.weakref_cache
+def _adding(backward: Graph, fits: tuple[bool, ...]) -> tuple[Graph, list[bool]]:
+    """Return the program that adds in place those cotangents that it can, of those that fit."""
+    if not any(fits):
+        return backward, [False for _ in fits]
+    program = inlined(backward)
+    graph, added = added_in_place(program, select(fits, program.outvars))
+    is_sum = [fits[i] and added[sum(fits[:i])] for i in range(len(fits))]
+    if not any(is_sum):
+        return backward, is_sum
+
+    @jax.jit
+    def backward_in_place(*args: Any) -> list[Any]:
+        return eval_graph(graph, args)
+
+    return g.stage(backward_in_place, *(v.aval for v in graph.invars))[0], is_sum
 
 
 @g.weakref_cache

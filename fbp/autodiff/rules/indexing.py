@@ -1,7 +1,8 @@
 """Reading and writing parts of an array: slices, gathers, scatters.
 
 The cotangent of what was read is written where it was read, that of what was written is read
-there. An entry that was overwritten passes no cotangent to its former value.
+there. An entry that was overwritten passes no cotangent to its former value. If a cotangent of the
+array has arrived, that of a part is added to it in place, without an array of zeros.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from jax.extend.core import primitives as p
 from jax.lax import GatherDimensionNumbers, ScatterDimensionNumbers
 
 from fbp.autodiff.avals import struct, zeros
-from fbp.autodiff.rule import Cotangents, Rules, transpose, vjp, vjp_jointly
+from fbp.autodiff.rule import Cotangents, Rules, adding, transpose, vjp, vjp_jointly
 from fbp.autodiff.undefined import is_undefined
 
 # Blocks
@@ -40,6 +41,22 @@ def write_block(x: Any, block: Any, starts: Sequence[Any]) -> Any:
 def read_block(x: Any, starts: Sequence[Any], shape: tuple[int, ...]) -> Any:
     """Read the block of x at `starts`."""
     return p.dynamic_slice_p.bind(x, *starts, slice_sizes=shape)
+
+
+def add_block(total: Any, block: Any, starts: Sequence[Any]) -> Any:
+    """Add a block to what lies at `starts`."""
+    before = read_block(total, starts, block.shape)
+    return write_block(total, lax.add(before, block), starts)
+
+
+PART = 8
+"""A block is added in place if it is at most this part of the array: the zeros around a larger one
+are added in one pass with what computes it."""
+
+
+def is_part(block: Any, x: Any) -> bool:
+    """Test whether a block is so small a part of an array that it is added in place."""
+    return PART * block.size <= x.size
 
 
 # Scattered places
@@ -85,6 +102,11 @@ class Windows:
 def unread(ct: Any, x: Any, indices: Any, params: dict[str, Any]) -> Any:
     """Pull back a gather: add the cotangents of all reads of a position of x, in their dtype, which
     the rule of a custom_vjp function may have chosen."""
+    return add_reads(zeros(struct(x).update(dtype=ct.dtype)), ct, indices, params)
+
+
+def add_reads(total: Any, ct: Any, indices: Any, params: dict[str, Any]) -> Any:
+    """Add the cotangents of all reads of positions to what lies at these."""
     read = params["dimension_numbers"]
     dims = ScatterDimensionNumbers(
         update_window_dims=read.offset_dims,
@@ -94,7 +116,24 @@ def unread(ct: Any, x: Any, indices: Any, params: dict[str, Any]) -> Any:
         scatter_indices_batching_dims=read.start_indices_batching_dims,
     )
     windows = Windows(indices, ct, params | {"dimension_numbers": dims})
-    return windows.write(lax.scatter_add, zeros(struct(x).update(dtype=ct.dtype)), ct)
+    return windows.write(lax.scatter_add, total, ct)
+
+
+def add_unread(total: Any, ct: Any, indices: Any, params: dict[str, Any]) -> Any | None:
+    """Add the cotangent of a gather in place."""
+    if not adds_precisely(ct.dtype, params):
+        return None
+    return add_reads(total, ct, indices, params)
+
+
+def adds_precisely(dtype: Any, params: dict[str, Any]) -> bool:
+    """Test whether the updates of a scatter may be added to a total one by one: many short numbers
+    lose fewer digits if they are added to each other first."""
+    return params["unique_indices"] or np.dtype(dtype).itemsize >= SINGLE
+
+
+SINGLE = 4
+"""The bytes of a number of single precision."""
 
 
 def replaced(ct: Any, windows: Windows) -> Any:
@@ -194,10 +233,13 @@ RULES = Rules(
         p.slice_p,
         lambda ct, x, *, start_indices, strides: unslice(ct, x, start_indices, strides),
     ),
-    transpose(
-        p.dynamic_slice_p,
-        lambda ct, x, *starts: write_block(zeros(x), ct, starts),
-        None,
+    adding(
+        transpose(
+            p.dynamic_slice_p,
+            lambda ct, x, *starts: write_block(zeros(x), ct, starts),
+            None,
+        ),
+        lambda total, ct, x, *starts: add_block(total, ct, starts) if is_part(ct, total) else None,
     ),
     transpose(
         p.dynamic_update_slice_p,
@@ -205,7 +247,12 @@ RULES = Rules(
         lambda ct, x, block, *starts: read_block(ct, starts, block.shape),
         None,
     ),
-    transpose(p.gather_p, lambda ct, x, indices, **params: unread(ct, x, indices, params), None),
+    adding(
+        transpose(
+            p.gather_p, lambda ct, x, indices, **params: unread(ct, x, indices, params), None
+        ),
+        lambda total, ct, x, indices, **params: add_unread(total, ct, indices, params),
+    ),
     vjp(
         p.scatter_p,
         lambda ct, y, x, i, updates, **params: replaced(ct, Windows(i, updates, params)),

@@ -35,6 +35,7 @@ from fbp.autodiff.rules.loops import (
     perturbed_in_the_end,
     without_linear,
 )
+from fbp.autodiff.rules.reads_first import reads_first
 from fbp.autodiff.save_policy import (
     AGAIN,
     ONCE_MORE,
@@ -204,6 +205,9 @@ def _cost(graph, once, consts, stacked_already, loop):
 
 def _forward_loop(loop: LoopLayout, step: Graph, before: Graph, num_hoisted: int) -> Graph:
     """Return the program (consts, init, xs) -> (carry, ys, stacks, loop invariants)."""
+    num_ahead = len(before.outvars) - num_hoisted
+    carried = loop.ins(step.invars[num_ahead:])[1]
+    step = reads_first(step, dict(zip(carried, step.outvars, strict=False)))
 
     def run(*ins):
         consts, init, xs = loop.ins(ins)
@@ -220,7 +224,6 @@ def _forward_loop(loop: LoopLayout, step: Graph, before: Graph, num_hoisted: int
             )
         return (*carry, *stacked, *hoisted_results[:num_hoisted])
 
-    num_ahead = len(before.outvars) - num_hoisted
     consts, init, xs = loop.ins([struct(v.aval) for v in step.invars[num_ahead:]])
     return g.stage(run, *consts, *init, *(avals.stacked(x, loop.length) for x in xs))[0]
 
