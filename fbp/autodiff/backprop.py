@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from jax.extend.core import primitives
 
 from fbp.autodiff.activity import active_variables, perturbed_variables
-from fbp.autodiff.avals import accumulate, sharded_like
+from fbp.autodiff.arrived import Arrived
 from fbp.autodiff.compat import WRITES, call_hi_primitive_p
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, holds_program, location, source
 from fbp.autodiff.interpret import Environment, bind, eqn_scope
-from fbp.autodiff.rule import AddingPullback, Applied, Call, Cotangents, Pullback, Rules
+from fbp.autodiff.rule import Applied, Call, Cotangents, Pullback, Rules
 from fbp.autodiff.stated_for_jax import stated_for_jax
 from fbp.autodiff.undefined import LinearInputRead, is_undefined, reads_linear_input
 
@@ -170,43 +170,19 @@ def backward(
 ) -> Cotangents:
     """Walk the tape from its end, and return the cotangents of the graph's inputs, None for
     zero."""
-    arrived: dict[Var, Any] = {}
-
-    def add(variables, cotangents):
-        for v, ct in zip(variables, cotangents, strict=True):
-            if ct is not None and v in active:
-                ct = sharded_like(ct, v.aval)
-                arrived[v] = accumulate(arrived[v], ct) if v in arrived else ct
-
-    add((v if isinstance(v, Var) else None for v in graph.outvars), cts)
+    arrived = Arrived(active)
+    arrived.add(graph.outvars, cts)
     for eqn, pullback in reversed(tape):
-        out_cts = [arrived.pop(v, None) for v in eqn.outvars]
+        out_cts = [arrived.take(v) for v in eqn.outvars]
         if any(ct is not None for ct in out_cts) or eqn.primitive in STATED_BY_USERS:
             try:
                 with eqn_scope(eqn, within="backward"):
-                    in_cts = pull(eqn, pullback, out_cts, arrived)
+                    in_cts = arrived.pull(eqn, pullback, out_cts)
             except (TypeError, AttributeError) as error:
                 check_linear(eqn, error)
                 raise
-            add((v if isinstance(v, Var) else None for v in eqn.invars), in_cts)
-    return [arrived.get(v) for v in graph.invars]
-
-
-def pull(eqn: JaxprEqn, pullback: Pullback, cts: Cotangents, arrived: dict[Var, Any]) -> Cotangents:
-    """Return the cotangents of an equation's inputs, but for those that are added in place to what
-    has arrived."""
-    if not isinstance(pullback, AddingPullback):
-        return pullback(cts)
-    ins = [v if isinstance(v, Var) and v in arrived else None for v in eqn.invars]
-    once = [v if v is not None and ins.index(v) == i else None for i, v in enumerate(ins)]
-    totals = [None if v is None else arrived[v] for v in once]
-    result = pullback.add(cts, totals) if any(once) else None
-    if result is None:
-        return pullback(cts)
-    in_cts, is_sum = result
-    sums = zip(once, in_cts, is_sum, strict=True)
-    arrived.update((v, ct) for v, ct, replaces in sums if replaces and v is not None)
-    return [None if replaces else ct for ct, replaces in zip(in_cts, is_sum, strict=True)]
+            arrived.add(eqn.invars, in_cts)
+    return [arrived.take(v) for v in graph.invars]
 
 
 def differentiate(rules: Rules, eqn: JaxprEqn, ins: list[Any], active: set[Var]) -> Applied:

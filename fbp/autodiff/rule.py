@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from fbp.autodiff.avals import is_extended, struct
+from fbp.autodiff.avals import cotangent_type, is_extended, struct
 from fbp.autodiff.discrete import check_has_cotangent
 from fbp.autodiff.graph import JaxprEqn, Primitive
 from fbp.autodiff.interpret import bind, eqn_scope
@@ -520,6 +520,24 @@ def _local(pull: Callable[..., Cotangents]) -> Callable[[Call, list[Any]], Appli
 
 
 @dataclass(frozen=True)
+class PartPullback:
+    """The pullback of a part of an array, the only operand that has a cotangent. It can also add to
+    what has arrived there: `add(arrived, ct)`, None where a plain sum is as good."""
+
+    pull: Pullback
+    add: Callable[[Any, Any], Any]
+
+    def __call__(self, cts: Cotangents) -> Cotangents:
+        """Return the cotangents of the operands."""
+        return self.pull(cts)
+
+
+PART = 8
+"""What is at most this part of an array is added in place: the zeros around more are added in one
+pass with what computes it."""
+
+
+@dataclass(frozen=True)
 class AddingPullback:
     """A pullback that can also add in place to the cotangents of its operands that have arrived:
     `add(cts, arrived)` returns one cotangent per operand, and which of them are sums with what had
@@ -542,15 +560,10 @@ def adding(rule: Rule, function: Callable) -> Rule:
     def apply(call: Call, ins: list[Any]) -> Applied:
         outs, pullback = rule.apply(call, ins)
 
-        def add(cts: Cotangents, arrived: Cotangents) -> tuple[Cotangents, Sequence[bool]] | None:
-            if not adds_plainly(arrived[0], cts[0]):
-                return None
-            params = _pick(call.params, names)
-            total = function(arrived[0], cts[0], *_arrays(ins), **params)
-            rest = len(ins) - 1
-            return None if total is None else ([total, *[None] * rest], [True, *[False] * rest])
+        def add(arrived: Any, ct: Any) -> Any:
+            return function(arrived, ct, *_arrays(ins), **_pick(call.params, names))
 
-        return outs, AddingPullback(pullback, add)
+        return outs, PartPullback(pullback, add)
 
     return replace(rule, apply=apply)
 
@@ -560,7 +573,7 @@ def adds_plainly(arrived: Any, ct: Any) -> bool:
     both of one type, on no mesh and in one memory."""
     if arrived is None:
         return False
-    a, b = struct(arrived), struct(ct)
+    a, b = cotangent_type(struct(arrived)), struct(ct)
     return (
         a.dtype == b.dtype
         and not is_extended(a.dtype)

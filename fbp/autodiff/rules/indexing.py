@@ -16,7 +16,7 @@ from jax.extend.core import primitives as p
 from jax.lax import GatherDimensionNumbers, ScatterDimensionNumbers
 
 from fbp.autodiff.avals import struct, zeros
-from fbp.autodiff.rule import Cotangents, Rules, adding, transpose, vjp, vjp_jointly
+from fbp.autodiff.rule import PART, Cotangents, Rules, adding, transpose, vjp, vjp_jointly
 from fbp.autodiff.undefined import is_undefined
 
 # Blocks
@@ -47,11 +47,6 @@ def add_block(total: Any, block: Any, starts: Sequence[Any]) -> Any:
     """Add a block to what lies at `starts`."""
     before = read_block(total, starts, block.shape)
     return write_block(total, lax.add(before, block), starts)
-
-
-PART = 8
-"""A block is added in place if it is at most this part of the array: the zeros around a larger one
-are added in one pass with what computes it."""
 
 
 def is_part(block: Any, x: Any) -> bool:

@@ -4,8 +4,8 @@ iteration copies them.
 XLA writes to a carried array in place if whatever reads it before is done by then. Its fusions
 compute a read again wherever its value is used, in parts of an iteration that nothing orders
 before the write, and then each iteration copies the array (XLA for the CPU drops the barriers
-that would forbid it). Such reads are hidden in a branch that is always taken; what is written
-passes through it where it does not depend on the read.
+that would forbid it). Such reads are hidden in a branch that is always taken; an operand of the
+write passes through it where none depends on the read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -112,15 +112,15 @@ def _hidden(graph: Graph, reads: Sequence[JaxprEqn]) -> Graph:
 
 
 def _passing(graph: Graph, write: JaxprEqn, read: JaxprEqn) -> tuple[Graph, JaxprEqn]:
-    """Hide a read together with what is then written, so that the write waits for it."""
-    number = WRITES[write.primitive]
-    block = write.invars[number]
-    if not isinstance(block, Var) or any(eqn.effects for eqn in graph.eqns):
+    """Hide a read together with an operand of the write, so that the write waits for it."""
+    chosen = [v for v in write.invars[:0:-1] if isinstance(v, Var) and v is not write.invars[0]]
+    if not chosen or any(eqn.effects for eqn in graph.eqns):
         return graph, write
-    passed = Var(block.aval)
-    operands: list[Any] = [passed if i == number else v for i, v in enumerate(write.invars)]
+    operand = chosen[0]
+    passed = Var(operand.aval)
+    operands: list[Any] = [passed if v is operand else v for v in write.invars]
     after = write.replace(invars=operands)
-    changed = {id(write): after, id(read): _in_branch(read, {block: passed})}
+    changed = {id(write): after, id(read): _in_branch(read, {operand: passed})}
     eqns = tuple(changed.get(id(eqn), eqn) for eqn in graph.eqns)
     return _sorted(replace(graph, eqns=eqns)), after
 

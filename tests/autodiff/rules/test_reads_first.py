@@ -32,7 +32,7 @@ def overwriting(d, w):
 
 def delay_line(d, w):
     """What is read is not what is written."""
-    return after(lambda d, i: (d.at[i % 8].set(w * i), d[i % 8] * w), d)
+    return after(lambda d, i: (d.at[i % 8].set(w * i.astype(w.dtype)), d[i % 8] * w), d)
 
 
 def two_writes(d, w):
@@ -103,7 +103,7 @@ def test_gradient_in_other_dtypes(dtype):
     def loss(d, w):
         return jnp.sum(jnp.abs(recurrence(d, w)[0]) ** 2).astype(jnp.float32)
 
-    d = (D if dtype == "bfloat16" else D + 0.3j * D[::-1]).astype(dtype)
+    d = D.astype(dtype) if dtype == "bfloat16" else lax.complex(D, D[::-1] / 3)
     assert_jitted_grad(loss, d, W.astype(dtype), argnums=(0, 1), tolerance=64)
 
 
