@@ -92,12 +92,21 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+SLOW = {*PROGRAMS} - {"recurrence", "delay line", "clip"}
+
+
+def marked(names):
+    """Names of programs, those that take long marked as such."""
+    return [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in names]
+
+
+@pytest.mark.parametrize("name", marked(PROGRAMS))
 def test_gradient_of_a_loop_that_changes_parts(name):
     fun = PROGRAMS[name]
     assert_jitted_grad(lambda *args: total(fun(*args)), D, W, argnums=(0, 1), tolerance=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["complex64", "bfloat16"])
 def test_gradient_in_other_dtypes(dtype):
     def loss(d, w):
@@ -107,6 +116,7 @@ def test_gradient_in_other_dtypes(dtype):
     assert_jitted_grad(loss, d, W.astype(dtype), argnums=(0, 1), tolerance=64)
 
 
+@pytest.mark.slow
 def test_gradient_of_a_batch():
     loss = lambda d, w: total(two_writes(d, w))
     batch = jnp.stack([D, D[::-1]]), jnp.stack([W, 2 * W])
@@ -114,6 +124,7 @@ def test_gradient_of_a_batch():
     assert_same(jax.jit(jax.vmap(fbp.grad(loss, (0, 1))))(*batch), want, tolerance=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outer", [jax.grad, fbp.grad], ids=["jax.grad", "fbp.grad"])
 def test_second_derivative(outer):
     def along(library):
@@ -139,7 +150,7 @@ def copied_by_iterations(compiled):
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize("name", ["recurrence", "delay line", "two writes"])
+@pytest.mark.parametrize("name", marked(["recurrence", "delay line", "two writes"]))
 def test_no_iteration_copies_what_it_changes_in_part(name):
     fun = PROGRAMS[name]
     gradient = jax.jit(fbp.grad(lambda *args: total(fun(*args)), (0, 1)))

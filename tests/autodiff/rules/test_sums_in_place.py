@@ -91,6 +91,7 @@ def test_gradient_of_what_reads_parts(name):
     assert_jitted_grad(lambda table: total(PROGRAMS[name](table)), TABLE, tolerance=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["loop that reads twice", "in jits"])
 def test_gradient_of_complex_tables(name):
     loss = lambda table: total(jax.tree.map(jnp.abs, PROGRAMS[name](table)))
@@ -103,6 +104,7 @@ def test_gradient_of_a_loop_of_unknown_length():
     assert_same(got, want, tolerance=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["loop that reads twice", "loop that takes", "in jits"])
 def test_gradient_of_a_batch(name):
     loss, tables = lambda table: total(PROGRAMS[name](table)), jnp.stack([TABLE, 2 * TABLE])
@@ -110,6 +112,7 @@ def test_gradient_of_a_batch(name):
     assert_same(jax.jit(jax.vmap(fbp.grad(loss)))(tables), want, tolerance=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outer", [jax.grad, fbp.grad], ids=["jax.grad", "fbp.grad"])
 @pytest.mark.parametrize("name", ["loop that reads twice", "in jits"])
 def test_second_derivative(name, outer):
