@@ -25,7 +25,7 @@ from fbp.autodiff.partition import Signature
 from fbp.autodiff.rules.deferred_sums import ScanBody, Sum, worthwhile
 from fbp.autodiff.rules.loops import LoopLayout
 from fbp.autodiff.rules.reads_first import reads_first
-from fbp.autodiff.rules.sums_in_place import added_in_place
+from fbp.autodiff.rules.running_totals import into_totals
 
 
 class Reads(NamedTuple):
@@ -106,11 +106,11 @@ def _cts(step: Graph, signature: Signature, loop: LoopLayout) -> tuple[Sequence[
     return cts[:num_carry], cts[num_carry:]
 
 
-def _next_of(graph: Graph, in_place: list[bool], carried: Sequence[Var]) -> dict[Var, Any]:
+def _next_of(graph: Graph, is_added: list[bool], carried: Sequence[Var]) -> dict[Var, Any]:
     """Return what becomes of the sums that are added to in place, the first inputs, and of the
     cotangents of the carry."""
-    num_sums = len(in_place)
-    sums = zip(graph.invars, select(in_place, graph.outvars[:num_sums]), strict=False)
+    num_sums = len(is_added)
+    sums = zip(graph.invars, select(is_added, graph.outvars[:num_sums]), strict=False)
     return dict(sums) | dict(zip(carried, graph.outvars[num_sums:], strict=False))
 
 
@@ -143,20 +143,20 @@ def _body(
     has_out_ct, has_in_ct = loop.outs(signature.has_out_ct)[0], loop.ins(signature.has_in_ct)[1]
     arriving = select(has_out_ct, has_in_ct)
     types = select(has_out_ct, loop.outs(signature.out_avals)[0])
-    graph, in_place = added_in_place(graph, added)
+    graph, is_added = into_totals(graph, added)
     carried = select(arriving, _cts(step, signature, loop)[0])
-    graph = reads_first(graph, _next_of(graph, in_place, carried))
+    graph = reads_first(graph, _next_of(graph, is_added, carried))
 
     def body(once, state, slices):
         (carry_cts, last, sums), (stacked, ys_cts) = state, slices
         names = (*reads.once, *reads.last, *reads.stacked)
         values = dict(zip(names, (*once, *last, *stacked), strict=True))
         read = [values[v] for v in step.invars if v in values]
-        start = select(in_place, sums)
+        start = select(is_added, sums)
         results = iter(eval_graph(graph, (*start, *read, *carry_cts, *ys_cts)))
         sums = [
             next(results) if starts else accumulate(total, next(results))
-            for starts, total in zip(in_place, sums, strict=True)
+            for starts, total in zip(is_added, sums, strict=True)
         ]
         arrived = [next(results) if arrives else None for arrives in arriving]
         carry_cts = [

@@ -18,7 +18,7 @@ from fbp.autodiff.masks import merge_by_mask, not_, select
 from fbp.autodiff.partition import ForwardBackward, joint, partition
 from fbp.autodiff.restage import COMPOSITE, CUSTOM_VMAP, Params, jitted
 from fbp.autodiff.rule import AddingPullback, Applied, Call, Cotangents, Rules, adds_plainly, call
-from fbp.autodiff.rules.sums_in_place import added_in_place
+from fbp.autodiff.rules.running_totals import into_totals
 from fbp.autodiff.save_policy import save_everything
 from fbp.autodiff.undefined import LinearInputRead, is_undefined, undefined
 
@@ -83,16 +83,16 @@ def _adding(backward: Graph, fits: tuple[bool, ...]) -> tuple[Graph, list[bool]]
     if not any(fits):
         return backward, [False for _ in fits]
     program = inlined(backward)
-    graph, added = added_in_place(program, select(fits, program.outvars))
+    graph, added = into_totals(program, select(fits, program.outvars))
     is_sum = [fits[i] and added[sum(fits[:i])] for i in range(len(fits))]
     if not any(is_sum):
         return backward, is_sum
 
     @jax.jit
-    def backward_in_place(*args: Any) -> list[Any]:
+    def adding_backward(*args: Any) -> list[Any]:
         return eval_graph(graph, args)
 
-    return g.stage(backward_in_place, *(v.aval for v in graph.invars))[0], is_sum
+    return g.stage(adding_backward, *(v.aval for v in graph.invars))[0], is_sum
 
 
 @g.weakref_cache

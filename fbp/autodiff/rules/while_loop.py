@@ -45,7 +45,7 @@ from fbp.autodiff.rules.loops import (
 )
 from fbp.autodiff.rules.reads_first import reads_first
 from fbp.autodiff.rules.revolve import SavedStates, empty, first_stop, free, save_online
-from fbp.autodiff.rules.sums_in_place import added_in_place
+from fbp.autodiff.rules.running_totals import into_totals
 from fbp.autodiff.save_policy import save_nothing
 from fbp.autodiff.undefined import undefined
 
@@ -314,7 +314,7 @@ def _run_backward(
 ) -> list[Any]:
     """Return the cotangents of the constants, and those of the first state."""
     signature, again = step.signature, halves.again
-    back, in_place = _back_in_place(halves.back, step.signature, loop)
+    back, is_added = _adding_step(halves.back, step.signature, loop)
     consts_have_ct, state_has_ct, _ = loop.ins(signature.has_in_ct)
     types = [cotangent_type(a) for a in select(signature.has_out_ct, signature.out_avals)]
     num_totals = consts_have_ct.count(True)
@@ -334,12 +334,12 @@ def _run_backward(
         _, state, saved = lax.while_loop(
             lambda carry: carry[0] < last, partial(advance_and_save, last), (*saved.latest, saved)
         )
-        in_cts = eval_graph(back, (*select(in_place, totals), *consts, *state, *state_cts))
+        in_cts = eval_graph(back, (*select(is_added, totals), *consts, *state, *state_cts))
         arrived = merge_by_mask(select(signature.has_out_ct, state_has_ct), in_cts[num_totals:])
         state_cts = [zeros(t) if ct is None else ct for ct, t in zip(arrived, types, strict=True)]
         totals = [
             ct if added else accumulate(total, ct)
-            for total, ct, added in zip(totals, in_cts[:num_totals], in_place, strict=True)
+            for total, ct, added in zip(totals, in_cts[:num_totals], is_added, strict=True)
         ]
         return last - 1, state_cts, totals, saved.without(saved.steps >= last)
 
@@ -350,17 +350,17 @@ def _run_backward(
     return [*totals, *state_cts]
 
 
-def _back_in_place(back: Graph, signature: Signature, loop: LoopLayout) -> tuple[Graph, list[bool]]:
+def _adding_step(back: Graph, signature: Signature, loop: LoopLayout) -> tuple[Graph, list[bool]]:
     """Return one iteration backward that adds the cotangents of parts in place; its first inputs
     are the sums to which it adds, and it says which these are."""
     consts_have_ct, state_has_ct, _ = loop.ins(signature.has_in_ct)
     num_totals = consts_have_ct.count(True)
     arriving = select(signature.has_out_ct, state_has_ct)
     cts = back.invars[len(back.invars) - len(arriving) :]
-    back, in_place = added_in_place(inlined(back), back.outvars[:num_totals])
-    sums = zip(back.invars, select(in_place, back.outvars[:num_totals]), strict=False)
+    back, is_added = into_totals(inlined(back), back.outvars[:num_totals])
+    sums = zip(back.invars, select(is_added, back.outvars[:num_totals]), strict=False)
     states = zip(select(arriving, cts), back.outvars[num_totals:], strict=True)
-    return reads_first(back, dict(sums) | dict(states)), in_place
+    return reads_first(back, dict(sums) | dict(states)), is_added
 
 
 def while_activity(eqn: JaxprEqn, rules: Rules, needs_ct: tuple[bool, ...]) -> tuple[bool, ...]:

@@ -20,7 +20,7 @@ from fbp.autodiff.rules.indexing import add_block, adds_precisely
 STARTS = frozenset({p.scatter_add_p, p.dynamic_update_slice_p})
 
 
-def added_in_place(graph: Graph, terms: Sequence[Atom]) -> tuple[Graph, list[bool]]:
+def into_totals(graph: Graph, terms: Sequence[Atom]) -> tuple[Graph, list[bool]]:
     """Return the program with a further input, its first, for each of its results that is written
     into zeros, to which it adds that result instead, and say which these are."""
     added: list[Var | None] = [None for _ in terms]
