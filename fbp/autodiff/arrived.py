@@ -45,9 +45,10 @@ class Arrived:
         """Return the cotangents of an equation's inputs, but for those that are added in place."""
         if isinstance(pullback, PartPullback) and self._waits(eqn.invars[0], cts[0]):
             x: Any = eqn.invars[0]
-            self.parts.setdefault(x, []).append((eqn, pullback, cts[0]))
             if x in self.totals:
-                self._add_parts(x)
+                self._add_part(x, pullback, cts[0])
+            else:
+                self.parts.setdefault(x, []).append((eqn, pullback, cts[0]))
             return [None for _ in eqn.invars]
         if isinstance(pullback, AddingPullback):
             return self._added(eqn.invars, pullback, cts)
@@ -62,13 +63,16 @@ class Arrived:
 
     def _add_parts(self, v: Any) -> None:
         for eqn, pullback, part in self.parts.pop(v, ()):
-            total = self.totals.get(v)
             with eqn_scope(eqn, within="backward"):
-                added = None if total is None else pullback.add(total, part)
-                if added is None:
-                    ct = pullback([part])[0]
-                    added = ct if total is None else accumulate(total, ct)
-            self.totals[v] = added
+                self._add_part(v, pullback, part)
+
+    def _add_part(self, v: Var, pullback: PartPullback, part: Any) -> None:
+        total = self.totals.get(v)
+        added = None if total is None else pullback.add(total, part)
+        if added is None:
+            ct = pullback([part])[0]
+            added = ct if total is None else accumulate(total, ct)
+        self.totals[v] = added
 
     def _added(self, atoms: Sequence[Any], pullback: AddingPullback, cts: Cotangents) -> Cotangents:
         ins = [v if isinstance(v, Var) and v in self.totals else None for v in atoms]

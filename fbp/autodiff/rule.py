@@ -37,6 +37,7 @@ from fbp.autodiff.avals import cotangent_type, is_extended, struct
 from fbp.autodiff.discrete import check_has_cotangent
 from fbp.autodiff.graph import JaxprEqn, Primitive
 from fbp.autodiff.interpret import bind, eqn_scope
+from fbp.autodiff.undefined import is_undefined
 
 TAGS = {
     "elementwise": "each output entry is computed from the operands' entries at the same index",
@@ -559,6 +560,8 @@ def adding(rule: Rule, function: Callable) -> Rule:
 
     def apply(call: Call, ins: list[Any]) -> Applied:
         outs, pullback = rule.apply(call, ins)
+        if any(map(is_undefined, ins[1:])):
+            return outs, pullback  # which says where
 
         def add(arrived: Any, ct: Any) -> Any:
             return function(arrived, ct, *_arrays(ins), **_pick(call.params, names))
