@@ -28,14 +28,14 @@ def into_totals(graph: Graph, terms: Sequence[Atom]) -> tuple[Graph, list[bool]]
         return graph, [False for _ in terms]
     for i, term in enumerate(terms):
         if (start := _start(graph, term)) is not None:
-            added[i] = Var(term.aval)
-            eqns = (_into(e, added[i]) if e is start else e for e in graph.eqns)
+            added[i] = total = Var(term.aval)
+            eqns = [_into(e, total) if e is start else e for e in graph.eqns]
             graph = replace(graph, eqns=tuple(eqns))
     totals = tuple(v for v in added if v is not None)
     return dce(replace(graph, invars=(*totals, *graph.invars))), [v is not None for v in added]
 
 
-def _start(graph: Graph, term: Atom) -> JaxprEqn | None:
+def _start(graph: Graph, term: Any) -> JaxprEqn | None:
     """Return the equation that writes the first part of a result into zeros, if all that follows
     adds further parts to it, and nothing else reads it."""
     producer = {v: eqn for eqn in graph.eqns for v in eqn.outvars}
