@@ -64,9 +64,12 @@ def words(x):
     return hk.Embed(6, 3)(tokens)
 
 
-@pytest.mark.parametrize("forward", [mlp, attention, looped, scanned, words])
-def test_transformed(forward):
-    check(forward, X, tolerance=16)
+@pytest.mark.parametrize(
+    ("forward", "tolerance"),
+    [(mlp, 16), (attention, 16), (looped, 16), (scanned, 64), (words, 16)],
+)  # the loss of `scanned` is a sum of terms that are ten times as large as itself
+def test_transformed(forward, tolerance):
+    check(forward, X, tolerance=tolerance)
 
 
 def test_batch_statistics():
