@@ -59,7 +59,8 @@ class Arrived:
         if not (isinstance(x, Var) and x in self.active and adds_plainly(x.aval, ct)):
             return False
         size = ct.size + sum(part.size for _, _, part in self.parts.get(x, ()))
-        return x in self.totals or PART * size <= x.aval.size
+        array: Any = x.aval
+        return x in self.totals or PART * size <= array.size
 
     def _add_parts(self, v: Any) -> None:
         for eqn, pullback, part in self.parts.pop(v, ()):

@@ -12,7 +12,7 @@ by a tap on the backward pass.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,7 @@ def recorded_update(
 
     def beside(params: Any, *rest: Any) -> tuple[Any, Any]:
         out, grads, tapped = parts(params, *rest)
-        loss, more = out if has_beside else (out, None)
+        loss, more = cast(Any, out if has_beside else (out, None))
         carried, aux = more if has_state and has_aux else (more, more)
         seen = aux, grads, tapped
         return (loss, (carried, seen) if has_state else seen), grads

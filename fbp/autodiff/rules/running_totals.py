@@ -8,7 +8,7 @@ iterations of a constant's cotangent, and what has arrived when a jit runs backw
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jax.extend.core import primitives as p
@@ -44,8 +44,8 @@ def _start(graph: Graph, term: Any) -> JaxprEqn | None:
     num_uses = 1
     while isinstance(term, Var) and term in producer and uses[term] == num_uses:
         eqn = producer[term]
-        base = eqn.invars[0] if eqn.invars else None
-        if eqn.primitive is p.scatter_add_p and adds_precisely(term.aval.dtype, eqn.params):
+        base, array = eqn.invars[0] if eqn.invars else None, cast(Any, term.aval)
+        if eqn.primitive is p.scatter_add_p and adds_precisely(array.dtype, eqn.params):
             num_uses = 1
         elif eqn.primitive is p.dynamic_update_slice_p:
             num_uses = 2
