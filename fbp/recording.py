@@ -58,7 +58,7 @@ def recording_of(
             layer: np.asarray([row[name][layer] for row in measures], np.float64)
             for layer in by_layer
         }
-        for name, by_layer in measures[0].items()
+        for name, by_layer in sorted(measures[0].items())
     }
     return Recording(tuple(steps), joined)
 

@@ -70,7 +70,7 @@ def _added(
     totals, outs = select(has_in_ct, arrived), halves.backward.outvars
     fits = tuple(adds_plainly(ct, v) for ct, v in zip(totals, outs, strict=True))
     backward, is_sum = _adding(halves.backward, fits)
-    if not any(is_sum):
+    if backward is None:
         return None
     adding = replace(halves, backward=backward)
     in_cts = adding.run_backward((*select(is_sum, totals), *residuals), cts)
@@ -78,15 +78,16 @@ def _added(
 
 
 @g.weakref_cache
-def _adding(backward: Graph, fits: tuple[bool, ...]) -> tuple[Graph, list[bool]]:
-    """Return the program that adds in place those cotangents that it can, of those that fit."""
+def _adding(backward: Graph, fits: tuple[bool, ...]) -> tuple[Graph | None, list[bool]]:
+    """Return the program that adds in place those cotangents that it can, of those that fit; None
+    if there are none: what is remembered of a program must not keep it alive."""
     if not any(fits):
-        return backward, [False for _ in fits]
+        return None, [False for _ in fits]
     program = inlined(backward)
     graph, added = into_totals(program, select(fits, program.outvars))
     is_sum = [fits[i] and added[sum(fits[:i])] for i in range(len(fits))]
     if not any(is_sum):
-        return backward, is_sum
+        return None, is_sum
 
     @jax.jit
     def adding_backward(*args: Any) -> list[Any]:
