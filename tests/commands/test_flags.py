@@ -95,7 +95,10 @@ def test_help_lists_every_command_in_a_line_and_the_exit_statuses(capsys):
         (["sweep", "digits_mlp", "--set", "train.stepz=3"], "steps"),
     ],
 )
-def test_what_is_misspelled_is_told_with_what_was_meant(words, meant, capsys):
+def test_what_is_misspelled_is_told_with_what_was_meant(
+    words, meant, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # where no run lies already
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
