@@ -50,6 +50,12 @@ def assert_jitted_grad(
     assert_same(got, want, tolerance)
 
 
+def assert_agree(ours: Callable, theirs: Callable, *args: Any, tolerance: float = 4) -> None:
+    """Two functions give the same; one program computes both, which costs less than two."""
+    got, want = jax.jit(lambda *args: (ours(*args), theirs(*args)))(*args)
+    assert_same(got, want, tolerance)
+
+
 def total(tree: Any) -> jax.Array:
     """A scalar that depends on every entry of a tree, with unequal weights."""
     return sum(
