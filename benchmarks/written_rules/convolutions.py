@@ -12,6 +12,7 @@ STRIDE = "https://github.com/pytorch/pytorch/issues/63314"
 DILATION = "https://github.com/huggingface/candle/pull/2337"
 ADJOINT = "https://github.com/pytorch/pytorch/issues/5057"
 SPLIT = "https://github.com/ROCm/rocm-libraries/issues/8029"
+PATCHES = "https://github.com/Theano/Theano/issues/5248"
 TIES = "https://github.com/kornia/kornia/pull/4184"
 WAVE = ("NHC", "HIO", "NHC")
 
@@ -102,3 +103,18 @@ def pooling_passes_to_all(wrong):
 
     f = custom(pooled, bwd)
     return Case(lambda x: jnp.sum(f(x) ** 2), (normal(0, 12),))
+
+
+@row("pooled", "gives all equal entries of a window the cotangent, after a rectifier", PATCHES)
+def pooling_passes_to_all_equal_entries(wrong):
+    def pooled(x):
+        return x.reshape(-1, 3).max(-1)
+
+    def bwd(kept, g):
+        rows = kept[0].reshape(-1, 3)
+        equal = (rows == rows.max(-1, keepdims=True)).astype(g.dtype)
+        share = equal if wrong else equal / equal.sum(-1, keepdims=True)
+        return ((share * g[:, None]).reshape(-1),)
+
+    f, w = custom(pooled, bwd), normal(1, 8)
+    return Case(lambda x: jnp.sum(w * f(jax.nn.relu(x))), (normal(0, 24) - 0.5,))

@@ -12,6 +12,7 @@ UPDATE = "https://github.com/tensorflow/tensorflow/issues/56961"
 MXNET = "https://github.com/apache/mxnet/issues/17703"
 SHORTER = "https://github.com/pytorch/pytorch/pull/188843"
 SORT = "https://github.com/pytorch/pytorch/issues/57166"
+EQUALS = "https://github.com/Theano/Theano/issues/4568"
 IDS = jnp.array([2, 0, 2, 1, 4, 2])
 
 
@@ -137,3 +138,19 @@ def unread_entries_get_a_cotangent(wrong):
 
     f = custom(shorter, bwd)
     return Case(lambda x: jnp.sum(f(x) ** 2), (normal(0, 6),))
+
+
+@row("largest", "gives each of equal entries the whole cotangent", EQUALS)
+def equal_entries_each_get_the_cotangent(wrong):
+    def largest(x):
+        return x.max(-1)
+
+    def bwd(kept, g):
+        (x,) = kept
+        first = jax.nn.one_hot(jnp.argmax(x, -1), x.shape[-1], dtype=g.dtype)
+        equal = (x == x.max(-1, keepdims=True)).astype(g.dtype)
+        return ((equal if wrong else first) * g[:, None],)
+
+    f, w = custom(largest, bwd), normal(1, 3)
+    x = jnp.array([[1.0, 2.0, 2.0], [3.0, 3.0, 3.0], [0.5, -1.0, 0.0]])
+    return Case(lambda x: jnp.sum(w * f(x) ** 2), (x,))

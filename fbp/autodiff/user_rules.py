@@ -19,6 +19,19 @@ from fbp.autodiff.graph import Graph, from_jaxpr_and_consts
 from fbp.autodiff.interpret import evaluated
 
 
+def constants_before(eqn: JaxprEqn) -> int:
+    """Return how many operands of a function with a rule come before its arguments: constants that
+    it closes over, also those of an earlier staging, which count as arguments when it is staged
+    again. The rule knows the names of the arguments (and of as many tangents)."""
+    by_jvp = "jvp_jaxpr_fun" in eqn.params
+    rule = eqn.params["jvp_jaxpr_fun" if by_jvp else "fwd_jaxpr_thunk"]
+    names = rule.debug_info.arg_names
+    stated = eqn.params["num_consts"]
+    if names is None:
+        return stated
+    return max(stated, len(eqn.invars) - (len(names) // 2 if by_jvp else len(names)))
+
+
 def custom_jvp_graph(
     eqn: JaxprEqn, active: Sequence[bool], operands: Sequence[Any] | None = None
 ) -> tuple[Graph, list[bool], list[bool]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from fbp.autodiff import user_rules
 from fbp.verify.custom_rules import Tried
 from fbp.verify.declared import Declaration, RuleName
 from fbp.verify.rule_trial import Label, arrays_of
@@ -42,7 +43,7 @@ class Audited:
     @property
     def num_consts(self) -> int:
         """Return how many of the operands are constants, which come before the arguments."""
-        return self.tried.use.eqn.params["num_consts"]
+        return user_rules.constants_before(self.tried.use.eqn)
 
 
 def declaration(

@@ -16,7 +16,7 @@ from jax.extend.core import JaxprEqn, Primitive
 from jax.extend.core import primitives as p
 from jax.interpreters import mlir
 
-from fbp.autodiff import avals, interpret, value_and_grad
+from fbp.autodiff import avals, interpret, user_rules, value_and_grad
 from fbp.autodiff import graph as g
 from fbp.autodiff.graph import Graph
 from fbp.autodiff.masks import merge_by_mask, select
@@ -174,7 +174,7 @@ def _read_equation(site: Site, ins: Sequence[Any]) -> tuple[RuleUse, list[Any], 
     eqn = site.eqn
     if eqn.primitive not in CUSTOM:
         return None
-    num_consts = eqn.params["num_consts"]
+    num_consts = user_rules.constants_before(eqn)
     active = tuple(
         i >= num_consts and avals.differentiable(v.aval) for i, v in enumerate(eqn.invars)
     )

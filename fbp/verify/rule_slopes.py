@@ -1,7 +1,6 @@
 """What a function's values say of entries at which a rule and plain differentiation differ."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +9,10 @@ import numpy as np
 from fbp.autodiff import avals
 from fbp.verify.audited import Audited
 from fbp.verify.finite_difference import Slope
-from fbp.verify.kinks import ENTRIES, slopes_at
+from fbp.verify.kinks import ENTRIES, Together, slopes_at, together
 from fbp.verify.observe import sites
 from fbp.verify.report import Kind
-from fbp.verify.rule_trial import IN_DOUBLE, MULTIPLE
+from fbp.verify.rule_trial import IN_DOUBLE, KINK, MULTIPLE, NEAR
 from fbp.verify.rule_use import alone
 from fbp.verify.rule_values import weighed_by
 from fbp.verify.verdict import Verdict
@@ -26,11 +25,18 @@ SOLVERS = {"while": 1e-4, "scan": 1e-5}
 bar of an undeclared rule, as a share of its largest entry."""
 
 
+class Slopes(NamedTuple):
+    """The slopes of the function, weighed by a cotangent, along entries at which a rule and plain
+    differentiation differ, and along all of them together, if they lie at kinks."""
+
+    each: list[tuple[int, Slope]]
+    together: Together | None
+
+
 def slopes_of_entries(
     one: Audited, j: int, operand: int, arrays: dict[str, Any] | None, row: Row, in_its_dtype: bool
-) -> list[tuple[int, Slope]] | None:
-    """Return the slopes of the function, weighed by a cotangent, along entries that differ; None
-    where they are not to be had."""
+) -> Slopes | None:
+    """Return the slopes along entries that differ; None where they are not to be had."""
     if arrays is None or one.tried.rule is None:
         return None
     k = int(row.cotangent)
@@ -51,8 +57,14 @@ def slopes_of_entries(
     try:
         with jax.enable_x64(True):
             use, _ = alone(one.tried.use, one.tried.rule)
-            cts = [x[k] for x in arrays["tried"]]
-            return list(slopes_at(*weighed_by(use, operand, one.ins, cts), entries))
+            weighed = lambda k: weighed_by(use, operand, one.ins, [x[k] for x in arrays["tried"]])
+            each = list(slopes_at(*weighed(k), entries))
+            if any(s.kind != "kink" for _, s in each):
+                return Slopes(each, None)
+            # Of equal cotangents, as the arriving ones may be, two kinks may cancel: not of NEAR.
+            flat, plain = (np.ravel(x) for x in (arrays["double"][j], arrays["truth"][j][NEAR]))
+            (apart,) = np.nonzero(~(abs(flat - plain) <= KINK * max(_largest(plain), 1e-300)))
+            return Slopes(each, together(*weighed(NEAR), apart, flat))
     except Exception:  # a function that does not run alone, as one with a collective
         return None
 
@@ -78,7 +90,7 @@ def without_digits(bar: float) -> str:
 
 def decided(
     one: Audited,
-    slopes: Sequence[tuple[int, Slope]],
+    slopes: Slopes,
     stated: Any,
     truth: Any,
     row: Row,
@@ -90,7 +102,7 @@ def decided(
     size = max(_largest(truth), 1e-300)
     rounding = _rounding(one, operand, size, row is not one.row("double", operand))
     later: Verdict | None = None
-    for entry, s in slopes:
+    for entry, s in slopes.each:
         got = float(flat[entry])
         if s.kind == "jump":
             reason = "states a slope where the function's value jumps: no number is its derivative"
@@ -111,7 +123,23 @@ def decided(
                 "sides; its rule takes one between them, which is as right as any other"
             )
             later = later or Verdict(Kind.KINK, reason, entry, None, got)
+    if later is not None and later.kind is Kind.KINK and slopes.together is not None:
+        return _of_kinks_together(slopes.together, IN_DOUBLE * size) or later
     return later
+
+
+def _of_kinks_together(together: Together, rounding: float) -> Verdict | None:
+    """Return the verdict on a rule that takes too much or too little of kinks that are one."""
+    if together.admits(rounding):
+        return None
+    s = together.slope
+    reason = (
+        f"takes slopes at {len(together.entries)} entries that do not belong together: as these "
+        f"move together, the function has the slope {s.value:.6g} +- {s.error:.1g}, and the sum of "
+        f"what it states is {together.got:.6g}; equal entries of a maximum share one cotangent"
+    )
+    entry = int(together.entries[0])
+    return Verdict(Kind.WRONG_CUSTOM_RULE, reason, entry, s.value, together.got)
 
 
 NO_SLOPE = (

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fbp.autodiff import avals
+from fbp.autodiff import avals, user_rules
 from fbp.autodiff.masks import select
 from fbp.autodiff.user_arguments import arguments_of
 from fbp.verify import oracle
@@ -30,7 +30,7 @@ def beside_surrogate(
     declared: Declaration,
 ) -> Verdict:
     """Return the verdict on what a rule states with these cotangents."""
-    num_consts = use.eqn.params["num_consts"]
+    num_consts = user_rules.constants_before(use.eqn)
     rest = [jnp.asarray(x) for x in ins[num_consts:]]
     number = operand - num_consts
 

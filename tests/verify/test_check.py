@@ -216,6 +216,41 @@ def test_an_entry_that_is_wrong_beside_kinks_is_found():
     assert not check(relu_sum, x, gradient=lambda x: jnp.array([0.1, 0.5, 1.2])).ok
 
 
+def gradient_of_largest(share):
+    """The gradient of a sum of squares of each row's largest, by its share for equal entries."""
+
+    def gradient(x):
+        largest = x.max(-1, keepdims=True)
+        return 2 * largest * share((x == largest).astype(x.dtype))
+
+    return gradient
+
+
+TIED = jnp.array([[1.0, 2.0, 2.0], [3.0, 3.0, 3.0], [0.5, -1.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("share", "right"),
+    [
+        (lambda equal: jnp.where(jnp.cumsum(equal, -1) == 1, equal, 0.0), True),
+        (lambda equal: equal, False),
+    ],
+)
+def test_the_slopes_of_equal_entries_of_a_maximum_add_up_to_one(share, right):
+    report = check(lambda x: jnp.sum(x.max(-1) ** 2), TIED, gradient=gradient_of_largest(share))
+    assert report.ok == right, report
+
+
+def test_kinks_of_their_own_may_take_any_slope_though_they_cancel_when_moved_together():
+    x = jnp.array([-1.0, 1.0, 0.5])  # where one entry of the clip begins to move, another stops
+    report = check(
+        lambda x: 2 * jnp.sum(jnp.clip(x, -1, 1)),
+        x,
+        gradient=lambda x: jnp.where(x == 0.5, 2.0, 0.0),
+    )
+    assert report.ok, report
+
+
 def test_a_while_loop_around_a_custom_rule_is_checked_by_a_complex_step():
     @jax.custom_vjp
     def f(x):

@@ -531,3 +531,35 @@ def test_rules_on_several_devices_are_compared_device_by_device(typed):
     assert right.ok, right
     assert not right.unresolved
     assert any(f.kind is Kind.WRONG_CUSTOM_RULE for f in wrong.failures)
+
+
+def test_equal_entries_of_a_maximum_share_one_cotangent():
+    def largest(share):
+        def bwd(kept, g):
+            equal = (kept[0] == kept[0].max(-1, keepdims=True)).astype(g.dtype)
+            return (share(equal) * g[:, None],)
+
+        return ruled(lambda x: x.max(-1), bwd)
+
+    w, x = normal(1, 3), jnp.array([[1.0, 2.0, 2.0], [3.0, 3.0, 3.0], [0.5, -1.0, 0.0]])
+    first = largest(lambda equal: jnp.where(jnp.cumsum(equal, -1) == 1, equal, 0.0))
+    report = check(lambda x: jnp.sum(w * first(x)), x)
+    assert report.ok, report
+    each = largest(lambda equal: equal)
+    (finding,) = check(lambda x: jnp.sum(w * each(x)), x).failures
+    assert finding.kind is Kind.WRONG_CUSTOM_RULE
+    assert "share one cotangent" in finding.message
+
+
+@pytest.mark.parametrize("by_jvp", [False, True])
+def test_operands_are_counted_as_the_rules_author_does(by_jvp):
+    def scaled(x, y):
+        return x * jnp.array([1.0, 3.0, 2.0]) + y
+
+    if by_jvp:
+        f = jax.custom_jvp(scaled)
+        f.defjvp(lambda xs, ts: (f(*xs), ts[0] * jnp.array([1.0, 3.0, 2.0]) + 2 * ts[1]))
+    else:
+        f = ruled(scaled, lambda _, g: (g * jnp.array([1.0, 3.0, 2.0]), 2 * g))
+    report = check(lambda x, y: jnp.sum(f(x, y) ** 2), X, normal(1, 3), argnums=(0, 1))
+    assert [finding.operand for finding in report.failures] == [1]
