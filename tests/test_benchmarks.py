@@ -156,6 +156,7 @@ def test_loops_are_measured_at_a_known_trip_count_and_the_unknown_raises_in_jax(
     assert [i for i, c in enumerate(cells) if c == loops.RAISES] == [3, 7]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", loops.PARTS)
 def test_loops_over_parts_of_arrays_are_measured(name):
     called, entries, *cells = loops.measure_parts(name, 8, repeats=1)

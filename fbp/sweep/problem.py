@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fbp.compile_options import jit_to_run_once
 from fbp.config import CNN, Config, Imported, Optimizer
 from fbp.data import Dataset, load
 from fbp.errors import InputError
@@ -130,7 +131,10 @@ def check_gradient(problem: Problem, batch_size: int | None = None) -> Agreement
     True
     """
     init_key, _, step_key = keys_of(0)
-    params, carried = init_of(problem)(init_key)
+    init = init_of(problem)
+    if isinstance(problem.init, Layer):
+        init = jit_to_run_once(init, jax.default_backend())
+    params, carried = init(init_key)
     batch = first_batch(problem, batch_size or max((problem.in_shape or (0,))[0], 0) or CHECKED)
     loss_fn = plain_loss(problem, carried)
     agreement = compare_with_jax(loss_fn, params, batch, jax.random.fold_in(step_key, 0))

