@@ -24,14 +24,17 @@ PYTEST := -m pytest -n auto --dist worksteal
 FAST := $(addprefix tests/, autodiff nn data report verify test_config.py test_config_file.py \
   test_structure.py test_records.py test_flops.py)
 
+TPU := JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv-tpu/bin/python -m pytest -n auto tests/tpu
+
 test-fast: .venv/test
 	$(BIN)/python $(PYTEST) $(FAST)
 
 test: .venv/test
 	$(BIN)/python $(PYTEST)
 
-test-slow: .venv/test
+test-slow: .venv/test .venv-tpu/test
 	$(BIN)/python $(PYTEST) -m slow
+	$(TPU) -m slow
 	$(MAKE) test-matrix
 
 test-matrix: test-oldest test-newest
@@ -54,7 +57,7 @@ test-core: .venv-newest/core
 	.venv-newest/bin/python $(PYTEST) $(CORE)
 
 test-tpu: .venv-tpu/test
-	JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 .venv-tpu/bin/python -m pytest -n auto tests/tpu
+	$(TPU)
 
 docs: .venv/docs
 	$(BIN)/python docs/site/build.py

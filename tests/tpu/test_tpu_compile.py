@@ -27,6 +27,7 @@ NETWORKS = {
     "cnn": CNN((8, 16), (32,)),
     "transformer": Transformer(width=32, depth=2, heads=4),
 }
+SLOW_TRANSFORMER = pytest.param("transformer", marks=pytest.mark.slow)
 WAYS = {"mlp": "vmap", "cnn": "vmap", "transformer": "map"}
 
 
@@ -90,6 +91,7 @@ def test_update_needs_no_more_than_with_jax_grad(both, target, name):
     assert_no_more(*both(lambda: lowered_update(study, target)))
 
 
+@pytest.mark.slow
 def test_update_that_outgrows_the_vector_memory_needs_no_more_than_with_jax_grad(both, target):
     study = study_of(MLP((4096, 4096, 4096)), batch_size=1024)
     ours, theirs = both(lambda: lowered_update(study, target))
@@ -97,7 +99,7 @@ def test_update_that_outgrows_the_vector_memory_needs_no_more_than_with_jax_grad
     assert_no_more(ours, theirs)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["mlp", "cnn", SLOW_TRANSFORMER])
 def test_sweep_over_four_chips_needs_no_more_than_with_jax_grad(both, target, name):
     study, way = study_of(NETWORKS[name]), Parallelism(WAYS[name], devices=4)
     ours, theirs = both(lambda: lowered_sweep(study, target, way, steps=10))
