@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, Num
 
 from fbp.automl.networks import Architecture, build
+from fbp.compile_options import jit_to_run_once
 from fbp.data.dataset import Task
 from fbp.train.engine import Engine, Hyperparameters, engine_of
 from fbp.train.objective import evaluate, objective_for
@@ -83,7 +84,7 @@ class TrialState:
     best_loss: Float[Array, ""]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jit_to_run_once, static_argnums=0)
 def start(training: Training, trials: Mapping[str, Array], examples: Examples) -> TrialState:
     """Return the states before the first step, with parameters drawn at random."""
     engine = training.engine(examples)

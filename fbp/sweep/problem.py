@@ -133,7 +133,7 @@ def check_gradient(problem: Problem, batch_size: int | None = None) -> Agreement
     init_key, _, step_key = keys_of(0)
     init = init_of(problem)
     if isinstance(problem.init, Layer):
-        init = jit_to_run_once(init, jax.default_backend())
+        init = jit_to_run_once(init)
     params, carried = init(init_key)
     batch = first_batch(problem, batch_size or max((problem.in_shape or (0,))[0], 0) or CHECKED)
     loss_fn = plain_loss(problem, carried)
