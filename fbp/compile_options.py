@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 QUICK = {"xla_backend_optimization_level": "1"}
 """On a CPU the last of LLVM's optimizations take three quarters of the time in which drawing random
@@ -31,7 +32,7 @@ def jit_to_run_once(
 
     @functools.wraps(fun)
     def call(*args: Any) -> Any:
-        nested = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args))
+        nested = any(isinstance(x, Tracer) for x in jax.tree.leaves(args))
         if nested or (platform or jax.default_backend()) != "cpu":  # JAX refuses it in another jit
             return plain(*args)
         return quick(*args)

@@ -162,7 +162,7 @@ def _start(
     @functools.partial(once, donate_argnums=0)
     def monitor(states, losses):
         factor = study.config.sweep.divergence_factor
-        return jax.vmap(lambda *trial: monitored(*trial, factor))(states, losses)
+        return jax.vmap(lambda state, loss: monitored(state, loss, factor))(states, losses)
 
     def start(grid: Grid, validation: Part):
         states = init(grid)
