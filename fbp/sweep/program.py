@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
@@ -27,6 +28,7 @@ from fbp.sweep.parallelism import (
     over_seeds,
     over_trials,
     pad_trials,
+    take_trials,
 )
 from fbp.sweep.study import Study
 from fbp.train.batches import batch_indices
@@ -251,9 +253,4 @@ def _first(count: int, arrays: Any) -> Any:
     """Return the arrays without the padding."""
     if all(len(leaf) == count for leaf in jax.tree.leaves(arrays)):
         return arrays
-    return _without_padding(count, arrays)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _without_padding(count: int, arrays: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[:count], arrays)
+    return take_trials(arrays, np.arange(count))

@@ -29,7 +29,7 @@ def at_kinks(
     """If every entry of a leaf that differs lies at a kink, and between its slopes: a finding that
     says so. If one lies at a jump: that. None if the function is smooth at one of them, or where
     all move together and the gradient says otherwise, as of equal entries of a maximum."""
-    entries = _differing(as_double(got), reference.grads[number], bar)
+    differing = _differing(as_double(got), reference.grads[number], bar)
     loss = in_precision(DOUBLE, problem.loss, *problem.point)
     with jax.enable_x64(True):
         leaves, arrays = in_double(problem)
@@ -39,15 +39,14 @@ def at_kinks(
             return loss([*leaves[:number], x, *leaves[number + 1 :]], arrays)
 
         where = value, leaves[number], (leaves, arrays)
-        slopes = list(slopes_at(*where, entries))
+        slopes = list(slopes_at(*where, _tried(differing)))
     for entry, estimate in slopes:
         if estimate.kind == "jump":
             return _finding(problem, number, entry, estimate, got, Kind.JUMP, JUMP)
     if slopes and all(s.kind == "kink" and s.contains(_entry(got, i)) for i, s in slopes):
         flat = np.real(as_double(got)).ravel()
-        (apart,) = np.nonzero(~(abs(as_double(got) - reference.grads[number]).ravel() <= bar))
         with jax.enable_x64(True):
-            shared = together(*where, apart, flat)
+            shared = together(*where, np.sort(differing), flat)
         if shared is not None and not shared.admits(bar):
             return None
         entry, estimate = slopes[0]
@@ -59,11 +58,15 @@ KINK = "the function has a kink here, and the gradient takes a slope between tho
 JUMP = "the function's value jumps here: no number is its derivative. Check at another point."
 
 
-def _differing(got: np.ndarray, want: np.ndarray, bar: float) -> list[int]:
+def _differing(got: np.ndarray, want: np.ndarray, bar: float) -> np.ndarray:
+    """Return the numbers of the entries that differ, those that differ most first."""
     error = abs(got - want).ravel()
-    order = np.argsort(-error)[: np.count_nonzero(~(error <= bar))]
-    others = np.random.default_rng(0).permutation(order[ENTRIES:])
-    return [int(i) for i in (*order[:ENTRIES], *others[:ENTRIES])]
+    return np.argsort(-error)[: np.count_nonzero(~(error <= bar))]
+
+
+def _tried(differing: np.ndarray) -> list[int]:
+    others = np.random.default_rng(0).permutation(differing[ENTRIES:])
+    return [int(i) for i in (*differing[:ENTRIES], *others[:ENTRIES])]
 
 
 def slopes_at(
