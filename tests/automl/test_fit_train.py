@@ -95,3 +95,12 @@ def test_the_search_goes_on_beyond_an_edge_and_ends_within():
     assert _beyond(tried(3.0, 1.0, 3.0), 5) == []
     assert _beyond(tried(None, None), 5) == []
     assert _beyond([*tried(3.0), RateTried(1.0, (1.0,))], 5) == []
+
+
+def test_the_search_goes_on_downwards_while_the_lowest_rate_cannot_be_told_from_the_best():
+    lowest, best = RateTried(0.1, (0.5, 0.7, 0.6)), RateTried(0.3, (0.6, 0.6, 0.59))
+    below = _beyond([lowest, best, RateTried(1.0, (0.7, 0.7, 0.7))], 2)
+    np.testing.assert_allclose(below, [0.01, np.sqrt(10) / 100])
+    surely_worse = RateTried(0.1, (0.7, 0.71, 0.68))
+    assert _beyond([surely_worse, best, RateTried(1.0, (0.7, 0.7, 0.7))], 2) == []
+    assert _beyond([RateTried(0.1, (0.5, None, 0.6)), best, RateTried(1.0, (0.7,) * 3)], 2) == []
