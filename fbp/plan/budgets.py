@@ -59,8 +59,8 @@ def budgets_report(choices: Sequence[Choice]) -> str:
     Returns:
       A table for a terminal.
 
-    >>> choices = [Choice(4096, 1.0, "nothing is computed again", {})]
-    >>> choices += [Choice(1024, 1.25, "4 stretches, nothing stored", {"model.py:7:4": 0.25})]
+    >>> choices = [Choice(4096, 1.0, 0, "nothing is computed again", {})]
+    >>> choices += [Choice(1024, 1.25, 0, "4 stretches, nothing stored", {"model.py:7:4": 0.25})]
     >>> print(budgets_report(choices))
     a gradient's memory               work
     ████████████████████████  4 KiB   1.00  nothing is computed again
@@ -71,7 +71,8 @@ def budgets_report(choices: Sequence[Choice]) -> str:
     rows = [["a gradient's memory", "", "work", ""]]
     for choice in choices:
         bar = "█" * max(1, round(WIDTH * choice.temporary / most))
-        rows.append([bar, amount(choice.temporary), f"{choice.work:.2f}", choice.scheme])
+        scheme = choice.scheme + (f", {amount(choice.moved)} moved" if choice.moved else "")
+        rows.append([bar, amount(choice.temporary), f"{choice.work:.2f}", scheme])
         lines = [(line.rpartition(" ")[0] or line, share) for line, share in choice.again.items()]
         shown = [(shortened(line), share) for line, share in lines if line and share >= SMALLEST]
         rows += [["", "", f"+{share:.2f}", f"  {line}"] for line, share in shown[:LINES]]

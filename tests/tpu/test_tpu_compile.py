@@ -11,6 +11,7 @@ import pytest
 
 import fbp
 from fbp import InputError
+from fbp.autodiff.memory.trade_off import trade_off
 from fbp.cli import main
 from fbp.config import CNN, MLP, RNN, Config, Data, Optimizer, Sweep, Train, Transformer
 from fbp.plan import tpu_slice
@@ -138,6 +139,27 @@ def test_residuals_in_host_memory_are_there(target):
     one_stack = 16 * 512 * 1024 * 4  # what the layer reads, and the derivative of tanh
     assert host_memory(fbp.RULES) == 0
     assert host_memory(on_host) >= 2 * one_stack
+
+
+@pytest.mark.slow
+def test_least_memory_of_a_loop_over_layers_has_their_inputs_on_the_host(target):
+    def loss(args):
+        layers, x = args
+
+        def step(h, w):
+            return jnp.tanh(jax.nn.gelu(h @ w["up"]) @ w["down"]), None
+
+        return jnp.sum(jax.lax.scan(step, x, layers)[0] ** 2)
+
+    where = jax.sharding.SingleDeviceSharding(target.devices[0])
+    array = lambda *shape: jax.ShapeDtypeStruct(shape, "float32", sharding=where)
+    layers = {"up": array(32, 512, 2048), "down": array(32, 2048, 512)}
+    choices = list(trade_off(loss, (layers, array(4096, 512)), where))
+    on_device = [choice for choice in choices if not choice.moved]
+    least = min(choices, key=lambda choice: choice.temporary)
+    inputs = 32 * 4096 * 512 * 4
+    assert least.moved == 2 * inputs
+    assert min(choice.temporary for choice in on_device) >= least.temporary + 0.5 * inputs
 
 
 # The command

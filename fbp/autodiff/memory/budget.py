@@ -15,7 +15,7 @@ from fbp.autodiff.edits.opened import Opened, value_and_cotangents
 from fbp.autodiff.flat_function import FlatFunction
 from fbp.autodiff.graph import Graph, hoist_consts
 from fbp.autodiff.inline import inlined
-from fbp.autodiff.memory.estimate import peak, work
+from fbp.autodiff.memory.estimate import moved, peak, work
 from fbp.autodiff.memory.schemes import Scheme, apply, schemes
 from fbp.errors import InputError
 
@@ -23,17 +23,30 @@ MOST_COMPILED = 8
 """Programs: a search may take as long as so many compilations."""
 
 WORTH_A_TRY = 1.1
-"""Times the least guess of the candidates with less work: a guess above it is not compiled. Guesses
+"""Times the least guess of the candidates that cost less: a guess above it is not compiled. Guesses
 of one program's schemes are in the right order to about a tenth."""
 
 
+OPERATIONS_PER_BYTE = 1e4
+"""What a byte that is moved to host memory or back costs in time. A TPU v5e does 2e14 operations a
+second, while 1.5e10 bytes pass between it and its host (How to Scale Your Model, chapter 2). The
+two go on side by side, so that it is the most that moving can cost: computing again comes first."""
+
+
 class Candidate(NamedTuple):
-    """A program to run, the scheme that made it, its work and a guess of its memory."""
+    """A program to run, the scheme that made it, its work, bytes moved to host memory and back, and
+    a guess of its memory."""
 
     program: Opened
     scheme: Scheme
     work: float
+    moved: float
     guess: int
+
+    @property
+    def cost(self) -> float:
+        """In operations."""
+        return self.work + OPERATIONS_PER_BYTE * self.moved
 
 
 class Measured(NamedTuple):
@@ -60,6 +73,12 @@ class Use:
     returns_value: bool
     sharding: Sharding | None = None
 
+    @property
+    def has_host_memory(self) -> bool:
+        """Whether the devices' memory is another than the host's."""
+        devices = jax.devices() if self.sharding is None else self.sharding.device_set
+        return all(device.platform != "cpu" for device in devices)
+
 
 def within(memory: float, program: Opened, use: Use) -> Opened:
     """Return a program whose value and cotangents need at most so many bytes of temporary memory,
@@ -82,7 +101,7 @@ def within(memory: float, program: Opened, use: Use) -> Opened:
 
 
 REMEMBERED: dict[str, dict[Scheme, int]] = {}
-"""By the fingerprint of a program, the bytes of its schemes in the order of their work."""
+"""By the fingerprint of a program, the bytes of its schemes in the order of their cost."""
 
 
 def _fingerprint(program: Opened, use: Use) -> str:
@@ -98,17 +117,19 @@ def _fingerprint(program: Opened, use: Use) -> str:
 def measure(
     program: Opened, use: Use, known: dict[Scheme, int] | None = None
 ) -> Iterator[Measured]:
-    """Yield candidates in the order of their work, with what the compiler says that they need, and
+    """Yield candidates in the order of their cost, with what the compiler says that they need, and
     enter that into `known`.
 
-    Which they are does not depend on a budget, so that the first that fits has no less work for a
-    smaller one. A candidate that costs more work and is guessed to save no memory is left out.
+    Which they are does not depend on a budget, so that the first that fits costs no less for a
+    smaller one. A candidate that costs more and is guessed to save no memory is left out.
     """
     known = {} if known is None else known
     plain = _candidate(Scheme(), program, use)
     yield _measured(plain, use, known)
     others = [
-        _candidate(scheme, program, use) for scheme in schemes(program.graph) if scheme != Scheme()
+        _candidate(scheme, program, use)
+        for scheme in schemes(program.graph, use.has_host_memory)
+        if scheme != Scheme()
     ]
     worthwhile = [c for c in frontier([plain, *others]) if c is not plain]
     chosen = np.linspace(0, len(worthwhile) - 1, MOST_COMPILED - 1).round().astype(int)
@@ -123,10 +144,10 @@ def _measured(candidate: Candidate, use: Use, known: dict[Scheme, int]) -> Measu
 
 
 def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates that none clearly beats in both work and memory, in the order of their
-    work."""
+    """Return the candidates that none clearly beats in both cost and memory, in the order of their
+    cost."""
     chosen: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda c: (c.work, c.guess)):
+    for candidate in sorted(candidates, key=lambda c: (c.cost, c.guess)):
         if candidate.guess < WORTH_A_TRY * min((c.guess for c in chosen), default=math.inf):
             chosen.append(candidate)
     return chosen
@@ -135,7 +156,7 @@ def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
 def _candidate(scheme: Scheme, program: Opened, use: Use) -> Candidate:
     recomputed = _recomputed(program, scheme)
     joint = staged_gradient(recomputed, use)
-    return Candidate(recomputed, scheme, work(joint), peak(joint))
+    return Candidate(recomputed, scheme, work(joint), moved(joint), peak(joint))
 
 
 def _recomputed(program: Opened, scheme: Scheme) -> Opened:

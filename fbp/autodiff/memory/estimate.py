@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 from jax.extend.core import jaxprs_in_params
 from jax.extend.core import primitives as p
 
@@ -20,14 +21,29 @@ from fbp.autodiff.graph import Literal, Var, source, variables
 def work(graph: Any) -> float:
     """Count the operations of a program: two for each product of a sum of products, and one for
     each entry of another equation's outputs. A loop of unknown length counts once."""
-    return sum(work_by(graph, lambda _: "").values())
+    return _total(graph, _operations)
 
 
-def work_by(graph: Any, key: Callable[[Any], str] = source) -> dict[str, float]:
-    """Count the operations of a program by a key of its equations: by default the source line."""
+def moved(graph: Any) -> float:
+    """Count the bytes that a program moves to host memory, and those that it fetches from it."""
+    return _total(graph, _bytes_moved)
+
+
+def work_by(graph: Any) -> dict[str, float]:
+    """Count the operations of a program by source line."""
+    return _count_by(graph, source, _operations)
+
+
+def _total(graph: Any, count: Callable[[Any], float]) -> float:
+    return sum(_count_by(graph, lambda _: "", count).values())
+
+
+def _count_by(
+    graph: Any, key: Callable[[Any], str], count: Callable[[Any], float]
+) -> dict[str, float]:
     total: Any = Counter()  # of floats
     for eqn in graph.eqns:
-        inner = [work_by(body, key) for body in jaxprs_in_params(eqn.params)]
+        inner = [_count_by(body, key, count) for body in jaxprs_in_params(eqn.params)]
         if eqn.primitive is p.cond_p:
             total.update(max(inner, key=lambda counts: sum(counts.values()), default={}))
         elif inner:
@@ -35,8 +51,15 @@ def work_by(graph: Any, key: Callable[[Any], str] = source) -> dict[str, float]:
             for body in inner:
                 total.update({name: trips * count for name, count in body.items()})
         else:
-            total[key(eqn)] += _operations(eqn)
+            total[key(eqn)] += count(eqn)
     return total
+
+
+def _bytes_moved(eqn: Any) -> float:
+    if eqn.primitive is not p.device_put_p:
+        return 0.0
+    pairs = zip(eqn.invars, eqn.outvars, strict=True)
+    return sum(float(num_bytes(b.aval)) for a, b in pairs if _on_host(a) != _on_host(b))
 
 
 def _operations(eqn: Any) -> float:
@@ -74,7 +97,12 @@ def peak(graph: Any) -> int:
 
 
 def _bytes(v: Any) -> int:
-    return num_bytes(v.aval) if hasattr(v.aval, "size") else 0  # a token has none
+    """Return those in the device's memory; a token has none."""
+    return num_bytes(v.aval) if hasattr(v.aval, "size") and not _on_host(v) else 0
+
+
+def _on_host(v: Any) -> bool:
+    return getattr(v.aval, "memory_space", None) == jax.memory.Space.Host
 
 
 def _results(outvars: Sequence[Any]) -> set[Var]:

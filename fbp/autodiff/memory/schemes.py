@@ -3,8 +3,8 @@
 A `Scheme` is a small value, applied to any program of the same structure. It says how the long
 scans of the program are run, and in how many stretches the rest is divided; what lies in a stretch,
 or in a block of iterations, is a `jax.checkpoint`, so that the backward pass computes it again from
-what goes in. Chen et al., Training deep nets with sublinear memory cost, 2016; Griewank and
-Walther, Revolve, 2000.
+what goes in. What is stored may lie in host memory. Chen et al., Training deep nets with sublinear
+memory cost, 2016; Griewank and Walther, Revolve, 2000; Rhu et al., vDNN, 2016.
 """
 
 import math
@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
@@ -28,7 +29,31 @@ from fbp.autodiff.save_policy import Hidden
 LONG = 4  # iterations: a shorter scan holds too little to be divided
 MANY = 8  # equations: a shorter program is one stretch
 PRODUCTS = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-POLICIES = {"nothing": None, "products": PRODUCTS}
+INPUT = "fbp: input of what is computed again"
+TO_HOST = ("device", "pinned_host")
+INPUTS_TO_HOST = jax.checkpoint_policies.save_and_offload_only_these_names(
+    names_which_can_be_saved=[],
+    names_which_can_be_offloaded=[INPUT],
+    offload_src=TO_HOST[0],
+    offload_dst=TO_HOST[1],
+)
+PRODUCTS_TO_HOST = jax.checkpoint_policies.offload_dot_with_no_batch_dims(*TO_HOST)
+
+
+def _all_to_host(*args: Any, **params: Any) -> Any:
+    """Judge as the policies of products and of inputs, whichever it concerns."""
+    concerned = PRODUCTS_TO_HOST if PRODUCTS(*args, **params) else INPUTS_TO_HOST
+    return concerned(*args, **params)
+
+
+POLICIES = {
+    ("nothing", False): None,
+    ("products", False): PRODUCTS,
+    ("nothing", True): INPUTS_TO_HOST,
+    ("products", True): _all_to_host,
+}
+"""By what is stored besides the inputs, and whether in host memory."""
+STORED = ("nothing", "products")
 
 
 @dataclass(frozen=True)
@@ -37,11 +62,12 @@ class Scheme:
 
     Attributes:
       levels: of blocks of iterations that a long scan is divided into; 1: as it is.
-      iterations: what of an iteration is stored, a key of `POLICIES`; None: as the scan's rule has
-        it.
+      iterations: what of an iteration is stored besides its input, one of `STORED`; None: as the
+        scan's rule has it.
       stretches: that the program outside of long scans is divided into, then each of them, and so
         on; none: as it is.
-      stored: what of a stretch is stored, a key of `POLICIES`.
+      stored: what of a stretch is stored besides its inputs, one of `STORED`.
+      host: whether what is stored, inputs that the program makes among it, lies in host memory.
 
     >>> Scheme()
     Scheme(levels=1, iterations=None, stretches=(), stored='nothing')
@@ -51,6 +77,7 @@ class Scheme:
     iterations: str | None = None
     stretches: tuple[int, ...] = ()
     stored: str = "nothing"
+    host: bool = False
 
     def __str__(self) -> str:
         scans = f"scans in {self.levels} levels" if self.levels > 1 else ""
@@ -58,25 +85,34 @@ class Scheme:
             scans += f"{' and ' if scans else ''}of each iteration {self.iterations} stored"
         count = " x ".join(map(str, self.stretches))
         parts = f"{count} stretches, {self.stored} stored" if self.stretches else ""
-        return "; ".join(part for part in (scans, parts) if part) or "nothing is computed again"
+        host = "in host memory" if self.host else ""
+        text = "; ".join(part for part in (scans, parts, host) if part)
+        return text or "nothing is computed again"
 
 
-def schemes(graph: Graph) -> Iterator[Scheme]:
+def schemes(graph: Graph, host: bool = False) -> Iterator[Scheme]:
     """Return the schemes that differ for a program: one of its two parts is varied at a time, and
-    both at the ends."""
+    both at the ends; where there is a host memory, some also with what is stored there."""
     eqns = inlined(graph).eqns
     scans: list[tuple[int, str | None]] = [(1, None)]
     if any(map(is_long_scan, eqns)):
         scans += [(1, "products"), (1, "nothing"), (2, None), (2, "nothing"), (3, "nothing")]
     yield from (Scheme(*scan) for scan in scans)
+    if host and len(scans) > 1:
+        yield from (Scheme(iterations=stored, host=True) for stored in STORED)
     if (count := len(eqns)) < MANY:
         return
     root, cube_root = round(count ** (1 / 2)), round(count ** (1 / 3))
-    for k in sorted({2, 4, 8, root, count // 4} - {0, 1}):
-        yield from (Scheme(stretches=(k,), stored=stored) for stored in POLICIES)
+    divisions = sorted({2, 4, 8, root, count // 4} - {0, 1})
+    for k in divisions:
+        yield from (Scheme(stretches=(k,), stored=stored) for stored in STORED)
     if cube_root > 2:
         yield Scheme(stretches=(cube_root, cube_root))
     yield from (Scheme(*scan, (k,)) for scan in scans[2:] for k in sorted({4, root}))
+    if host:
+        iterations = "nothing" if len(scans) > 1 else None
+        for k in divisions[1:]:
+            yield Scheme(iterations=iterations, stretches=(k,), host=True)
 
 
 def apply(scheme: Scheme, graph: Graph) -> Graph:
@@ -115,14 +151,21 @@ def _divided(
         part = _part(program, stretch)
         run = partial(_divided, part, scheme=scheme, stretches=tuple(inner))
         if stretch.stop < len(program.eqns) and not any(eqn.effects for eqn in part.eqns):
-            policy = Hidden(POLICIES[scheme.stored])
-            results = jax.checkpoint(lambda *xs, run=run: run(xs), policy=policy)(
-                *(values[v] for v in part.invars)
-            )
+            made = [scheme.host and v not in program.invars for v in part.invars]
+            policy = Hidden(POLICIES[scheme.stored, scheme.host])
+
+            def again(*xs, run=run, made=made):
+                return run([_named(x) if m else x for x, m in zip(xs, made, strict=True)])
+
+            results = jax.checkpoint(again, policy=policy)(*(values[v] for v in part.invars))
         else:
             results = run([values[v] for v in part.invars])
         values |= zip(part.outvars, results, strict=True)
     return [values[v] if isinstance(v, Var) else v.val for v in program.outvars]
+
+
+def _named(x: Any) -> Any:
+    return checkpoint_name(x, INPUT)
 
 
 def _run(program: Graph, args: Sequence[Any], scheme: Scheme) -> list[Any]:
@@ -148,12 +191,14 @@ def _run_scan(eqn: JaxprEqn, ins: Sequence[Any], scheme: Scheme) -> list[Any]:
     body = g.body(params)
 
     def step(carry, x):
+        carry = map(_named, carry) if scheme.host else carry
         outs = eval_graph(body, (*consts, *carry, *x))
         return tuple(outs[:num_carry]), tuple(outs[num_carry:])
 
     if scheme.iterations:
         # Within a scan XLA cannot share what the loop's halves compute: no barrier is needed.
-        step = jax.checkpoint(step, policy=POLICIES[scheme.iterations], prevent_cse=False)
+        policy = POLICIES[scheme.iterations, scheme.host]
+        step = jax.checkpoint(step, policy=policy, prevent_cse=False)
     carry, ys = _nested(
         step, tuple(init), tuple(xs), params["length"], params["reverse"], scheme.levels
     )

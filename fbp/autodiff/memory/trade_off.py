@@ -20,12 +20,14 @@ class Choice:
     Attributes:
       temporary: bytes of temporary memory, as the compiler says.
       work: operations, over those of the gradient that computes nothing again.
+      moved: bytes that go to host memory, and those that come back.
       scheme: what is computed again, in words.
       again: by source line, the operations that are added to it, over those of the gradient.
     """
 
     temporary: int
     work: float
+    moved: float
     scheme: str
     again: dict[str, float]
 
@@ -34,7 +36,7 @@ def trade_off(
     loss: Callable[[Any], Any], params: Any, sharding: Sharding | None = None
 ) -> Iterator[Choice]:
     """Yield the ways to compute a loss and its gradient that `memory=` chooses from, in the order
-    of their work. The parameters may be shapes; the programs are compiled for the devices of a
+    of their cost. The parameters may be shapes; the programs are compiled for the devices of a
     sharding, and not run.
 
     >>> import jax.numpy as jnp
@@ -50,4 +52,5 @@ def trade_off(
         added = {line: (lines[line] - plain.get(line, 0)) / total for line in lines}
         again = {line: share for line, share in added.items() if share > 0}
         ordered = dict(sorted(again.items(), key=lambda item: -item[1]))
-        yield Choice(temporary, sum(lines.values()) / total, str(candidate.scheme), ordered)
+        work = sum(lines.values()) / total
+        yield Choice(temporary, work, candidate.moved, str(candidate.scheme), ordered)

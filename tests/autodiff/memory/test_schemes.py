@@ -11,7 +11,7 @@ from jax import lax
 import fbp
 from fbp.autodiff.graph import stage
 from fbp.autodiff.interpret import eval_graph
-from fbp.autodiff.memory.estimate import peak, work
+from fbp.autodiff.memory.estimate import moved, peak, work
 from fbp.autodiff.memory.schemes import Scheme, apply, schemes
 
 TABLE = jnp.arange(12.0).reshape(3, 4) / 7
@@ -22,6 +22,8 @@ SCHEMES = [
     Scheme(stretches=(3,)),
     Scheme(stretches=(2, 2), stored="products"),
     Scheme(2, "nothing", (2,)),
+    Scheme(iterations="products", stretches=(2, 2), stored="products", host=True),
+    Scheme(iterations="nothing", stretches=(3,), host=True),
 ]
 
 
@@ -94,3 +96,27 @@ def test_the_peak_is_that_of_values_that_are_alive_at_once():
     assert peak(graph) == 2 * size
     graph, _ = stage(lambda x: (lax.sin(x), lax.cos(x), lax.exp(x)), jnp.ones(10))
     assert peak(graph) == 3 * size
+
+
+def test_only_what_the_program_makes_and_is_read_again_goes_to_host_memory():
+    def chain(w, x):
+        for _ in range(8):
+            x = jnp.tanh(x @ w)
+        return jnp.sum(x)
+
+    w, x = jnp.ones((4, 4)), jnp.ones((32, 4))
+    graph, _ = stage(chain, w, x)
+
+    def gradient_of(scheme):
+        divided = apply(scheme, graph)
+        return stage(fbp.grad(lambda *args: eval_graph(divided, args)[0], (0, 1)), w, x)[0]
+
+    plain, on_host = (gradient_of(Scheme(stretches=(4,), host=host)) for host in (False, True))
+    assert moved(plain) == 0
+    # the inputs of the second and the third stretch; the first one's is the program's own, and the
+    # last is no checkpoint
+    assert moved(on_host) == 2 * 2 * x.nbytes
+    assert peak(on_host) < peak(plain)
+    named = [scheme for scheme in schemes(graph, host=True) if scheme.host]
+    assert named
+    assert not any(scheme.host for scheme in schemes(graph))
