@@ -55,7 +55,7 @@ def profiled(directory: Path | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def compilation_cache() -> Iterator[None]:
-    """Cache programs that take long to compile in the user's cache directory, fbp/jax.
+    """Cache compiled programs in the user's cache directory, fbp/jax.
 
     A directory set by `JAX_COMPILATION_CACHE_DIR` stays; without one that can be written to,
     nothing is cached.

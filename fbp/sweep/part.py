@@ -131,7 +131,7 @@ def run_part(
     begin = time.perf_counter()
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    with cached_programs(directory / COMPILED, least_seconds=0.0):
+    with cached_programs(directory / COMPILED):
         studies = studies_of(source.config, source.problem)
         plan = settled_plan(directory, source.text, studies, count, say)
         run = part_directory(directory, index)
