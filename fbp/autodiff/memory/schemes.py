@@ -19,7 +19,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import primitives as p
 
 from fbp.autodiff import graph as g
-from fbp.autodiff.avals import num_bytes, struct
+from fbp.autodiff.avals import is_inexact, num_bytes, struct
 from fbp.autodiff.compat import scan_counts
 from fbp.autodiff.graph import Graph, JaxprEqn, Var, variables
 from fbp.autodiff.inline import inlined
@@ -165,7 +165,8 @@ def _divided(
 
 
 def _named(x: Any) -> Any:
-    return checkpoint_name(x, INPUT)
+    """Name what is worth moving: arrays of numbers, neither scalars nor keys."""
+    return checkpoint_name(x, INPUT) if jax.numpy.ndim(x) and is_inexact(x.dtype) else x
 
 
 def _run(program: Graph, args: Sequence[Any], scheme: Scheme) -> list[Any]:

@@ -120,3 +120,20 @@ def test_only_what_the_program_makes_and_is_read_again_goes_to_host_memory():
     named = [scheme for scheme in schemes(graph, host=True) if scheme.host]
     assert named
     assert not any(scheme.host for scheme in schemes(graph))
+
+
+def test_keys_and_scalars_of_a_loop_stay_on_the_device():
+    def walk(x):
+        def step(carry, _):
+            key, count, x = carry
+            key, drawn = jax.random.split(key)
+            return (key, count + 1, jnp.sin(x) * jax.random.normal(drawn, x.shape)), None
+
+        carry = (jax.random.key(0), 0, x)
+        return jnp.sum(lax.scan(step, carry, None, length=6)[0][2])
+
+    x = jnp.linspace(0.5, 1.5, 8)
+    divided = apply(Scheme(iterations="nothing", host=True), stage(walk, x)[0])
+    gradient = fbp.grad(lambda x: eval_graph(divided, (x,))[0])
+    assert moved(stage(gradient, x)[0]) == 2 * 6 * x.nbytes
+    chex.assert_trees_all_close(jax.jit(gradient)(x), jax.grad(walk)(x), rtol=1e-6)
