@@ -39,14 +39,13 @@ class FitCommand:
 
     def __call__(self) -> None:
         """Fit, write the directory, and print the verdict."""
+        import matplotlib  # noqa: F401 - it draws the page: without it nothing is trained
+
         from fbp.automl import fit
         from fbp.automl.directory import check_free, write
         from fbp.automl.sources import read_labeled
         from fbp.commands.backend import compilation_cache
-        from fbp.report import needs_report
 
-        with needs_report("the report"):
-            import matplotlib  # noqa: F401
         out = self.out or Path("runs") / f"fit-{self.data.name.split('.')[0]}"
         check_free(out, self.overwrite)
         examples = read_labeled(self.data, self.target)

@@ -28,7 +28,8 @@ class ShowCommand:
     """
 
     lesson: Annotated[Positional[str], arg(metavar="LESSON")] = "xor"
-    """xor, moons, or a TOML file with an MLP of at most 60 edges, see configs/."""
+    """xor, moons, or a config with an MLP of at most 60 edges: a TOML file, or a name of `fbp
+    configs list`."""
     out: Annotated[Path | None, arg(metavar="DIR")] = None
     """Directory of the page; runs/show_NAME if not given."""
     overwrite: Overwrite = False
@@ -97,10 +98,15 @@ class ShowCommand:
                 raise InputError(f"--set goes with a config, and {self.lesson} is ready-made")
             lesson = {"xor": xor, "moons": moons}[self.lesson]()
             return replace(lesson, rate=self.rate or lesson.rate), self.lesson
-        if not self.lesson.endswith(".toml") and not Path(self.lesson).exists():
-            hint = likeliest(self.lesson, BUNDLED)
-            raise InputError(f"{self.lesson} is no lesson: {hint}give xor, moons, or a TOML file")
         from fbp.config_file import config_of, read_tables
+        from fbp.shipped import config_path, shipped_configs
 
-        config = config_of(read_tables(Path(self.lesson), self.settings), self.lesson)
+        path, shipped = Path(self.lesson), shipped_configs()
+        if path.suffix != ".toml" and not path.exists() and self.lesson not in shipped:
+            hint = likeliest(self.lesson, [*BUNDLED, *shipped])
+            raise InputError(
+                f"{self.lesson} is no lesson: {hint}give xor, moons, a TOML file, or the name of "
+                "one that fbp configs list lists"
+            )
+        config = config_of(read_tables(config_path(path), self.settings), self.lesson)
         return lesson_of(config, self.rate, self.seed), config.name

@@ -53,7 +53,8 @@ def test_a_config_is_shown_and_what_it_leaves_out_is_said(table, tmp_path, capsy
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["nothing"], "nothing is no lesson: give xor, moons, or a TOML file"),
+        (["nothing"], "nothing is no lesson: give xor, moons, a TOML file, or the name of one"),
+        (["digits_mlp"], "has 18,944 edges, and a page shows at most 60"),
         (
             ["configs/digits_mlp.toml"],
             "has 18,944 edges, and a page shows at most 60: with 64 inputs none can",
