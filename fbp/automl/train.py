@@ -19,8 +19,9 @@ from fbp.errors import InputError
 
 MOST_STARTS = 3
 LOWEST_RATE, HIGHEST_RATE = 1e-7, 1.0
-MOST_ROUNDS = 3  # of the search, each beyond an edge of the rates tried
+MOST_ROUNDS = 3  # of the search, each beyond the edge at which the last one ended
 SEARCH_FOLDS = 2
+ERRORS = 2  # standard errors: by one, rates that are all too high beat a constant now and then
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,10 @@ def train_networks(
     """Find the rate, and train a network on each fold with it.
 
     A range test suggests a rate, a sweep around it compares mean validation losses. Where the
-    best rate is the highest of those tried, or the lowest is worse by no more than a standard
-    error over the folds, the sweep goes on beyond that edge. Where the lowest loss is not below
-    `constant_loss`, that of the best constant prediction, by a standard error over the folds, all
-    starts anew from another seed, at rates ten times lower, up to three times; the try of the
-    lowest loss counts.
+    best rate is the lowest or the highest of those tried, the sweep goes on beyond it. Where the
+    lowest loss is not below `constant_loss`, that of the best constant prediction, by two standard
+    errors over the folds, all starts anew from another seed, at rates ten times lower, up to three
+    times; the try of the lowest loss counts.
 
     Raises InputError where every training of every try diverged.
     """
@@ -117,34 +117,23 @@ def _within_bounds(rates: Iterable[float]) -> list[float]:
 
 
 def _beyond(tried: Sequence[RateTried], number: int) -> list[float]:
-    """Rates half a decade apart beyond those tried, where the best rate may lie there.
-
-    That is where the best rate is the highest, or where the lowest cannot be told from the best:
-    rates that are all too high are often equally bad, and the best of them lies anywhere.
+    """Rates half a decade apart beyond the best one, where that is at the edge of those tried.
 
     There are as many as in each round, so that all rounds share one compiled program; they are
     closer to each other near the bounds.
     """
-    best = min(tried, key=lambda entry: entry.mean_loss)
-    lowest, highest = (choose(tried, key=lambda entry: entry.rate) for choose in (min, max))
-    if lowest is highest or not math.isfinite(best.mean_loss):
+    best = min(tried, key=lambda entry: entry.mean_loss).rate
+    rates = [entry.rate for entry in tried]
+    if len(rates) < 2 or not math.isfinite(min(entry.mean_loss for entry in tried)):
         return []
     step = math.sqrt(10) ** number
-    if best is highest and best.rate < HIGHEST_RATE:
-        edge, end = best.rate, min(HIGHEST_RATE, best.rate * step)
-    elif not _worse(lowest, best) and lowest.rate > LOWEST_RATE:
-        edge, end = lowest.rate, max(LOWEST_RATE, lowest.rate / step)
+    if best == max(rates) and best < HIGHEST_RATE:
+        end = min(HIGHEST_RATE, best * step)
+    elif best == min(rates) and best > LOWEST_RATE:
+        end = max(LOWEST_RATE, best / step)
     else:
         return []
-    return sorted(np.geomspace(edge, end, number + 1)[1:].tolist())
-
-
-def _worse(rate: RateTried, best: RateTried) -> bool:
-    """Whether its loss is higher by more than a standard error of the folds' differences."""
-    if not math.isfinite(rate.mean_loss):
-        return True
-    higher = np.array(rate.losses, np.float64) - np.array(best.losses, np.float64)
-    return bool(higher.mean() > _standard_error(higher))
+    return sorted(np.geomspace(best, end, number + 1)[1:].tolist())
 
 
 def _part(outcome: TrainedFolds, trials: np.ndarray) -> TrainedFolds:
@@ -168,9 +157,5 @@ def _beats(trained: Trained, constant_loss: float) -> bool:
     lowest = trained.outcome.lowest
     if not np.isfinite(lowest).all():
         return False
-    return bool(lowest.mean() + _standard_error(lowest) < constant_loss)
-
-
-def _standard_error(losses: np.ndarray) -> float:
-    """Of their mean; of one loss nothing is known, and it counts as exact."""
-    return float(np.std(losses, ddof=1)) / math.sqrt(len(losses)) if len(losses) > 1 else 0.0
+    error = np.std(lowest, ddof=1) / math.sqrt(len(lowest))
+    return bool(lowest.mean() + ERRORS * error < constant_loss)

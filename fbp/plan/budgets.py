@@ -71,7 +71,8 @@ def budgets_report(choices: Sequence[Choice]) -> str:
     rows = [["a gradient's memory", "", "work", ""]]
     for choice in choices:
         bar = "█" * max(1, round(WIDTH * choice.temporary / most))
-        scheme = choice.scheme + (f", {amount(choice.moved)} moved" if choice.moved else "")
+        transfers = f", {amount(choice.transferred)} moved" if choice.transferred else ""
+        scheme = f"{choice.scheme}{transfers}"
         rows.append([bar, amount(choice.temporary), f"{choice.work:.2f}", scheme])
         lines = [(line.rpartition(" ")[0] or line, share) for line, share in choice.again.items()]
         shown = [(shortened(line), share) for line, share in lines if line and share >= SMALLEST]

@@ -6,8 +6,8 @@ import pytest
 from fbp.automl import search
 from fbp.automl.parts import folds
 from fbp.automl.plan import plan_for
-from fbp.automl.search import FoldedData, cosine
-from fbp.automl.train import RateTried, _beyond, train_networks
+from fbp.automl.search import FoldedData, RateRange, TrainedFolds, cosine
+from fbp.automl.train import RateTried, Trained, _beats, _beyond, train_networks
 from fbp.errors import InputError
 
 
@@ -97,10 +97,13 @@ def test_the_search_goes_on_beyond_an_edge_and_ends_within():
     assert _beyond([*tried(3.0), RateTried(1.0, (1.0,))], 5) == []
 
 
-def test_the_search_goes_on_downwards_while_the_lowest_rate_cannot_be_told_from_the_best():
-    lowest, best = RateTried(0.1, (0.5, 0.7, 0.6)), RateTried(0.3, (0.6, 0.6, 0.59))
-    below = _beyond([lowest, best, RateTried(1.0, (0.7, 0.7, 0.7))], 2)
-    np.testing.assert_allclose(below, [0.01, np.sqrt(10) / 100])
-    surely_worse = RateTried(0.1, (0.7, 0.71, 0.68))
-    assert _beyond([surely_worse, best, RateTried(1.0, (0.7, 0.7, 0.7))], 2) == []
-    assert _beyond([RateTried(0.1, (0.5, None, 0.6)), best, RateTried(1.0, (0.7,) * 3)], 2) == []
+def test_a_loss_that_varies_over_the_folds_by_more_than_it_gains_beats_no_constant():
+    """Rates that are all too high: some folds learn a little by chance."""
+
+    def of(*lowest):
+        outcome = TrainedFolds(None, np.array(lowest), np.ones((5, 1)), np.ones((5, 1)))
+        return Trained(RateRange((), (), 0.9), (), 0.3, outcome, 1)
+
+    assert not _beats(of(0.44, 0.65, 0.65, 0.65, 0.63), 0.651)
+    assert _beats(of(0.55, 0.6, 0.58, 0.57, 0.6), 0.651)
+    assert not _beats(of(0.1, 0.1, np.inf, 0.1, 0.1), 0.651)

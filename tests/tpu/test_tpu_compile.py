@@ -155,10 +155,10 @@ def test_least_memory_of_a_loop_over_layers_has_their_inputs_on_the_host(target)
     array = lambda *shape: jax.ShapeDtypeStruct(shape, "float32", sharding=where)
     layers = {"up": array(32, 512, 2048), "down": array(32, 2048, 512)}
     choices = list(trade_off(loss, (layers, array(4096, 512)), where))
-    on_device = [choice for choice in choices if not choice.moved]
+    on_device = [choice for choice in choices if not choice.transferred]
     least = min(choices, key=lambda choice: choice.temporary)
     inputs = 32 * 4096 * 512 * 4
-    assert least.moved == 2 * inputs
+    assert least.transferred == 2 * inputs
     assert min(choice.temporary for choice in on_device) >= least.temporary + 0.5 * inputs
 
 

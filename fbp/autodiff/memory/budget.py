@@ -15,7 +15,7 @@ from fbp.autodiff.edits.opened import Opened, value_and_cotangents
 from fbp.autodiff.flat_function import FlatFunction
 from fbp.autodiff.graph import Graph, hoist_consts
 from fbp.autodiff.inline import inlined
-from fbp.autodiff.memory.estimate import moved, peak, work
+from fbp.autodiff.memory.estimate import peak, transferred, work
 from fbp.autodiff.memory.schemes import Scheme, apply, schemes
 from fbp.errors import InputError
 
@@ -40,13 +40,13 @@ class Candidate(NamedTuple):
     program: Opened
     scheme: Scheme
     work: float
-    moved: float
+    transferred: float
     guess: int
 
     @property
     def cost(self) -> float:
         """In operations."""
-        return self.work + OPERATIONS_PER_BYTE * self.moved
+        return self.work + OPERATIONS_PER_BYTE * self.transferred
 
 
 class Measured(NamedTuple):
@@ -156,7 +156,7 @@ def frontier(candidates: Sequence[Candidate]) -> list[Candidate]:
 def _candidate(scheme: Scheme, program: Opened, use: Use) -> Candidate:
     recomputed = _recomputed(program, scheme)
     joint = staged_gradient(recomputed, use)
-    return Candidate(recomputed, scheme, work(joint), moved(joint), peak(joint))
+    return Candidate(recomputed, scheme, work(joint), transferred(joint), peak(joint))
 
 
 def _recomputed(program: Opened, scheme: Scheme) -> Opened:

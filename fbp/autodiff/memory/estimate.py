@@ -24,14 +24,14 @@ def work(graph: Any) -> float:
     return _total(graph, _operations)
 
 
-def moved(graph: Any) -> float:
-    """Count the bytes that a program moves to host memory, and those that it fetches from it."""
-    return _total(graph, _bytes_moved)
+def transferred(graph: Any) -> float:
+    """Count the bytes that a program moves to host memory and back."""
+    return _total(graph, _bytes_transferred)
 
 
-def work_by(graph: Any) -> dict[str, float]:
-    """Count the operations of a program by source line."""
-    return _count_by(graph, source, _operations)
+def work_by(graph: Any, key: Callable[[Any], str] = source) -> dict[str, float]:
+    """Count the operations of a program by a key of its equations: by default the source line."""
+    return _count_by(graph, key, _operations)
 
 
 def _total(graph: Any, count: Callable[[Any], float]) -> float:
@@ -55,7 +55,7 @@ def _count_by(
     return total
 
 
-def _bytes_moved(eqn: Any) -> float:
+def _bytes_transferred(eqn: Any) -> float:
     if eqn.primitive is not p.device_put_p:
         return 0.0
     pairs = zip(eqn.invars, eqn.outvars, strict=True)

@@ -151,11 +151,11 @@ def _divided(
         part = _part(program, stretch)
         run = partial(_divided, part, scheme=scheme, stretches=tuple(inner))
         if stretch.stop < len(program.eqns) and not any(eqn.effects for eqn in part.eqns):
-            made = [scheme.host and v not in program.invars for v in part.invars]
+            moves = [scheme.host and v not in program.invars for v in part.invars]
             policy = Hidden(POLICIES[scheme.stored, scheme.host])
 
-            def again(*xs, run=run, made=made):
-                return run([_named(x) if m else x for x, m in zip(xs, made, strict=True)])
+            def again(*xs, run=run, moves=moves):
+                return run([_named(x) if m else x for x, m in zip(xs, moves, strict=True)])
 
             results = jax.checkpoint(again, policy=policy)(*(values[v] for v in part.invars))
         else:

@@ -20,14 +20,14 @@ class Choice:
     Attributes:
       temporary: bytes of temporary memory, as the compiler says.
       work: operations, over those of the gradient that computes nothing again.
-      moved: bytes that go to host memory, and those that come back.
+      transferred: bytes that go to host memory, and those that come back.
       scheme: what is computed again, in words.
       again: by source line, the operations that are added to it, over those of the gradient.
     """
 
     temporary: int
     work: float
-    moved: float
+    transferred: float
     scheme: str
     again: dict[str, float]
 
@@ -53,4 +53,4 @@ def trade_off(
         again = {line: share for line, share in added.items() if share > 0}
         ordered = dict(sorted(again.items(), key=lambda item: -item[1]))
         work = sum(lines.values()) / total
-        yield Choice(temporary, work, candidate.moved, str(candidate.scheme), ordered)
+        yield Choice(temporary, work, candidate.transferred, str(candidate.scheme), ordered)

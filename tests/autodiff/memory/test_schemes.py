@@ -11,7 +11,7 @@ from jax import lax
 import fbp
 from fbp.autodiff.graph import stage
 from fbp.autodiff.interpret import eval_graph
-from fbp.autodiff.memory.estimate import moved, peak, work
+from fbp.autodiff.memory.estimate import peak, transferred, work
 from fbp.autodiff.memory.schemes import Scheme, apply, schemes
 
 TABLE = jnp.arange(12.0).reshape(3, 4) / 7
@@ -112,10 +112,10 @@ def test_only_what_the_program_makes_and_is_read_again_goes_to_host_memory():
         return stage(fbp.grad(lambda *args: eval_graph(divided, args)[0], (0, 1)), w, x)[0]
 
     plain, on_host = (gradient_of(Scheme(stretches=(4,), host=host)) for host in (False, True))
-    assert moved(plain) == 0
+    assert transferred(plain) == 0
     # the inputs of the second and the third stretch; the first one's is the program's own, and the
     # last is no checkpoint
-    assert moved(on_host) == 2 * 2 * x.nbytes
+    assert transferred(on_host) == 2 * 2 * x.nbytes
     assert peak(on_host) < peak(plain)
     named = [scheme for scheme in schemes(graph, host=True) if scheme.host]
     assert named
@@ -135,5 +135,5 @@ def test_keys_and_scalars_of_a_loop_stay_on_the_device():
     x = jnp.linspace(0.5, 1.5, 8)
     divided = apply(Scheme(iterations="nothing", host=True), stage(walk, x)[0])
     gradient = fbp.grad(lambda x: eval_graph(divided, (x,))[0])
-    assert moved(stage(gradient, x)[0]) == 2 * 6 * x.nbytes
+    assert transferred(stage(gradient, x)[0]) == 2 * 6 * x.nbytes
     chex.assert_trees_all_close(jax.jit(gradient)(x), jax.grad(walk)(x), rtol=1e-6)
