@@ -18,7 +18,6 @@ FAILS = {"check_sample_weight_equivalence_on_dense_data": WEIGHTS}
 EVERY_DAY = {
     "check_classifiers_one_label",
     "check_classifiers_regression_target",
-    "check_dict_unchanged",
     "check_estimator_cloneable",
     "check_estimator_sparse_array",
     "check_estimators_unfitted",
@@ -30,8 +29,8 @@ EVERY_DAY = {
     "check_supervised_y_no_nan",
     "check_valid_tag_types",
 }
-OF_BOTH_ALIKE = {"check_dict_unchanged", "check_n_features_in"}
-"""They fit, and look at what both estimators have from one class: every day for one of them."""
+OF_BOTH_ALIKE = {"check_n_features_in"}
+"""It fits, and looks at what both estimators have from one class: every day for one of them."""
 
 ESTIMATORS = (FbpClassifier(random_state=0), FbpRegressor(random_state=0))
 
@@ -61,7 +60,7 @@ def test_every_name_of_the_everyday_run_is_a_check():
 
 def test_it_fits_into_a_pipeline_and_cross_validation(flowers):
     pipeline = make_pipeline(MinMaxScaler(), FbpClassifier(random_state=0))
-    assert cross_val_score(pipeline, *flowers, cv=3).mean() > 0.9
+    assert cross_val_score(pipeline, *flowers, cv=2).mean() > 0.9
 
 
 def test_missing_values_are_accepted(regression):

@@ -40,7 +40,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(changes, messag
 
 @pytest.mark.parametrize(
     "network",
-    [MLP((8,)), CNN((4,), (8,)), Transformer(width=8, depth=1, heads=2), RNN((4,))],
+    [
+        MLP((8,)),
+        CNN((4,), (8,)),
+        RNN((4,)),
+        pytest.param(Transformer(width=8, depth=1, heads=2), marks=pytest.mark.slow),
+    ],
     ids=lambda n: type(n).__name__,
 )
 def test_gradient_of_every_network_agrees_with_jax(network):
