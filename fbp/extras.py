@@ -1,5 +1,7 @@
 """What of fbp takes which extra of its distribution."""
 
+from importlib.util import find_spec
+
 EXTRAS = {
     "PIL": "fit",
     "cattrs": "sweep",
@@ -19,6 +21,10 @@ EXTRAS = {
 
 OF_COMMANDS = {"experiments": "experiments", "fit": "fit", "predict": "fit", "report": "report"}
 """The extra that brings all that a command takes."""
+NO_EXPERIMENTS = (
+    "the experiments are in fbp's repository, not in the package: clone it, and install it with "
+    "pip install -e '.[experiments]'"
+)
 
 
 def missing_extra(error: ModuleNotFoundError, command: str) -> str | None:
@@ -30,5 +36,7 @@ def missing_extra(error: ModuleNotFoundError, command: str) -> str | None:
     module = (error.name or "").split(".")[0]
     if module not in EXTRAS:
         return None
+    if command == "experiments" and find_spec("experiments") is None:
+        return NO_EXPERIMENTS
     extra = OF_COMMANDS.get(command, EXTRAS[module])
     return f"fbp {command} takes {module}, which is not installed: pip install 'fbp-jax[{extra}]'"

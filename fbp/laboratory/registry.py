@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fbp.errors import InputError, suggestion
+from fbp.extras import NO_EXPERIMENTS
 from fbp.laboratory.experiment import Outcome
 from fbp.structure import parse_toml, read_toml, strict_converter, structure
 
@@ -72,8 +73,5 @@ def _root() -> Path:
     try:
         import experiments
     except ModuleNotFoundError:
-        raise InputError(
-            "the experiments are in fbp's repository, not in the package: clone it, and install "
-            "it with pip install -e '.[experiments]'"
-        ) from None
+        raise InputError(NO_EXPERIMENTS) from None
     return Path(experiments.__path__[0])
