@@ -113,6 +113,15 @@ def test_what_is_not_differentiated_is_batched_too():
     assert "not differentiated" in finding.message
 
 
+@pytest.fixture
+def interruptible():
+    """A process that runs in the background may have been started without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_within_a_callback_ends_the_check_with_what_is_known():
     calls = []
 

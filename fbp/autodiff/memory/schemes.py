@@ -70,7 +70,7 @@ class Scheme:
       host: whether what is stored, inputs that the program makes among it, lies in host memory.
 
     >>> Scheme()
-    Scheme(levels=1, iterations=None, stretches=(), stored='nothing')
+    Scheme(levels=1, iterations=None, stretches=(), stored='nothing', host=False)
     """
 
     levels: int = 1
