@@ -11,7 +11,7 @@ from typing import Annotated, get_args
 import tyro
 from tyro.conf import subcommand
 
-from fbp import InputError, MissingRule, __version__
+import fbp
 from fbp.commands.check import CheckCommand
 from fbp.commands.compare import CompareCommand
 from fbp.commands.completion import CompletionCommand
@@ -26,7 +26,7 @@ from fbp.commands.run import RunCommand, run_program
 from fbp.commands.runs import RunsCommand
 from fbp.commands.show import ShowCommand
 from fbp.commands.sweep import SweepCommand
-from fbp.errors import suggestion
+from fbp.errors import InputError, suggestion
 from fbp.extras import missing_extra
 
 Command = (
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     of_fbp = argv[:2] if argv[:1] == ["run"] else argv  # what follows the program is the program's
     if set(VERSION) & set(of_fbp):
-        print(f"fbp {__version__}")
+        print(f"fbp {fbp.__version__}")
         return 0
     if argv[:1] and argv[0] in HELP:
         print(_overview())
@@ -74,8 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv[:1] == ["run"] and not set(HELP) & set(of_fbp):
             return run_program(argv[1:])
         return _command(argv)
-    except (InputError, MissingRule) as error:
+    except InputError as error:
         return _complain(str(error))
+    except NotImplementedError as error:
+        if isinstance(error, fbp.MissingRule):  # asked here alone, since it imports JAX
+            return _complain(str(error))
+        raise
     except BrokenPipeError:  # the reader of what is printed has seen enough
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, which Python flushes at its end
         return 0
@@ -87,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _overview() -> str:
     """Return what `fbp --help` prints: each command in a line."""
     lines = [f"  {name:{max(map(len, COMMANDS))}}  {_headline(c)}" for name, c in COMMANDS.items()]
-    head = f"usage: fbp COMMAND ...\n\nfbp {__version__}: functional backpropagation in JAX."
+    head = f"usage: fbp COMMAND ...\n\nfbp {fbp.__version__}: functional backpropagation in JAX."
     return "\n".join([head, "\nCommands:", *lines, END_OF_HELP.rstrip()])
 
 
@@ -99,7 +103,7 @@ def _command(argv: Sequence[str]) -> int:
     """Run one of fbp's commands; what the machine lacks is told as bad input is."""
     try:
         return _parse(argv)() or 0
-    except (InputError, MissingRule):
+    except InputError:
         raise
     except ModuleNotFoundError as error:
         text = missing_extra(error, argv[0] if argv else "")

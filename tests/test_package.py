@@ -29,6 +29,18 @@ def test_import_is_light_and_the_packages_come_when_asked_for():
     assert json.loads(done.stdout) == [[], [], [], "fbp.train", "fbp.verify"]
 
 
+@pytest.mark.parametrize("words", [["--help"], ["sweep", "--help"], ["configs", "list"]])
+def test_commands_that_compute_nothing_import_no_jax(words):
+    script = """
+import sys, contextlib, fbp.report.comparison_page, fbp.report.run_page
+from fbp.cli import main
+with contextlib.suppress(SystemExit):
+    main(sys.argv[1:])
+assert "jax" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script, *words], check=True, capture_output=True)
+
+
 def test_what_is_listed_is_what_there_is():
     assert set(dir(fbp)) == {*fbp.__all__, "__version__"}
     assert len(set(fbp.__all__)) == len(fbp.__all__)

@@ -14,10 +14,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Annotated, Any
 
-import jax
 from tyro.conf import Positional, arg
 
-from fbp.autodiff.override import override_jax_in_all_threads
 from fbp.errors import InputError
 
 USAGE = "fbp run SCRIPT [ARG ...], or fbp run -m MODULE [ARG ...]"
@@ -48,6 +46,8 @@ def run_program(words: Sequence[str]) -> int:
       InputError: there is no such program.
       SystemExit: what the program raised.
     """
+    from fbp.autodiff.override import override_jax_in_all_threads
+
     as_module = list(words[:1]) == ["-m"]
     name, *args = words[as_module:] or [""]
     if not name or name.startswith("-"):
@@ -136,6 +136,8 @@ def environment_into_config() -> Iterator[None]:
 
 def _on_event(event: str, args: tuple[Any, ...]) -> None:
     if event == "os.putenv" and _following.is_set():
+        import jax
+
         name, value = (os.fsdecode(word) for word in args)
         option = name.lower()
         if option.startswith("jax_") and hasattr(jax.config, option):
