@@ -177,6 +177,7 @@ def test_complete_run_is_left_as_it_is_by_resume(config, tmp_path, capsys):
     assert {path: path.read_bytes() for path in run.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_full_disk_ends_with_status_2_and_a_run_that_resumes(config, tmp_path):
     run = tmp_path / "run"
     command = [sys.executable, "-m", "fbp", "sweep", str(config), "--resume", "--out", str(run)]

@@ -58,7 +58,13 @@ def test_every_name_of_the_everyday_run_is_a_check():
     assert names >= EVERY_DAY
 
 
-def test_it_fits_into_a_pipeline_and_cross_validation(flowers):
+def test_it_fits_into_a_pipeline(flowers):
+    pipeline = make_pipeline(MinMaxScaler(), FbpClassifier(random_state=0))
+    assert pipeline.fit(*flowers).score(*flowers) > 0.9
+
+
+@pytest.mark.slow
+def test_it_fits_into_cross_validation(flowers):
     pipeline = make_pipeline(MinMaxScaler(), FbpClassifier(random_state=0))
     assert cross_val_score(pipeline, *flowers, cv=2).mean() > 0.9
 
@@ -91,6 +97,7 @@ def test_words_and_data_frames_are_accepted(flowers):
     np.testing.assert_array_equal(model.predict(frame)[:20], model.predict(objects[:20]))
 
 
+@pytest.mark.slow
 def test_weights_move_the_decision_towards_the_rare_class():
     rng = np.random.default_rng(0)
     rare = rng.random(150) < 0.12

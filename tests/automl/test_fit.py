@@ -135,7 +135,7 @@ def test_a_regression_has_no_probabilities(regressor):
         regressor.predict_proba(np.zeros((1, 2)))
 
 
-@pytest.mark.parametrize("rows", [5, 9])
+@pytest.mark.parametrize("rows", [pytest.param(5, marks=pytest.mark.slow), 9])
 def test_few_rows_are_learnt_from(rows):
     x = np.linspace(-1, 1, rows)[:, None]
     classes = fbp.fit(x, np.where(x[:, 0] > 0, "right", "left"))

@@ -62,6 +62,7 @@ def test_sweep_goes_on_bit_for_bit_on_another_number_of_devices(
     assert (tmp_path / "run" / "records.jsonl").read_bytes() == complete
 
 
+@pytest.mark.slow
 def test_sweep_whose_trials_share_batches_goes_on_bit_for_bit(tmp_path, monkeypatch):
     """Of three settings one is left after the first rung: fewer trials share a batch then."""
     sweep_of = Sweep((0.1, 0.2, 0.5), 2, trials="seed", batch_size=2, search=Halving(eta=3))
