@@ -94,8 +94,8 @@ if find_spec("sklearn"):
 
 
 def __getattr__(name: str) -> Any:
-    """Import what takes JAX, or scikit-learn, when it is asked for: commands that read what was
-    recorded start five times sooner."""
+    """Import what takes JAX, or scikit-learn, when it is asked for: commands that compute nothing
+    need not wait for it."""
     if name in PACKAGES:
         return import_module(f"{__name__}.{name}")
     if name in ("FbpClassifier", "FbpRegressor"):
