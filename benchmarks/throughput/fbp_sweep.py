@@ -18,8 +18,9 @@ from fbp.data import Dataset, Split
 from fbp.sweep.autotuning import autotune
 from fbp.sweep.grid import grid_of
 from fbp.sweep.networks import build_network
+from fbp.sweep.parallelism import Parallelism
 from fbp.sweep.program import make_program
-from fbp.sweep.study import studies_of
+from fbp.sweep.study import Study, studies_of
 from fbp.train.objective import objective_of
 from fbp.train.problem import Problem
 
@@ -28,23 +29,35 @@ LONG = 100_000  # steps of a sweep for which it pays to try every way
 
 def sweep(work: Work) -> Callable[[], str]:
     """All trials; says how they were run."""
-    config, problem = config_of(work), problem_of(work)
-    (study,) = studies_of(config, problem)
+    (study,) = studies_of(config_of(work), problem_of(work))
     parallelism, _ = autotune(study)
+    train, draw = run_of(work, study, parallelism)
+    drawing = _seconds(draw)
+    groups = f" {parallelism.batch_size} at a time" if parallelism.batch_size > 1 else ""
+    way = f"{parallelism.kind}{groups}, {parallelism.devices} devices; drawing {drawing:.3f} s"
+
+    def run() -> str:
+        train()
+        return way
+
+    return run
+
+
+def run_of(
+    work: Work, study: Study, parallelism: Parallelism
+) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """Return what draws the parameters and trains all trials, and what draws the batches."""
     program, grid = make_program(study, parallelism), grid_of(study.trials)
     validation = (work.x[:1], work.y[:1])
     data = jax.device_put(((work.x, work.y), validation), parallelism.replicated)
     orders = jax.device_put(jnp.asarray(work.orders), parallelism.replicated)
     train = program.compile(program.start(grid, validation)[0], grid, orders, *data)
-    drawing = _seconds(lambda: program.draw(0, work.steps))
 
-    def run() -> str:
+    def run() -> Any:
         states, _ = program.start(grid, validation)
-        jax.block_until_ready(train(states, grid, orders, *data))
-        groups = f" {parallelism.batch_size} at a time" if parallelism.batch_size > 1 else ""
-        return f"{parallelism.kind}{groups}, {parallelism.devices} devices; drawing {drawing:.3f} s"
+        return jax.block_until_ready(train(states, grid, orders, *data))
 
-    return run
+    return run, lambda: program.draw(0, work.steps)
 
 
 def _seconds(call: Callable[[], Any]) -> float:

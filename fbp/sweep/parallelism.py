@@ -115,7 +115,7 @@ def over_seeds(fun: Function, parallelism: Parallelism, mesh: Mesh) -> Function:
     """
 
     def each(trials: Any, of_seeds: Any, *shared: Any) -> Any:
-        one = lambda trial, *shared: fun(trial[0], of_seeds[trial[1]], *shared)
+        one = lambda trial, *shared: fun(trial[0], _row(of_seeds, trial[1]), *shared)
         return _side_by_side(one, parallelism, trials, *shared)
 
     def grouped(trials: Any, of_seeds: Any, *shared: Any) -> Any:
@@ -126,6 +126,34 @@ def over_seeds(fun: Function, parallelism: Parallelism, mesh: Mesh) -> Function:
         return jax.tree.map(in_row, groups)
 
     return _sharded(grouped if parallelism.kind == "seed" else each, mesh)
+
+
+def advance_over_seeds(fun: Function, parallelism: Parallelism, mesh: Mesh) -> Function:
+    """Map `fun((state, trial), of_seed, *shared) -> (state, *measured)` over all trials.
+
+    As `over_seeds`; where trials run one after another, a state takes the place of the one before,
+    so that memory holds the states once: `jax.lax.map` would write them beside the old ones.
+    """
+    if parallelism.kind != "map" or parallelism.batch_size > 1:
+        return over_seeds(fun, parallelism, mesh)
+
+    def in_turn(trials: Any, of_seeds: Any, *shared: Any) -> Any:
+        (states, rest), seeds = trials
+
+        def advance(states: Any, i: Any) -> Any:
+            pair = _row(states, i), _row(rest, i)
+            state, *measured = fun(pair, _row(of_seeds, seeds[i]), *shared)
+            put = lambda rows, row: jax.lax.dynamic_update_index_in_dim(rows, row, i, 0)
+            return jax.tree.map(put, states, state), measured
+
+        states, measured = jax.lax.scan(advance, states, jnp.arange(len(seeds)))
+        return states, *measured
+
+    return _sharded(in_turn, mesh)
+
+
+def _row(rows: Any, i: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[i], rows)
 
 
 def _side_by_side(fun: Function, parallelism: Parallelism, trials: Any, *shared: Any) -> Any:

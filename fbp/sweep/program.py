@@ -23,6 +23,7 @@ from fbp.sweep.grid import Grid
 from fbp.sweep.parallelism import (
     TRIALS_AXIS,
     Parallelism,
+    advance_over_seeds,
     configured,
     loop_over_trials,
     over_seeds,
@@ -93,8 +94,7 @@ def make_program(
     parallelism = parallelism or configured(study.config.sweep, len(study.trials))
     mesh = mesh or parallelism.mesh
     trial_sharding, replicated = NamedSharding(mesh, P(TRIALS_AXIS)), NamedSharding(mesh, P())
-    init_trial, train_trial, measure = _of_one_trial(study)
-    measure_all = _measure(measure, parallelism, mesh)
+    train_trial, measure_all = _training(study), _measure(study.engine.measure, parallelism, mesh)
 
     @functools.partial(
         jax.jit,
@@ -104,7 +104,9 @@ def make_program(
     )
     def train_padded(states, grid, orders, training, validation):
         trials = (states, grid), grid.seed
-        return over_seeds(train_trial, parallelism, mesh)(trials, orders, training, validation)
+        return advance_over_seeds(train_trial, parallelism, mesh)(
+            trials, orders, training, validation
+        )
 
     def lower(states, grid, *data):
         is_loop = parallelism.kind == "loop"
@@ -117,21 +119,15 @@ def make_program(
 
     train_by = lambda run: _train(run, parallelism, trial_sharding, replicated)
     draw = _batch_orders(study, parallelism, mesh)
-    start = _start(study, init_trial, measure_all, parallelism, mesh)
+    start = _start(study, measure_all, parallelism, mesh)
     return Program(parallelism, start, draw, train_by(train_padded), measure_all, lower, compile)
 
 
-def _of_one_trial(
-    study: Study,
-) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Metrics]]:
-    """Make the first state, the training and the measurement of one trial."""
+def _training(study: Study) -> Callable[..., Any]:
+    """Make the training of one trial."""
     engine, factor = study.engine, study.config.sweep.divergence_factor
     watch = lambda update: update and (lambda n: with_divergence_check(update(n), factor))
     watched = replace(engine, update=watch(engine.update), recorded=watch(engine.recorded))
-
-    def init_trial(grid: Grid) -> TrainState:
-        init_key, _, step_key = keys_of(grid.seed)
-        return engine.init(init_key, step_key, grid.hyperparameters)
 
     def train_trial(pair: Trial, order: Any, training: Part, validation: Part):
         trial, grid = pair
@@ -140,26 +136,41 @@ def _of_one_trial(
         metrics, mean = engine.measure(trial.train, validation), jax.tree.map(jnp.mean, losses)
         return check_validation(trial, metrics["loss"]), mean, metrics, layers
 
-    return init_trial, train_trial, engine.measure
+    return train_trial
 
 
 def _start(
     study: Study,
-    init_trial: Callable[[Grid], TrainState],
     measure_all: Callable[..., Metrics],
     parallelism: Parallelism,
     mesh: Mesh,
 ) -> Callable[[Grid, Part], tuple[MonitoredState, Metrics]]:
-    """Compile the first states of all trials, and what validation says of them."""
+    """Compile the first states of all trials, and what validation says of them.
+
+    Parameters are drawn once for each seed; trial by trial only where there are more seeds.
+    """
+    engine, seeds = study.engine, study.config.sweep.seeds
     once = functools.partial(
         jit_to_run_once,
         platform=mesh.devices.flat[0].platform,
         out_shardings=NamedSharding(mesh, P(TRIALS_AXIS)),
     )
 
+    def draw(seed: Any) -> tuple[Any, Any]:
+        return engine.draw(keys_of(seed)[0])
+
+    def begin(grid: Grid, drawn: tuple[Any, Any]) -> TrainState:
+        return engine.begin(drawn, keys_of(grid.seed)[2], grid.hyperparameters)
+
     @once
     def init(grid: Grid):
-        return over_trials(init_trial, parallelism, mesh)(pad_trials(grid, parallelism.multiple))
+        padded = pad_trials(grid, parallelism.multiple)
+        if len(grid.seed) < seeds:
+            alone = lambda grid: begin(grid, draw(grid.seed))
+            return over_trials(alone, parallelism, mesh)(padded)
+        numbers = pad_trials(jnp.arange(seeds), parallelism.devices)
+        drawn = _first(seeds, over_trials(draw, parallelism, mesh)(numbers))
+        return over_seeds(begin, parallelism, mesh)((padded, padded.seed), drawn)
 
     @functools.partial(once, donate_argnums=0)
     def monitor(states, losses):

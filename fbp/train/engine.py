@@ -29,18 +29,26 @@ class Engine:
     """The functions of one trial, all of them pure; a sweep maps them over many.
 
     Attributes:
-      init: `(init_key, step_key, hyperparameters) -> state` before the first step; the parameters
-        are drawn from the one key, the randomness of the steps from the other.
+      draw: `init_key -> (params, carried)`, by which a trial begins.
+      begin: `((params, carried), step_key, hyperparameters) -> state` before the first step; the
+        randomness of the steps is drawn from the key.
       update: `hyperparameters -> update`, where `update(state, batch) -> (state, losses)`.
       measure: `(state, part) -> metrics` by name, `loss` among them.
       recorded: where layers are recorded, `hyperparameters -> update` whose second result is
         `(losses, measures)`, see `fbp.train.recorder`.
     """
 
-    init: Callable[[Key[Array, ""], Key[Array, ""], Hyperparameters], TrainState]
+    draw: Callable[[Key[Array, ""]], tuple[Any, Any]]
+    begin: Callable[[tuple[Any, Any], Key[Array, ""], Hyperparameters], TrainState]
     update: Callable[[Hyperparameters], Update]
     measure: Callable[[TrainState, Part], Metrics]
     recorded: Callable[[Hyperparameters], Update] | None = None
+
+    def init(
+        self, init_key: Key[Array, ""], step_key: Key[Array, ""], hyperparameters: Hyperparameters
+    ) -> TrainState:
+        """Return the state before the first step."""
+        return self.begin(self.draw(init_key), step_key, hyperparameters)
 
     def advance(
         self,
@@ -105,12 +113,11 @@ def engine_of(
     """
     flags: dict[str, Any] = {"has_state": problem.has_state, "has_aux": problem.has_aux}
     loss_and_grads = loss_and_grads_fn(loss_of(problem), **flags, memory=memory)
-    draw = init_of(problem)
 
-    def init(
-        init_key: Key[Array, ""], step_key: Key[Array, ""], hyperparameters: Hyperparameters
+    def begin(
+        drawn: tuple[Any, Any], step_key: Key[Array, ""], hyperparameters: Hyperparameters
     ) -> TrainState:
-        params, carried = draw(init_key)
+        params, carried = drawn
         with running("optimizer"):
             tx = optimizer(hyperparameters)
             return initial_state(params, tx, step_key, carried)
@@ -124,7 +131,7 @@ def engine_of(
         return _with_named_losses(step) if problem.has_aux else step
 
     recording = None if record is None else partial(recorded, record)
-    return Engine(init, update, measure_of(problem), recording)
+    return Engine(init_of(problem), begin, update, measure_of(problem), recording)
 
 
 def keys_of(seed: int | Int[Array, ""]) -> Key[Array, " 3"]:

@@ -1,4 +1,5 @@
 import functools
+import re
 from dataclasses import replace
 
 import jax
@@ -209,6 +210,32 @@ def test_seeds_differ_and_rates_of_one_seed_start_equal(by_map):
     start = curves[:, 0].reshape(3, 2)
     assert (start == start[0]).all()
     assert start[0, 0] != start[0, 1]
+
+
+def test_parameters_are_drawn_once_for_a_seed():
+    """The six trials of two seeds take two draws; one trial of many seeds takes one."""
+    trials, validation = trials_of(CONFIG.sweep), PROBLEM.data.validation
+
+    def draws(trials):
+        start = make_program(STUDY, Parallelism("vmap")).start
+        program = jax.jit(start).lower(grid_of(trials), (validation.x, validation.y)).as_text()
+        lines = [line for line in program.splitlines() if "erf_inv" in line]
+        return {re.search(r"tensor<(\d+)x", line).group(1) for line in lines}
+
+    assert draws(trials) == {"2"}
+    assert draws(trials[-1:]) == {"1"}
+
+
+def test_memory_holds_the_states_of_mapped_trials_once():
+    """They are replaced in their buffers, which are given up; a batch's values are far smaller."""
+    grid, data = grid_of(trials_of(Sweep(tuple(range(1, 33)), 2))), PROBLEM.data
+    program = make_program(STUDY, Parallelism("map"))
+    training, validation = (data.train.x, data.train.y), (data.validation.x, data.validation.y)
+    states = jax.eval_shape(program.start, grid, validation)[0]
+    orders = jax.eval_shape(lambda start: program.draw(start, 10), 0)
+    memory = program.lower(states, grid, orders, training, validation).compile().memory_analysis()
+    assert memory.alias_size_in_bytes > 64 * 8 * 64 * 4  # the first layer's weights of 64 trials
+    assert memory.temp_size_in_bytes < memory.alias_size_in_bytes
 
 
 def test_other_hyperparameters_are_swept_too():

@@ -42,9 +42,10 @@ def definitions(name):
 
 
 def test_update_is_scanned_in_one_place():
-    """A scan elsewhere is over microbatches, or over segments of a scan of updates."""
+    """A scan elsewhere is over microbatches, trials, or segments of a scan of updates."""
+    others = {"train/microbatches.py", "train/trials.py", "sweep/parallelism.py"}
     scans = {module for module, tree in modules() if calls(tree, "scan")}
-    assert scans == {"train/scan_steps.py", "train/microbatches.py", "train/trials.py"}
+    assert scans == {"train/scan_steps.py", *others}
     assert definitions("scan_steps") == ["train/scan_steps.py"]
     callers = {module for module, tree in modules() if calls(tree, "scan_steps")}
     assert callers == {"train/engine.py", "train/loop.py"}
