@@ -81,11 +81,11 @@ def config_of(work: Work) -> Config:
     )
 
 
-def problem_of(work: Work) -> Problem:
-    """Return the data and the network, without loading anything."""
-    train, one = Split(work.x, work.y), Split(work.x[:1], work.y[:1])
+def problem_of(work: Work, measured: int = 1) -> Problem:
+    """Return the data, of which so many examples are measured, and the network."""
+    train, few = Split(work.x, work.y), Split(work.x[:measured], work.y[:measured])
     shape = work.x.shape[1:]
-    dataset = Dataset("fashion_mnist", train, one, one, "classification", CLASSES, shape)
+    dataset = Dataset("fashion_mnist", train, few, few, "classification", CLASSES, shape)
     described: Any = config_of(work).network
     network = build_network(described, shape, CLASSES)
     return Problem(dataset, network, objective_of(dataset), (BATCH, *shape), "accuracy")

@@ -5,12 +5,14 @@ that share their batches are ahead at width 16, one trial after another from wid
 a few steps of each candidate, and take the first within `TIE` of the fastest. Compiling takes
 time too; therefore
 
-- a study of fewer than `MEASURE_FROM` floating-point operations runs by `vmap`, unmeasured;
-- no further candidate is timed once that would take more than `BUDGET` of the time that the study
-  takes by the fastest so far;
 - the likeliest comes first: on a CPU one trial after another from `LARGE` operations a step on, and
   then not all side by side;
-- a sweep times the likeliest by its first steps, which count: see `FirstSteps`.
+- a sweep times the likeliest by its first steps, which count: see `FirstSteps`;
+- a study of fewer than `MEASURE_FROM` floating-point operations runs in the likeliest way,
+  unmeasured; likewise one of fewer than `UNTRAINED` times as many, if its first evaluation comes
+  too late for its first steps to be repeated;
+- no candidate is timed where that would take more than `BUDGET` of the time that the study takes by
+  the fastest so far.
 """
 
 import math
@@ -32,6 +34,8 @@ from fbp.train.objective import Objective
 from fbp.train.problem import Batches, Part, Problem, example_count
 
 MEASURE_FROM = 1e11  # operations: below, a study takes seconds, as long as compiling a candidate
+UNTRAINED = 30  # the likeliest is then compiled once to be measured and again to train
+FEW = 0.25  # share of the steps that may be made twice, where another way is faster
 BUDGET = 0.2  # of the study's time: with it a first run takes at most about 1.25 of the best one's
 LARGE = (
     1e6  # operations of a trial's step: above, its arrays fill the caches of a core by themselves
@@ -39,6 +43,7 @@ LARGE = (
 MAX_STEPS, MAX_OPERATIONS = 5, 2e9  # of all trials in one call, so that it takes about a second
 MIN_SECONDS, MIN_CALLS = 0.3, 3  # of each candidate, so that the fastest call is undisturbed
 TIE = 0.95  # of the highest speed: what such a measurement cannot tell apart
+SIDE_BY_SIDE = 2.5  # times one trial's, compiling several takes: first runs of `benchmarks.sweep`
 MIN_GROUP = 4  # trials at a time, of `map` in groups and of `seed`: fewer are not worth batching
 
 
@@ -70,12 +75,20 @@ class FirstSteps:
 
 def is_measured(study: Study) -> bool:
     """Return whether a study is long enough for a measurement, and its config leaves the choice."""
-    return study.config.sweep.trials == "auto" and operations(study) >= MEASURE_FROM
+    least = MEASURE_FROM * (1 if is_settled_by_training(study) else UNTRAINED)
+    return study.config.sweep.trials == "auto" and operations(study) >= least
+
+
+def is_settled_by_training(study: Study) -> bool:
+    """Return whether the first evaluation comes early enough to measure by the steps before it."""
+    train = study.config.train
+    return train.evaluate_every <= FEW * train.steps
 
 
 def likeliest_setting(study: Study) -> Parallelism:
-    """Return the way to try first."""
-    return _candidates(study, configured(study.config.sweep, len(study.trials)))[0]
+    """Return the way to try first, or the one that the config names."""
+    way = configured(study.config.sweep, len(study.trials))
+    return _candidates(study, way)[0] if study.config.sweep.trials == "auto" else way
 
 
 def autotune(
@@ -85,13 +98,13 @@ def autotune(
 ) -> tuple[Parallelism, dict[str, float]]:
     """Choose a study's parallelism; return it and each candidate's trial-steps per second.
 
-    Without `trials = "auto"` it is the parallelism that the config names, and nothing is measured.
-    `say` is called with what is being done. After `first` steps, another way must make good the
-    time that it takes to compile it and to repeat them.
+    A short study's is the likeliest, and without `trials = "auto"` it is what the config names:
+    nothing is measured. `say` is called with what is being done. After `first` steps, another way
+    must make good the time that it takes to compile it and to repeat them.
     """
-    way = configured(study.config.sweep, len(study.trials))
     if not is_measured(study):
-        return way, {}
+        return likeliest_setting(study), {}
+    way = configured(study.config.sweep, len(study.trials))
     candidates, speeds, compiling = _candidates(study, way), {}, {}
     if first is not None:
         speeds[first.parallelism] = first.speed(study)
@@ -100,14 +113,16 @@ def autotune(
     left = len(study.trials) * (study.config.train.steps - (0 if first is None else first.steps))
     begin, compiled = time.perf_counter(), 0.0
     for number, candidate in enumerate(candidates, start=1):
-        spent = max(broadcast(time.perf_counter() - begin), compiled)
-        next_one = [*compiling.values()][-1:]
-        if next_one and spent + next_one[0] > BUDGET * left / max(speeds.values()):
-            break
-        if candidate not in speeds:
-            say(f"measuring way {number} of {len(candidates)} to run trials")
-            speeds[candidate], compiling[candidate] = _time_candidate(study, candidate, states)
-            compiled += compiling[candidate]
+        if candidate in speeds:
+            continue
+        if speeds:
+            spent = max(broadcast(time.perf_counter() - begin), compiled)
+            affordable = BUDGET * left / max(speeds.values())
+            if spent + _predicted(candidate, compiling) > affordable:
+                continue
+        say(f"measuring way {number} of {len(candidates)} to run trials")
+        speeds[candidate], compiling[candidate] = _time_candidate(study, candidate, states)
+        compiled += compiling[candidate]
     rounded = {_label(candidate): float(f"{speed:.4g}") for candidate, speed in speeds.items()}
     if first is not None:
         return _cheapest(study, first, speeds, compiling), rounded
@@ -137,6 +152,13 @@ def _candidates(study: Study, first: Parallelism) -> list[Parallelism]:
         candidates.sort(key=lambda c: (in_turn(c), c.batch_size > 1))
         return [candidate for candidate in candidates if candidate.kind != "vmap"]
     return candidates
+
+
+def _predicted(candidate: Parallelism, compiling: Mapping[Parallelism, float]) -> float:
+    """Return the seconds that compiling a candidate will take, by the last one compiled."""
+    last, seconds = [*compiling.items()][-1]
+    relative = lambda way: SIDE_BY_SIDE if way.kind == "vmap" or way.batch_size > 1 else 1.0
+    return seconds * relative(candidate) / relative(last)
 
 
 def _group(trials: int) -> int:

@@ -10,7 +10,6 @@ from fbp.sweep.study import Study
 from fbp.sweep.vmapping import traces_under_vmap
 
 IN_TURN = Parallelism("map")  # without vmap
-FEW = 0.2  # share of the steps that may be made twice, where another way is faster
 Choice = tuple[Parallelism, dict[str, float]]
 
 
@@ -32,12 +31,6 @@ def known_parallelism(study: Study, say: Callable[[str], None]) -> Choice | None
         return autotune(study, say)
     choice = on_first_process(remembered, choice_key(study))
     return None if choice is None else (choice[0].of(len(study.trials)), choice[1])
-
-
-def is_settled_by_training(study: Study) -> bool:
-    """Return whether the first evaluation comes early enough to measure by the steps before it."""
-    train = study.config.train
-    return train.evaluate_every <= FEW * train.steps
 
 
 def measure_parallelism(

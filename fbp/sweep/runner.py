@@ -13,9 +13,9 @@ import numpy as np
 from fbp.errors import InputError
 from fbp.hosts import broadcast, gather_global, on_first_process, put_global
 from fbp.records import ENVIRONMENT, add_to_environment, read_environment
-from fbp.sweep.autotuning import FirstSteps, likeliest_setting
+from fbp.sweep.autotuning import FirstSteps, is_settled_by_training, likeliest_setting
 from fbp.sweep.batches import BatchReader
-from fbp.sweep.choice import IN_TURN, is_settled_by_training, known_parallelism, measure_parallelism
+from fbp.sweep.choice import IN_TURN, known_parallelism, measure_parallelism
 from fbp.sweep.divergence import MonitoredState
 from fbp.sweep.grid import Trial, grid_of
 from fbp.sweep.parallelism import KINDS, Parallelism, select_trials, take_trials

@@ -69,7 +69,7 @@ def test_of_ways_that_a_measurement_cannot_tell_apart_the_first_is_taken(monkeyp
 
 
 def test_no_way_is_tried_that_takes_longer_to_compile_than_it_can_save(monkeypatch):
-    tried = timed(monkeypatch, {("vmap", 1): 7.0}, compiling=1.0)
+    tried = timed(monkeypatch, {("vmap", 1): 10.0}, compiling=1.0)
     assert autotune(STUDY)[0].kind == "vmap"
     assert len(tried) == 1
 
@@ -80,6 +80,26 @@ def test_measuring_takes_a_share_of_the_studys_time_at_most(monkeypatch):
     tried = timed(monkeypatch, speeds, compiling=1.5)
     autotune(replace(STUDY))
     assert len(tried) == 2
+
+
+def test_ways_side_by_side_are_predicted_to_compile_longer(monkeypatch):
+    """480 trial-steps at 32 a second are 15 s, a fifth of them 3 s: a loop fits, groups do not."""
+    monkeypatch.setattr(autotuning, "LARGE", 0.0)
+    monkeypatch.setattr(autotuning, "MIN_GROUP", 3)
+    study = replace(STUDY, trials=STUDY.trials * 8)
+    tried = timed(monkeypatch, SPEEDS | {("map", 1): 32.0}, compiling=1.4)
+    autotune(study)
+    assert [way.kind for way in tried] == ["map", "loop"]
+
+
+def test_short_study_runs_in_the_likeliest_way_unmeasured(monkeypatch):
+    """The likeliest of large networks on a CPU; one measured late must be longer to be measured."""
+    timed(monkeypatch, SPEEDS)
+    monkeypatch.setattr(autotuning, "LARGE", 0.0)
+    monkeypatch.setattr(autotuning, "MEASURE_FROM", operations(STUDY) / 2)
+    assert autotune(STUDY) == (Parallelism("map", 1, 6), {})
+    often = replace(STUDY, config=replace(CONFIG, train=replace(CONFIG.train, evaluate_every=2)))
+    assert autotune(often)[1]
 
 
 def test_large_networks_run_one_trial_after_another_first_on_a_cpu(monkeypatch):
