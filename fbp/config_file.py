@@ -30,7 +30,7 @@ from fbp.config import (
 )
 from fbp.errors import InputError, require_one_of
 from fbp.shipped import config_path
-from fbp.structure import parse_toml, read_toml, strict_converter, structure
+from fbp.structure import parse_setting, read_toml, strict_converter, structure
 
 COMPARABLE = ("data", "network", "optimizer", "train", "loss", "metrics", "problem")
 NO_AXES = (
@@ -153,7 +153,7 @@ def read_tables(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
     """Read the tables of a TOML file, with `settings` over them."""
     tables = read_toml(config_path(path))
     for line in settings:
-        _merge(tables, parse_toml(line, f"--set {line}"))
+        _merge(tables, parse_setting(line))
     return tables
 
 

@@ -62,6 +62,19 @@ def parse_toml(text: str, origin: str) -> dict[str, Any]:
         raise InputError(f"{origin}: a number with too many digits: {error}") from error
 
 
+def parse_setting(line: str) -> dict[str, Any]:
+    """Parse what `--set` is given, one line of TOML; InputError says how it is written.
+
+    >>> parse_setting("train.steps = 100")
+    {'train': {'steps': 100}}
+    """
+    try:
+        return parse_toml(line, f"--set {line}")
+    except InputError as error:
+        example = """give --set 'KEY=VALUE', text in quotes: --set 'optimizer.name="adam"'"""
+        raise InputError(f"{error}: {example}") from error
+
+
 def to_toml_values(value: Any) -> Any:
     """Return tables, arrays and numbers as TOML has them, without what is None.
 

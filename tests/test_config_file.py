@@ -95,6 +95,7 @@ def test_network_kind_chooses_its_keys(path):
         ("train.memory = 8", "demo.toml: train.memory: expected a string, got 8"),
         ("tain.steps = 1", "demo.toml: tain: unknown key: did you mean train?"),
         ("train.steps", "--set train.steps: not TOML"),
+        ("optimizer.name = sgd", "text in quotes: --set 'optimizer.name=\"adam\"'"),
         ("sweep.search = { kind = 'rando' }", "sweep.search.kind: unknown value 'rando': did you"),
         ("sweep.search = { kind = 'random' }", "sweep.search.trials: this key is missing"),
         ("sweep.axes.trian.x = [1]", "sweep.axes.trian.x: unknown value 'trian': did you mean tr"),

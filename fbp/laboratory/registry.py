@@ -9,7 +9,7 @@ from typing import Any
 from fbp.errors import InputError, suggestion
 from fbp.extras import NO_EXPERIMENTS
 from fbp.laboratory.experiment import Outcome
-from fbp.structure import parse_toml, read_toml, strict_converter, structure
+from fbp.structure import parse_setting, read_toml, strict_converter, structure
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Experiment:
         if quick:
             tables |= quickly
         for line in over:
-            tables |= parse_toml(line, f"--set {line}")
+            tables |= parse_setting(line)
         return structure(tables, self.module.Settings, strict_converter(), str(path))
 
     def run(self, settings: Any) -> Outcome:

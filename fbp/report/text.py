@@ -182,10 +182,12 @@ def _gradient_check(summary: Entry) -> list[str]:
         return []
     if check["max_ulps"] == 0:
         return ["The gradients that fbp made equal those of jax.grad exactly."]
+    rounding = ", ".join(check.get("rounding", ()))
     return [
         f"The gradients that fbp made differ from those of jax.grad by at most "
         f"{check['max_ulps']:.3g} ULPs (leaf {check['leaf']}); a ULP is the "
-        "spacing of floating-point numbers."
+        "spacing of floating-point numbers.",
+        *([f"Nothing but rounding, by either: {rounding}."] if rounding else []),
     ]
 
 

@@ -20,6 +20,7 @@ from fbp.records import (
     is_complete,
     is_run,
     locked,
+    read_environment,
     read_summary,
 )
 from fbp.shipped import config_path
@@ -138,6 +139,7 @@ def is_done(source: SweepSource, directory: Path, resume: bool, overwrite: bool)
         return False
     _check_same_config(source, directory / CONFIG)
     if is_complete(directory):
+        read_environment(directory)
         read_summary(directory)
         return True
     return False

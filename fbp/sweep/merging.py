@@ -188,6 +188,7 @@ def _merged(
     write_atomic(directory / ENVIRONMENT, (to_json(environment) + "\n").encode())
     lines = "".join(to_json(row) + "\n" for row in rows)
     write_atomic(directory / RECORDS, lines.encode())
+    summary |= {"records_sha256": records_digest(directory)}
     write_summary(directory, summary)
     return summary
 

@@ -14,6 +14,7 @@ from fbp.records import (
     append_records,
     is_complete,
     read_records,
+    records_digest,
     write_summary,
 )
 from fbp.report.measures import Measures
@@ -93,6 +94,7 @@ def sweep_studies(
         "seconds": time.perf_counter() - begin,
         "compile_seconds": throughput.compiling,
         "trial_steps_per_second": throughput.trial_steps / max(throughput.training, 1e-9),
+        "records_sha256": on_first_process(records_digest, directory),
     }
     on_first_process(write_summary, directory, summary)
     return summary
@@ -100,7 +102,8 @@ def sweep_studies(
 
 def check_facts(check: Agreement) -> dict[str, Any]:
     """Return what a summary says of the gradient check."""
-    return {"max_ulps": check.max_ulps, "leaf": check.leaf, "raw_max_ulps": check.raw_max_ulps}
+    names = ("max_ulps", "leaf", "raw_max_ulps", "rounding")
+    return {name: getattr(check, name) for name in names}
 
 
 def winner_rows(

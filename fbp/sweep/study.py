@@ -186,4 +186,5 @@ def check_gradients(studies: Sequence[Study]) -> Agreement:
     """
     problems = {repr((s.config.network, s.config.data, s.config.problem)): s for s in studies}
     checks = [check_gradient(s.problem, s.config.train.batch_size) for s in problems.values()]
-    return max(checks, key=lambda check: check.max_ulps)
+    rounding = tuple(leaf for check in checks for leaf in check.rounding)
+    return replace(max(checks, key=lambda check: check.max_ulps), rounding=rounding)

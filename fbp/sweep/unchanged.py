@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from fbp.errors import InputError
 from fbp.hosts import on_first_process
@@ -14,6 +13,7 @@ from fbp.records import CONFIG, add_to_environment, read_environment
 from fbp.sweep.problem import first_batch
 from fbp.sweep.study import Study
 from fbp.train.engine import init_of, loss_of
+from fbp.train.extra_args import accepting, extra_args_of
 from fbp.train.fingerprint import arrays_fingerprint, program_fingerprint, text_fingerprint
 from fbp.train.optimizer import optimizer_of
 
@@ -61,10 +61,11 @@ def _of_functions(study: Study) -> dict[str, str]:
     state, key = study.engine.state_shapes(hyperparameters), jax.random.key(0)
     batch = first_batch(problem, study.config.train.batch_size)
     args = (state.params, state.carried) if problem.has_state else (state.params,)
-    tx = optax.with_extra_args_support(optimizer_of(study.config, problem)(hyperparameters))
+    tx = accepting(optimizer_of(study.config, problem)(hyperparameters))
 
     def optimize(grads: Any, state: Any) -> Any:
-        return tx.update(grads, state.opt_state, state.params, value=jnp.zeros(()))
+        extra = extra_args_of(lambda params: (jnp.zeros(()), params), jnp.zeros(()), grads)
+        return tx.update(grads, state.opt_state, state.params, **extra)
 
     return {
         "init": program_fingerprint(init_of(problem), key),

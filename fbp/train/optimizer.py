@@ -36,7 +36,7 @@ def optimizer_of(
             return make_optimizer(config.optimizer, config.train, hyperparameters)
         numbers = {k: v for k, v in hyperparameters.items() if not k.startswith(RATE_OF)}
         tx = problem.optimizer(**numbers)
-        if not isinstance(tx, optax.GradientTransformation):
+        if not (hasattr(tx, "init") and hasattr(tx, "update")):
             raise InputError(
                 f"optimizer returns a {type(tx).__name__}: give an optax transformation"
             )

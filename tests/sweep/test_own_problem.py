@@ -289,6 +289,51 @@ def test_optimizer_takes_what_the_sweep_lists(tmp_path):
     assert len(set(means)) == 4
 
 
+OF_SEARCH = {
+    "line search": optax.lbfgs,
+    "second order": optax.contrib.sophia,
+    "sharpness": lambda learning_rate: optax.contrib.sam(
+        optax.sgd(learning_rate), optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
+    ),
+    "rate of the loss": lambda learning_rate: optax.polyak_sgd(learning_rate),
+    "updates of several batches": lambda learning_rate: optax.MultiSteps(
+        optax.sgd(learning_rate), every_k_schedule=2
+    ),
+}
+
+
+@pytest.mark.parametrize("optimizer", OF_SEARCH.values(), ids=OF_SEARCH)
+def test_optimizer_of_the_callers_may_ask_for_the_loss_and_its_gradient(tmp_path, optimizer):
+    out, problem = tmp_path / "run", replace(PROBLEM, optimizer=optimizer)
+    with jax.numpy_dtype_promotion("standard"):  # optax's updates need it
+        run(problem, out=out, train=TRAIN, sweep=SWEEP)
+    first, last = losses(out)[3, 0], losses(out)[3, 6]
+    assert last < first
+
+
+def test_bias_before_a_batch_norm_is_trained(tmp_path):
+    def normed(params, x):
+        hidden = x @ params["w"] + params["b"][None, :]
+        centered = hidden - hidden.mean(0, keepdims=True)
+        return centered / jnp.sqrt((centered**2).mean(0, keepdims=True) + 1e-5) @ params["v"]
+
+    def init(key):
+        first, bias, last = jax.random.split(key, 3)
+        return {
+            "w": jax.random.normal(first, (3, 8)),
+            "b": jax.random.normal(bias, (8,)),
+            "v": jax.random.normal(last, (8,)),
+        }
+
+    def loss(params, batch, key):
+        return jnp.mean((normed(params, batch["x"]) - batch["y"]) ** 2)
+
+    problem = Problem(DATA, init, loss, optimizer=optax.sgd)
+    summary = run(problem, out=tmp_path / "run", train=TRAIN, sweep=SWEEP)
+    assert summary["gradient_check"]["rounding"] == ("params['b']",)
+    assert summary["gradient_check"]["max_ulps"] < 64
+
+
 def test_operations_of_a_problem_are_those_of_the_same_network_by_its_name():
     config = Config(
         "d", Data("digits"), MLP((8,)), Optimizer("sgd"), Train(10, 16, 10), Sweep((0.1,), 2)

@@ -58,8 +58,8 @@ MOMENTS = {
     "while settings are dropped": ("fbp.sweep.training", "ranking", 1),
     "records ahead of the checkpoint": ("fbp.sweep.training", "save_progress", 3),
     "a checkpoint half written": ("fbp.checkpoints", "_checksums", 2),
-    "after training": ("fbp.sweep.run", "append_records", 1),
-    "before the summary": ("fbp.sweep.run", "write_summary", 1),
+    "after training": ("fbp.sweep.recorded", "append_records", 1),
+    "before the summary": ("fbp.sweep.recorded", "write_summary", 1),
 }
 TIMES = ("seconds", "compile_seconds", "trial_steps_per_second")
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import optax
 import pytest
 
 from fbp import InputError
+from fbp.report.run_directory import read_run
 from fbp.sweep import Batches, Problem, run
 from tests.support.interruption import killed_in_the_third_segment
 
@@ -182,6 +184,44 @@ def test_broken_summary_is_told(interrupted, content):
     (interrupted / "summary.json").write_text(content)
     with pytest.raises(InputError, match=r"summary\.json: damaged"):
         resume(PROBLEM, interrupted)
+
+
+def cut_by_a_line(path):
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))
+
+
+def repeated(path):
+    content = path.read_bytes()
+    path.write_bytes(content + content.splitlines(keepends=True)[-1])
+
+
+@pytest.fixture(scope="module")
+def complete_once(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("complete") / "run"
+    run(PROBLEM, out=directory, train=TRAIN, sweep=SWEEP)
+    return directory
+
+
+@pytest.fixture
+def complete(complete_once, tmp_path):
+    return shutil.copytree(complete_once, tmp_path / "run")
+
+
+@pytest.mark.parametrize("alter", [shortened, cut_by_a_line, one_digit, repeated])
+@pytest.mark.parametrize("read", [partial(resume, PROBLEM), read_run])
+def test_altered_records_of_a_complete_run_are_told(complete, alter, read):
+    read(complete)
+    alter(complete / "records.jsonl")
+    with pytest.raises(InputError, match=r"records\.jsonl: altered since the run was complete"):
+        read(complete)
+
+
+@pytest.mark.parametrize("content", ["", "{", "3"])
+def test_broken_environment_of_a_complete_run_is_told(complete, content):
+    (complete / "environment.json").write_text(content)
+    with pytest.raises(InputError, match=r"environment\.json: damaged"):
+        resume(PROBLEM, complete)
 
 
 def test_parallelism_that_was_altered_is_told(interrupted):

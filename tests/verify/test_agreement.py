@@ -72,6 +72,101 @@ def test_nan_where_jax_has_a_number_never_agrees(monkeypatch):
     assert not agreement.agrees
 
 
+def normed(params, x):
+    hidden = x @ params["w"] + params["b"][None, :]
+    centered = hidden - hidden.mean(0, keepdims=True)
+    scaled = centered / jnp.sqrt((centered**2).mean(0, keepdims=True) + 1e-5)
+    return jnp.mean(jnp.tanh(scaled * params["scale"][None, :]) ** 2)
+
+
+def attention(params, x):
+    scores = (x @ params["w"]) @ (x @ params["scale"] + params["b"][None, :]).T
+    return jnp.sum((jax.nn.softmax(scores) @ x) ** 2)
+
+
+def draw(shapes, seed):
+    keys = jax.random.split(jax.random.key(seed), len(shapes))
+    pairs = zip(shapes.items(), keys, strict=True)
+    return {name: jax.random.normal(key, shape) for (name, shape), key in pairs}
+
+
+OF_ZERO_BIAS = pytest.mark.parametrize(
+    ("loss", "shapes"),
+    [
+        (normed, {"w": (8, 16), "b": (16,), "scale": (16,)}),
+        (attention, {"w": (8, 8), "b": (8,), "scale": (8, 8)}),
+    ],
+    ids=["a bias before a batch norm", "a bias of the keys of attention"],
+)
+
+
+@OF_ZERO_BIAS
+@pytest.mark.parametrize("seed", range(3))
+def test_gradient_of_which_a_leaf_is_rounding_alone_agrees(loss, shapes, seed):
+    params, x = draw(shapes, seed), jax.random.normal(jax.random.key(99), (32, 8))
+    agreement = compare_with_jax(loss, params, x)
+    assert agreement.agrees, agreement
+    assert agreement.rounding == ("params['b']",)
+    assert agreement.leaf != "params['b']"
+    assert agreement.max_ulps <= 64
+    assert "nothing but rounding: params['b']" in str(agreement)
+
+
+@OF_ZERO_BIAS
+@pytest.mark.parametrize("leaf", ["w", "b", "scale"])
+def test_wrong_gradient_beside_rounding_is_found(loss, shapes, leaf, monkeypatch):
+    def wrong(fun):
+        def gradient(params, *args):
+            grads = fbp.grad(fun)(params, *args)
+            largest = jnp.max(jnp.abs(jnp.concatenate([g.ravel() for g in grads.values()])))
+            grads[leaf] = grads[leaf].at[0].add(0.001 * largest)
+            return grads
+
+        return gradient
+
+    monkeypatch.setattr("fbp.verify.agreement.grad", wrong)
+    x = jax.random.normal(jax.random.key(9), (32, 8))
+    agreement = compare_with_jax(loss, draw(shapes, 0), x)
+    assert not agreement.agrees
+    assert agreement.leaf == f"params['{leaf}']"
+
+
+def test_small_leaf_that_is_wrong_is_no_rounding(monkeypatch):
+    small = lambda p: jnp.sum(jnp.sin(p["large"])) + 1e-9 * jnp.sum(jnp.sin(p["small"]))
+
+    def wrong(fun):
+        def gradient(params):
+            grads = fbp.grad(fun)(params)
+            return grads | {"small": 2 * grads["small"]}
+
+        return gradient
+
+    monkeypatch.setattr("fbp.verify.agreement.grad", wrong)
+    agreement = compare_with_jax(small, {"large": jnp.ones(3), "small": jnp.ones(3)})
+    assert (agreement.agrees, agreement.leaf) == (False, "params['small']")
+
+
+def test_wrong_leaf_of_low_precision_is_found_beside_one_of_high(monkeypatch):
+    params = {"high": jnp.ones(3), "low": jnp.ones(3, jnp.bfloat16)}
+    factors = {"high": 1 + 1e-5, "low": 1.2}
+
+    def wrong(fun):
+        def gradient(params):
+            grads = fbp.grad(fun)(params)
+            return {
+                name: (grads[name].astype(jnp.float32) * factor).astype(grads[name].dtype)
+                for name, factor in factors.items()
+            }
+
+        return gradient
+
+    monkeypatch.setattr("fbp.verify.agreement.grad", wrong)
+    agreement = compare_with_jax(
+        lambda p: jnp.sum(p["high"]) + jnp.sum(p["low"].astype(jnp.float32)), params
+    )
+    assert (agreement.agrees, agreement.leaf) == (False, "params['low']")
+
+
 def test_no_parameters_raise():
     with pytest.raises(ValueError, match="no entries"):
         compare_with_jax(lambda p: jnp.float32(0.0), {})
