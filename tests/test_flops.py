@@ -9,6 +9,10 @@ import pytest
 from fbp.flops import flops
 
 
+def test_a_constant_takes_no_operation():
+    assert flops(lambda: jnp.float32(1.0)) == 0
+
+
 def test_flops_of_a_gradient_are_three_times_those_of_the_loss():
     x, w = jnp.ones((64, 32)), jnp.ones((32, 128))
     loss = lambda w, x: jnp.sum((x @ w) ** 2)

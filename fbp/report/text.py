@@ -180,11 +180,12 @@ def _gradient_check(summary: Entry) -> list[str]:
     check = summary.get("gradient_check")
     if check is None:
         return []
+    reference = check.get("reference", "jax.grad")
     if check["max_ulps"] == 0:
-        return ["The gradients that fbp made equal those of jax.grad exactly."]
+        return [f"The gradients that fbp made equal those of {reference} exactly."]
     rounding = ", ".join(check.get("rounding", ()))
     return [
-        f"The gradients that fbp made differ from those of jax.grad by at most "
+        f"The gradients that fbp made differ from those of {reference} by at most "
         f"{check['max_ulps']:.3g} ULPs (leaf {check['leaf']}); a ULP is the "
         "spacing of floating-point numbers.",
         *([f"Nothing but rounding, by either: {rounding}."] if rounding else []),

@@ -1,6 +1,7 @@
 """`run`: a sweep in one call, of a config or of a problem."""
 
 import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from fbp.records import (
 from fbp.shipped import config_path
 from fbp.structure import parse_toml, to_toml_values
 from fbp.sweep.capacity import check_memory
+from fbp.sweep.optuna_search import check_installed
 from fbp.sweep.recorded import sweep_studies
 from fbp.sweep.source import SweepSource
-from fbp.sweep.study import check_gradients, studies_of
+from fbp.sweep.study import Study, check_gradients, studies_of
 from fbp.train.problem import Batches, Problem
 
 
@@ -120,14 +122,22 @@ def run_in(
     """
     studies = studies_of(source.config, source.problem)
     check_memory(studies)
+    check_installed(source.config)
     with contextlib.ExitStack() as alone:
         on_first_process(lambda: alone.enter_context(locked(directory)))
         check = check_gradients(studies)
         if tell is not None:
             tell(studies, check)
+        else:
+            on_first_process(_tell_notes, studies)
         if overwrite or not on_first_process(is_run, directory):
             on_first_process(lambda: create_run(directory, source.text, overwrite=overwrite))
         return sweep_studies(source.config, studies, directory, check, progress)
+
+
+def _tell_notes(studies: Sequence[Study]) -> None:
+    for note in studies[0].notes:
+        print(f"note: {note}", file=sys.stderr, flush=True)
 
 
 def is_done(source: SweepSource, directory: Path, resume: bool, overwrite: bool) -> bool:

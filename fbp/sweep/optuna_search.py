@@ -8,9 +8,11 @@ settings.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 from fbp.config import Config, OptunaSearch, Range, Sweep, Values, values_of
+from fbp.errors import InputError
 from fbp.hosts import on_first_process
 from fbp.records import read_records
 from fbp.report.summary import outcomes
@@ -19,6 +21,12 @@ from fbp.sweep.grid import swept_values
 from fbp.sweep.runner import Runner
 from fbp.sweep.sampling import rounded
 from fbp.sweep.study import Study
+
+
+def check_installed(config: Config) -> None:
+    """Raise InputError for a search that takes Optuna, where it is not installed."""
+    if isinstance(config.sweep.search, OptunaSearch) and find_spec("optuna") is None:
+        raise InputError("sweep.search takes optuna: pip install 'fbp-jax[optuna]'")
 
 
 def in_batches(config: Config, studies: Sequence[Study]) -> Sequence[Study]:

@@ -102,7 +102,7 @@ def sweep_studies(
 
 def check_facts(check: Agreement) -> dict[str, Any]:
     """Return what a summary says of the gradient check."""
-    names = ("max_ulps", "leaf", "raw_max_ulps", "rounding")
+    names = ("max_ulps", "leaf", "raw_max_ulps", "rounding", "reference")
     return {name: getattr(check, name) for name in names}
 
 

@@ -1,13 +1,15 @@
 """A study: the trials of one combination of the axes' values, which share a program."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import optax
 
-from fbp.config import Config, Imported
+from fbp.config import Config, Imported, OptunaSearch
 from fbp.config_file import variants_of
 from fbp.data import Dataset
 from fbp.errors import InputError
@@ -19,10 +21,12 @@ from fbp.sweep.parallelism import Parallelism
 from fbp.sweep.problem import check_gradient, first_batch, load_problem, name_of, with_settings
 from fbp.train.checks import check_runs, check_sizes
 from fbp.train.engine import Engine, engine_of, init_of, plain_loss
+from fbp.train.extra_args import update_alone
 from fbp.train.objective import Objective
 from fbp.train.optimizer import optimizer_of
 from fbp.train.problem import Problem
 from fbp.train.recorder import recorded_update
+from fbp.train.user_code import running
 from fbp.verify import Agreement
 
 
@@ -108,11 +112,54 @@ def studies_of(config: Config, problem: Problem | None = None) -> list[Study]:
             loaded[key] = current.data
         number = sum(len(study.trials) for study in studies)
         trials = trials_of(variant.config.sweep, variant.values, number)
-        study = Study(variant.config, current, trials)
-        studies.append(replace(study, notes=_notes(study)))
+        for study in _by_optimizer(Study(variant.config, current, trials)):
+            studies.append(replace(study, notes=[*study.notes, *_notes(study)]))
     if len({study.problem.metric_name for study in studies}) > 1:
         raise InputError("sweep.axes: tables of both tasks cannot be compared: give train.metric")
     return studies
+
+
+def _by_optimizer(study: Study) -> list[Study]:
+    """Return the study; where the user's optimizer must know its numbers, one of each setting.
+
+    `optax.warmup_cosine_decay_schedule` asks whether the rate is zero, which a traced one cannot
+    tell.
+    """
+    optimizer, first = study.problem.optimizer, study.trials[0].hyperparameters
+    if optimizer is None or isinstance(study.config.sweep.search, OptunaSearch):
+        return [study]
+
+    def trace(numbers: Any, params: Any) -> Any:
+        tx = optimizer_of(study.config, study.problem)(numbers)
+        return update_alone(tx, params, tx.init(params), params)
+
+    params, _ = jax.eval_shape(init_of(study.problem), jax.random.key(0))
+    try:
+        with running("optimizer"):
+            jax.eval_shape(trace, dict.fromkeys(first, jnp.zeros(())), params)
+        return [study]
+    except InputError as error:
+        if not isinstance(error.__cause__, jax.errors.JAXTypeError):
+            return [study]
+        note = f"traced, {str(error).rstrip('.')}: each setting makes a program of its own"
+    by_setting: dict[Any, list[Trial]] = {}
+    for trial in study.trials:
+        by_setting.setdefault(tuple(trial.hyperparameters.items()), []).append(trial)
+    return [
+        replace(
+            study,
+            problem=replace(study.problem, optimizer=_fixed(optimizer, dict(numbers))),
+            trials=trials,
+            notes=(note,),
+        )
+        for numbers, trials in by_setting.items()
+    ]
+
+
+def _fixed(
+    optimizer: Callable[..., optax.GradientTransformation], numbers: Mapping[str, float]
+) -> Callable[..., optax.GradientTransformation]:
+    return lambda **traced: optimizer(**{name: numbers[name] for name in traced})
 
 
 def _notes(study: Study) -> Sequence[str]:
@@ -186,5 +233,5 @@ def check_gradients(studies: Sequence[Study]) -> Agreement:
     """
     problems = {repr((s.config.network, s.config.data, s.config.problem)): s for s in studies}
     checks = [check_gradient(s.problem, s.config.train.batch_size) for s in problems.values()]
-    rounding = tuple(leaf for check in checks for leaf in check.rounding)
+    rounding = tuple(dict.fromkeys(leaf for check in checks for leaf in check.rounding))
     return replace(max(checks, key=lambda check: check.max_ulps), rounding=rounding)

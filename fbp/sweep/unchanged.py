@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from fbp.errors import InputError
 from fbp.hosts import on_first_process
@@ -13,7 +12,7 @@ from fbp.records import CONFIG, add_to_environment, read_environment
 from fbp.sweep.problem import first_batch
 from fbp.sweep.study import Study
 from fbp.train.engine import init_of, loss_of
-from fbp.train.extra_args import accepting, extra_args_of
+from fbp.train.extra_args import update_alone
 from fbp.train.fingerprint import arrays_fingerprint, program_fingerprint, text_fingerprint
 from fbp.train.optimizer import optimizer_of
 
@@ -61,11 +60,10 @@ def _of_functions(study: Study) -> dict[str, str]:
     state, key = study.engine.state_shapes(hyperparameters), jax.random.key(0)
     batch = first_batch(problem, study.config.train.batch_size)
     args = (state.params, state.carried) if problem.has_state else (state.params,)
-    tx = accepting(optimizer_of(study.config, problem)(hyperparameters))
+    tx = optimizer_of(study.config, problem)(hyperparameters)
 
     def optimize(grads: Any, state: Any) -> Any:
-        extra = extra_args_of(lambda params: (jnp.zeros(()), params), jnp.zeros(()), grads)
-        return tx.update(grads, state.opt_state, state.params, **extra)
+        return update_alone(tx, grads, state.opt_state, state.params)
 
     return {
         "init": program_fingerprint(init_of(problem), key),

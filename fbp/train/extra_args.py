@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
@@ -25,7 +26,6 @@ def extra_args_of(
       loss_and_grads: `params -> (loss, grads)`.
       loss, grads: what it returns of the parameters of this step.
 
-    >>> import jax.numpy as jnp
     >>> extra = extra_args_of(lambda w: (w * w, 2 * w), jnp.float32(9), jnp.float32(6))
     >>> print(extra["value_fn"](5.0), jax.grad(extra["obj_fn"])(5.0), extra["grad_fn"](5.0, 0))
     25.0 10.0 10.0
@@ -43,6 +43,20 @@ def extra_args_of(
 
     functions = {"obj_fn": value_fn, "grad_fn": lambda params, _: loss_and_grads(params)[1]}
     return {"value": loss, "grad": grads, "value_fn": value_fn, **functions}
+
+
+def update_alone(
+    tx: optax.GradientTransformation, grads: Any, opt_state: Any, params: Any
+) -> tuple[Any, Any]:
+    """Return a transformation's update of gradients that no loss made: to trace it by itself.
+
+    >>> update, _ = update_alone(optax.sgd(0.5), 1.0, optax.sgd(0.5).init(0.0), 0.0)
+    >>> print(update)
+    -0.5
+    """
+    zero = jnp.zeros(())
+    extra = extra_args_of(lambda params: (zero, params), zero, grads)
+    return accepting(tx).update(grads, opt_state, params, **extra)
 
 
 def accepting(tx: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:

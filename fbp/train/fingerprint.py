@@ -31,7 +31,8 @@ def arrays_fingerprint(tree: Any) -> str:
     for leaf in jax.tree.leaves(tree):
         if hasattr(leaf, "dtype") and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        shape, dtype = np.shape(leaf), np.result_type(leaf)
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else np.result_type(leaf)
+        shape = np.shape(leaf)
         digest.update(f"{dtype}{shape}".encode())
         digest.update(np.ascontiguousarray(_read(leaf)).tobytes())
     return digest.hexdigest()[:DIGITS]

@@ -29,6 +29,13 @@ def sweep_line(out, **options):
     return run(line_problem(), out=out, train=TRAIN, sweep=SWEEP, **options)
 
 
+def test_optuna_that_is_missing_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("fbp.sweep.optuna_search.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'fbp-jax\[optuna\]'"):
+        sweep_line(tmp_path / "run")
+    assert not (tmp_path / "run" / "records.jsonl").exists()
+
+
 def test_sweep_trains_what_optuna_says_and_goes_on_bit_for_bit(tmp_path, monkeypatch):
     summary = sweep_line(tmp_path / "whole")
     records = (tmp_path / "whole" / "records.jsonl").read_bytes()

@@ -189,7 +189,7 @@ def test_carried_state_is_what_the_loss_makes_of_it(tmp_path):
     )
 
 
-def test_numbers_that_the_loss_returns_are_recorded_and_the_rest_is_told(tmp_path):
+def test_numbers_that_the_loss_returns_are_recorded_and_the_rest_is_told(tmp_path, capfd):
     def with_aux(params, batch, key):
         residuals = batch["x"] @ params["w"] - batch["y"]
         return jnp.mean(residuals**2), {"largest": jnp.max(jnp.abs(residuals)), "all": residuals}
@@ -199,6 +199,7 @@ def test_numbers_that_the_loss_returns_are_recorded_and_the_rest_is_told(tmp_pat
     (study,) = studies_of(config, problem)
     assert study.notes == ["of what the loss returns, all is no number: not recorded"]
     run(problem, out=tmp_path / "run", train=TRAIN, sweep=SWEEP)
+    assert "note: of what the loss returns, all is no number" in capfd.readouterr().err
     trained = rows(tmp_path / "run", "train")
     assert all(row["largest"] > 0 and "all" not in row for row in trained)
     assert len({tuple(sorted(row)) for row in trained}) == 1
@@ -309,6 +310,53 @@ def test_optimizer_of_the_callers_may_ask_for_the_loss_and_its_gradient(tmp_path
         run(problem, out=out, train=TRAIN, sweep=SWEEP)
     first, last = losses(out)[3, 0], losses(out)[3, 6]
     assert last < first
+
+
+def asks_for_its_rate(learning_rate):
+    if learning_rate > 0.05:
+        return optax.sgd(learning_rate)
+    return optax.chain(optax.sgd(learning_rate), optax.scale(2.0))
+
+
+@pytest.mark.parametrize("search", ["all", "halving"])
+def test_optimizer_that_must_know_its_numbers_has_a_program_for_each_setting(
+    tmp_path, search, capfd
+):
+    sweep = SWEEP | ({} if search == "all" else {"search": {"kind": "halving", "eta": 2}})
+    told = replace(PROBLEM, optimizer=asks_for_its_rate)
+    run(told, out=tmp_path / "told", train=TRAIN, sweep=sweep)
+    assert "note: traced, optimizer fails at " in capfd.readouterr().err
+    branches = lambda learning_rate: optax.sgd(
+        learning_rate * jnp.where(learning_rate > 0.05, 1.0, 2.0)
+    )
+    run(replace(PROBLEM, optimizer=branches), out=tmp_path / "all", train=TRAIN, sweep=sweep)
+    assert losses(tmp_path / "told") == pytest.approx(losses(tmp_path / "all"), rel=1e-6)
+
+
+def test_optimizer_that_fails_is_told_with_its_line(tmp_path):
+    fails = replace(PROBLEM, optimizer=lambda learning_rate: 1 / 0)
+    with pytest.raises(InputError, match=r"optimizer fails at .*test_own_problem.py:\d+: ZeroDiv"):
+        run(fails, out=tmp_path / "run", train=TRAIN, sweep=SWEEP)
+
+
+def test_loss_with_a_loop_of_unknown_length_is_swept(tmp_path):
+    def looped(params, batch, key):
+        step = lambda carry: (jnp.tanh(carry[0]), carry[1] + 1)
+        hidden = batch["x"] @ params["w"]
+        hidden, _ = jax.lax.while_loop(lambda c: c[1] < jnp.max(batch["x"]), step, (hidden, 0.0))
+        return jnp.mean((hidden - batch["y"]) ** 2)
+
+    out = tmp_path / "run"
+    summary = run(replace(PROBLEM, loss=looped), out=out, train=TRAIN, sweep=SWEEP)
+    assert losses(out)[3, 6] < losses(out)[3, 0]
+    assert summary["gradient_check"]["reference"] == "jax.jvp along a random direction"
+    assert summary["gradient_check"]["max_ulps"] < 1000  # of a sum that cancels
+
+
+def test_loss_that_does_nothing_is_swept(tmp_path):
+    constant = replace(PROBLEM, loss=lambda params, batch, key: jnp.float32(1.0))
+    summary = run(constant, out=tmp_path / "run", train=TRAIN, sweep=SWEEP | {"trials": "auto"})
+    assert summary["best"]["validation_loss"]["mean"] == 1.0
 
 
 def test_bias_before_a_batch_norm_is_trained(tmp_path):

@@ -167,6 +167,44 @@ def test_wrong_leaf_of_low_precision_is_found_beside_one_of_high(monkeypatch):
     assert (agreement.agrees, agreement.leaf) == (False, "params['low']")
 
 
+def looped(params, x):
+    def step(carry):
+        hidden, count = carry
+        return jnp.tanh(hidden @ params["w"] + params["b"].real[None, :]), count + 1
+
+    hidden, _ = jax.lax.while_loop(lambda c: c[1] < jnp.sum(x) ** 2 + 3, step, (x, 0))
+    scale = params["scale"].astype(jnp.float32)
+    return jnp.sum(hidden**2 * scale[None, :]) + jnp.sum(params["b"].imag ** 2)
+
+
+LOOPED = {
+    "w": jnp.eye(4) / 2,
+    "b": jnp.full(4, 0.1 + 0.3j),
+    "scale": jnp.arange(4, dtype=jnp.bfloat16),
+}
+
+
+def test_loop_that_jax_cannot_differentiate_is_compared_along_directions():
+    x = jax.random.normal(jax.random.key(1), (8, 4))
+    agreement = compare_with_jax(looped, LOOPED, x)
+    assert agreement.agrees, agreement
+    assert "largest difference from jax.jvp along a random direction" in str(agreement)
+
+
+@pytest.mark.parametrize("leaf", LOOPED)
+def test_wrong_gradient_of_a_loop_is_found(leaf, monkeypatch):
+    def wrong(fun):
+        def gradient(params, *args):
+            grads = fbp.grad(fun)(params, *args)
+            return grads | {leaf: grads[leaf] * jnp.asarray(1.25, grads[leaf].dtype)}
+
+        return gradient
+
+    monkeypatch.setattr("fbp.verify.agreement.grad", wrong)
+    agreement = compare_with_jax(looped, LOOPED, jax.random.normal(jax.random.key(1), (8, 4)))
+    assert (agreement.agrees, agreement.leaf) == (False, f"params['{leaf}']")
+
+
 def test_no_parameters_raise():
     with pytest.raises(ValueError, match="no entries"):
         compare_with_jax(lambda p: jnp.float32(0.0), {})
