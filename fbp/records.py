@@ -198,7 +198,7 @@ def check_records(directory: Path, length: int, digest: str) -> None:
             raise InputError(f"{path}: what follows byte {length} is no record: {advice}")
 
 
-def check_complete(directory: Path, summary: Mapping[str, Any]) -> None:
+def check_summarized(directory: Path, summary: Mapping[str, Any]) -> None:
     """Raise InputError if the records of a complete run are not those that its summary is of."""
     if summary.get("records_sha256") not in (None, records_digest(directory)):
         raise InputError(
@@ -234,7 +234,7 @@ def read_part(directory: Path) -> dict[str, Any]:
 def read_summary(directory: Path) -> dict[str, Any]:
     """Read a run's summary; InputError where it is damaged, or its records are others now."""
     summary = read_object(directory / SUMMARY, "remove it, so that the run is summarized again")
-    check_complete(directory, summary)
+    check_summarized(directory, summary)
     return summary
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fbp.errors import InputError
 from fbp.recording import LAYERS
-from fbp.records import check_complete
+from fbp.records import check_summarized
 from fbp.report.measures import measures_of
 from fbp.report.summary import summarize
 from fbp.report.trials import Record
@@ -54,7 +54,7 @@ def read_run(path: Path) -> RecordedRun:
     environment = _json(path / "environment.json")
     complete = (path / "summary.json").exists()
     summary = _stored(path) if complete else _summary(path, config, environment, records)
-    check_complete(path, summary)
+    check_summarized(path, summary)
     return RecordedRun(
         path=path,
         config=config,

@@ -378,7 +378,7 @@ def test_bias_before_a_batch_norm_is_trained(tmp_path):
 
     problem = Problem(DATA, init, loss, optimizer=optax.sgd)
     summary = run(problem, out=tmp_path / "run", train=TRAIN, sweep=SWEEP)
-    assert summary["gradient_check"]["rounding"] == ("params['b']",)
+    assert summary["gradient_check"]["rounding"] == ["params['b']"]
     assert summary["gradient_check"]["max_ulps"] < 64
 
 

@@ -91,6 +91,8 @@ def test_summary_has_speed_and_gradient_check_and_is_what_the_report_reads(finis
         "max_ulps": 0.5,
         "leaf": "params['w']",
         "raw_max_ulps": 2.0,
+        "reference": "jax.grad",
+        "rounding": [],
     }
     assert json.loads((run / "summary.json").read_text()) == summary
     assert read_run(run).complete
