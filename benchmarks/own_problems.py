@@ -88,14 +88,14 @@ def _plain(work: Work) -> Network:
 
 
 def _linen(work: Work) -> Network:
-    from flax import linen
+    from flax import linen  # pyright: ignore[reportMissingImports]
 
     model = linen.Sequential([linen.Dense(work.hidden), linen.relu, linen.Dense(CLASSES)])
     return lambda key: model.init(key, jnp.zeros((1, work.features))), model.apply
 
 
 def _nnx(work: Work) -> Network:
-    from flax import nnx
+    from flax import nnx  # pyright: ignore[reportMissingImports]
 
     def make(key: Any) -> Any:
         rngs = nnx.Rngs(key)
@@ -107,7 +107,7 @@ def _nnx(work: Work) -> Network:
 
 
 def _equinox(work: Work) -> Network:
-    import equinox
+    import equinox  # pyright: ignore[reportMissingImports]
 
     make = lambda key: equinox.nn.MLP(work.features, CLASSES, work.hidden, 1, key=key)
     static = equinox.filter(make(jax.random.key(0)), equinox.is_inexact_array, inverse=True)
@@ -116,7 +116,7 @@ def _equinox(work: Work) -> Network:
 
 
 def _haiku(work: Work) -> Network:
-    import haiku
+    import haiku  # pyright: ignore[reportMissingImports]
 
     model = haiku.transform(lambda x: haiku.nets.MLP([work.hidden, CLASSES])(x))
     init = lambda key: model.init(key, jnp.zeros((1, work.features)))
