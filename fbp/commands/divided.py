@@ -117,7 +117,7 @@ def _run_one(
 
     def tell(studies: Any, check: Any) -> None:
         for note in studies[0].notes:
-            say(f"data: {note}")
+            say(f"note: {note}")
         say(f"device: {devices()}\ngradient: {check}")
 
     index, count = part_of(part)

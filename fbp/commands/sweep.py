@@ -107,7 +107,7 @@ class SweepCommand:
 
         def tell(studies: Any, check: Any) -> None:
             for note in studies[0].notes:
-                on_first_process(say, f"data: {note}")
+                on_first_process(say, f"note: {note}")
             on_first_process(lambda: say(f"device: {devices()}\ngradient: {check}"))
 
         with compilation_cache():

@@ -4,6 +4,7 @@ Rates and settings are told apart by marker as well as by color (viridis, which 
 for color-blind readers and in gray).
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -205,9 +206,10 @@ def _mark_best(axes: Axes, summary: Mapping[str, Any], column: str) -> None:
     rate = best["learning_rate"]
     edge = " (edge of the grid)" if best["at_edge"] else ""
     axes.axvline(rate, color=ACCENT, linestyle=":", linewidth=1.2)
+    mean = best[f"validation_{column}"]["mean"]
     axes.plot(
         rate,
-        best[f"validation_{column}"]["mean"],
+        math.nan if mean is None else mean,
         "*",
         markersize=16,
         markerfacecolor="none",

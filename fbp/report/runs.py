@@ -88,7 +88,7 @@ def _state(path: Path) -> RunState:
 def _best(run: RecordedRun) -> str:
     best: dict[str, Any] | None = run.summary["best"]
     if best is None:
-        return "no trial survived"
+        return "none: every trial diverged, or what compares them was no number"
     metric = measures_of(run.summary).metric
     measured = interval_text(best[f"validation_{metric}"], metric)
     return f"{SCORES.get(metric, metric)} {measured} at learning rate {setting_label(best)}"

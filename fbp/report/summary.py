@@ -39,7 +39,8 @@ def summarize(
     Means and intervals are of the trials that did not diverge. The best setting has the best
     mean of the metric on validation, where a diverged trial counts as a failure: accuracy 0,
     an r2 of minus infinity, an infinite loss. Ties go to the lower mean loss, then to the
-    lower rate. Settings that were stopped early take no part in the choice. The runner-up comes
+    lower rate. A trial whose metric is NaN at its end is a failure, too. Settings that were stopped
+    early, and those of failures alone, take no part in the choice. The runner-up comes
     with the probability that a trial of the best setting beats one of it. The interquartile mean is
     that of the metric, of four trials or more. Numbers that do not exist are None, so that the
     summary is JSON.
@@ -82,7 +83,10 @@ def ranking(groups: Groups, measures: Measures) -> list[Setting]:
     survivors = [run for group in groups.values() for run in group if run.survived]
     longest = max((run.steps for run in survivors), default=0)
     fully_trained = [
-        s for s, g in groups.items() if any(r.survived and r.steps == longest for r in g)
+        setting
+        for setting, group in groups.items()
+        if any(run.survived and run.steps == longest for run in group)
+        and any(run.survived and not math.isnan(run.last(measures.metric)) for run in group)
     ]
 
     def cost(setting: Setting) -> tuple[float, float]:

@@ -47,7 +47,11 @@ def verdict(summary: Entry) -> str:
     best, score = summary["best"], _score(summary)
     if best is None:
         lost = all(entry["diverged"] == entry["trials"] for entry in summary["rates"])
-        return "No rate trained the network: every trial diverged." if lost else UNMEASURED
+        if lost:
+            return "No rate trained the network: every trial diverged."
+        trained = any(entry.get("steps") for entry in summary["rates"])
+        nan = f"No rate can be named: {summary['metric']} was no number at the end of any trial."
+        return nan if trained else UNMEASURED
     parts = [
         f"{part} {SCORES.get(score, score)} {interval_text(best[f'{part}_{score}'], score)}"
         for part in ("validation", "test")

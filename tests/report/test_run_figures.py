@@ -52,6 +52,15 @@ def test_the_best_rate_is_marked_and_an_edge_is_named():
     assert "best rate 0.01 (edge of the grid)" in labels(edge)
 
 
+def test_a_score_that_is_nan_in_every_trial_is_drawn_without_a_mark():
+    rows = synthetic_run.records()
+    for row in rows:
+        row.update({"accuracy": None} if "accuracy" in row else {})
+    drawn = figures(rows, metric="loss", target=None)
+    (mark,) = [x for x in drawn["accuracy_by_rate"].axes[0].lines if x.get_marker() == "*"]
+    assert np.isnan(mark.get_ydata()).all()
+
+
 def test_the_target_is_drawn_where_it_belongs():
     drawn = figures(synthetic_run.records())
     assert "target" in labels(drawn["accuracy_by_rate"])

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from fbp.report.measures import Measures
 from fbp.report.summary import summarize
+from fbp.report.text import verdict
 from fbp.report.trials import settings, trials
 
 
@@ -226,3 +228,26 @@ def test_the_edge_of_a_random_search_is_that_of_all_rates():
     assert summary(records)["best"]["at_edge"] is True
     inner = [evaluation(i, 1.0 + i, 1.0, 0.9 - abs(i - 1), momentum=0.1 * i) for i in range(3)]
     assert summary(inner)["best"]["at_edge"] is False
+
+
+def of_scores(scores):
+    """Rows of a trial for each rate, whose score `m` at the end is given; NaN is null in JSON."""
+    row = {"kind": "eval", "split": "validation", "step": 10, "seed": 0, "loss": 0.5}
+    return [
+        row | {"trial": i, "learning_rate": 10.0**i, "m": score} for i, score in enumerate(scores)
+    ]
+
+
+def summary_of_scores(scores):
+    measures = Measures("other", "m", True, "m", ("loss", "m"))
+    return summarize(of_scores(scores), "demo", "other", "m", None, measures)
+
+
+def test_trial_whose_metric_is_nan_is_a_failure():
+    assert summary_of_scores([None, 0.25, None])["best"]["learning_rate"] == 10.0
+
+
+def test_no_rate_is_best_where_every_metric_is_nan():
+    summary = summary_of_scores([None, None])
+    assert summary["best"] is None
+    assert verdict(summary) == "No rate can be named: m was no number at the end of any trial."
